@@ -1,0 +1,302 @@
+"""What a catalog declares, as frozen records. `load.py` makes them and has checked every reference in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Basis = Literal[
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interest",
+    "public_task",
+    "legitimate_interest",
+]
+Source = Literal["server", "session", "request"]
+Tier = Literal["hot", "warm", "cold"]
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What personal data may be used for, and for how long. Durations in microseconds."""
+
+    name: str
+    title: str
+    legal_basis: Basis
+    terminal_access: Literal["consent", "strictly_necessary"]
+    lease_us: int
+    retention_us: int | None
+    """None for `retention = "session"`: held in memory only, never on disk."""
+    keep_events_us: int
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether anything of this purpose may rest on disk."""
+        return self.retention_us is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A text that was shown: which purposes, in which language, with which content hash."""
+
+    version: str
+    purposes: tuple[str, ...]
+    language: str | None
+    content_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityType:
+    """A kind of thing with ids; `personal` makes it a data subject."""
+
+    name: str
+    personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A kind of event: the entities it must name and the typed properties it may carry."""
+
+    name: str
+    entities: tuple[str, ...]
+    properties: Mapping[str, DType]
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """A value's type. `float32[16]` is kind float32 with size 16; `list<T>` and `map<string,T>` have an item."""
+
+    kind: Literal["bool", "int64", "float32", "float64", "string", "time", "list", "map"]
+    item: DType | None = None
+    size: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "list":
+            return f"list<{self.item}>"
+        if self.kind == "map":
+            return f"map<string,{self.item}>"
+        return self.kind if self.size is None else f"{self.kind}[{self.size}]"
+
+    @property
+    def numeric(self) -> bool:
+        """Whether one value is one number that a service takes without an encoding."""
+        return self.size is None and self.kind in ("bool", "int64", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """One condition on a property; all of a feature's conditions must hold."""
+
+    property: str
+    test: Literal["eq", "ne", "gt", "ge", "lt", "le", "in"]
+    operand: Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFeature:
+    """A feature computed on the device from events. Fields that an operator does not take are None."""
+
+    name: str
+    op: str
+    events: tuple[str, ...]
+    value: str | None = None
+    """A property, or an entity type whose id is the value."""
+    by: str | None = None
+    window_us: int | None = None
+    """None: all time within retention."""
+    gap_us: int | None = None
+    half_life_us: int | None = None
+    n: int | None = None
+    cap: int = 2048
+    max_keys: int = 256
+    where: tuple[Where, ...] = ()
+    embedding: str | None = None
+    dtype: DType = field(default_factory=lambda: DType("float64"))
+    """The result's type, known from the operator and its input."""
+
+    @property
+    def hop_us(self) -> int | None:
+        """Tile length: window / 60 rounded up to a whole second; None without a window."""
+        if self.window_us is None:
+            return None
+        return -(-self.window_us // 60_000_000) * 1_000_000
+
+    @property
+    def tiles(self) -> int | None:
+        """Number of tiles that cover the window: window / hop rounded up."""
+        return None if self.window_us is None or self.hop_us is None else -(-self.window_us // self.hop_us)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFeature:
+    """A feature that is given: pushed by the server, or passed at the read (`source = "request"`)."""
+
+    name: str
+    dtype: DType
+    values: tuple[Scalar, ...] | None = None
+    range: tuple[float, float] | None = None
+    default: Scalar | None = None
+
+
+Feature = SessionFeature | FieldFeature
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A named, versioned group of features of one entity (type or composite key)."""
+
+    name: str
+    version: int
+    entity: tuple[str, ...]
+    """Entity types of the key; empty for request views."""
+    source: Source
+    purpose: str | None
+    ttl_us: int
+    """0: for ever."""
+    owner: str
+    tier: Tier
+    allowed_lateness_us: int
+    dedup_horizon_us: int
+    features: Mapping[str, Feature]
+
+    @property
+    def key(self) -> str:
+        """`name@version`, the name of this very version."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a column becomes numbers: `one_hot hash log1p zscore clip bucketize`, with its arguments."""
+
+    kind: Literal["one_hot", "hash", "log1p", "zscore", "clip", "bucketize"]
+    buckets: int | None = None
+    """hash: number of buckets."""
+    mean: float = 0.0
+    std: float = 1.0
+    low: float | None = None
+    high: float | None = None
+    edges: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A feature of one view version."""
+
+    view: str
+    """The view's key, `name@version`."""
+    feature: str
+
+    def __str__(self) -> str:
+        return f"{self.view}:{self.feature}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainColumn:
+    """A feature as it is, or through an encoding; `width` numbers."""
+
+    name: str
+    ref: Ref
+    encoding: Encoding | None
+    width: int
+    default: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupColumn:
+    """The value of a map feature at the id of entity `key`; a key not in the map is 0, PRESENT."""
+
+    name: str
+    ref: Ref
+    key: str
+    default: float | None
+    width: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SumLookupColumn:
+    """Sum over the ids in list feature `keys` of (their row's map feature `ref`) at the id of entity `key`."""
+
+    name: str
+    ref: Ref
+    keys: Ref
+    key: str
+    default: float | None
+    width: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DotColumn:
+    """The inner product of two vector features."""
+
+    name: str
+    left: Ref
+    right: Ref
+    default: float | None
+    width: int = 1
+
+
+Column = PlainColumn | LookupColumn | SumLookupColumn | DotColumn
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A model's contract: its columns in order. `names` has one entry for each number."""
+
+    name: str
+    version: int
+    columns: tuple[Column, ...]
+    names: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Number of float32 values in one row."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A declared aggregate."""
+
+    name: str
+    purpose: str
+    kind: Literal["count", "sum", "mean", "histogram", "quantile"]
+    of: Ref
+    epsilon: float
+    min_subjects: int
+    window_us: int
+    """Budget window: what is spent in it counts against the device's ceiling."""
+    values: tuple[str, ...] | None = None
+    """histogram of a string: the categories."""
+    edges: tuple[float, ...] | None = None
+    """histogram of a number: k edges make k + 1 buckets, `bisect_right`."""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of a histogram's categories, in order."""
+        if self.values is not None:
+            return self.values
+        edges = self.edges or ()
+        bounds = ["-inf", *(f"{e:g}" for e in edges), "inf"]
+        return tuple(f"[{a}, {b})" for a, b in zip(bounds, bounds[1:], strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """All of the above, every reference resolved. Views are keyed by `name@version`; see `Catalog.view`."""
+
+    name: str
+    version: int
+    purposes: Mapping[str, Purpose]
+    notices: Mapping[str, Notice]
+    entities: Mapping[str, EntityType]
+    events: Mapping[str, EventType]
+    views: Mapping[str, View]
+    services: Mapping[str, Service]
+    """By `name@version`."""
+    metrics: Mapping[str, Metric]

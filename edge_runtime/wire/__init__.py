@@ -1,0 +1,1 @@
+"""The words both sides speak: messages, codec, refusals, signatures. Pure; imports nothing else of ours."""

@@ -1,0 +1,72 @@
+"""Bytes to messages and back: limits are checked before a byte is parsed.
+
+A frame is one msgpack map `{"t": tag, "v": version, ...}`. Decoding takes three steps, each of which can say
+no: size of the frame, structure under per-container limits (msgpack), and types (msgspec).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgpack
+import msgspec
+
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import PROTOCOL, Message
+
+FRAME_LIMIT_BYTES: Final = 64 * 1024
+"""Largest frame either side sends; what is larger is split into several deltas."""
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def encode(message: Message) -> bytes:
+    """Return the one byte string for `message`; raises `WireFailure` when it is over the frame limit."""
+    frame = _encoder.encode(message)
+    if len(frame) > FRAME_LIMIT_BYTES:
+        raise WireFailure("too_large", f"expected at most {FRAME_LIMIT_BYTES} bytes, made {len(frame)}")
+    return frame
+
+
+def decode(frame: bytes, limit_bytes: int = FRAME_LIMIT_BYTES) -> Message:
+    """Return the message in `frame`, or raise `WireFailure` naming the refusal code.
+
+    Args:
+        frame: one whole frame as it came from the socket.
+        limit_bytes: frames longer than this are refused before parsing.
+    """
+    raw = unpack(frame, limit_bytes)
+    if not isinstance(raw, dict):
+        raise WireFailure("malformed", f"expected a map, got {type(raw).__name__}")
+    if raw.get("v") != PROTOCOL or isinstance(raw.get("v"), bool):
+        raise WireFailure("unsupported_version", f"expected version {PROTOCOL}")
+    try:
+        message: Message = msgspec.convert(raw, Message, strict=True)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise WireFailure("malformed", _without_values(error)) from None
+    return message
+
+
+def unpack(frame: bytes, limit_bytes: int) -> object:
+    """Return plain msgpack `frame` as Python values under the limits, or raise `WireFailure`."""
+    if len(frame) > limit_bytes:
+        raise WireFailure("too_large", f"expected at most {limit_bytes} bytes, got {len(frame)}")
+    try:
+        return msgpack.unpackb(
+            frame,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=limit_bytes,
+            max_bin_len=limit_bytes,
+            max_array_len=limit_bytes,
+            max_map_len=limit_bytes,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise WireFailure("malformed", f"not msgpack: {type(error).__name__}") from None
+
+
+def _without_values(error: Exception) -> str:
+    """The part of a validation error that names types and places, which never quotes a value."""
+    text = str(error)
+    return text if text.startswith(("Expected", "Object")) else "a field has the wrong type"

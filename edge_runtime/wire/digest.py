@@ -1,0 +1,43 @@
+"""The state digest of a channel: order-free, so it survives compaction and any order of arrival.
+
+Sum mod 2^128 of a keyed BLAKE2b-128 of each live row; a change adds the new row's hash and takes the old away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from edge_runtime.wire.messages import Row
+from edge_runtime.wire.seal import canonical
+
+MODULUS: Final = 1 << 128
+
+
+def row_hash(key: bytes, channel: str, row: Row) -> int:
+    """The contribution of one delivered row; a delete contributes 0.
+
+    Args:
+        key: the tenant's 32-byte digest key, learned at enrolment.
+    """
+    if row.deleted:
+        return 0
+    body = canonical((channel, row))
+    return int.from_bytes(
+        hashlib.blake2b(body, digest_size=16, key=key, person=b"edge-digest").digest(), "big"
+    )
+
+
+def add(digest: int, *, removed: int = 0, added: int = 0) -> int:
+    """The digest after one row changed."""
+    return (digest - removed + added) % MODULUS
+
+
+def to_bytes(digest: int) -> bytes:
+    """16 bytes, big-endian."""
+    return digest.to_bytes(16, "big")
+
+
+def from_bytes(raw: bytes) -> int:
+    """The integer in 16 big-endian bytes."""
+    return int.from_bytes(raw, "big")

@@ -1,0 +1,313 @@
+"""Every message of the device session, typed and versioned.
+
+A message is a msgpack map whose `t` names it and whose `v` is the protocol version. Records inside messages
+(rows, lane entries) are arrays. Unknown fields are refused: a new field means a new version.
+
+Ids: a subject travels only as a 16-byte pseudonym (`seal.pseudonym`); an entity that is not personal travels
+as its plain id (`item:85123A`). Times are microseconds since 1970 UTC; durations are microseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+PROTOCOL: Final = 1
+
+Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="t", forbid_unknown_fields=True, kw_only=True):
+    v: int = PROTOCOL
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+# ---- opening -----------------------------------------------------------------------------------------
+
+
+class Challenge(_Message, tag="challenge", frozen=True, kw_only=True):
+    """Server, first word: sign this nonce. `incarnation` changes when the server is restored from backup."""
+
+    nonce: Bytes32
+    incarnation: Bytes16
+    server_time_us: Micros
+
+
+class Hello(_Message, tag="hello", frozen=True, kw_only=True):
+    """Device: who it is and where it stands. `signature` covers `seal.hello_bytes(challenge.nonce, self)`."""
+
+    device_id: Name
+    nonce: Bytes32
+    """The device's own nonce: the answer to it proves that the server spoke now, not yesterday."""
+    lane: Position
+    """Newest lane position applied here."""
+    counter: Position
+    """The root slot's counter: lower than the server has seen means a restored image."""
+    catalog: Name
+    """`name@version` of the catalog in use."""
+    cursors: dict[Name, Position]
+    """channel -> seq for each channel held."""
+    signature: Signature
+
+
+class Welcome(_Message, tag="welcome", frozen=True, kw_only=True):
+    """Server: fresh proof of the present. Signed over `seal.welcome_bytes`."""
+
+    nonce: Bytes32
+    lane_head: Position
+    counter: Position
+    """Highest root counter this device ever reported."""
+    ping_us: Micros
+    server_time_us: Micros
+    signature: Signature
+
+
+# ---- the decision lane -------------------------------------------------------------------------------
+
+
+class LaneEntry(_Record, frozen=True):
+    """The present state of one (subject, purpose), at the lane position of its last change."""
+
+    seq: Position
+    subject: Bytes16
+    purpose: Name
+    state: Name
+    """A DPV state: given, refused, withdrawn, revoked, expired, objected, restricted."""
+    grant: Position
+    """Ledger seq of the live grant; 0 when there is none."""
+    denial: Position
+    """Ledger seq of the newest denial; 0 when there was none. What is older than it stays dead."""
+
+
+class Lane(_Message, tag="lane", frozen=True, kw_only=True):
+    """Server: decisions in order. After applying them the device stands at `upto`."""
+
+    entries: list[LaneEntry]
+    upto: Position
+
+
+class LaneAck(_Message, tag="lane_ack", frozen=True, kw_only=True):
+    """Device: everything up to here is enforced (durable, unreadable)."""
+
+    upto: Position
+
+
+# ---- leases ------------------------------------------------------------------------------------------
+
+
+class LeaseRequest(_Message, tag="lease_request", frozen=True, kw_only=True):
+    """Device: renew. The lease counts from the moment this was sent, on the device's boot clock."""
+
+    id: Bytes16
+    upto: Position
+
+
+class Lease(_Message, tag="lease", frozen=True, kw_only=True):
+    """Server: consented features may be used for `duration_us` from the sending of request `id`."""
+
+    id: Bytes16
+    duration_us: Micros
+    upto: Position
+    signature: Signature
+
+
+# ---- channels ----------------------------------------------------------------------------------------
+
+
+class Follow(_Message, tag="follow", frozen=True, kw_only=True):
+    """Device: follow a channel from `cursor` (0: from nothing). Personal channels need a ticket."""
+
+    channel: Name
+    cursor: Position
+    ticket: bytes | None = None
+
+
+class Unfollow(_Message, tag="unfollow", frozen=True, kw_only=True):
+    """Device: the channel was dropped here, rows and cursor."""
+
+    channel: Name
+
+
+class Drop(_Message, tag="drop", frozen=True, kw_only=True):
+    """Server: this channel is no longer this device's; delete its rows and cursor."""
+
+    channel: Name
+
+
+class Row(_Record, frozen=True):
+    """The current state of one (entity, view, version) in a channel."""
+
+    seq: Position
+    entity: Name
+    """Plain id, or `seal.subject_token(pseudonym)` for a subject."""
+    view: Name
+    version: Position
+    event_time_us: int
+    created_us: int
+    grant: Position
+    """Grant under which a personal row was accepted; 0 for rows that are not personal."""
+    deleted: bool
+    values: bytes
+    """msgpack map feature -> value; empty for a delete."""
+
+
+class Delta(_Message, tag="delta", frozen=True, kw_only=True):
+    """Server: rows with base < seq <= upto of one channel, read when the lane stood at `epoch`."""
+
+    channel: Name
+    base: Position
+    upto: Position
+    epoch: Position
+    replacing: bool
+    """True for the first frame of a snapshot: what the device held of this channel goes first."""
+    more: bool
+    rows: list[Row]
+
+
+class Checkpoint(_Message, tag="checkpoint", frozen=True, kw_only=True):
+    """Server: at `seq` the rows delivered in `channel` sum to `digest`. Signed once per head."""
+
+    channel: Name
+    seq: Position
+    digest: Bytes16
+    signature: Signature
+
+
+# ---- up: decisions, receipts, reports ----------------------------------------------------------------
+
+
+class Decision(_Record, frozen=True):
+    """A decision taken on the device."""
+
+    id: Bytes16
+    subject: Bytes16
+    purpose: Name
+    state: Name
+    notice: Name
+    base: Position
+    """Newest lane position the device had seen when the decision was taken."""
+    at_us: Micros
+
+
+class Decisions(_Message, tag="decisions", frozen=True, kw_only=True):
+    """Device: decisions to record in the ledger."""
+
+    decisions: list[Decision]
+
+
+class DecisionAck(_Message, tag="decision_ack", frozen=True, kw_only=True):
+    """Server: the decision stands in the ledger at `seq`; `outcome` is recorded or superseded."""
+
+    id: Bytes16
+    seq: Position
+    outcome: Name
+    grant: Position
+
+
+class ReceiptNote(_Message, tag="receipt", frozen=True, kw_only=True):
+    """Device: a signed erasure receipt or `held none` (the bytes of `receipt.Receipt`, with signature)."""
+
+    receipt: bytes
+    signature: Signature
+
+
+class ReceiptAck(_Message, tag="receipt_ack", frozen=True, kw_only=True):
+    """Server: the receipt with this id is stored."""
+
+    id: Bytes16
+
+
+class RoundOffer(_Message, tag="round_offer", frozen=True, kw_only=True):
+    """Server: an aggregate round is open; every parameter must equal the signed catalog's."""
+
+    round_id: Bytes16
+    metric: Name
+    closes_at_us: Micros
+
+
+class TicketRequest(_Message, tag="ticket_request", frozen=True, kw_only=True):
+    """Device: may these subjects report in this round from here?"""
+
+    round_id: Bytes16
+    subjects: list[Bytes16]
+
+
+class TicketGrant(_Record, frozen=True):
+    """One subject's ticket for one round: whoever holds it may report once."""
+
+    subject: Bytes16
+    ticket: Bytes16
+
+
+class Tickets(_Message, tag="tickets", frozen=True, kw_only=True):
+    """Server: tickets for the subjects whose report was not yet promised to another device."""
+
+    round_id: Bytes16
+    granted: list[TicketGrant]
+
+
+class NoisedAnswer(_Record, frozen=True):
+    """One subject's randomized answer. It carries no subject id."""
+
+    ticket: Bytes16
+    answer: bytes
+
+
+class Report(_Message, tag="report", frozen=True, kw_only=True):
+    """Device: randomized answers for one round."""
+
+    round_id: Bytes16
+    answers: list[NoisedAnswer]
+
+
+class ReportAck(_Message, tag="report_ack", frozen=True, kw_only=True):
+    """Server: these tickets' answers are counted (once)."""
+
+    round_id: Bytes16
+    tickets: list[Bytes16]
+
+
+# ---- refusing ----------------------------------------------------------------------------------------
+
+
+class Refusal(_Message, tag="refusal", frozen=True, kw_only=True):
+    """Either side: no. `code` is one of `refusal.CODES`; `about` names the channel or id meant, or is empty."""
+
+    code: Name
+    about: str = ""
+    retry_after_us: Micros = 0
+
+
+Message = (
+    Challenge
+    | Hello
+    | Welcome
+    | Lane
+    | LaneAck
+    | LeaseRequest
+    | Lease
+    | Follow
+    | Unfollow
+    | Drop
+    | Delta
+    | Checkpoint
+    | Decisions
+    | DecisionAck
+    | ReceiptNote
+    | ReceiptAck
+    | RoundOffer
+    | TicketRequest
+    | Tickets
+    | Report
+    | ReportAck
+    | Refusal
+)

@@ -1,0 +1,47 @@
+"""The closed list of reasons that one side may give the other for saying no.
+
+Across the wire an error is only one of these codes; text beside it is for people and is never parsed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Meaning(NamedTuple):
+    """What a refusal code promises: who must change something, and whether to come back."""
+
+    fault: str
+    """`device`, `server` or `caller`."""
+    retry: bool
+    text: str
+
+
+CODES: dict[str, Meaning] = {
+    "too_large": Meaning("device", False, "the frame is over the size limit and was not parsed"),
+    "malformed": Meaning("device", False, "the bytes are not a message of this protocol"),
+    "unsupported_version": Meaning("device", False, "the protocol version is not spoken here"),
+    "out_of_turn": Meaning("device", False, "this message is not legal in this state of the conversation"),
+    "bad_signature": Meaning("device", False, "a signature does not verify"),
+    "bad_nonce": Meaning("device", False, "the signed nonce is not the one that was sent"),
+    "unknown_device": Meaning("device", False, "no such device is enrolled"),
+    "device_revoked": Meaning("device", False, "the device was revoked: wipe and enrol anew"),
+    "token_unknown": Meaning("caller", False, "the enrolment token was never issued or has been forgotten"),
+    "token_used": Meaning("caller", False, "the enrolment token was used before"),
+    "token_expired": Meaning("caller", False, "the enrolment token has expired"),
+    "channel_forbidden": Meaning("device", False, "this device may not follow this channel"),
+    "ticket_invalid": Meaning("caller", False, "the ticket does not verify or names something else"),
+    "ticket_expired": Meaning("caller", True, "the ticket has expired: ask the backend for a new one"),
+    "no_permission": Meaning("caller", False, "no live permission for this subject and purpose"),
+    "stale_grant": Meaning("caller", True, "the row was read before the subject's live grant"),
+    "lane_behind": Meaning("device", True, "drain the decision lane first"),
+    "rolled_back": Meaning("device", False, "the device reports an older state than the server has seen"),
+    "digest_mismatch": Meaning("device", True, "the channel's digest differs from the signed checkpoint"),
+    "stale_delta": Meaning("server", True, "the delta does not start at this device's cursor"),
+    "round_closed": Meaning("device", False, "the aggregate round takes no more reports"),
+    "ticket_taken": Meaning("device", False, "this subject's ticket went to another device"),
+    "overloaded": Meaning("server", True, "too many sessions: come back after retry_after"),
+    "going_away": Meaning("server", True, "this node is shutting down: reconnect"),
+    "internal": Meaning("server", True, "a fault of the server, logged there"),
+}
+"""Every refusal code. A code that is not here is not said, and not believed."""

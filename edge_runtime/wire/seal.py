@@ -1,0 +1,111 @@
+"""Signatures and pseudonyms: what each signed statement covers, and how a subject is named on the wire.
+
+Every signature is Ed25519 over `context || 0x00 || body`, so a signature made for one purpose never verifies
+for another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import Checkpoint, Hello, Lease, Welcome
+
+HELLO: Final = b"edge-hello-1"
+WELCOME: Final = b"edge-welcome-1"
+LEASE: Final = b"edge-lease-1"
+CHECKPOINT: Final = b"edge-checkpoint-1"
+RECEIPT: Final = b"edge-receipt-1"
+ENROL: Final = b"edge-enrol-1"
+CHANNEL_TICKET: Final = b"edge-channel-ticket-1"
+LEDGER_HEAD: Final = b"edge-ledger-head-1"
+REVOCATION: Final = b"edge-revocation-1"
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def canonical(value: object) -> bytes:
+    """The one byte string for a value of plain types or Structs: msgpack with sorted keys."""
+    return _encoder.encode(value)
+
+
+def sign(key: Ed25519PrivateKey, context: bytes, body: bytes) -> bytes:
+    """Sign `body` for one `context`; 64 bytes."""
+    return key.sign(context + b"\x00" + body)
+
+
+def verify(public_key: bytes, context: bytes, body: bytes, signature: bytes) -> None:
+    """Raise `WireFailure("bad_signature")` unless `signature` is `public_key`'s over `body` in `context`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, context + b"\x00" + body)
+    except (InvalidSignature, ValueError):
+        raise WireFailure("bad_signature", f"{context.decode()} does not verify") from None
+
+
+def public_bytes(key: Ed25519PrivateKey) -> bytes:
+    """The 32 raw bytes of a private key's public half."""
+    return key.public_key().public_bytes_raw()
+
+
+def pseudonym(tenant_key: bytes, subject: str) -> bytes:
+    """16 bytes that stand for typed id `subject` (`user:alice`) on the wire and in the ledger.
+
+    Keyed BLAKE2b-128: without the tenant's key nobody can test a guess.
+    """
+    return hashlib.blake2b(subject.encode(), digest_size=16, key=tenant_key, person=b"edge-subject").digest()
+
+
+def subject_token(subject: bytes) -> str:
+    """The printable form of a pseudonym, used as entity id of personal rows and in channel names."""
+    return "~" + base64.b32encode(subject).decode().rstrip("=").lower()
+
+
+def token_subject(token: str) -> bytes:
+    """The pseudonym in a `subject_token`; raises `WireFailure` for anything else."""
+    try:
+        if not token.startswith("~") or len(token) != 27 or not token.isascii() or token != token.lower():
+            raise ValueError(token)
+        raw = base64.b32decode(token[1:].upper() + "======")
+        if subject_token(raw) != token:
+            raise ValueError(token)
+    except ValueError:
+        raise WireFailure("malformed", "expected a subject token") from None
+    return raw
+
+
+def personal_channel(subject: bytes, purpose: str) -> str:
+    """The channel `<entity>/<purpose>` of one subject."""
+    return f"{subject_token(subject)}/{purpose}"
+
+
+def hello_bytes(challenge_nonce: bytes, hello: Hello) -> bytes:
+    """What a Hello's signature covers: the server's nonce and every other field."""
+    fields = (hello.v, hello.device_id, hello.nonce, hello.lane, hello.counter, hello.catalog, hello.cursors)
+    return canonical((challenge_nonce, *fields))
+
+
+def welcome_bytes(device_id: str, welcome: Welcome) -> bytes:
+    """What a Welcome's signature covers: the device it answers and every field."""
+    w = welcome
+    return canonical((device_id, w.v, w.nonce, w.lane_head, w.counter, w.ping_us, w.server_time_us))
+
+
+def lease_bytes(device_id: str, lease: Lease) -> bytes:
+    """What a Lease's signature covers."""
+    return canonical((device_id, lease.v, lease.id, lease.duration_us, lease.upto))
+
+
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """What a Checkpoint's signature covers; no device in it, so it is signed once for all followers."""
+    return canonical((checkpoint.v, checkpoint.channel, checkpoint.seq, checkpoint.digest))
+
+
+def enrol_bytes(token: str, public_key: bytes) -> bytes:
+    """What a device signs to prove that it holds the key it enrols."""
+    return canonical((token, public_key))
