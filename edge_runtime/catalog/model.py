@@ -1,9 +1,10 @@
-"""What a catalog declares, as frozen records. `load.py` makes them and has checked every reference in them."""
+"""What a catalog declares, as frozen records. `load.py` makes and checks them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 Basis = Literal[
@@ -67,7 +68,7 @@ class EventType:
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """A value's type. `float32[16]` is kind float32 with size 16; `list<T>` and `map<string,T>` have an item."""
+    """A value's type. `float32[16]` is kind float32 with size 16; lists and maps have an item."""
 
     kind: Literal["bool", "int64", "float32", "float64", "string", "time", "list", "map"]
     item: DType | None = None
@@ -218,7 +219,7 @@ class LookupColumn:
 
 @dataclass(frozen=True, slots=True)
 class SumLookupColumn:
-    """Sum over the ids in list feature `keys` of (their row's map feature `ref`) at the id of entity `key`."""
+    """Sum of map feature `ref` of each id in list feature `keys`, at the id of entity `key`."""
 
     name: str
     ref: Ref
@@ -283,7 +284,7 @@ class Metric:
             return self.values
         edges = self.edges or ()
         bounds = ["-inf", *(f"{e:g}" for e in edges), "inf"]
-        return tuple(f"[{a}, {b})" for a, b in zip(bounds, bounds[1:], strict=False))
+        return tuple(f"[{a}, {b})" for a, b in pairwise(bounds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The state digest of a channel: order-free, so it survives compaction and any order of arrival.
 
-Sum mod 2^128 of a keyed BLAKE2b-128 of each live row; a change adds the new row's hash and takes the old away.
+Sum mod 2^128 of a keyed BLAKE2b-128 of each live row; a change adds one hash and takes another away.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ class ReportAck(_Message, tag="report_ack", frozen=True, kw_only=True):
 
 
 class Refusal(_Message, tag="refusal", frozen=True, kw_only=True):
-    """Either side: no. `code` is one of `refusal.CODES`; `about` names the channel or id meant, or is empty."""
+    """Either side: no. `code` is one of `refusal.CODES`; `about` names the channel or id meant."""
 
     code: Name
     about: str = ""

@@ -1,0 +1,1 @@
+"""Personalization on the device."""
