@@ -227,10 +227,12 @@ class ReceiptAck(_Message, tag="receipt_ack", frozen=True, kw_only=True):
 
 
 class RoundOffer(_Message, tag="round_offer", frozen=True, kw_only=True):
-    """Server: an aggregate round is open; every parameter must equal the signed catalog's."""
+    """Server: an aggregate round is open. The device answers under its own catalog's parameters only."""
 
     round_id: Bytes16
     metric: Name
+    definition: Bytes16
+    """Hash of every parameter (`mechanisms.definition`); one that differs from the device's is no round."""
     closes_at_us: Micros
 
 
