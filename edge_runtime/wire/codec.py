@@ -1,7 +1,9 @@
 """Bytes to messages and back: limits are checked before a byte is parsed.
 
 A frame is one msgpack map `{"t": tag, "v": version, ...}`. Decoding takes three steps, each of which can say
-no: size of the frame, structure under per-container limits (msgpack), and types (msgspec).
+no: size of the frame, structure under per-container limits (msgpack: no extension types, no doubled keys, no
+bytes left over, bounded depth), and types (msgspec: nothing is coerced). What goes wrong is told by place and
+type, never by quoting a value or a name that the other side chose.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from edge_runtime.wire.messages import PROTOCOL, Message
 
 FRAME_LIMIT_BYTES: Final = 64 * 1024
 """Largest frame either side sends; what is larger is split into several deltas."""
+
+ROW_LIMIT_BYTES: Final = 48 * 1024
+"""Largest encoded `Row`: one row always fits a frame, so a publisher refuses what is larger."""
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -41,7 +46,7 @@ def decode(frame: bytes, limit_bytes: int = FRAME_LIMIT_BYTES) -> Message:
     if raw.get("v") != PROTOCOL or isinstance(raw.get("v"), bool):
         raise WireFailure("unsupported_version", f"expected version {PROTOCOL}")
     try:
-        message: Message = msgspec.convert(raw, Message, strict=True)
+        message: Message = msgspec.convert(raw, Message, strict=True, builtin_types=(bytes,))
     except (msgspec.ValidationError, UnicodeError) as error:
         raise WireFailure("malformed", _without_values(error)) from None
     return message
@@ -61,6 +66,8 @@ def unpack(frame: bytes, limit_bytes: int) -> object:
             max_array_len=limit_bytes,
             max_map_len=limit_bytes,
             max_ext_len=0,
+            ext_hook=_no_extension,
+            object_pairs_hook=_each_key_once,
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise WireFailure("malformed", f"not msgpack: {type(error).__name__}") from None
@@ -69,4 +76,15 @@ def unpack(frame: bytes, limit_bytes: int) -> object:
 def _without_values(error: Exception) -> str:
     """The part of a validation error that names types and places, which never quotes a value."""
     text = str(error)
-    return text if text.startswith(("Expected", "Object")) else "a field has the wrong type"
+    return text if text.startswith(("Expected", "Object missing")) else "an unknown field, tag or value"
+
+
+def _no_extension(code: int, data: bytes) -> object:
+    raise ValueError("extension type")
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("doubled key")
+    return fields

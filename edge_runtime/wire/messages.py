@@ -21,6 +21,10 @@ Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Instant = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+"""A time that may lie before 1970; fits SQLite's signed 64 bits with room to add a ttl."""
+EntityKey = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
+"""A typed id or a composite of them (`user:alice|item:x`), each id at most 512 bytes."""
 
 
 class _Message(msgspec.Struct, frozen=True, tag_field="t", forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +64,8 @@ class Hello(_Message, tag="hello", frozen=True, kw_only=True):
 
 
 class Welcome(_Message, tag="welcome", frozen=True, kw_only=True):
-    """Server: fresh proof of the present. Signed over `seal.welcome_bytes`."""
+    """Server: fresh proof of the present. Signed over `seal.welcome_bytes`,
+    which covers the Challenge too, so nobody in between can exchange the incarnation."""
 
     nonce: Bytes32
     lane_head: Position
@@ -147,12 +152,12 @@ class Row(_Record, frozen=True):
     """The current state of one (entity, view, version) in a channel."""
 
     seq: Position
-    entity: Name
+    entity: EntityKey
     """Plain id, or `seal.subject_token(pseudonym)` for a subject."""
     view: Name
     version: Position
-    event_time_us: int
-    created_us: int
+    event_time_us: Instant
+    created_us: Instant
     grant: Position
     """Grant under which a personal row was accepted; 0 for rows that are not personal."""
     deleted: bool

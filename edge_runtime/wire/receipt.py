@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from edge_runtime.wire.codec import FRAME_LIMIT_BYTES, unpack
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import Bytes16, Micros, Name, Position
 from edge_runtime.wire.seal import RECEIPT, canonical, verify
@@ -25,8 +26,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Ledger seqs of the denials answered; empty for a withdrawal taken here and not yet recorded."""
     decisions: list[Bytes16]
     """Ids of withdrawals taken on this device that this answers."""
-    keys_destroyed: int
-    rows_deleted: dict[str, int]
+    keys_destroyed: Position
+    rows_deleted: dict[Name, Position]
     """table -> rows; also `memory` (live states zeroed) and `outbox` (unsent reports dropped)."""
     counter_before: Position
     counter_after: Position
@@ -47,6 +48,11 @@ def open_receipt(body: bytes, signature: bytes, public_key: bytes) -> Receipt:
     """Return the receipt in `body` after verifying it, or raise `WireFailure`."""
     verify(public_key, RECEIPT, body, signature)
     try:
-        return msgspec.msgpack.decode(body, type=Receipt)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeError):
+        receipt = msgspec.convert(
+            unpack(body, FRAME_LIMIT_BYTES), Receipt, strict=True, builtin_types=(bytes,)
+        )
+    except (msgspec.ValidationError, UnicodeError):
         raise WireFailure("malformed", "expected an erasure receipt") from None
+    if receipt_bytes(receipt) != body:
+        raise WireFailure("malformed", "expected the canonical form of a receipt")
+    return receipt

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.messages import Checkpoint, Hello, Lease, Welcome
+from edge_runtime.wire.messages import Challenge, Checkpoint, Hello, Lease, Welcome
 
 HELLO: Final = b"edge-hello-1"
 WELCOME: Final = b"edge-welcome-1"
@@ -90,10 +90,11 @@ def hello_bytes(challenge_nonce: bytes, hello: Hello) -> bytes:
     return canonical((challenge_nonce, *fields))
 
 
-def welcome_bytes(device_id: str, welcome: Welcome) -> bytes:
-    """What a Welcome's signature covers: the device it answers and every field."""
-    w = welcome
-    return canonical((device_id, w.v, w.nonce, w.lane_head, w.counter, w.ping_us, w.server_time_us))
+def welcome_bytes(device_id: str, challenge: Challenge, welcome: Welcome) -> bytes:
+    """What a Welcome's signature covers: the device it answers, the Challenge it follows, and every field."""
+    c, w = challenge, welcome
+    opening = (device_id, c.v, c.nonce, c.incarnation, c.server_time_us)
+    return canonical((*opening, w.v, w.nonce, w.lane_head, w.counter, w.ping_us, w.server_time_us))
 
 
 def lease_bytes(device_id: str, lease: Lease) -> bytes:
