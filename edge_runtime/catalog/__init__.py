@@ -1,0 +1,56 @@
+"""The catalog: what is declared, checked and immutable. Start at `document.py`; `load.py` reads, `model.py` holds."""
+
+from edge_runtime.catalog.document import Catalog
+from edge_runtime.catalog.limits import CatalogLimits
+from edge_runtime.catalog.model import (
+    CatalogModel,
+    Column,
+    DotColumn,
+    DType,
+    Encoding,
+    EntityType,
+    EventType,
+    Feature,
+    FieldFeature,
+    LookupColumn,
+    Metric,
+    Notice,
+    PlainColumn,
+    Purpose,
+    Ref,
+    Scalar,
+    Service,
+    SessionFeature,
+    SumLookupColumn,
+    View,
+    Where,
+)
+from edge_runtime.errors import CatalogError, Fault
+
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "CatalogLimits",
+    "CatalogModel",
+    "Column",
+    "DType",
+    "DotColumn",
+    "Encoding",
+    "EntityType",
+    "EventType",
+    "Fault",
+    "Feature",
+    "FieldFeature",
+    "LookupColumn",
+    "Metric",
+    "Notice",
+    "PlainColumn",
+    "Purpose",
+    "Ref",
+    "Scalar",
+    "Service",
+    "SessionFeature",
+    "SumLookupColumn",
+    "View",
+    "Where",
+]

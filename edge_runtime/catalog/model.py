@@ -117,6 +117,8 @@ class SessionFeature:
     embedding: str | None = None
     dtype: DType = field(default_factory=lambda: DType("float64"))
     """The result's type, known from the operator and its input."""
+    default: Scalar | None = None
+    """Stands in when there is no usable value; only for results that are one scalar."""
 
     @property
     def hop_us(self) -> int | None:
