@@ -1,0 +1,64 @@
+"""Optimized unary encoding: each category says yes or no by itself.
+
+Wang, Blocki, Li and Jha, "Locally differentially private protocols for frequency estimation", USENIX Security
+2017: the true category is named with probability 1/2, every other with 1 / (e^epsilon + 1). Good for many
+categories; any set may be the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from edge_runtime.aggregates.mechanisms.answer import CATEGORY_LIMIT, decode_answer, encode_answer
+from edge_runtime.aggregates.mechanisms.exact import exp_below
+from edge_runtime.aggregates.mechanisms.mechanism import Bits, checked, in_range
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryEncoding:
+    """Optimized unary encoding over `categories`; see `Mechanism` for the verbs."""
+
+    categories: int
+    odds: Fraction
+    name: str = "unary_encoding"
+
+    def __post_init__(self) -> None:
+        checked(self.categories, CATEGORY_LIMIT, self.odds)
+
+    @classmethod
+    def of(cls, categories: int, epsilon: Fraction) -> UnaryEncoding:
+        """Optimized unary encoding at `epsilon`."""
+        return cls(categories, exp_below(epsilon))
+
+    @property
+    def true_rate(self) -> Fraction:
+        """1/2."""
+        return Fraction(1, 2)
+
+    @property
+    def false_rate(self) -> Fraction:
+        """1 / (o + 1)."""
+        return Fraction(self.odds.denominator, self.odds.numerator + self.odds.denominator)
+
+    def randomize(self, category: int, bits: Bits) -> bytes:
+        """Each category is named or not, independently; one draw each, all from the same range."""
+        in_range(category, self.categories)
+        a, b = self.odds.numerator, self.odds.denominator
+        limits = (2 * b, a + b)  # out of 2 (a + b): 1/(o+1) for the others, 1/2 for the true one
+        chosen = [c for c in range(self.categories) if bits(2 * (a + b)) < limits[c == category]]
+        return encode_answer(chosen, self.categories)
+
+    def supported(self, answer: bytes) -> tuple[int, ...] | None:
+        """The categories named (any set), or None for bytes of the wrong length or padding."""
+        return decode_answer(answer, self.categories)
+
+    def probability(self, answer: bytes, category: int) -> Fraction:
+        """The product over all categories of saying yes or no as this answer does."""
+        chosen = self.supported(answer)
+        if chosen is None:
+            return Fraction(0)
+        others = len(chosen) - (category in chosen)
+        silent = self.categories - 1 - others
+        q = self.false_rate
+        return Fraction(1, 2) * q**others * (1 - q) ** silent
