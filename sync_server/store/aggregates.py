@@ -1,0 +1,225 @@
+"""SQL of the aggregates: rounds, tickets, counts, spends and releases.
+
+No answer is stored: an answer adds one to some counts and is gone. A ticket names its subject and device only
+until it is used or the round closes; what stays for the cap is a blind tag.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+AGGREGATE_TABLES: Final = """
+-- ---- aggregates ------------------------------------------------------------------------------------
+CREATE TABLE aggregate_rounds (
+    id BLOB PRIMARY KEY,         -- 16 bytes
+    metric TEXT NOT NULL,
+    definition BLOB NOT NULL,    -- hash of every parameter, 16 bytes
+    parameters BLOB NOT NULL,    -- JSON, frozen when the round opened
+    opened_us INTEGER NOT NULL,
+    closes_us INTEGER NOT NULL,
+    closed_us INTEGER,
+    subjects INTEGER NOT NULL    -- answers counted, one a subject
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX aggregate_rounds_open ON aggregate_rounds (metric) WHERE closed_us IS NULL;
+CREATE TABLE aggregate_counts (
+    round BLOB NOT NULL,
+    category INTEGER NOT NULL,
+    answers INTEGER NOT NULL,    -- noised answers that name this category
+    PRIMARY KEY (round, category)
+) WITHOUT ROWID;
+CREATE TABLE aggregate_tickets (
+    ticket BLOB PRIMARY KEY,     -- 16 random bytes, so the order of rows says nothing
+    round BLOB NOT NULL,
+    tag BLOB NOT NULL,           -- blind keyed hash of (round, subject)
+    subject BLOB,                -- pseudonym, gone when the ticket is used
+    device_id TEXT,              -- whom it was promised to, gone when the ticket is used
+    used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX aggregate_tickets_by_subject ON aggregate_tickets (round, tag);
+CREATE INDEX aggregate_tickets_open ON aggregate_tickets (subject) WHERE subject IS NOT NULL;
+CREATE TABLE aggregate_spends (
+    tag BLOB NOT NULL,           -- blind keyed hash of the subject
+    day INTEGER NOT NULL,        -- days since 1970 UTC, by the server's clock
+    micros INTEGER NOT NULL,     -- millionths of epsilon promised on that day
+    PRIMARY KEY (tag, day)
+) WITHOUT ROWID;
+CREATE INDEX aggregate_spends_by_day ON aggregate_spends (day);
+CREATE TABLE aggregate_releases (
+    round BLOB PRIMARY KEY,
+    metric TEXT NOT NULL,
+    released_us INTEGER NOT NULL,
+    body BLOB NOT NULL           -- JSON, as published
+) WITHOUT ROWID;
+CREATE INDEX aggregate_releases_by_time ON aggregate_releases (released_us, round);
+CREATE TRIGGER aggregate_releases_stand BEFORE UPDATE ON aggregate_releases
+BEGIN SELECT RAISE(ABORT, 'a release is immutable'); END;
+CREATE TRIGGER aggregate_releases_stay BEFORE DELETE ON aggregate_releases
+BEGIN SELECT RAISE(ABORT, 'a release is immutable'); END;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """One round as it stands."""
+
+    id: bytes
+    metric: str
+    definition: bytes
+    parameters: bytes
+    opened_us: int
+    closes_us: int
+    closed_us: int | None
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRow:
+    """One ticket. `subject` and `device_id` are None once it was used."""
+
+    ticket: bytes
+    round: bytes
+    subject: bytes | None
+    device_id: str | None
+    used: bool
+
+
+_ROUND: Final = "id, metric, definition, parameters, opened_us, closes_us, closed_us, subjects"
+_TICKET: Final = "ticket, round, subject, device_id, used"
+
+
+class AggregateRows:
+    """The aggregates' rows inside one transaction of the store; it neither begins nor ends one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def add_round(self, row: RoundRow) -> None:
+        """Insert an open round; at most one is open for each metric."""
+        self._db.execute(
+            f"INSERT INTO aggregate_rounds ({_ROUND}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.id,
+                row.metric,
+                row.definition,
+                row.parameters,
+                row.opened_us,
+                row.closes_us,
+                row.closed_us,
+                row.subjects,
+            ),
+        )
+
+    def round(self, round_id: bytes) -> RoundRow | None:
+        """The round with this id."""
+        found = self._db.execute(
+            f"SELECT {_ROUND} FROM aggregate_rounds WHERE id = ?", (round_id,)
+        ).fetchone()
+        return None if found is None else RoundRow(*found)
+
+    def open_rounds(self) -> list[RoundRow]:
+        """All rounds not closed yet, by metric."""
+        rows = self._db.execute(
+            f"SELECT {_ROUND} FROM aggregate_rounds WHERE closed_us IS NULL ORDER BY metric"
+        )
+        return [RoundRow(*row) for row in rows]
+
+    def close_round(self, round_id: bytes, at_us: int) -> None:
+        """Mark the round closed and forget its tickets and counts."""
+        self._db.execute("UPDATE aggregate_rounds SET closed_us = ? WHERE id = ?", (at_us, round_id))
+        self._db.execute("DELETE FROM aggregate_tickets WHERE round = ?", (round_id,))
+        self._db.execute("DELETE FROM aggregate_counts WHERE round = ?", (round_id,))
+
+    def counts(self, round_id: bytes) -> Mapping[int, int]:
+        """category -> answers that name it; categories never named are absent."""
+        return dict(
+            self._db.execute("SELECT category, answers FROM aggregate_counts WHERE round = ?", (round_id,))
+        )
+
+    def count(self, round_id: bytes, categories: Iterable[int]) -> None:
+        """Add one subject's answer."""
+        self._db.executemany(
+            "INSERT INTO aggregate_counts VALUES (?, ?, 1)"
+            " ON CONFLICT (round, category) DO UPDATE SET answers = answers + 1",
+            [(round_id, c) for c in categories],
+        )
+        self._db.execute("UPDATE aggregate_rounds SET subjects = subjects + 1 WHERE id = ?", (round_id,))
+
+    def ticket(self, ticket: bytes) -> TicketRow | None:
+        """The ticket with this id."""
+        return self._ticket("ticket = ?", (ticket,))
+
+    def ticket_of(self, round_id: bytes, tag: bytes) -> TicketRow | None:
+        """The ticket of the subject with this blind tag in a round."""
+        return self._ticket("round = ? AND tag = ?", (round_id, tag))
+
+    def add_ticket(self, row: TicketRow, tag: bytes) -> None:
+        """Insert a ticket; one for each (round, tag)."""
+        self._db.execute(
+            f"INSERT INTO aggregate_tickets ({_TICKET}, tag) VALUES (?, ?, ?, ?, ?, ?)",
+            (row.ticket, row.round, row.subject, row.device_id, row.used, tag),
+        )
+
+    def use_ticket(self, ticket: bytes) -> None:
+        """Mark the ticket used and cut its link to subject and device."""
+        self._db.execute(
+            "UPDATE aggregate_tickets SET used = 1, subject = NULL, device_id = NULL WHERE ticket = ?",
+            (ticket,),
+        )
+
+    def void_tickets(self, subject: bytes) -> int:
+        """Void the subject's tickets not used yet, keeping the tag so that no other is issued; how many."""
+        return self._db.execute(
+            "UPDATE aggregate_tickets SET subject = NULL, device_id = NULL WHERE subject = ?", (subject,)
+        ).rowcount
+
+    def spent(self, tag: bytes, first_day: int) -> int:
+        """Millionths of epsilon promised to the subject behind `tag` on `first_day` or later."""
+        total: int = self._db.execute(
+            "SELECT coalesce(sum(micros), 0) FROM aggregate_spends WHERE tag = ? AND day >= ?",
+            (tag, first_day),
+        ).fetchone()[0]
+        return total
+
+    def spend(self, tag: bytes, day: int, micros: int) -> None:
+        """Debit the subject behind `tag`."""
+        self._db.execute(
+            "INSERT INTO aggregate_spends VALUES (?, ?, ?)"
+            " ON CONFLICT (tag, day) DO UPDATE SET micros = micros + excluded.micros",
+            (tag, day, micros),
+        )
+
+    def forget_spends(self, before_day: int) -> None:
+        """Forget what was spent before `before_day`: no window reaches back so far."""
+        self._db.execute("DELETE FROM aggregate_spends WHERE day < ?", (before_day,))
+
+    def add_release(self, round_id: bytes, metric: str, at_us: int, body: bytes) -> None:
+        """Publish; the database refuses any later change."""
+        self._db.execute(
+            "INSERT INTO aggregate_releases VALUES (?, ?, ?, ?)", (round_id, metric, at_us, body)
+        )
+
+    def release(self, round_id: bytes) -> bytes | None:
+        """The release of one round, as published."""
+        found = self._db.execute(
+            "SELECT body FROM aggregate_releases WHERE round = ?", (round_id,)
+        ).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def releases(self, metric: str | None, limit: int) -> Sequence[bytes]:
+        """The newest `limit` releases of one metric, or of all, newest first."""
+        rows = self._db.execute(
+            "SELECT body FROM aggregate_releases WHERE ?1 IS NULL OR metric = ?1"
+            " ORDER BY released_us DESC, round LIMIT ?2",
+            (metric, limit),
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def _ticket(self, where: str, values: tuple[bytes, ...]) -> TicketRow | None:
+        found = self._db.execute(f"SELECT {_TICKET} FROM aggregate_tickets WHERE {where}", values).fetchone()
+        if found is None:
+            return None
+        ticket, round_id, subject, device_id, used = found
+        return TicketRow(ticket, round_id, subject, device_id, bool(used))
