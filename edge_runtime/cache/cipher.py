@@ -1,0 +1,181 @@
+"""Opening the encrypted file: the checks that need no key, then the key, then proof that it fits.
+
+Nothing is changed before the key has proven itself and the version is known, and nothing is ever opened in
+plain text. The file is looked at through `open()` only while no connection of this process holds it: closing
+such a descriptor would drop SQLite's locks.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from edge_runtime.cache import failure
+from edge_runtime.cache.schema import SCHEMA, STEPS, VERSION
+from edge_runtime.errors import (
+    CipherMissing,
+    DatabaseInUse,
+    DatabaseTooNew,
+    DatabaseUnreadable,
+    KeyMissing,
+    StorageError,
+)
+
+MEMORY: Final = ":memory:"
+PAGE_BYTES: Final = 4096
+
+_held: set[tuple[int, int]] = set()  # (device, inode) of files that a connection of this process has open
+_held_lock = threading.Lock()
+
+
+class Opened:
+    """A connection that proved its key, and the claim on its file that `close` gives back."""
+
+    def __init__(self, connection: apsw.Connection, claim: tuple[int, int] | None) -> None:
+        self.connection, self._claim = connection, claim
+
+    def close(self) -> None:
+        """Close the connection, then let others in this process open the file."""
+        self.connection.close()
+        if self._claim is not None:
+            with _held_lock:
+                _held.discard(self._claim)
+
+
+def require_cipher() -> None:
+    """Raise `CipherMissing` unless `apsw` is the build with SQLite3 Multiple Ciphers and safe defaults."""
+    if not getattr(apsw, "mc_version", ""):
+        raise CipherMissing("apsw is here without SQLite3 Multiple Ciphers: install apsw-sqlite3mc instead")
+    if "TEMP_STORE=2" not in apsw.compile_options and "TEMP_STORE=3" not in apsw.compile_options:
+        raise CipherMissing("this SQLite may write temporary files in plain text: install apsw-sqlite3mc")
+
+
+def open_encrypted(path: str, page_key: bytes, *, vfs: str | None, create: bool) -> Opened:
+    """Open `path`, prove `page_key`, bring the schema up to date.
+
+    Raises `DatabaseInUse`, `DatabaseUnreadable`, `DatabaseTooNew`, `KeyMismatch` or `KeyMissing` (no file and
+    `create` is false), each with the file as it was.
+    """
+    require_cipher()
+    if len(page_key) != 32:
+        raise KeyMissing(f"expected a page key of 32 bytes, got {len(page_key)}; nothing opened")
+    if path == MEMORY:
+        return Opened(_prepared(apsw.Connection(MEMORY), None), None)
+    with _held_lock:
+        _look(path, create)
+        connection = _connected(path, page_key, vfs, create)
+        stat = os.stat(path)
+        claim = (stat.st_dev, stat.st_ino)
+        _held.add(claim)
+    return Opened(connection, claim)
+
+
+def _look(path: str, create: bool) -> None:
+    """What can be said of the file without a key and without a connection."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        if create:
+            return
+        raise KeyMissing("a key without its database: the file is not there; nothing created") from None
+    except OSError as error:
+        raise failure.of_file(error, "database") from None
+    if (stat.st_dev, stat.st_ino) in _held:
+        raise DatabaseInUse("this process has the database open already; nothing changed")
+    if stat.st_size == 0 and create:
+        return
+    head = _head(path)
+    if head.startswith(b"SQLite format 3"):
+        raise DatabaseUnreadable("expected an encrypted database, got a plain SQLite file; untouched")
+    if stat.st_size < PAGE_BYTES:
+        raise DatabaseUnreadable(
+            f"expected at least {PAGE_BYTES} bytes, got {stat.st_size}: truncated or foreign; untouched"
+        )
+    if stat.st_size % PAGE_BYTES and not _has_wal(path):
+        raise DatabaseUnreadable(f"expected whole pages, got {stat.st_size} bytes: truncated; untouched")
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise failure.of_file(error, "database") from None
+
+
+def _has_wal(path: str) -> bool:
+    wal = Path(path + "-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
+def _connected(path: str, page_key: bytes, vfs: str | None, create: bool) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    try:
+        connection = apsw.Connection(path, flags=flags, vfs=vfs)
+    except apsw.Error as error:
+        raise failure.public(error) from None
+    return _prepared(connection, page_key)
+
+
+def _prepared(connection: apsw.Connection, page_key: bytes | None) -> apsw.Connection:
+    """Key, exclusive lock, version check and schema; closes the connection and leaves the file on failure."""
+    try:
+        # until the key and the version are known, not even a checkpoint at close may touch the file
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        if page_key is not None:
+            connection.pragma("cipher", "aegis")
+            connection.pragma("hexkey", page_key.hex())
+        connection.set_busy_timeout(0)
+        connection.pragma("locking_mode", "exclusive")
+        connection.pragma("temp_store", "memory")
+        connection.pragma("trusted_schema", False)
+        version = _version(connection)
+        _take_lock(connection)
+        _settle(connection, version)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+    except apsw.Error as error:
+        connection.close()
+        raise failure.public(error) from None
+    except StorageError:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: apsw.Connection) -> int:
+    version = connection.pragma("user_version")
+    assert isinstance(version, int)
+    if version > VERSION:
+        raise DatabaseTooNew(f"expected schema {VERSION} or older, got {version}; untouched")
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise DatabaseUnreadable(
+            "the file opens but is no cache of ours: it has tables and no version; untouched"
+        )
+    return version
+
+
+def _take_lock(connection: apsw.Connection) -> None:
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("secure_delete", True)
+    connection.pragma("foreign_keys", True)
+
+
+def _settle(connection: apsw.Connection, version: int) -> None:
+    """Write the version back (the proof that pages can be written under this key), with any upgrade."""
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        if version == 0:
+            connection.execute(SCHEMA)
+        for step in range(version or VERSION, VERSION):
+            connection.execute(STEPS[step])
+        connection.pragma("user_version", VERSION)
+        connection.execute("COMMIT")
+    except apsw.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

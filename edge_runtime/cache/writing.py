@@ -1,0 +1,193 @@
+"""What can be changed in the cache inside a transaction. All writing SQL of the device is here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from edge_runtime.cache.reading import ReadTransaction
+from edge_runtime.cache.records import OutboxKind
+from edge_runtime.cache.schema import PERSONAL_TABLES
+from edge_runtime.wire.messages import LaneEntry, Row
+
+
+class WriteTransaction(ReadTransaction):
+    """Changes that become durable together; made by `Database.write()`."""
+
+    # ---- events and states under a handle ---------------------------------------------------------------
+
+    def append_events(self, rows: Iterable[tuple[bytes, int, bytes]]) -> int:
+        """Append (handle, day, sealed) events in order; returns the `n` of the first, 0 for none."""
+        before = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'journal'") or 0
+        assert isinstance(before, int)
+        self._connection.executemany("INSERT INTO journal(handle, day, sealed) VALUES(?, ?, ?)", rows)
+        after = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'journal'") or 0
+        return before + 1 if after != before else 0
+
+    def drop_events(self, handle: bytes, upto: int, keep_from_day: int | None = None) -> int:
+        """Drop a handle's events up to row `upto`, except those of `keep_from_day` and later."""
+        sql = "DELETE FROM journal WHERE handle = ?1 AND n <= ?2 AND (?3 IS NULL OR day < ?3)"
+        self._connection.execute(sql, (handle, upto, keep_from_day))
+        dropped = self._connection.changes()
+        if dropped:
+            mark = (
+                "INSERT INTO trimmed(handle, n) VALUES(?, ?) ON CONFLICT DO UPDATE SET n = max(n, excluded.n)"
+            )
+            self._connection.execute(mark, (handle, upto))
+        return dropped
+
+    def put_state(self, handle: bytes, slot: bytes, sealed: bytes) -> None:
+        """Store a session state, replacing the one in its slot."""
+        sql = (
+            "INSERT INTO state(handle, slot, sealed) VALUES(?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET sealed = excluded.sealed"
+        )
+        self._connection.execute(sql, (handle, slot, sealed))
+
+    def put_personal_row(self, handle: bytes, slot: bytes, day: int, sealed: bytes) -> None:
+        """Store a server row of a subject, replacing the one in its slot."""
+        sql = (
+            "INSERT INTO personal(handle, slot, day, sealed) VALUES(?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET day = excluded.day, sealed = excluded.sealed"
+        )
+        self._connection.execute(sql, (handle, slot, day, sealed))
+
+    def delete_personal_row(self, handle: bytes, slot: bytes) -> bool:
+        """Delete a server row of a subject; whether there was one."""
+        self._connection.execute("DELETE FROM personal WHERE handle = ? AND slot = ?", (handle, slot))
+        return self._connection.changes() > 0
+
+    def forget(self, handle: bytes) -> dict[str, int]:
+        """Delete everything that hangs on a handle: table -> rows."""
+        counts = {}
+        for table in PERSONAL_TABLES:
+            self._connection.execute(f"DELETE FROM {table} WHERE handle = ?", (handle,))
+            counts[table] = self._connection.changes()
+        self._connection.execute("DELETE FROM trimmed WHERE handle = ?", (handle,))
+        return counts
+
+    def forget_unknown(self, known: Collection[bytes]) -> dict[str, int]:
+        """Delete everything that hangs on a handle not among `known`: table -> rows."""
+        totals = dict.fromkeys(PERSONAL_TABLES, 0)
+        for handle in self.handles() - set(known):
+            for table, rows in self.forget(handle).items():
+                totals[table] += rows
+        return totals
+
+    # ---- rows about nobody ------------------------------------------------------------------------------
+
+    def put_row(self, channel: str, row: Row, hash: bytes) -> bytes | None:
+        """Store a row that a channel brought; returns the hash of the one it replaced there."""
+        old = self._hash(channel, row.entity, row.view, row.version)
+        sql = (
+            "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
+            " event_time_us = excluded.event_time_us, created_us = excluded.created_us,"
+            " vals = excluded.vals, hash = excluded.hash"
+        )
+        key = (row.entity, row.view, row.version, channel)
+        self._connection.execute(sql, (*key, row.seq, row.event_time_us, row.created_us, row.values, hash))
+        return old
+
+    def delete_row(self, channel: str, entity: str, view: str, version: int) -> bytes | None:
+        """Delete a row of a channel; returns its hash, None when it was not there."""
+        old = self._hash(channel, entity, view, version)
+        if old is not None:
+            sql = "DELETE FROM feature WHERE entity = ? AND view = ? AND version = ? AND channel = ?"
+            self._connection.execute(sql, (entity, view, version, channel))
+        return old
+
+    def set_channel(self, name: str, cursor: int, digest: int) -> None:
+        """Move a channel's cursor and digest, or begin to follow it."""
+        sql = (
+            "INSERT INTO channel(name, cursor, digest) VALUES(?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET cursor = excluded.cursor, digest = excluded.digest"
+        )
+        self._connection.execute(sql, (name, cursor, digest.to_bytes(16, "big")))
+
+    def clear_channel(self, name: str) -> int:
+        """Delete the rows a channel brought (before a replacing snapshot); the cursor stays."""
+        self._connection.execute("DELETE FROM feature WHERE channel = ?", (name,))
+        return self._connection.changes()
+
+    def drop_channel(self, name: str) -> int:
+        """Delete a channel's rows and cursor; returns the rows removed."""
+        removed = self.clear_channel(name)
+        self._connection.execute("DELETE FROM channel WHERE name = ?", (name,))
+        return removed
+
+    # ---- decisions --------------------------------------------------------------------------------------
+
+    def set_lane_position(self, position: int) -> None:
+        """Everything up to this lane position is enforced here."""
+        self.set_meta("lane", position.to_bytes(8, "big"))
+
+    def put_lane(self, entries: Iterable[LaneEntry]) -> None:
+        """Store what the ledger says of each (subject, purpose); an older position never replaces a newer."""
+        sql = (
+            "INSERT INTO lane(seq, subject, purpose, state, live_grant, denial) VALUES(?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET seq = excluded.seq, state = excluded.state,"
+            " live_grant = excluded.live_grant, denial = excluded.denial WHERE excluded.seq >= lane.seq"
+        )
+        rows = [(e.seq, e.subject, e.purpose, e.state, e.grant, e.denial) for e in entries]
+        self._connection.executemany(sql, rows)
+
+    def put_denial(self, id: bytes, body: bytes) -> None:
+        """Store a denial, replacing what was known of it."""
+        sql = "INSERT INTO denial(id, body) VALUES(?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
+        self._connection.execute(sql, (id, body))
+
+    def drop_denial(self, id: bytes) -> None:
+        """Forget a denial that a newer decision replaced."""
+        self._connection.execute("DELETE FROM denial WHERE id = ?", (id,))
+
+    def forget_authority(self) -> None:
+        """Drop everything that an earlier identity's server said or was to be told: nobody answers for it.
+
+        Spent budget and other facts stay.
+        """
+        for table in ("feature", "channel", "lane", "denial", "outbox"):
+            self._connection.execute(f"DELETE FROM {table}")
+        self._connection.execute("DELETE FROM meta WHERE key IN ('lane', 'lease')")
+
+    # ---- sending and spending ---------------------------------------------------------------------------
+
+    def enqueue(self, kind: OutboxKind, id: bytes, payload: bytes) -> None:
+        """Queue something for the server; the same (kind, id) again keeps its place and takes the new payload."""
+        sql = (
+            "INSERT INTO outbox(kind, id, payload) VALUES(?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET payload = excluded.payload"
+        )
+        self._connection.execute(sql, (kind, id, payload))
+
+    def settle(self, id: bytes, kind: OutboxKind | None = None) -> bool:
+        """The server has it: drop an item from the outbox; whether it was there."""
+        self._connection.execute("DELETE FROM outbox WHERE id = ?1 AND (?2 IS NULL OR kind = ?2)", (id, kind))
+        return self._connection.changes() > 0
+
+    def debit(self, tag: bytes, window: int, amount: int) -> None:
+        """Spend `amount` micro-epsilon under a tag in a budget window."""
+        sql = (
+            "INSERT INTO budget(tag, win, spent) VALUES(?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET spent = spent + excluded.spent"
+        )
+        self._connection.execute(sql, (tag, window, amount))
+
+    def drop_budget_before(self, window: int) -> int:
+        """Forget what was spent in windows that are over."""
+        self._connection.execute("DELETE FROM budget WHERE win < ?", (window,))
+        return self._connection.changes()
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        """Store one fact about this database."""
+        sql = "INSERT INTO meta(key, value) VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+        self._connection.execute(sql, (key, value))
+
+    def drop_meta(self, key: str) -> None:
+        """Forget one fact."""
+        self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def _hash(self, channel: str, entity: str, view: str, version: int) -> bytes | None:
+        sql = "SELECT hash FROM feature WHERE entity = ? AND view = ? AND version = ? AND channel = ?"
+        found = self._value(sql, entity, view, version, channel)
+        assert found is None or isinstance(found, bytes)
+        return found
