@@ -1,0 +1,124 @@
+"""Every error a server raises on purpose, and the one table that turns each into a reply.
+
+::
+
+    ServerError
+    ├── Problem           the caller: carries a code of PROBLEMS
+    ├── StoreError        this server's disk
+    │   ├── StoreTooNew   written by a newer release; untouched
+    │   └── StoreForeign  not a store of ours, damaged, or without its keys; untouched
+    └── KeysMissing       a store without its key file; nothing was created
+
+Across HTTP an error is an RFC 9457 problem document made from PROBLEMS. Text holds no personal value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from edge_runtime.wire.refusal import CODES
+
+
+class Reply(NamedTuple):
+    """How one code is answered over HTTP."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[Mapping[str, Reply]] = {
+    "malformed_json": Reply(400, "the body is not strict JSON"),
+    "malformed_msgpack": Reply(400, "the body is not MessagePack"),
+    "malformed_query": Reply(400, "a query parameter is missing or wrong"),
+    "unauthorized": Reply(401, "a valid bearer token is needed"),
+    "not_found": Reply(404, "there is no such resource"),
+    "method_not_allowed": Reply(405, "this path does not take that method"),
+    "not_completed": Reply(409, "the revocation is not completed yet"),
+    "catalog_conflict": Reply(409, "this catalog version is registered with other content"),
+    "batch_in_flight": Reply(409, "a request with this Idempotency-Key is still running"),
+    "token_used": Reply(409, "the enrolment token was used before"),
+    "token_expired": Reply(410, "the enrolment token has expired"),
+    "token_unknown": Reply(404, "the enrolment token was never issued or has been forgotten"),
+    "too_large": Reply(413, "the body is over the size limit"),
+    "unsupported_media": Reply(415, "expected application/json or application/msgpack"),
+    "invalid_request": Reply(422, "a field is missing, unknown or of the wrong type"),
+    "invalid_id": Reply(422, "an id is empty, too long or not Unicode"),
+    "invalid_catalog": Reply(422, "the catalog has faults"),
+    "invalid_notice": Reply(422, "the notice version is missing or not declared"),
+    "idempotency_reuse": Reply(422, "this Idempotency-Key was used with another body"),
+    "unknown_view": Reply(422, "the active catalog has no such server view"),
+    "unknown_purpose": Reply(422, "the active catalog has no such purpose"),
+    "unknown_metric": Reply(404, "the active catalog has no such metric"),
+    "bad_signature": Reply(403, "the proof of possession does not verify"),
+    "unknown_device": Reply(404, "no such device is enrolled"),
+    "device_revoked": Reply(403, "the device was revoked"),
+    "no_permission": Reply(403, "no live permission for this subject and purpose"),
+    "no_catalog": Reply(503, "no catalog is active"),
+    "closing": Reply(503, "the server is stopping"),
+    "storage": Reply(503, "the store does not take writes"),
+    "internal": Reply(500, "a fault of the server, logged there"),
+}
+"""Every problem code: status and title. What is not here is not said."""
+
+ROW_CODES: Final[Mapping[str, str]] = {
+    "unknown_field": "a field that a row does not have",
+    "missing_field": "a field that a row must have",
+    "invalid_id": "the entity's id is empty, too long, not Unicode, or of another type",
+    "invalid_time": "the event time is not a time, or too far ahead",
+    "unknown_feature": "the view has no such feature",
+    "wrong_type": "the value is not of the feature's dtype",
+    "not_finite": "NaN or infinity",
+    "out_of_range": "the value is outside the declared range",
+    "not_allowed": "the value is not one of the declared values",
+    "too_large": "the row does not fit a frame",
+    "older": "a row with a newer event time is already there",
+    "no_permission": CODES["no_permission"].text,
+    "stale_grant": CODES["stale_grant"].text,
+}
+"""Why one row of a publish was refused; the other rows stand."""
+
+
+class ServerError(Exception):
+    """Base of every error that the server raises on purpose."""
+
+
+class Problem(ServerError):
+    """A request that is refused; `code` is one of PROBLEMS. Nothing was changed."""
+
+    def __init__(self, code: str, detail: str = "", **extra: object) -> None:
+        assert code in PROBLEMS, code
+        self.code, self.detail, self.extra = code, detail, extra
+        super().__init__(f"{code}: {detail}" if detail else code)
+
+    @property
+    def reply(self) -> Reply:
+        """Status and title."""
+        return PROBLEMS[self.code]
+
+    def document(self) -> dict[str, object]:
+        """The RFC 9457 problem document."""
+        return {
+            "type": f"urn:edge-sync:problem:{self.code}",
+            "title": self.reply.title,
+            "status": self.reply.status,
+            "code": self.code,
+            **({"detail": self.detail} if self.detail else {}),
+            **self.extra,
+        }
+
+
+class StoreError(ServerError):
+    """This server's disk or files; the message says what is left untouched."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer release and was not touched."""
+
+
+class StoreForeign(StoreError):
+    """The file is not a store of ours, damaged, or has lost its keys; it was not touched."""
+
+
+class KeysMissing(ServerError):
+    """A store without its key file; nothing was created."""

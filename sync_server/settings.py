@@ -1,0 +1,115 @@
+"""Every limit of a server, with its unit and default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of one server. Times in microseconds, sizes in bytes, counts in items."""
+
+    data_dir: Path
+    """Holds `server.db`, `keys.db` (never in the same backup), `server.key`, `api.token`, `server.json`."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0: any free port; `server.json` then says which."""
+    catalog: Path | None = None
+    """A catalog file to register and make active at start; None: the newest one registered."""
+
+    # Storage
+    partitions: int = 16
+    """Channels hash into this many partitions, each with a dense sequence; fixed when the store is made."""
+    write_chunk_rows: int = 500
+    """Rows of one publish written per transaction; the event loop takes a breath between two."""
+
+    # Consent
+    lease_us: int = DAY_US
+    """Duration of a lease that a device is granted."""
+    lease_drift_ppm: int = 1_000
+    """A device's clock may run this much slow: the server waits lease x 1.001 + margin."""
+    lease_margin_us: int = 5 * SECOND_US
+    erasure_due_us: int = 30 * DAY_US
+    """A target without a receipt this long after a revocation is overdue, and named."""
+    device_gives_per_hour: int = 600
+    """Most consents that one device may record in an hour."""
+    delete_kept_us: int = 60 * DAY_US
+    """How long a delete stays as a row: longer than the longest lease plus grace."""
+
+    # The HTTP doors
+    body_limit_bytes: int = 8 * 1024 * 1024
+    json_depth: int = 64
+    """Deepest nesting of a JSON body."""
+    id_limit_bytes: int = 512
+    """Longest typed id (`item:85123A`), in UTF-8."""
+    batch_rows: int = 20_000
+    """Most rows of one publish."""
+    row_limit_bytes: int = 48 * 1024
+    """Largest row; it must fit a frame with room to spare."""
+    idempotency_kept_us: int = DAY_US
+    page_rows: int = 1_000
+    """Most items in one listing."""
+
+    # Devices
+    token_life_us: int = 15 * MINUTE_US
+    """Life of an enrolment token."""
+    ticket_life_us: int = HOUR_US
+    """Longest life of a ticket for personal channels."""
+    shared_channels: tuple[str, ...] = ("all",)
+    """Channel patterns of a newly enrolled device; none personal."""
+
+    # The device session
+    sessions: int = 20_000
+    """Most sessions at once; more are refused as overloaded."""
+    hello_timeout_us: int = 10 * SECOND_US
+    ping_us: int = 20 * SECOND_US
+    send_timeout_us: int = 20 * SECOND_US
+    """A device that takes longer than this to take one frame is dropped; it resumes at its cursors."""
+    session_age_us: int = 6 * HOUR_US
+    """Maximum age of a session, so that nodes can be drained and keys rotated."""
+    send_buffer_bytes: int = 16 * 1024
+    """Kernel send buffer of a session: little can queue ahead of a denial."""
+    frame_rows: int = 512
+    """Most rows of one delta frame."""
+    personal_channels: int = 64
+    """Most personal channels open on one device."""
+    follows: int = 256
+    """Most channels followed on one device."""
+    repairs_per_hour: int = 3
+    """Digest repairs of one channel before it is called diverged."""
+
+    @property
+    def database(self) -> Path:
+        """The main store."""
+        return self.data_dir / "server.db"
+
+    @property
+    def key_database(self) -> Path:
+        """Payload keys of personal rows. Never in the same backup as the main store."""
+        return self.data_dir / "keys.db"
+
+    @property
+    def key_file(self) -> Path:
+        """Signing key and tenant keys."""
+        return self.data_dir / "server.key"
+
+    @property
+    def token_file(self) -> Path:
+        """The API's bearer token."""
+        return self.data_dir / "api.token"
+
+    @property
+    def address_file(self) -> Path:
+        """Where a running server says its url and pid."""
+        return self.data_dir / "server.json"
+
+    def lease_bound_us(self, granted_at_us: int, duration_us: int) -> int:
+        """When the server may take for granted that a lease has run out on the device."""
+        drift_us = -(-duration_us * self.lease_drift_ppm // 1_000_000)
+        return granted_at_us + duration_us + drift_us + self.lease_margin_us

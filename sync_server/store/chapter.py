@@ -1,0 +1,23 @@
+"""What every chapter of a transaction stands on: a connection, the payload keys, the tenant's digest key."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from sync_server.store.keys import KeyDatabase
+
+
+class Chapter:
+    """SQL of one subject matter; a transaction is made of all chapters over one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
+        self._connection, self._keys, self._digest_key = connection, keys, digest_key
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Run one statement. For files in `store/` only: there is no SQL elsewhere."""
+        return self._connection.execute(sql, values)
+
+    def execute_many(self, sql: str, values: Sequence[Sequence[object]]) -> None:
+        """Run one statement for each tuple of values. For files in `store/` only."""
+        self._connection.executemany(sql, values)

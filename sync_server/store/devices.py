@@ -1,0 +1,128 @@
+"""Devices: tokens, enrolment, contact, acknowledged lane positions and leases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sync_server.store.chapter import Chapter
+from sync_server.store.records import DeviceRow, TokenRow
+
+_COLUMNS = (
+    "device_id, public_key, patterns, enrolled_us, contact_us, lane_acked, counter, lease_until_us,"
+    " revoked_us"
+)
+
+
+class DeviceReads(Chapter):
+    """Questions about devices."""
+
+    def device(self, device_id: str) -> DeviceRow | None:
+        """One device, revoked or not; None when it never enrolled."""
+        row = self.execute(f"SELECT {_COLUMNS} FROM devices WHERE device_id = ?", (device_id,)).fetchone()
+        return None if row is None else _device(row)
+
+    def device_with_key(self, public_key: bytes) -> DeviceRow | None:
+        """The device that enrolled this key."""
+        row = self.execute(f"SELECT {_COLUMNS} FROM devices WHERE public_key = ?", (public_key,)).fetchone()
+        return None if row is None else _device(row)
+
+    def devices(self, limit: int, after: str = "") -> list[DeviceRow]:
+        """At most `limit` devices by id, from the one after `after`."""
+        found = self.execute(
+            f"SELECT {_COLUMNS} FROM devices WHERE device_id > ? ORDER BY device_id LIMIT ?", (after, limit)
+        )
+        return [_device(row) for row in found]
+
+    def count_devices(self, now_us: int) -> dict[str, int]:
+        """`enrolled`, `live` (a lease runs) and `revoked` devices."""
+        row = self.execute(
+            "SELECT count(*), count(*) FILTER (WHERE lease_until_us > ? AND revoked_us IS NULL),"
+            " count(revoked_us) FROM devices",
+            (now_us,),
+        ).fetchone()
+        return {"enrolled": row[0], "live": row[1], "revoked": row[2]}
+
+    def token(self, token_hash: bytes) -> TokenRow | None:
+        """The enrolment token with this hash."""
+        row = self.execute(
+            "SELECT expires_us, patterns, used_us FROM device_tokens WHERE hash = ?", (token_hash,)
+        ).fetchone()
+        return None if row is None else TokenRow(row[0], tuple(json.loads(row[1])), row[2])
+
+
+class DeviceWrites(DeviceReads):
+    """Changes of devices."""
+
+    def add_token(self, token_hash: bytes, created_us: int, expires_us: int, patterns: Sequence[str]) -> None:
+        """Store a new enrolment token by its hash."""
+        self.execute(
+            "INSERT INTO device_tokens VALUES (?, ?, ?, ?, NULL)",
+            (token_hash, created_us, expires_us, json.dumps(list(patterns))),
+        )
+
+    def use_token(self, token_hash: bytes, used_us: int) -> bool:
+        """Use the token up; False when it was used before or never was."""
+        found = self.execute(
+            "UPDATE device_tokens SET used_us = ? WHERE hash = ? AND used_us IS NULL", (used_us, token_hash)
+        )
+        return found.rowcount == 1
+
+    def drop_tokens(self, before_us: int) -> int:
+        """Forget tokens that expired before then."""
+        return self.execute("DELETE FROM device_tokens WHERE expires_us < ?", (before_us,)).rowcount
+
+    def add_device(
+        self, device_id: str, public_key: bytes, patterns: Sequence[str], enrolled_us: int
+    ) -> None:
+        """Enrol a device: it has no lease and stands at the beginning of the lane."""
+        self.execute(
+            "INSERT INTO devices VALUES (?, ?, ?, ?, NULL, 0, 0, 0, NULL)",
+            (device_id, public_key, json.dumps(list(patterns)), enrolled_us),
+        )
+
+    def revoke_device(self, device_id: str, at_us: int) -> bool:
+        """Shut a device out; False when there is no such live device. A running lease stays a target."""
+        found = self.execute(
+            "UPDATE devices SET revoked_us = ? WHERE device_id = ? AND revoked_us IS NULL", (at_us, device_id)
+        )
+        return found.rowcount == 1
+
+    def note_contact(self, device_id: str, at_us: int, counter: int) -> None:
+        """A session opened; the highest root counter ever reported is kept."""
+        self.execute(
+            "UPDATE devices SET contact_us = ?, counter = max(counter, ?) WHERE device_id = ?",
+            (at_us, counter, device_id),
+        )
+
+    def ack_lane(self, device_id: str, upto: int, at_us: int) -> None:
+        """The device enforced the lane up to `upto`: revocations that wait for it hear so."""
+        self.execute(
+            "UPDATE devices SET lane_acked = max(lane_acked, ?) WHERE device_id = ?", (upto, device_id)
+        )
+        self.execute(
+            "UPDATE targets SET acked_us = ? WHERE device_id = ? AND position <= ? AND acked_us IS NULL",
+            (at_us, device_id, upto),
+        )
+
+    def grant_lease(self, device_id: str, upto: int, until_us: int) -> bool:
+        """Store a lease that ends, by the server's clock, at `until_us`. To be sent only after the commit.
+
+        Returns False, and stores nothing, when the lane moved past `upto`, the device has not acknowledged
+        all of it, or it is revoked. A shorter lease never shortens one that may still run.
+        """
+        found = self.execute(
+            "UPDATE devices SET lease_until_us = max(lease_until_us, ?) WHERE device_id = ?"
+            " AND revoked_us IS NULL AND min(?, lane_acked) >= (SELECT coalesce(max(seq), 0) FROM evidence)",
+            (until_us, device_id, upto),
+        )
+        return found.rowcount == 1
+
+
+def _device(row: tuple[Any, ...]) -> DeviceRow:
+    device_id, key, patterns, enrolled_us, contact_us, acked, counter, lease_us, revoked_us = row
+    return DeviceRow(
+        *(device_id, key, tuple(json.loads(patterns)), enrolled_us, contact_us, acked, counter, lease_us),
+        revoked=revoked_us is not None,
+    )

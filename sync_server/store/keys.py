@@ -1,0 +1,91 @@
+"""`keys.db`: one payload key for each (subject, purpose, grant), apart from the rows they seal.
+
+It is never in the same backup as the main store: destroying a key here erases every copy of its rows. No WAL:
+a write-ahead log would keep the page that held a destroyed key.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sync_server.store.schema import APPLICATION_ID, KEY_TABLES, VERSION
+
+Entropy = Callable[[int], bytes]
+"""`entropy(n)`: n unpredictable bytes."""
+
+_CACHED_KEYS = 10_000
+
+
+class KeyDatabase:
+    """Makes, finds and destroys payload keys. Not thread-safe: the store's lock covers it."""
+
+    def __init__(self, path: Path, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON"):
+            self._db.execute(f"PRAGMA {pragma}")
+        if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            self._db.executescript(
+                f"BEGIN; {KEY_TABLES} PRAGMA user_version = {VERSION};"
+                f" PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+            )
+        self._cache: dict[tuple[bytes, str, int], AESGCM] = {}
+
+    def find(self, subject: bytes, purpose: str, grant: int) -> AESGCM | None:
+        """The key under which this grant's rows are sealed, or None when it was destroyed or never made."""
+        held = self._cache.get((subject, purpose, grant))
+        if held is not None:
+            return held
+        row = self._db.execute(
+            "SELECT key FROM payload_keys WHERE subject = ? AND purpose = ? AND grant_seq = ?",
+            (subject, purpose, grant),
+        ).fetchone()
+        return None if row is None else self._remember((subject, purpose, grant), row[0])
+
+    def make(self, subject: bytes, purpose: str, grant: int) -> AESGCM:
+        """The grant's key, made when there is none. It lasts once `commit` returned."""
+        found = self.find(subject, purpose, grant)
+        if found is not None:
+            return found
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+        key = self._entropy(32)
+        self._db.execute("INSERT INTO payload_keys VALUES (?, ?, ?, ?)", (subject, purpose, grant, key))
+        return self._remember((subject, purpose, grant), key)
+
+    def commit(self) -> None:
+        """Make new keys durable: always before the rows that they seal."""
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Forget the keys made since the last commit."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+            self._cache.clear()
+
+    def destroy(self, subject: bytes, purpose: str, before: int) -> int:
+        """Destroy the pair's keys of every grant before seq `before`; returns how many there were."""
+        self._cache.clear()
+        return self._db.execute(
+            "DELETE FROM payload_keys WHERE subject = ? AND purpose = ? AND grant_seq < ?",
+            (subject, purpose, before),
+        ).rowcount
+
+    def nonce(self) -> bytes:
+        """A fresh nonce for one sealing; random, so a restored store never repeats one."""
+        return self._entropy(12)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _remember(self, name: tuple[bytes, str, int], key: bytes) -> AESGCM:
+        if len(self._cache) >= _CACHED_KEYS:
+            self._cache.clear()
+        made = self._cache[name] = AESGCM(key)
+        return made

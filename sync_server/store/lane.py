@@ -1,0 +1,146 @@
+"""Decisions: the ledger's evidence and nodes, and the lane, which holds the present state of each pair."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from edge_runtime.wire.messages import LaneEntry
+from sync_server.consent import merkle
+from sync_server.errors import StoreForeign
+from sync_server.store.chapter import Chapter
+from sync_server.store.keys import KeyDatabase
+from sync_server.store.records import DecisionState, Evidence
+
+_EVIDENCE = (
+    "seq, subject, purpose, state, outcome, notice, base, actor, decision, at_us, recorded_us,"
+    " grant_seq, salt, leaf"
+)
+
+
+class LaneReads(Chapter):
+    """Questions about decisions. Lane position and ledger seq are one number."""
+
+    def lane_head(self) -> int:
+        """The newest lane position: the number of leaves in the ledger."""
+        return int(self.execute("SELECT coalesce(max(seq), 0) FROM evidence").fetchone()[0])
+
+    def lane_since(self, position: int, limit: int) -> list[LaneEntry]:
+        """At most `limit` pairs whose state changed after `position`, in order; superseded ones are gone."""
+        found = self.execute(
+            "SELECT seq, subject, purpose, state, grant_seq, denial FROM lane WHERE seq > ?"
+            " ORDER BY seq LIMIT ?",
+            (position, limit),
+        )
+        return [LaneEntry(*row) for row in found]
+
+    def decision_state(self, subject: bytes, purpose: str) -> DecisionState:
+        """What holds for the pair now; state `unknown` when nothing was ever said."""
+        row = self.execute(
+            "SELECT state, grant_seq, denial FROM lane WHERE subject = ? AND purpose = ?", (subject, purpose)
+        ).fetchone()
+        return DecisionState("unknown", 0, 0) if row is None else DecisionState(*row)
+
+    def evidence(self, seq: int) -> Evidence | None:
+        """One step of the ledger."""
+        row = self.execute(f"SELECT {_EVIDENCE} FROM evidence WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else Evidence(*row)
+
+    def evidence_of_decision(self, actor: str, decision: bytes) -> Evidence | None:
+        """The step that recorded an actor's decision, for repeats."""
+        row = self.execute(
+            f"SELECT {_EVIDENCE} FROM evidence WHERE actor = ? AND decision = ?", (actor, decision)
+        ).fetchone()
+        return None if row is None else Evidence(*row)
+
+    def history(self, subject: bytes, purpose: str | None, limit: int) -> list[Evidence]:
+        """The subject's steps, oldest first; of one purpose, or of all."""
+        one = "" if purpose is None else " AND purpose = ?"
+        values: Sequence[object] = (subject, limit) if purpose is None else (subject, purpose, limit)
+        found = self.execute(
+            f"SELECT {_EVIDENCE} FROM evidence WHERE subject = ?{one} ORDER BY seq LIMIT ?", values
+        )
+        return [Evidence(*row) for row in found]
+
+    def gave_here(self, device_id: str, subject: bytes, purpose: str) -> bool:
+        """Whether the pair's live grant rests (also) on a decision taken on this device."""
+        state = self.decision_state(subject, purpose)
+        return (
+            state.grant != 0
+            and self.execute(
+                "SELECT 1 FROM evidence WHERE subject = ? AND purpose = ? AND seq >= ? AND actor = ?"
+                " AND state = 'given' AND outcome = 'recorded' LIMIT 1",
+                (subject, purpose, state.grant, f"device:{device_id}"),
+            ).fetchone()
+            is not None
+        )
+
+    def count_by_actor(self, actor: str, since_us: int) -> int:
+        """Decisions that the actor recorded since then."""
+        found = self.execute(
+            "SELECT count(*) FROM evidence WHERE actor = ? AND recorded_us >= ?", (actor, since_us)
+        )
+        return int(found.fetchone()[0])
+
+    def decided_purposes(self) -> list[str]:
+        """Every purpose that anybody ever decided on."""
+        return [row[0] for row in self.execute("SELECT DISTINCT purpose FROM lane ORDER BY purpose")]
+
+    def count_states(self) -> dict[str, int]:
+        """state -> number of pairs in it."""
+        return dict(self.execute("SELECT state, count(*) FROM lane GROUP BY state ORDER BY state").fetchall())
+
+    def ledger_node(self, level: int, place: int) -> bytes:
+        """A kept subtree hash; see `consent.merkle`."""
+        row = self.execute(
+            "SELECT hash FROM ledger_nodes WHERE level = ? AND place = ?", (level, place)
+        ).fetchone()
+        if row is None:
+            raise StoreForeign(f"the ledger has lost node {level}:{place}; nothing was changed")
+        return bytes(row[0])
+
+    def pending_key_erasures(self) -> list[tuple[bytes, str, int]]:
+        """(subject, purpose, denial) whose payload keys are still to be destroyed."""
+        return self.execute("SELECT subject, purpose, denial FROM key_erasures").fetchall()
+
+
+class LaneWrites(LaneReads):
+    """Changes of decisions."""
+
+    def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
+        super().__init__(connection, keys, digest_key)
+        self.lane_moved = False
+
+    def append_evidence(self, step: Evidence) -> None:
+        """Append one step to the ledger; its seq must be the next."""
+        size = self.lane_head()
+        assert step.seq == size + 1, (step.seq, size)
+        self.execute(
+            f"INSERT INTO evidence ({_EVIDENCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(step.seq, step.subject, step.purpose, step.state, step.outcome, step.notice, step.base),
+                *(step.actor, step.decision, step.at_us, step.recorded_us, step.grant, step.salt, step.leaf),
+            ),
+        )
+        self.execute_many(
+            "INSERT INTO ledger_nodes VALUES (?, ?, ?)", merkle.append(size, step.leaf, self.ledger_node)
+        )
+        self.lane_moved = True
+
+    def put_lane(self, entry: LaneEntry) -> None:
+        """Make `entry` the present state of its pair."""
+        self.execute(
+            "INSERT OR REPLACE INTO lane VALUES (?, ?, ?, ?, ?, ?)",
+            (entry.subject, entry.purpose, entry.seq, entry.state, entry.grant, entry.denial),
+        )
+
+    def erase_keys(self, subject: bytes, purpose: str, denial: int) -> None:
+        """Promise that the pair's payload keys from before `denial` go right after this commit."""
+        self.execute("INSERT OR REPLACE INTO key_erasures VALUES (?, ?, ?)", (subject, purpose, denial))
+
+    def keys_erased(self, subject: bytes, purpose: str, denial: int) -> None:
+        """The promise was kept."""
+        self.execute(
+            "DELETE FROM key_erasures WHERE subject = ? AND purpose = ? AND denial <= ?",
+            (subject, purpose, denial),
+        )

@@ -1,0 +1,57 @@
+"""The two doors to the store: `read()` and `write(name)`, each handing out a typed transaction.
+
+A transaction is made of chapters, one for each subject matter (`rows.py`, `lane.py`, `revocations.py`,
+`devices.py`, `doors.py`); the records that they speak in are in `records.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sync_server.store.devices import DeviceReads, DeviceWrites
+from sync_server.store.doors import DoorReads, DoorWrites
+from sync_server.store.lane import LaneReads, LaneWrites
+from sync_server.store.records import Committed
+from sync_server.store.revocations import RevocationReads, RevocationWrites
+from sync_server.store.rows import RowReads, RowWrites
+
+Listener = Callable[[Committed], None]
+
+
+class ReadTx(RowReads, LaneReads, RevocationReads, DeviceReads, DoorReads):
+    """One snapshot: every answer is of the same moment."""
+
+
+class WriteTx(ReadTx, RowWrites, LaneWrites, RevocationWrites, DeviceWrites, DoorWrites):
+    """All or nothing: what was written stands when the `with` block ends, and not at all if it raises."""
+
+
+class Store(Protocol):
+    """What the rooms ask of a store."""
+
+    def read(self) -> AbstractContextManager[ReadTx]:
+        """One snapshot for questions. Short; no `await` inside."""
+        ...
+
+    def write(self, name: str, *, durable: bool = True) -> AbstractContextManager[WriteTx]:
+        """One named transaction; durable when the block ends.
+
+        Args:
+            name: what it is for, as it stands in the metrics.
+            durable: False for what costs only a repeat when power is lost (contact, acknowledgements).
+        """
+        ...
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` after each commit that moved the lane or a channel."""
+        ...
+
+    def transactions(self) -> dict[str, int]:
+        """name -> committed write transactions since the start."""
+        ...
+
+    def close(self) -> None:
+        """Close the files."""
+        ...

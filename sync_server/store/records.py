@@ -1,0 +1,185 @@
+"""What the store hands out and takes in: frozen records, times in microseconds by the server's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Outcome = Literal["recorded", "superseded"]
+
+GIVEN: Final = "given"
+DENIALS: Final = frozenset({"refused", "withdrawn", "revoked", "expired", "objected", "restricted"})
+"""Decisions that end permission; everything older than one stays dead."""
+STATES: Final = DENIALS | {GIVEN}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """One enrolled device."""
+
+    device_id: str
+    public_key: bytes
+    patterns: tuple[str, ...]
+    """Channel patterns it may follow without a ticket (`all`, `segment:*`)."""
+    enrolled_us: int
+    contact_us: int | None
+    lane_acked: int
+    counter: int
+    """Highest root counter it ever reported."""
+    lease_until_us: int
+    """By the server's clock, drift and margin included; 0 when it never had a lease."""
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHead:
+    """Where a channel stands. All zero for a channel nobody wrote to yet."""
+
+    seq: int
+    digest: int
+    floor: int
+    """A cursor below this, or none, gets a replacing snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """What is there of one (entity, view, version)."""
+
+    seq: int
+    event_time_us: int
+    deleted: bool
+    values: bytes
+    grant: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionState:
+    """What holds for one (subject, purpose). State `unknown` and zeros when nothing was ever said."""
+
+    state: str
+    grant: int
+    """Ledger seq of the live grant; 0 for none."""
+    denial: int
+    """Ledger seq of the newest denial; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One step of the ledger with what opens it."""
+
+    seq: int
+    subject: bytes
+    purpose: str
+    state: str
+    outcome: Outcome
+    notice: str
+    base: int
+    actor: str
+    decision: bytes | None
+    at_us: int
+    recorded_us: int
+    grant: int
+    """Live grant after this step; 0 for none."""
+    salt: bytes
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRow:
+    """One revocation as it was accepted."""
+
+    id: str
+    subject: bytes
+    initiator: Literal["subject", "controller"]
+    actor: str
+    accepted_us: int
+    due_us: int
+    server_erased_us: int | None
+    server_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One denied (subject, purpose) of a revocation, by its ledger seq."""
+
+    seq: int
+    revocation: str
+    subject: bytes
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One device that a revocation waits for."""
+
+    revocation: str
+    device_id: str
+    position: int
+    """Lane position it has to acknowledge."""
+    lease_bound_us: int
+    """From here on it is locked by itself."""
+    acked_us: int | None
+    erased_us: int | None
+    """When the receipts of this device answered every denial of the revocation."""
+    late: bool
+    """Not live at commit; it held some and said so later."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReceipt:
+    """A device's signed statement as it came, already verified."""
+
+    id: bytes
+    device_id: str
+    body: bytes
+    signature: bytes
+    received_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Which receipt of a device answers a denial."""
+
+    denial: int
+    device_id: str
+    receipt: bytes
+    kind: Literal["erased", "held_none"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """An enrolment token, by its hash."""
+
+    expires_us: int
+    patterns: tuple[str, ...]
+    used_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReply:
+    """The reply once given under an idempotency key."""
+
+    fingerprint: bytes
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRow:
+    """A registered catalog version."""
+
+    name: str
+    version: int
+    fingerprint: str
+    document: bytes
+    """JSON."""
+    registered_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a transaction moved; told to listeners after its commit."""
+
+    lane: bool
+    channels: frozenset[str]

@@ -1,0 +1,174 @@
+"""Revocations: what was denied, who is waited for, and who answered with which receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sync_server.store.chapter import Chapter
+from sync_server.store.records import Answer, Denial, RevocationRow, StoredReceipt, Target
+
+_TARGET = "revocation, device_id, position, lease_bound_us, acked_us, erased_us, late"
+_REVOCATION = "id, subject, initiator, actor, accepted_us, due_us, server_erased_us, server_rows"
+
+
+class RevocationReads(Chapter):
+    """Questions about revocations."""
+
+    def revocation(self, revocation_id: str) -> RevocationRow | None:
+        """One revocation."""
+        row = self.execute(f"SELECT {_REVOCATION} FROM revocations WHERE id = ?", (revocation_id,)).fetchone()
+        return None if row is None else RevocationRow(*row)
+
+    def revocations(self, limit: int) -> list[RevocationRow]:
+        """The newest revocations, newest first."""
+        found = self.execute(
+            f"SELECT {_REVOCATION} FROM revocations ORDER BY accepted_us DESC, id LIMIT ?", (limit,)
+        )
+        return [RevocationRow(*row) for row in found]
+
+    def denials(self, revocation_id: str) -> list[Denial]:
+        """What the revocation denied, in ledger order."""
+        found = self.execute(
+            "SELECT seq, revocation, subject, purpose FROM denials WHERE revocation = ? ORDER BY seq",
+            (revocation_id,),
+        )
+        return [Denial(*row) for row in found]
+
+    def denials_of_pair(self, subject: bytes, purpose: str, upto: int) -> list[Denial]:
+        """The pair's denials with seq <= `upto`: a receipt for a newer one answers them too."""
+        found = self.execute(
+            "SELECT seq, revocation, subject, purpose FROM denials"
+            " WHERE subject = ? AND purpose = ? AND seq <= ? ORDER BY seq",
+            (subject, purpose, upto),
+        )
+        return [Denial(*row) for row in found]
+
+    def target(self, revocation_id: str, device_id: str) -> Target | None:
+        """One target."""
+        row = self.execute(
+            f"SELECT {_TARGET} FROM targets WHERE revocation = ? AND device_id = ?",
+            (revocation_id, device_id),
+        ).fetchone()
+        return None if row is None else _target(row)
+
+    def targets(self, revocation_id: str) -> list[Target]:
+        """Every target, by device id."""
+        found = self.execute(
+            f"SELECT {_TARGET} FROM targets WHERE revocation = ? ORDER BY device_id", (revocation_id,)
+        )
+        return [_target(row) for row in found]
+
+    def answers(self, revocation_id: str) -> list[Answer]:
+        """Which receipts answer the revocation's denials."""
+        found = self.execute(
+            "SELECT a.denial, a.device_id, a.receipt, a.kind FROM answers a"
+            " JOIN denials d ON d.seq = a.denial WHERE d.revocation = ? ORDER BY a.device_id, a.denial",
+            (revocation_id,),
+        )
+        return [Answer(*row) for row in found]
+
+    def answered(self, revocation_id: str, device_id: str) -> bool:
+        """Whether the device's receipts answer every denial of the revocation."""
+        return (
+            self.execute(
+                "SELECT 1 FROM denials d WHERE d.revocation = ? AND NOT EXISTS"
+                " (SELECT 1 FROM answers a WHERE a.denial = d.seq AND a.device_id = ?) LIMIT 1",
+                (revocation_id, device_id),
+            ).fetchone()
+            is None
+        )
+
+    def receipt(self, receipt_id: bytes) -> StoredReceipt | None:
+        """One stored receipt."""
+        row = self.execute(
+            "SELECT id, device_id, body, signature, received_us FROM receipts WHERE id = ?", (receipt_id,)
+        ).fetchone()
+        return None if row is None else StoredReceipt(*row)
+
+    def count_revocations(self, now_us: int) -> dict[str, int]:
+        """`accepted` revocations, and `targets`, `unanswered`, `overdue` among their targets."""
+        row = self.execute(
+            "SELECT (SELECT count(*) FROM revocations), count(*), count(*) FILTER (WHERE erased_us IS NULL),"
+            " count(*) FILTER (WHERE erased_us IS NULL AND due_us <= ?)"
+            " FROM targets JOIN revocations ON revocations.id = targets.revocation",
+            (now_us,),
+        ).fetchone()
+        return dict(zip(("accepted", "targets", "unanswered", "overdue"), row, strict=True))
+
+
+class RevocationWrites(RevocationReads):
+    """Changes of revocations."""
+
+    def add_revocation(self, row: RevocationRow, denials: Sequence[Denial]) -> None:
+        """Store a revocation and what it denied."""
+        self.execute(
+            "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row.id, row.subject, row.initiator, row.actor, row.accepted_us, row.due_us),
+                *(row.server_erased_us, row.server_rows),
+            ),
+        )
+        self.execute_many(
+            "INSERT INTO denials VALUES (?, ?, ?, ?)",
+            [(d.seq, d.revocation, d.subject, d.purpose) for d in denials],
+        )
+
+    def add_live_targets(self, revocation_id: str, position: int, now_us: int) -> int:
+        """Every device whose lease may still run becomes a target: any could hold session features."""
+        return self.execute(
+            "INSERT INTO targets SELECT ?, device_id, ?, lease_until_us, NULL, NULL, 0 FROM devices"
+            " WHERE lease_until_us > ?",
+            (revocation_id, position, now_us),
+        ).rowcount
+
+    def add_late_target(self, revocation_id: str, device_id: str, position: int, at_us: int) -> None:
+        """A device that was not live at commit held some after all."""
+        self.execute(
+            "INSERT OR IGNORE INTO targets VALUES (?, ?, ?, ?, ?, NULL, 1)",
+            (revocation_id, device_id, position, at_us, at_us),
+        )
+
+    def server_erased(self, revocation_id: str, at_us: int) -> None:
+        """This server's own copies are unreadable."""
+        self.execute(
+            "UPDATE revocations SET server_erased_us = ? WHERE id = ? AND server_erased_us IS NULL",
+            (at_us, revocation_id),
+        )
+
+    def unerased_revocations(self) -> list[str]:
+        """Revocations after whose commit the server's keys may still stand."""
+        found = self.execute("SELECT id FROM revocations WHERE server_erased_us IS NULL ORDER BY id")
+        return [row[0] for row in found]
+
+    def add_receipt(self, receipt: StoredReceipt) -> bool:
+        """Store a verified receipt; False when it was there."""
+        return (
+            self.execute(
+                "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?)",
+                (receipt.id, receipt.device_id, receipt.body, receipt.signature, receipt.received_us),
+            ).rowcount
+            == 1
+        )
+
+    def add_answer(self, answer: Answer) -> None:
+        """The receipt answers the denial; a device's first one stays, but erasing outranks holding none."""
+        self.execute(
+            "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (denial, device_id) DO UPDATE"
+            " SET receipt = excluded.receipt, kind = excluded.kind"
+            " WHERE answers.kind = 'held_none' AND excluded.kind = 'erased'",
+            (answer.denial, answer.device_id, answer.receipt, answer.kind),
+        )
+
+    def target_erased(self, revocation_id: str, device_id: str, at_us: int) -> None:
+        """The device answered everything; whoever erased also stopped using."""
+        self.execute(
+            "UPDATE targets SET erased_us = coalesce(erased_us, ?), acked_us = coalesce(acked_us, ?)"
+            " WHERE revocation = ? AND device_id = ?",
+            (at_us, at_us, revocation_id, device_id),
+        )
+
+
+def _target(row: tuple[Any, ...]) -> Target:
+    revocation, device_id, position, bound_us, acked_us, erased_us, late = row
+    return Target(revocation, device_id, position, bound_us, acked_us, erased_us, bool(late))

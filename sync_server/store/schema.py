@@ -1,0 +1,191 @@
+"""The server's tables: the schema in one piece, and the steps that bring an older file to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+APPLICATION_ID: Final = 0x45534E43  # "ESNC"
+VERSION: Final = 1
+
+TABLES: Final = """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- ---- rows ------------------------------------------------------------------------------------------
+CREATE TABLE partitions (
+    partition INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL         -- newest sequence number taken; dense
+);
+CREATE TABLE channels (
+    channel TEXT PRIMARY KEY,
+    partition INTEGER NOT NULL,
+    seq INTEGER NOT NULL,        -- the channel's newest change
+    digest BLOB NOT NULL,        -- sum of the row hashes, 16 bytes
+    floor INTEGER NOT NULL       -- a cursor below this gets a replacing snapshot
+) WITHOUT ROWID;
+CREATE TABLE rows (
+    entity TEXT NOT NULL,        -- plain typed id, or subject token
+    view TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    seq INTEGER NOT NULL,        -- of the last change, in the channel's partition
+    event_time_us INTEGER NOT NULL,
+    created_us INTEGER NOT NULL,
+    subject BLOB,                -- pseudonym of a personal row
+    purpose TEXT,                -- of a personal row
+    grant_seq INTEGER NOT NULL,  -- grant under which a personal row was accepted; else 0
+    deleted INTEGER NOT NULL,
+    payload BLOB NOT NULL,       -- msgpack values; sealed under a key of keys.db for a personal row
+    hash BLOB NOT NULL,          -- what this row adds to the channel's digest, 16 bytes
+    PRIMARY KEY (entity, view, version)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX rows_by_channel ON rows (channel, seq);
+CREATE INDEX rows_by_subject ON rows (subject, purpose) WHERE subject IS NOT NULL;
+CREATE INDEX rows_deleted ON rows (created_us) WHERE deleted = 1;
+
+-- ---- consent ---------------------------------------------------------------------------------------
+CREATE TABLE evidence (
+    seq INTEGER PRIMARY KEY,     -- ledger position, from 1, dense
+    subject BLOB NOT NULL,       -- pseudonym
+    purpose TEXT NOT NULL,
+    state TEXT NOT NULL,         -- what was said
+    outcome TEXT NOT NULL,       -- recorded | superseded
+    notice TEXT NOT NULL,
+    base INTEGER NOT NULL,       -- newest lane position seen when it was said
+    actor TEXT NOT NULL,         -- api, or device:<id>
+    decision BLOB,               -- id given by the actor, 16 bytes
+    at_us INTEGER NOT NULL,      -- when it was said, by the actor's clock
+    recorded_us INTEGER NOT NULL,
+    grant_seq INTEGER NOT NULL,  -- live grant after this step; 0 for none
+    salt BLOB NOT NULL,          -- opens the leaf's commitment
+    leaf BLOB NOT NULL           -- the bytes that the ledger hashes
+);
+CREATE INDEX evidence_by_pair ON evidence (subject, purpose, seq);
+CREATE INDEX evidence_by_actor ON evidence (actor, recorded_us);
+CREATE UNIQUE INDEX evidence_by_decision ON evidence (actor, decision) WHERE decision IS NOT NULL;
+CREATE TABLE ledger_nodes (
+    level INTEGER NOT NULL,
+    place INTEGER NOT NULL,      -- hash of leaves [place << level, (place + 1) << level)
+    hash BLOB NOT NULL,
+    PRIMARY KEY (level, place)
+) WITHOUT ROWID;
+CREATE TABLE lane (
+    subject BLOB NOT NULL,       -- pseudonym
+    purpose TEXT NOT NULL,
+    seq INTEGER NOT NULL,        -- lane position of the pair's last change
+    state TEXT NOT NULL,
+    grant_seq INTEGER NOT NULL,  -- live grant; 0 for none
+    denial INTEGER NOT NULL,     -- newest denial; 0 for none
+    PRIMARY KEY (subject, purpose)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX lane_by_seq ON lane (seq);
+CREATE TABLE key_erasures (
+    subject BLOB NOT NULL,       -- payload keys still to be destroyed in keys.db
+    purpose TEXT NOT NULL,
+    denial INTEGER NOT NULL,     -- those of every grant before this
+    PRIMARY KEY (subject, purpose)
+) WITHOUT ROWID;
+
+-- ---- revocations -----------------------------------------------------------------------------------
+CREATE TABLE revocations (
+    id TEXT PRIMARY KEY,
+    subject BLOB NOT NULL,       -- pseudonym
+    initiator TEXT NOT NULL,     -- subject | controller
+    actor TEXT NOT NULL,         -- api, or device:<id>
+    accepted_us INTEGER NOT NULL,
+    due_us INTEGER NOT NULL,     -- targets without a receipt then are overdue
+    server_erased_us INTEGER,    -- when this server's own copies were unreadable
+    server_rows INTEGER NOT NULL -- rows deleted here
+) WITHOUT ROWID;
+CREATE TABLE denials (
+    seq INTEGER PRIMARY KEY,     -- ledger seq
+    revocation TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    purpose TEXT NOT NULL
+);
+CREATE INDEX denials_by_revocation ON denials (revocation);
+CREATE INDEX denials_by_pair ON denials (subject, purpose, seq);
+CREATE TABLE targets (
+    revocation TEXT NOT NULL,
+    device_id TEXT NOT NULL,
+    position INTEGER NOT NULL,   -- lane position to acknowledge
+    lease_bound_us INTEGER NOT NULL, -- locked by itself from here on
+    acked_us INTEGER,            -- acknowledged the position
+    erased_us INTEGER,           -- answered every denial
+    late INTEGER NOT NULL,       -- not live at commit, but held some and said so later
+    PRIMARY KEY (revocation, device_id)
+) WITHOUT ROWID;
+CREATE INDEX targets_open ON targets (device_id, position) WHERE acked_us IS NULL;
+CREATE TABLE answers (
+    denial INTEGER NOT NULL,
+    device_id TEXT NOT NULL,
+    receipt BLOB NOT NULL,       -- id of the receipt that answers
+    kind TEXT NOT NULL,          -- erased | held_none
+    PRIMARY KEY (denial, device_id)
+) WITHOUT ROWID;
+CREATE TABLE receipts (
+    id BLOB PRIMARY KEY,
+    device_id TEXT NOT NULL,
+    body BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    received_us INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- ---- devices ---------------------------------------------------------------------------------------
+CREATE TABLE device_tokens (
+    hash BLOB PRIMARY KEY,       -- of the token; the token itself is nowhere
+    created_us INTEGER NOT NULL,
+    expires_us INTEGER NOT NULL,
+    patterns TEXT NOT NULL,      -- JSON list of channel patterns
+    used_us INTEGER
+) WITHOUT ROWID;
+CREATE TABLE devices (
+    device_id TEXT PRIMARY KEY,
+    public_key BLOB NOT NULL UNIQUE,
+    patterns TEXT NOT NULL,      -- JSON list of channel patterns
+    enrolled_us INTEGER NOT NULL,
+    contact_us INTEGER,          -- last opened session
+    lane_acked INTEGER NOT NULL, -- newest lane position enforced there
+    counter INTEGER NOT NULL,    -- highest root counter it ever reported
+    lease_until_us INTEGER NOT NULL, -- by the server's clock, with drift and margin; 0 for none
+    revoked_us INTEGER
+) WITHOUT ROWID;
+CREATE INDEX devices_live ON devices (lease_until_us);
+
+-- ---- doors -----------------------------------------------------------------------------------------
+CREATE TABLE idempotency (
+    door TEXT NOT NULL,          -- which route
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,   -- keyed hash of the body
+    status INTEGER NOT NULL,
+    headers TEXT NOT NULL,       -- JSON
+    body BLOB NOT NULL,
+    created_us INTEGER NOT NULL,
+    PRIMARY KEY (door, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_by_age ON idempotency (created_us);
+CREATE TABLE catalogs (
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    document BLOB NOT NULL,      -- JSON
+    registered_us INTEGER NOT NULL,
+    PRIMARY KEY (name, version)
+) WITHOUT ROWID;
+"""
+
+STEPS: Final[Sequence[str]] = ()
+"""Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested)."""
+
+KEY_TABLES: Final = """
+CREATE TABLE payload_keys (
+    subject BLOB NOT NULL,       -- pseudonym
+    purpose TEXT NOT NULL,
+    grant_seq INTEGER NOT NULL,  -- the grant whose rows this key seals
+    key BLOB NOT NULL,           -- AES-256
+    PRIMARY KEY (subject, purpose, grant_seq)
+) WITHOUT ROWID;
+"""

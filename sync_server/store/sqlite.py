@@ -1,0 +1,162 @@
+"""The embedded store: the standard library's SQLite, one process, one writer.
+
+Calls are short and happen in the event loop's thread: a commit costs some 30 µs and its fsync, and long
+publishes are cut into chunks (`Settings.write_chunk_rows`), so nothing waits for a thread and no transaction
+is open across an `await`. A lock makes it safe from other threads too (tools, tests).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sync_server.errors import StoreForeign, StoreTooNew
+from sync_server.store.keys import Entropy, KeyDatabase
+from sync_server.store.protocol import Listener, ReadTx, WriteTx
+from sync_server.store.records import Committed
+from sync_server.store.schema import APPLICATION_ID, STEPS, TABLES, VERSION
+
+
+class SqliteStore:
+    """Holds `server.db` and `keys.db`; see `store.protocol.Store` for its promises."""
+
+    def __init__(
+        self, database: Path, key_database: Path, *, digest_key: bytes, entropy: Entropy, partitions: int = 16
+    ) -> None:
+        """Open or create the store.
+
+        Args:
+            digest_key: the tenant's 32-byte key for row hashes.
+            entropy: source of unpredictable bytes, for payload keys and nonces.
+            partitions: number of sequences, fixed when the store is created.
+
+        Raises:
+            StoreTooNew: written by a newer release; untouched.
+            StoreForeign: not a store, damaged, or its `keys.db` is missing; untouched.
+        """
+        if database.exists() != key_database.exists():
+            raise StoreForeign("expected server.db and keys.db together, found one; nothing was created")
+        self._digest_key, self._lock = digest_key, threading.RLock()
+        self._counts: Counter[str] = Counter()
+        self._listeners: list[Listener] = []
+        self._writer = _open(database)
+        try:
+            _upgrade(self._writer, partitions)
+            self._reader = _open(database)
+            self._keys = KeyDatabase(key_database, entropy)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._recover()
+
+    @contextmanager
+    def read(self) -> Iterator[ReadTx]:
+        """See `Store.read`."""
+        with self._lock:
+            self._reader.execute("BEGIN")
+            try:
+                yield ReadTx(self._reader, self._keys, self._digest_key)
+            finally:
+                self._reader.execute("COMMIT")
+
+    @contextmanager
+    def write(self, name: str, *, durable: bool = True) -> Iterator[WriteTx]:
+        """See `Store.write`."""
+        with self._lock:
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                tx = WriteTx(self._writer, self._keys, self._digest_key)
+                yield tx
+                moved = Committed(tx.lane_moved, tx.settle_rows())
+                self._keys.commit()  # a key before the rows it seals
+                self._writer.execute("COMMIT")
+            except BaseException:
+                self._keys.rollback()
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+            self._counts[name] += 1
+            if moved.lane:
+                self._erase_keys()
+        self._tell(moved)
+
+    def listen(self, listener: Listener) -> None:
+        """See `Store.listen`."""
+        self._listeners.append(listener)
+
+    def transactions(self) -> dict[str, int]:
+        """See `Store.transactions`."""
+        return dict(self._counts)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        with self._lock:
+            for connection in (self._reader, self._writer):
+                connection.close()
+            self._keys.close()
+
+    def _erase_keys(self) -> None:
+        """Keep the promises that the last commit made; what a kill leaves over is kept at the next start."""
+        with self._lock:
+            pending = ReadTx(self._writer, self._keys, self._digest_key).pending_key_erasures()
+            if not pending:
+                return
+            for subject, purpose, denial in pending:
+                self._keys.destroy(subject, purpose, denial)
+            self._writer.execute("PRAGMA synchronous = NORMAL")  # lost with the power, it is done again
+            self._writer.execute("BEGIN IMMEDIATE")
+            tx = WriteTx(self._writer, self._keys, self._digest_key)
+            for subject, purpose, denial in pending:
+                tx.keys_erased(subject, purpose, denial)
+            self._writer.execute("COMMIT")
+
+    def _recover(self) -> None:
+        """Finish what a kill interrupted, and drop rows whose keys are gone (a restored copy of the rows)."""
+        self._erase_keys()
+        with self.write("recover") as tx:
+            tx.drop_keyless()
+
+    def _tell(self, moved: Committed) -> None:
+        if moved.lane or moved.channels:
+            for listener in self._listeners:
+                listener(moved)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        application, version = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+    except sqlite3.DatabaseError as error:
+        raise StoreForeign(f"server.db is not a store ({type(error).__name__}); untouched") from None
+    if version > VERSION and application == APPLICATION_ID:
+        connection.close()
+        raise StoreTooNew(f"expected schema {VERSION} or older, found {version}; untouched")
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION_ID and (version or tables):
+        connection.close()
+        raise StoreForeign("server.db belongs to another program; untouched")
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _upgrade(connection: sqlite3.Connection, partitions: int) -> None:
+    """Create the tables, or take the steps from the file's version to ours, in one transaction."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == VERSION:
+        return
+    if version == 0:
+        steps = f"{TABLES} INSERT INTO meta VALUES ('partitions', '{int(partitions)}');"
+    else:
+        steps = "".join(STEPS[version - 1 :])
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID};"
+        f" PRAGMA user_version = {VERSION}; COMMIT;"
+    )
