@@ -12,6 +12,7 @@
     │   ├── DatabaseInUse       another process holds the file
     │   ├── DatabaseTooNew      written by a newer release; untouched
     │   ├── DatabaseUnreadable  truncated, foreign or damaged; untouched
+    │   ├── StateUnreadable     a stored session state, damaged or of other definitions: rebuild it
     │   ├── StorageFull         no room; what was acknowledged is safe
     │   ├── KeyMissing          a database without its key, or a key without its database
     │   ├── KeyMismatch         the key does not open this database; untouched
@@ -94,6 +95,10 @@ class DatabaseTooNew(StorageError):
 
 class DatabaseUnreadable(StorageError):
     """The file is truncated, foreign or damaged and was not touched."""
+
+
+class StateUnreadable(StorageError):
+    """A stored session state that is damaged or was made under other definitions; events rebuild it."""
 
 
 class StorageFull(StorageError):

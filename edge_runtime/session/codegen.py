@@ -1,0 +1,226 @@
+"""Writes the source of a view's update and read functions.
+
+Names and texts from the catalog enter the source only as `repr` literals, numbers as their own literals; nothing
+in a catalog is code. The function for one view has a branch for each event type, and within it straight lines:
+slots by constant index, conditions spelled out, one unit conversion for each value however many sums use it.
+Two shapes of each branch: events later than all before (nearly every one), and the others.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from edge_runtime.catalog.model import EventType, View, Where
+from edge_runtime.session.exact import SCALE, UNIT, UNIT_BITS
+from edge_runtime.session.layout import Layout, Placed
+from edge_runtime.session.operators import decayed, keyed, recent, runs, tally, vector
+from edge_runtime.session.operators.statistic import Code
+
+_TESTS = {"eq": "==", "ne": "!=", "gt": ">", "ge": ">=", "lt": "<", "le": "<=", "in": "in"}
+_INDENT = "    "
+
+SUPPORT: dict[str, Any] = {
+    **tally.FUNCTIONS,
+    **recent.FUNCTIONS,
+    **decayed.FUNCTIONS,
+    **runs.FUNCTIONS,
+    **vector.FUNCTIONS,
+    "CountMap": keyed.CountMap,
+    "UNIT": UNIT,
+}
+"""Every name that generated code may use besides its own arguments."""
+
+
+def view_source(view: View, layout: Layout, events: Mapping[str, EventType], retention_us: int | None) -> str:
+    """The source of `update`, `values`, `READS` and one `roll_` for each frame of a view."""
+    silence_us = 1 << 61 if retention_us is None else retention_us
+    lines = [f"# View {view.key!a}: {len(layout.reads)} features in {layout.width} slots."]
+    for frame, slot in layout.frames.items():
+        lines += ["", *_roll(layout, frame.hop_us, slot)]
+    lines += ["", *_update(view, layout, events, silence_us)]
+    lines += ["", *_reads(layout)]
+    return "\n".join(lines) + "\n"
+
+
+def load_source(source: str, name: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Run generated source and return its names; tracebacks show its lines."""
+    digest = blake2b(source.encode(), digest_size=6).hexdigest()
+    filename = f"<session plan {name} {digest}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    names: dict[str, Any] = {**SUPPORT, **extra}
+    exec(compile(source, filename, "exec"), names)  # noqa: S102 — our own source, see the module's text
+    return names
+
+
+def _roll(layout: Layout, hop_us: int, slot: int) -> list[str]:
+    lines = [
+        f"def roll_{slot}(s, at):",
+        f"    tile = at // {hop_us}",
+        f"    old = s[{slot}] // {hop_us} - 1",
+    ]
+    for placed in layout.placed:
+        if placed.frame_slot == slot:
+            lines += _indented(placed.statistic.roll(placed.base))
+    return [*lines, f"    s[{slot}] = (tile + 1) * {hop_us}"]
+
+
+def _update(view: View, layout: Layout, events: Mapping[str, EventType], silence_us: int) -> list[str]:
+    kinds = list(dict.fromkeys(kind for p in layout.placed for kind in p.statistic.stream.events))
+    ahead, late = [], []
+    for position, kind in enumerate(kinds):
+        test = f"{'elif' if position else 'if'} kind == {kind!a}:"
+        ahead += [test, *_indented(_branch(layout, events[kind], late=False))]
+        late += [test, *_indented(_branch(layout, events[kind], late=True))]
+    return [
+        "def update(state, event, event_id):",
+        "    at = event.at_us",
+        "    kind = event.type",
+        "    newest = state.newest",
+        "    if at > newest:",
+        f"        if at - newest > {silence_us}: turn(state, at)",
+        "        state.newest = at",
+        "        s = state.cells",
+        *_indented(ahead, 2),
+        "    else:",
+        f"        if state.previous is not None and at - state.previous[0] <= {silence_us}: rejoin(state)",
+        "        if at < state.oldest: state.oldest = at",
+        "        s = state.cells",
+        *_indented(late, 2),
+    ]
+
+
+def _branch(layout: Layout, declared: EventType, *, late: bool) -> list[str]:
+    """The lines for one event type."""
+    mine = [p for p in layout.placed if declared.name in p.statistic.stream.events]
+    used = {name for p in mine for name in _fields(p)}
+    names = {name: f"v{position}" for position, name in enumerate(sorted(used))}
+    lines = _fetch(declared, names)
+    for slot in dict.fromkeys(p.frame_slot for p in mine if p.frame_slot >= 0):
+        lines.append(f"if at >= s[{slot}]: roll_{slot}(s, at)")
+    groups: dict[tuple[Where, ...], list[Placed]] = {}
+    for placed in mine:
+        groups.setdefault(placed.statistic.stream.where, []).append(placed)
+    for number, (where, members) in enumerate(groups.items()):
+        lines += _group(where, members, declared, names, f"w{number}", late=late)
+    return lines or ["pass"]
+
+
+def _fields(placed: Placed) -> Iterable[str]:
+    stream = placed.statistic.stream
+    if stream.value is not None:
+        yield stream.value
+    yield from (where.property for where in stream.where)
+
+
+def _fetch(declared: EventType, names: Mapping[str, str]) -> list[str]:
+    """Local names for the properties and ids that this type's features use."""
+    lines = []
+    properties = [n for n in names if n in declared.properties]
+    if len(properties) > 1:
+        lines.append("get = event.properties.get")
+    get = "get" if len(properties) > 1 else "event.properties.get"
+    lines += [f"{names[n]} = {get}({n!a})" for n in properties]
+    entities = [n for n in names if n in declared.entities and n not in declared.properties]
+    return [*lines, *(f"{names[n]} = event.entities[{n!a}]" for n in entities)]
+
+
+def _group(
+    where: tuple[Where, ...],
+    members: list[Placed],
+    declared: EventType,
+    names: Mapping[str, str],
+    hit: str,
+    *,
+    late: bool,
+) -> list[str]:
+    """The statistics under one condition: those that see all events first, then the others inside it."""
+    lines: list[str] = []
+    condition = _condition(where, declared, names)
+    inside = [p for p in members if not p.statistic.sees_all]
+    always = [p for p in members if p.statistic.sees_all]
+    if not where:
+        hit = "True"
+    elif always:
+        lines.append(f"{hit} = {condition}")
+        condition = hit
+    for placed in always:
+        lines += _lines(placed, Code("None", "0", "None", hit), late=late)
+    body = _by_value(inside, declared, names, late=late)
+    if where and body:
+        return [*lines, f"if {condition}:", *_indented(body)]
+    return lines + body
+
+
+def _by_value(
+    members: list[Placed], declared: EventType, names: Mapping[str, str], *, late: bool
+) -> list[str]:
+    lines: list[str] = []
+    groups: dict[str | None, list[Placed]] = {}
+    for placed in members:
+        groups.setdefault(placed.statistic.stream.value, []).append(placed)
+    for value, sharing in groups.items():
+        if value is None:
+            for placed in sharing:
+                lines += _lines(placed, Code("None", "0", "None", "True"), late=late)
+        elif value in names and (value in declared.properties or value in declared.entities):
+            name = names[value]
+            body, key = _conversions(sharing, value, name, declared)
+            for placed in sharing:
+                body += _lines(placed, Code(name, f"u_{name}", key, "True"), late=late)
+            optional = value in declared.properties
+            lines += [f"if {name} is not None:", *_indented(body)] if optional else body
+    return lines
+
+
+def _conversions(
+    sharing: list[Placed], value: str, name: str, declared: EventType
+) -> tuple[list[str], str]:
+    """Lines that turn a value into units and into a key, where some statistic wants that; the key's name."""
+    kind = declared.properties[value].kind if value in declared.properties else "string"
+    lines = []
+    if any(p.statistic.needs_units for p in sharing):
+        whole = kind not in ("float32", "float64")
+        lines.append(f"u_{name} = " + (f"{name} << {UNIT_BITS}" if whole else f"round({name} * {SCALE!r})"))
+    if kind == "string" or not any(isinstance(p.statistic, keyed.Keyed) for p in sharing):
+        return lines, name
+    text = f"'true' if {name} else 'false'" if kind == "bool" else f"str({name})"
+    return [*lines, f"k_{name} = {text}"], f"k_{name}"
+
+
+def _lines(placed: Placed, code: Code, *, late: bool) -> list[str]:
+    if late:
+        return placed.statistic.late(placed.base, placed.frame_slot, code)
+    return placed.statistic.ahead(placed.base, code)
+
+
+def _condition(where: tuple[Where, ...], declared: EventType, names: Mapping[str, str]) -> str:
+    """All tests hold; a property that is not there fails every test."""
+    terms = []
+    for test in where:
+        if test.property not in declared.properties and test.property not in declared.entities:
+            return "False"
+        name = names[test.property]
+        operand = test.operand
+        literal = _tuple(operand) if isinstance(operand, tuple) else ascii(operand)
+        present = f"{name} is not None and " if test.property in declared.properties else ""
+        terms.append(f"{present}{name} {_TESTS[test.test]} {literal}")
+    return " and ".join(terms)
+
+
+def _tuple(operands: tuple[Any, ...]) -> str:
+    return "(" + "".join(f"{ascii(o)}, " for o in operands) + ")"
+
+
+def _reads(layout: Layout) -> list[str]:
+    lines = ["def values(s, t, resolve=None):", "    return ("]
+    lines += [f"        {expression}," for expression in layout.reads.values()]
+    lines += ["    )", "", "READS = {"]
+    lines += [f"    {name!a}: lambda s, t, resolve=None: {e}," for name, e in layout.reads.items()]
+    return [*lines, "}"]
+
+
+def _indented(lines: Iterable[str], depth: int = 1) -> list[str]:
+    return [_INDENT * depth + line for line in lines]

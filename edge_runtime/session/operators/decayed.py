@@ -1,0 +1,115 @@
+"""`decayed_count`: each event is worth 2^-(age / half_life).
+
+Time is cut into buckets of one half-life. An event adds 2^frac (frac: its place in its bucket, 0 to 1) in
+units of 2^-60 to its bucket's integer. At time t, in bucket B at place f, the value is
+
+    (sum over the last 64 buckets b of units[b] * 2^(b - B)) * 2^-60 * exp2(-f)
+
+where the sum is exact, its conversion to float rounds once and the product once. Events in older buckets are
+worth 0 by definition. `rest` holds the older buckets' part scaled by 2^63, so that a read needs no loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.session.admission import NEVER
+from edge_runtime.session.exact import SCALE, UNIT_BITS, exp2
+from edge_runtime.session.operators.statistic import Code, Slots, Stream
+
+BUCKETS = 64
+TOP = BUCKETS - 1
+
+
+@dataclass(frozen=True)
+class Decay:
+    """Sum of 2^frac for each bucket. Slots: start of the head bucket, head, rest, ring."""
+
+    stream: Stream
+    half_life_us: int
+    frame = None
+    needs_units = False
+    sees_all = False
+
+    def fresh(self) -> list[object]:
+        return [NEVER, 0, 0, [0] * BUCKETS]
+
+    def ahead(self, base: int, code: Code) -> list[str]:
+        # 2^frac * 2^60 is at least 2^60: a whole number already, so `int` loses nothing.
+        return [
+            f"if at - s[{base}] >= {self.half_life_us}: roll_decay(s, {base}, at, {self.half_life_us})",
+            f"s[{base + 1}] += int(exp2((at - s[{base}]) / {self.half_life_us}) * {SCALE!r})",
+        ]
+
+    def late(self, base: int, frame_slot: int, code: Code) -> list[str]:
+        return [f"late_decay(s, {base}, at, {self.half_life_us})"]
+
+    def roll(self, base: int) -> list[str]:
+        return []
+
+    def read(self, base: int) -> str:
+        """An expression for the value at time `t`."""
+        return f"decay_at(s, {base}, t, {self.half_life_us})"
+
+    def merge(self, mine: Slots, other: Slots) -> list[object]:
+        start = max(mine[0], other[0])
+        for slots in (mine, other):
+            if slots[0] < start:
+                roll_decay(slots, 0, start, self.half_life_us)
+        ring = [a + b for a, b in zip(mine[3], other[3], strict=True)]
+        return [start, mine[1] + other[1], mine[2] + other[2], ring]
+
+    def pack(self, slots: Slots) -> object:
+        return slots
+
+    def unpack(self, packed: Any) -> list[object]:
+        return list(packed)
+
+
+def roll_decay(s: Slots, base: int, at_us: int, half_life_us: int) -> None:
+    """Move the head to the bucket of `at_us`; what is 64 buckets old or older goes, exactly."""
+    bucket, old = at_us // half_life_us, s[base] // half_life_us
+    steps, ring = bucket - old, s[base + 3]
+    if steps >= BUCKETS:
+        s[base : base + 4] = bucket * half_life_us, 0, 0, [0] * BUCKETS
+        return
+    ring[old % BUCKETS] = s[base + 1]
+    whole = (s[base + 1] << TOP) + s[base + 2] - _leaving(ring, old, steps)
+    for step in range(1, steps + 1):
+        ring[(old + step) % BUCKETS] = 0
+    s[base], s[base + 1], s[base + 2] = bucket * half_life_us, 0, whole >> steps
+
+
+def late_decay(s: Slots, base: int, at_us: int, half_life_us: int) -> None:
+    """Add an event to its bucket, wherever it lies."""
+    if at_us - s[base] >= half_life_us:
+        roll_decay(s, base, at_us, half_life_us)
+    bucket, head = at_us // half_life_us, s[base] // half_life_us
+    units = int(exp2((at_us - bucket * half_life_us) / half_life_us) * SCALE)
+    if bucket == head:
+        s[base + 1] += units
+    elif bucket > head - BUCKETS:
+        s[base + 3][bucket % BUCKETS] += units
+        s[base + 2] += units << (TOP - (head - bucket))
+
+
+def decay_at(s: Slots, base: int, t_us: int, half_life_us: int) -> float:
+    """The value at `t_us`, which is not before the head bucket; the state stays as it is."""
+    bucket, place_us = divmod(t_us, half_life_us)
+    steps = bucket - s[base] // half_life_us
+    if steps >= BUCKETS:
+        return 0.0
+    whole = (s[base + 1] << TOP) + s[base + 2]
+    if steps:
+        whole -= _leaving(s[base + 3], s[base] // half_life_us, steps)
+    value: float = whole / (1 << (UNIT_BITS + TOP + steps)) * exp2(-place_us / half_life_us)
+    return value
+
+
+def _leaving(ring: list[int], head: int, steps: int) -> int:
+    """What the buckets that fall out when the head moves by `steps` are worth, scaled as `rest` is."""
+    return sum([ring[(head + step) % BUCKETS] << (step - 1) for step in range(1, steps + 1)])
+
+
+FUNCTIONS = {"roll_decay": roll_decay, "late_decay": late_decay, "decay_at": decay_at, "exp2": exp2}

@@ -1,0 +1,105 @@
+"""`count` and `sum`: integers in tiles.
+
+A window of `tiles` tiles is a ring; the head tile is a number of its own and `rest` is the sum of the ring,
+so an event costs one addition and a read of a window that has not moved costs another. `sum` adds units of
+2^-60 (see `exact`), so that the order of arrival cannot change a bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.session.operators.statistic import Code, Frame, Slots, Stream
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Number of events, or exact sum of their values. Slots: head, rest, ring; without a window: head."""
+
+    stream: Stream
+    frame: Frame | None
+    needs_units: bool
+    """True: adds the value in units; False: adds 1."""
+    sees_all = False
+
+    def fresh(self) -> list[object]:
+        return [0] if self.frame is None else [0, 0, [0] * self.frame.tiles]
+
+    def ahead(self, base: int, code: Code) -> list[str]:
+        return [f"s[{base}] += {self._step(code)}"]
+
+    def late(self, base: int, frame_slot: int, code: Code) -> list[str]:
+        if self.frame is None:
+            return [f"s[{base}] += {self._step(code)}"]
+        hop_us, tiles = self.frame
+        return [f"late_tally(s, {base}, s[{frame_slot}], at, {self._step(code)}, {hop_us}, {tiles})"]
+
+    def roll(self, base: int) -> list[str]:
+        assert self.frame is not None
+        return [f"roll_tally(s, {base}, old, tile, {self.frame.tiles})"]
+
+    def read(self, base: int, frame_slot: int) -> str:
+        """An expression for the integer at time `t`."""
+        if self.frame is None:
+            return f"s[{base}]"
+        hop_us, tiles = self.frame
+        moved = f"tally_at(s, {base}, s[{frame_slot}], t, {hop_us}, {tiles})"
+        return f"(s[{base}] + s[{base + 1}] if t < s[{frame_slot}] else {moved})"
+
+    def merge(self, mine: Slots, other: Slots) -> list[object]:
+        if self.frame is None:
+            return [mine[0] + other[0]]
+        ring = [a + b for a, b in zip(mine[2], other[2], strict=True)]
+        return [mine[0] + other[0], mine[1] + other[1], ring]
+
+    def pack(self, slots: Slots) -> object:
+        return slots
+
+    def unpack(self, packed: Any) -> list[object]:
+        return list(packed)
+
+    def _step(self, code: Code) -> str:
+        return code.units if self.needs_units else "1"
+
+
+def roll_tally(s: Slots, base: int, old: int, tile: int, tiles: int) -> None:
+    """Move the head from tile `old` to `tile`, dropping what leaves the window."""
+    if tile - old >= tiles:
+        s[base : base + 3] = 0, 0, [0] * tiles
+        return
+    ring = s[base + 2]
+    ring[old % tiles] = s[base]
+    gone = 0
+    for step in range(old + 1, tile + 1):
+        slot = step % tiles
+        if ring[slot]:
+            gone += ring[slot]
+            ring[slot] = 0
+    s[base + 1] += s[base] - gone
+    s[base] = 0
+
+
+def late_tally(s: Slots, base: int, end_us: int, at_us: int, amount: int, hop_us: int, tiles: int) -> None:
+    """Add `amount` to the tile of `at_us`, unless it has left the window."""
+    tile, head = at_us // hop_us, end_us // hop_us - 1
+    if tile == head:
+        s[base] += amount
+    elif tile > head - tiles:
+        s[base + 2][tile % tiles] += amount
+        s[base + 1] += amount
+
+
+def tally_at(s: Slots, base: int, end_us: int, t_us: int, hop_us: int, tiles: int) -> int:
+    """The window's integer at a time after the head tile; the state stays as it is."""
+    head = end_us // hop_us - 1
+    steps = t_us // hop_us - head
+    if steps >= tiles:
+        return 0
+    ring = s[base + 2]
+    gone = sum([ring[(head + step) % tiles] for step in range(1, steps + 1)])
+    total: int = s[base] + s[base + 1] - gone
+    return total
+
+
+FUNCTIONS = {"roll_tally": roll_tally, "late_tally": late_tally, "tally_at": tally_at}

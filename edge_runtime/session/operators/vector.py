@@ -1,0 +1,46 @@
+"""`decayed_mean_vector`: the weighted mean of the embeddings of the newest items.
+
+The state is that of `last_n`: the newest n (time, id, item). Embeddings are rows that the server pushes, so
+they are looked up at the read; items that have none are left out. Weights are 2^-((T - at) / half_life) with T
+the time of the newest item that has an embedding: the mean does not depend on a common factor, and this choice
+neither vanishes after a long silence nor moves with the time of the read. Sums run from the oldest to the
+newest in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from edge_runtime.session.exact import Floats, exp2
+from edge_runtime.session.operators.recent import Entry
+
+Resolve = Callable[[str], Sequence[float] | Floats | None]
+"""The embedding of an item's bare id, or None."""
+
+
+def decayed_mean(entries: Iterable[Entry], half_life_us: int, resolve: Resolve | None) -> Floats | None:
+    """The weighted mean in float64, or None where no item has an embedding."""
+    found = []
+    for at_us, _, item in entries:
+        row = None if resolve is None else resolve(item)
+        if row is not None:
+            found.append((at_us, np.asarray(row, dtype=np.float64)))
+    if not found:
+        return None
+    newest_us = found[-1][0]
+    total, weights = np.zeros_like(found[0][1]), 0.0
+    for at_us, row in found:
+        weight = exp2((at_us - newest_us) / half_life_us)
+        total = total + weight * row
+        weights += weight
+    return total / weights
+
+
+def tail(entries: Sequence[Entry] | Iterable[Entry], n: int) -> list[Entry]:
+    """The newest `n` of entries that run from oldest to newest."""
+    return list(entries)[-n:]
+
+
+FUNCTIONS = {"decayed_mean": decayed_mean, "tail": tail}

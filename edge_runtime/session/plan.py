@@ -1,0 +1,339 @@
+"""A catalog's session views, compiled: one generated update function for each view.
+
+`compile_catalog` is the door. A `ViewPlan` judges an event (`admit`), applies it (`apply`), or both (`offer`),
+lets time pass (`advance`) and reads (`values`). All of it is pure: times are arguments, states are plain data
+that the caller keeps, one for each view and entity.
+
+Retention counts from the newest event. A silence longer than it ends all that was before: the next event
+begins anew, and a read after such a silence sees nothing. Because a late event may still bridge the silence,
+what was before it is kept apart while one could be admitted; `advance` drops everything once the clock is
+past retention plus lateness. So the order of arrival does not change what counts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+from edge_runtime.catalog.model import EventType, Purpose, SessionFeature, View
+from edge_runtime.errors import CatalogError, Fault, ReadInPast
+from edge_runtime.session.admission import (
+    KNOWN_IDS_LIMIT,
+    NEVER,
+    Admission,
+    ViewState,
+    Waiting,
+    forget_ids,
+    judge,
+)
+from edge_runtime.session.codegen import load_source, view_source
+from edge_runtime.session.event import Event, content_id
+from edge_runtime.session.layout import Layout, lay_out
+from edge_runtime.session.operators.vector import Resolve
+from edge_runtime.session.snapshot import dump_state, load_state
+
+_ACCEPTED, _WAITING = Admission.ACCEPTED, Admission.WAITING
+
+
+class Declared(Protocol):
+    """What is compiled: a `Catalog`, or a `CatalogModel`."""
+
+    @property
+    def events(self) -> Mapping[str, EventType]: ...
+    @property
+    def views(self) -> Mapping[str, View]: ...
+    @property
+    def purposes(self) -> Mapping[str, Purpose]: ...
+
+
+class Route(NamedTuple):
+    """Where an event of some type goes: a view, and whose state in it."""
+
+    view_key: str
+    entity_of: Callable[[Event], str]
+    """The typed entity key (`user:alice`, or `user:alice|item:x` for a composite key)."""
+
+
+class Plan(NamedTuple):
+    """A compiled catalog."""
+
+    views: Mapping[str, ViewPlan]
+    """Session views by key."""
+    routes: Mapping[str, tuple[Route, ...]]
+    """For every event type the views that it feeds."""
+    source: str
+    """The generated source of all views."""
+
+
+def compile_catalog(catalog: Declared) -> Plan:
+    """Compile every session view. Compile once and keep the plan: it costs some milliseconds.
+
+    Raises:
+        CatalogError: a feature that cannot be built, or a lateness longer than the purpose's retention.
+    """
+    views = {
+        view.key: ViewPlan(view, catalog) for view in catalog.views.values() if view.source == "session"
+    }
+    routes: dict[str, list[Route]] = {kind: [] for kind in catalog.events}
+    for plan in views.values():
+        for kind in plan.event_types:
+            routes[kind].append(Route(plan.view.key, entity_key(plan.view.entity)))
+    source = "\n\n".join(plan.source for plan in views.values())
+    return Plan(views, {kind: tuple(found) for kind, found in routes.items()}, source)
+
+
+def entity_key(types: Sequence[str]) -> Callable[[Event], str]:
+    """The function from an event to its typed key for a view of these entity types."""
+    if len(types) == 1:
+        only, prefix = types[0], f"{types[0]}:"
+        return lambda event: prefix + event.entities[only]
+    return lambda event: "|".join(f"{kind}:{event.entities[kind]}" for kind in types)
+
+
+def next_content_id(event: Event, states: Sequence[ViewState]) -> str:
+    """The id of an event that came without one: the first ordinal that none of `states` knows."""
+    ordinal, step = 0, 1
+    while _known(content_id(event, ordinal), states):
+        ordinal, step = ordinal + step, step * 2
+    low = ordinal - step // 2 + 1 if ordinal else 0
+    while low < ordinal:
+        middle = (low + ordinal) // 2
+        if _known(content_id(event, middle), states):
+            low = middle + 1
+        else:
+            ordinal = middle
+    return content_id(event, ordinal)
+
+
+def _known(event_id: str, states: Sequence[ViewState]) -> bool:
+    return any(event_id in state.ids for state in states)
+
+
+class ViewPlan:
+    """One session view, compiled.
+
+    Attributes:
+        view: the view as declared.
+        names: its features, in order; `values` answers in this order.
+        event_types: the event types that it listens to.
+        source: the generated source.
+        fingerprint: of the definitions that shape a state; `load` takes only states of the same.
+    """
+
+    def __init__(self, view: View, catalog: Declared) -> None:
+        self.view = view
+        features = [f for f in view.features.values() if isinstance(f, SessionFeature)]
+        self.names = tuple(f.name for f in features)
+        self.event_types = tuple(dict.fromkeys(kind for f in features for kind in f.events))
+        retention_us = catalog.purposes[view.purpose].retention_us if view.purpose is not None else None
+        _check_lateness(view, retention_us)
+        self.retention_us = retention_us
+        self.lateness_us, self.horizon_us = view.allowed_lateness_us, view.dedup_horizon_us
+        self._silence_us = 1 << 61 if retention_us is None else retention_us
+        self._layout = lay_out(view)
+        self.fingerprint = _fingerprint(self._layout)
+        self.source = view_source(view, self._layout, catalog.events, retention_us)
+        self._code = load_source(self.source, view.key, {"turn": self._turn, "rejoin": self._rejoin})
+        self.update: Callable[[ViewState, Event, str], None] = self._code["update"]
+        """The generated function alone: no judgement, no ids. For replay, of distinct events in order."""
+        self._values: Callable[..., tuple[object, ...]] = self._code["values"]
+        self._reads: Mapping[str, Callable[..., object]] = self._code["READS"]
+        self._nothing = self._fresh_cells()
+
+    def new_state(self) -> ViewState:
+        """The state of an entity of which nothing was seen."""
+        return ViewState(self._fresh_cells())
+
+    def admit(self, state: ViewState, event_id: str, at_us: int, now_us: int) -> Admission:
+        """What would become of an event; changes nothing.
+
+        Raises:
+            MalformedEvent: it lies ahead of now and too many wait already.
+        """
+        return judge(
+            state, event_id, at_us, now_us, lateness_us=self.lateness_us, horizon_us=self.horizon_us
+        )
+
+    def apply(self, state: ViewState, event: Event, event_id: str, now_us: int) -> None:
+        """Take in an event that `admit` accepted or let wait. Its properties must have been checked."""
+        if state.waiting:
+            self.advance(state, now_us)
+        at_us = event.at_us
+        state.ids[event_id] = at_us
+        if at_us > now_us:
+            state.waiting.append(Waiting(event, event_id))
+            return
+        self.update(state, event, event_id)
+        if at_us >= state.prune_us or len(state.ids) > KNOWN_IDS_LIMIT:
+            self._forget(state, now_us)
+
+    def offer(self, state: ViewState, event: Event, event_id: str, now_us: int) -> Admission:
+        """`admit`, and `apply` where it may enter, in one call.
+
+        Raises:
+            MalformedEvent: as `admit`; nothing is changed.
+        """
+        at_us, newest, ids = event.at_us, state.newest, state.ids
+        if at_us <= now_us and newest <= now_us and not state.waiting:
+            # The usual case of `judge` and `apply`, in line.
+            if event_id in ids and ids[event_id] >= newest - self.horizon_us:
+                return Admission.DUPLICATE
+            if at_us < newest - self.lateness_us or at_us < state.floor_us:
+                return Admission.LATE
+            ids[event_id] = at_us
+            self.update(state, event, event_id)
+            if at_us >= state.prune_us or len(ids) > KNOWN_IDS_LIMIT:
+                self._forget(state, now_us)
+            return _ACCEPTED
+        admission = self.admit(state, event_id, at_us, now_us)
+        if admission is _ACCEPTED or admission is _WAITING:
+            self.apply(state, event, event_id, now_us)
+        return admission
+
+    def advance(self, state: ViewState, now_us: int) -> None:
+        """Let time pass: feed the events whose time has come, forget ids and what retention has ended."""
+        if state.waiting:
+            due = sorted((w for w in state.waiting if w.at_us <= now_us), key=lambda w: w.order)
+            state.waiting = [w for w in state.waiting if w.at_us > now_us]
+            for one in due:
+                self.update(state, one.event, one.event_id)
+        if state.newest == NEVER:
+            return
+        bridge_us = self._silence_us + self.lateness_us
+        if state.previous is not None and now_us - state.previous[0] > bridge_us:
+            state.previous = None
+        if now_us - state.newest > bridge_us:
+            self._purge(state)
+        elif now_us >= state.prune_us:
+            self._forget(state, now_us)
+
+    def values(self, state: ViewState, t_us: int, resolve: Resolve | None = None) -> tuple[object, ...]:
+        """The value of every feature at `t_us`, in the order of `names`; the state keeps its meaning.
+
+        Args:
+            t_us: not before the newest applied event; waiting events up to it are seen.
+            resolve: the embedding of an item's bare id, for `decayed_mean_vector`.
+
+        Raises:
+            ReadInPast: `t_us` lies before the newest applied event.
+        """
+        return self._values(self._cells_at(state, t_us), t_us, resolve)
+
+    def read_one(self, state: ViewState, name: str, t_us: int, resolve: Resolve | None = None) -> object:
+        """The value of feature `name` alone; as `values`."""
+        return self._reads[name](self._cells_at(state, t_us), t_us, resolve)
+
+    def dump(self, state: ViewState) -> bytes:
+        """The state as bytes (msgpack)."""
+        return dump_state(state, self._layout, self.fingerprint)
+
+    def load(self, raw: bytes) -> ViewState:
+        """The state that `dump` wrote.
+
+        Raises:
+            StateUnreadable: damaged, or made under other definitions; rebuild it from the journal.
+        """
+        return load_state(raw, self._layout, self.fingerprint)
+
+    def merge(self, mine: ViewState, other: ViewState) -> ViewState:
+        """The state of both streams together, which must have distinct ids; neither is changed.
+
+        Sessions and silences longer than the retention keep only what late events can reach, so there the
+        streams must be consecutive in time, overlapping by at most the lateness.
+        """
+        parts = sorted(
+            (part for state in (mine, other) for part in _segments(state)), key=lambda part: part[:2]
+        )
+        merged = self.new_state()
+        merged.ids = {**mine.ids, **other.ids}
+        merged.waiting = [*mine.waiting, *other.waiting]
+        merged.floor_us = max(mine.floor_us, other.floor_us)
+        joined: list[tuple[int, int, list[object]]] = []
+        for oldest, newest, cells in parts:
+            if joined and oldest - joined[-1][1] <= self._silence_us:
+                first, last, before = joined[-1]
+                joined[-1] = (first, max(last, newest), self._join(before, cells))
+            else:
+                joined.append((oldest, newest, copy.deepcopy(cells)))
+        if joined:
+            merged.oldest, merged.newest, merged.cells = joined.pop()
+        if joined:
+            oldest, newest, cells = joined.pop()
+            merged.previous = (newest, oldest, cells)
+        return merged
+
+    def _cells_at(self, state: ViewState, t_us: int) -> list[object]:
+        if state.waiting and any(w.at_us <= t_us for w in state.waiting):
+            state = copy.deepcopy(state)
+            self.advance(state, t_us)
+        if t_us < state.newest:
+            raise ReadInPast("expected a time not before the newest event of this view; nothing changed")
+        return state.cells if t_us - state.newest <= self._silence_us else self._nothing
+
+    def _turn(self, state: ViewState, at_us: int) -> None:
+        """A silence longer than the retention ended: set aside what was before it."""
+        if state.newest != NEVER:
+            bridged = at_us - self.lateness_us <= state.newest + self._silence_us
+            state.previous = (state.newest, state.oldest, state.cells) if bridged else None
+            state.cells = self._fresh_cells()
+        state.oldest = at_us
+
+    def _rejoin(self, state: ViewState) -> None:
+        """A late event bridges the silence: what was before it counts again."""
+        assert state.previous is not None
+        _, state.oldest, cells = state.previous
+        state.cells = self._join(cells, state.cells)
+        state.previous = None
+
+    def _join(self, mine: list[Any], other: list[Any]) -> list[object]:
+        mine, other = copy.deepcopy(mine), copy.deepcopy(other)
+        for slot in self._layout.frames.values():
+            end_us = max(mine[slot], other[slot])
+            for cells in (mine, other):
+                if cells[slot] < end_us:
+                    self._code[f"roll_{slot}"](cells, end_us - 1)
+        for placed in self._layout.placed:
+            span = slice(placed.base, placed.base + len(placed.statistic.fresh()))
+            mine[span] = placed.statistic.merge(mine[span], other[span])
+        return mine
+
+    def _forget(self, state: ViewState, now_us: int) -> None:
+        forget_ids(state, now_us, self.horizon_us)
+        bridge_us = self._silence_us + self.lateness_us
+        if state.previous is not None and state.newest - state.previous[0] > bridge_us:
+            state.previous = None
+
+    def _purge(self, state: ViewState) -> None:
+        waiting = {w.event_id: w.at_us for w in state.waiting}
+        fresh = self.new_state()
+        for name in ViewState.__slots__:
+            if name != "waiting":
+                setattr(state, name, getattr(fresh, name))
+        state.ids = waiting
+
+    def _fresh_cells(self) -> list[object]:
+        cells: list[object] = [NEVER] * len(self._layout.frames)
+        for placed in self._layout.placed:
+            cells += placed.statistic.fresh()
+        return cells
+
+
+def _segments(state: ViewState) -> list[tuple[int, int, list[object]]]:
+    found = [] if state.newest == NEVER else [(state.oldest, state.newest, state.cells)]
+    if state.previous is not None:
+        newest, oldest, cells = state.previous
+        found.append((oldest, newest, cells))
+    return found
+
+
+def _check_lateness(view: View, retention_us: int | None) -> None:
+    if retention_us is not None and view.allowed_lateness_us > retention_us:
+        place = f"views.{view.name}.allowed_lateness"
+        raise CatalogError([Fault(place, "expected at most the purpose's retention, got more")])
+
+
+def _fingerprint(layout: Layout) -> bytes:
+    text = repr((list(layout.frames), [(p.statistic, p.base) for p in layout.placed]))
+    return blake2b(text.encode(), digest_size=16).digest()
