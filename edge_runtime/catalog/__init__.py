@@ -1,4 +1,4 @@
-"""The catalog: what is declared, checked and immutable. Start at `document.py`; `load.py` reads, `model.py` holds."""
+"""The catalog: what is declared. Open `document.py` first; `load.py` reads and checks, `model.py` holds."""
 
 from edge_runtime.catalog.document import Catalog
 from edge_runtime.catalog.limits import CatalogLimits

@@ -32,7 +32,7 @@ DEFAULT_LIMITS = CatalogLimits()
 
 
 class Catalog:
-    """What a deployment declares: purposes, entities, events, views, services and metrics, all references resolved.
+    """What a deployment declares: purposes, entities, events, views, services, metrics, references resolved.
 
     Two catalogs are equal when their models are; `fingerprint` names the model.
     """

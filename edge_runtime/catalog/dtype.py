@@ -18,7 +18,7 @@ INT64_LIMIT: Final = 2**63
 
 
 def parse_dtype(text: str, vector_size: int = 4_096) -> DType | None:
-    """The dtype that `text` names, None when it names none. `T` is a plain dtype; vectors end at `vector_size`.
+    """The dtype that `text` names, None for none. `T` is a plain dtype; vectors end at `vector_size`.
 
     >>> str(parse_dtype("map<string, float32>")), parse_dtype("varchar")
     ('map<string,float32>', None)
@@ -38,7 +38,7 @@ def parse_dtype(text: str, vector_size: int = 4_096) -> DType | None:
 
 
 def fits(dtype: DType, value: object) -> bool:
-    """Whether `value` is one of this dtype: finite numbers, int64 in range, strings that encode, times as int us.
+    """Whether `value` is of this dtype: finite numbers, int64 in range, strings that encode, times int us.
 
     An int fits a float dtype; a bool is not a number. None fits nothing.
     """

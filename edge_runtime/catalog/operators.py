@@ -10,7 +10,7 @@ ResultRule = Literal["int64", "float64", "of value", "list of value", "counts", 
 
 @dataclass(frozen=True, slots=True)
 class OperatorSpec:
-    """One operator as catalogs may use it. `op` and `event` are always required, `where` and `default` always legal."""
+    """One operator as catalogs use it. `op` and `event` are always required, `where` and `default` legal."""
 
     name: str
     required: tuple[str, ...]
@@ -75,7 +75,7 @@ ARGUMENTS: Final = ("value", "by", "window", "gap", "half_life", "n", "max_keys"
 
 
 def operators_markdown() -> str:
-    """The table of operators for the docs: required keys, optional keys, result dtype, empty value, meaning."""
+    """The docs' table of operators: required keys, optional keys, result dtype, empty value, meaning."""
     lines = [
         "| operator | required | optional | result | when nothing is there | meaning |",
         "|---|---|---|---|---|---|",

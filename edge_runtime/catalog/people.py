@@ -22,7 +22,7 @@ DEFAULT_KEEP_EVENTS_US: Final = 7 * UNIT_US["d"]
 
 
 def read_purposes(section: Section) -> dict[str, Purpose]:
-    """`[purposes.*]`: title and lease (24h) are optional; keep_events defaults to 7d or retention, if shorter."""
+    """`[purposes.*]`: lease defaults to 24h, keep_events to 7d (or the retention, if shorter)."""
     purposes: dict[str, Purpose] = {}
     for name, body in section.tables():
         if check_name(section, name, name, "a purpose name"):

@@ -62,7 +62,7 @@ def resolve(body: Section, key: str, text: str, views: Mapping[str, View]) -> Re
 
 
 def declared_key(section: Section, key: str, body: Section, what: str) -> tuple[str, int] | None:
-    """Name and version of the declaration `[section.key]`: `name@2`, or a bare name with `version` (default 1)."""
+    """Name and version of `[section.key]`: `name@2`, or a bare name with `version` (default 1)."""
     version = body.integer("version", 1, MAX_VERSION)
     parts = split_key(key)
     if parts is None:

@@ -42,7 +42,7 @@ class Findings:
 
 
 class Section:
-    """One table of the catalog. A getter returns None (or its default) and notes a fault when a value is wrong.
+    """One table of the catalog. A getter notes a fault and gives None (or its default) for a wrong value.
 
     `close()` notes every key that nothing asked for.
     """
@@ -263,7 +263,7 @@ class Section:
 
 
 def check_name(section: Section, key: str, name: str, what: str, *, word: bool = False) -> bool:
-    """Whether `name` may be declared (note a fault at `key` if not). `word`: it must also be a keyword argument."""
+    """Whether `name` may be declared (a fault at `key` if not). `word`: it is used as a keyword argument."""
     limit = section.findings.limits.name_bytes
     if name in RESERVED:
         section.fault(key, f"{name} is a reserved name ({' '.join(sorted(RESERVED))}): choose another {what}")

@@ -34,7 +34,10 @@ def read_views(
     entities: dict[str, EntityType],
     events: dict[str, EventType],
 ) -> dict[str, View]:
-    """Every view by `name@version`, in the order declared. Session views come last: they may name embeddings."""
+    """Every view by `name@version`, in the order declared.
+
+    Session views are read last, for they name embeddings.
+    """
     bodies = list(section.tables())
     order: list[str] = []
     views: dict[str, View] = {}

@@ -1,0 +1,78 @@
+"""A view as a service reads it: which entity, from where, in which feature order, how long it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from edge_runtime.catalog.model import View
+from edge_runtime.serving.reads import Missing, Reading, Source
+from edge_runtime.serving.status import Status
+
+STALE: Final = Missing(Status.EXPIRED, "older than the view's ttl")
+
+
+class Group:
+    """Reads one view for one set of entities: a tuple in feature order, or why there is none."""
+
+    __slots__ = ("_absent", "_key", "_kind", "_names", "_ttl_us", "_types", "positions", "types", "view")
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.types = view.entity
+        self.positions = {name: n for n, name in enumerate(view.features)}
+        self._key, self._kind, self._ttl_us = view.key, view.source, view.ttl_us
+        self._names = tuple(view.features)
+        self._absent = {t: Missing(Status.NOT_FOUND, f"no {t} was given") for t in view.entity}
+        self._types = tuple((f"{t}:", t) for t in view.entity)
+
+    def entity(self, ids: Mapping[str, str]) -> str | Missing:
+        """The typed id (composite: joined with `|`), or which entity type was not given."""
+        parts = []
+        for prefix, kind in self._types:
+            bare = ids.get(kind)
+            if bare is None:
+                return self._absent[kind]
+            parts.append(prefix + bare)
+        return parts[0] if len(parts) == 1 else "|".join(parts)
+
+    def read(self, source: Source, ids: Mapping[str, str], t_us: int, request: Reading) -> Reading:
+        """The view's values at `t_us` for these bare ids by type; `request` answers a request view."""
+        if self._kind == "request":
+            return request
+        entity = self.entity(ids)
+        if isinstance(entity, Missing):
+            return entity
+        return self.read_entity(source, entity, t_us)
+
+    def read_entity(self, source: Source, entity: str, t_us: int) -> Reading:
+        """The same for a typed id at hand."""
+        if self._kind == "session":
+            found = source.session_values(self._key, entity, t_us)
+            if found.status:
+                return Missing(found.status, found.reason)
+            newest_us = found.event_time_us
+            if newest_us is not None and self._ttl_us and newest_us + self._ttl_us < t_us:
+                return STALE
+            return found.values
+        row = source.server_row(self._key, entity)
+        if isinstance(row, Missing):
+            return row
+        if self._ttl_us and row.event_time_us + self._ttl_us < t_us:
+            return STALE
+        return row.in_order(self._names)
+
+    def read_many(
+        self, source: Source, ids: Mapping[str, str], kind: str, candidates: Sequence[str], t_us: int
+    ) -> list[Reading]:
+        """One reading for each candidate id of entity type `kind`, the other ids staying."""
+        if self.types == (kind,):
+            prefix = self._types[0][0]
+            return [self.read_entity(source, prefix + bare, t_us) for bare in candidates]
+        scope = dict(ids)
+        readings: list[Reading] = []
+        for bare in candidates:
+            scope[kind] = bare
+            entity = self.entity(scope)
+            readings.append(entity if isinstance(entity, Missing) else self.read_entity(source, entity, t_us))
+        return readings
