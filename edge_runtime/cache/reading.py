@@ -118,9 +118,12 @@ class ReadTransaction:
 
     def lane_entry(self, subject: bytes, purpose: str) -> LaneEntry | None:
         """What the ledger last said of one (pseudonym, purpose)."""
-        sql = "SELECT seq, subject, purpose, state, live_grant, denial FROM lane WHERE subject = ? AND purpose = ?"
+        sql = (
+            "SELECT seq, subject, purpose, state, live_grant, denial FROM lane"
+            " WHERE subject = ? AND purpose = ?"
+        )
         for fields in self._connection.execute(sql, (subject, purpose)):
-            return LaneEntry(*fields)  # type: ignore[arg-type]  # column types are the schema's
+            return LaneEntry(*fields)
         return None
 
     def denials(self) -> list[bytes]:

@@ -152,7 +152,7 @@ class WriteTransaction(ReadTransaction):
     # ---- sending and spending ---------------------------------------------------------------------------
 
     def enqueue(self, kind: OutboxKind, id: bytes, payload: bytes) -> None:
-        """Queue something for the server; the same (kind, id) again keeps its place and takes the new payload."""
+        """Queue something for the server; the same (kind, id) again takes the new payload in its old place."""
         sql = (
             "INSERT INTO outbox(kind, id, payload) VALUES(?, ?, ?)"
             " ON CONFLICT DO UPDATE SET payload = excluded.payload"
