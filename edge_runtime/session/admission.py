@@ -54,7 +54,7 @@ class Waiting:
 
 
 class ViewState:
-    """What one session view remembers of one entity. Made by `ViewPlan.new_state`; plain data, may be pickled.
+    """What one session view remembers of one entity. Plain data; made by `ViewPlan.new_state`.
 
     `cells` are the operators' slots, laid out by the plan. `previous` is what came before a silence longer
     than the retention: (newest, oldest, cells), kept only while a late event may still bridge the silence.

@@ -1,8 +1,8 @@
 """Writes the source of a view's update and read functions.
 
-Names and texts from the catalog enter the source only as `repr` literals, numbers as their own literals; nothing
-in a catalog is code. The function for one view has a branch for each event type, and within it straight lines:
-slots by constant index, conditions spelled out, one unit conversion for each value however many sums use it.
+Names and texts from the catalog enter the source only as `ascii` literals; nothing in a catalog is code. The
+function for one view has a branch for each event type, and within it straight lines: slots by constant index,
+conditions spelled out, one unit conversion for each value however many sums use it.
 Two shapes of each branch: events later than all before (nearly every one), and the others.
 """
 
@@ -147,7 +147,7 @@ def _group(
         lines.append(f"{hit} = {condition}")
         condition = hit
     for placed in always:
-        lines += _lines(placed, Code("None", "0", "None", hit), late=late)
+        lines += _lines(placed, Code("None", "0", hit), late=late)
     body = _by_value(inside, declared, names, late=late)
     if where and body:
         return [*lines, f"if {condition}:", *_indented(body)]
@@ -164,30 +164,23 @@ def _by_value(
     for value, sharing in groups.items():
         if value is None:
             for placed in sharing:
-                lines += _lines(placed, Code("None", "0", "None", "True"), late=late)
+                lines += _lines(placed, Code("None", "0", "True"), late=late)
         elif value in names and (value in declared.properties or value in declared.entities):
             name = names[value]
-            body, key = _conversions(sharing, value, name, declared)
+            body = _conversions(sharing, value, name, declared)
             for placed in sharing:
-                body += _lines(placed, Code(name, f"u_{name}", key, "True"), late=late)
+                body += _lines(placed, Code(name, f"u_{name}", "True"), late=late)
             optional = value in declared.properties
             lines += [f"if {name} is not None:", *_indented(body)] if optional else body
     return lines
 
 
-def _conversions(
-    sharing: list[Placed], value: str, name: str, declared: EventType
-) -> tuple[list[str], str]:
-    """Lines that turn a value into units and into a key, where some statistic wants that; the key's name."""
-    kind = declared.properties[value].kind if value in declared.properties else "string"
-    lines = []
-    if any(p.statistic.needs_units for p in sharing):
-        whole = kind not in ("float32", "float64")
-        lines.append(f"u_{name} = " + (f"{name} << {UNIT_BITS}" if whole else f"round({name} * {SCALE!r})"))
-    if kind == "string" or not any(isinstance(p.statistic, keyed.Keyed) for p in sharing):
-        return lines, name
-    text = f"'true' if {name} else 'false'" if kind == "bool" else f"str({name})"
-    return [*lines, f"k_{name} = {text}"], f"k_{name}"
+def _conversions(sharing: list[Placed], value: str, name: str, declared: EventType) -> list[str]:
+    """A line that turns a value into units of 2^-60, where some statistic adds that."""
+    if not any(p.statistic.needs_units for p in sharing):
+        return []
+    whole = declared.properties[value].kind not in ("float32", "float64")
+    return [f"u_{name} = " + (f"{name} << {UNIT_BITS}" if whole else f"round({name} * {SCALE!r})")]
 
 
 def _lines(placed: Placed, code: Code, *, late: bool) -> list[str]:
@@ -211,7 +204,7 @@ def _condition(where: tuple[Where, ...], declared: EventType, names: Mapping[str
 
 
 def _tuple(operands: tuple[Any, ...]) -> str:
-    return "(" + "".join(f"{ascii(o)}, " for o in operands) + ")"
+    return "(" + "".join(f"{o!a}, " for o in operands) + ")"
 
 
 def _reads(layout: Layout) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from hashlib import blake2b
 from typing import NoReturn, Protocol
@@ -16,10 +16,11 @@ from edge_runtime.catalog.model import DType, EventType, Scalar
 from edge_runtime.errors import MalformedEvent
 from edge_runtime.session.exact import VALUE_LIMIT
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIRST_US = (datetime.min.replace(tzinfo=timezone.utc) - _EPOCH) // _MICROSECOND
-_LAST_US = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // _MICROSECOND
+_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""The last microsecond of the year 9999."""
 _INT64 = range(-(1 << 63), 1 << 63)
 _EXACT_SECONDS = 16384.0
 
@@ -89,7 +90,8 @@ def make_event(
         elif name == "at":
             at_us = now_us if value is None else instant_us(value, place=f"{type}.at")
         elif name == "id":
-            event_id = None if value is None else _text(f"{type}.id", value, limits.id_limit_bytes, empty=False)
+            if value is not None:
+                event_id = _text(f"{type}.id", value, limits.id_limit_bytes, empty=False)
         else:
             _unknown_field(type, declared)
     _check_whole(declared, entities, at_us, now_us, limits)
@@ -152,7 +154,7 @@ def instant_us(at: object, *, place: str = "at") -> int:
 
 
 def content_id(event: Event, ordinal: int) -> str:
-    """The id of an event that came without one: BLAKE2b-128 of its content and its ordinal among identical ones."""
+    """An id for an event without one: BLAKE2b-128 of its content and its ordinal among identical ones."""
     content = [
         event.type,
         sorted(event.entities.items()),
@@ -179,10 +181,8 @@ def from_bytes(raw: bytes) -> Event:
     fields = msgpack.unpackb(raw)
     if not isinstance(fields, list) or len(fields) != 5:
         raise ValueError("not an event in the journal's form")
-    return msgspec.convert(
-        {"type": fields[0], "entities": fields[1], "properties": fields[2], "at_us": fields[3], "id": fields[4]},
-        Event,
-    )
+    names = ("type", "entities", "properties", "at_us", "id")
+    return msgspec.convert(dict(zip(names, fields, strict=True)), Event)
 
 
 def _declared(catalog: Declares, type: object) -> EventType:
@@ -211,7 +211,7 @@ def _check_whole(
 
 
 def _check_years(place: str, at_us: int) -> None:
-    if not _FIRST_US <= at_us <= _LAST_US:
+    if not _FIRST_US <= at_us <= LAST_US:
         raise MalformedEvent(place, "a time in the years 1 to 9999", "a time outside them")
 
 

@@ -1,8 +1,8 @@
 """A catalog's session views, compiled: one generated update function for each view.
 
-`compile_catalog` is the door. A `ViewPlan` judges an event (`admit`), applies it (`apply`), or both (`offer`),
-lets time pass (`advance`) and reads (`values`). All of it is pure: times are arguments, states are plain data
-that the caller keeps, one for each view and entity.
+`compile_catalog` is the door. A `ViewPlan` judges an event (`admit`), applies it (`apply`), or both
+(`offer`), lets time pass (`advance`) and reads (`values`). All of it is pure: times are arguments, states are
+plain data that the caller keeps, one for each view and entity.
 
 Retention counts from the newest event. A silence longer than it ends all that was before: the next event
 begins anew, and a read after such a silence sees nothing. Because a late event may still bridge the silence,
@@ -23,11 +23,11 @@ from edge_runtime.session.admission import (
     KNOWN_IDS_LIMIT,
     NEVER,
     Admission,
-    ViewState,
     Waiting,
     forget_ids,
     judge,
 )
+from edge_runtime.session.admission import ViewState as ViewState
 from edge_runtime.session.codegen import load_source, view_source
 from edge_runtime.session.event import Event, content_id
 from edge_runtime.session.layout import Layout, lay_out
@@ -73,9 +73,7 @@ def compile_catalog(catalog: Declared) -> Plan:
     Raises:
         CatalogError: a feature that cannot be built, or a lateness longer than the purpose's retention.
     """
-    views = {
-        view.key: ViewPlan(view, catalog) for view in catalog.views.values() if view.source == "session"
-    }
+    views = {view.key: ViewPlan(view, catalog) for view in catalog.views.values() if view.source == "session"}
     routes: dict[str, list[Route]] = {kind: [] for kind in catalog.events}
     for plan in views.values():
         for kind in plan.event_types:
@@ -152,9 +150,7 @@ class ViewPlan:
         Raises:
             MalformedEvent: it lies ahead of now and too many wait already.
         """
-        return judge(
-            state, event_id, at_us, now_us, lateness_us=self.lateness_us, horizon_us=self.horizon_us
-        )
+        return judge(state, event_id, at_us, now_us, lateness_us=self.lateness_us, horizon_us=self.horizon_us)
 
     def apply(self, state: ViewState, event: Event, event_id: str, now_us: int) -> None:
         """Take in an event that `admit` accepted or let wait. Its properties must have been checked."""
@@ -206,7 +202,7 @@ class ViewPlan:
             state.previous = None
         if now_us - state.newest > bridge_us:
             self._purge(state)
-        elif now_us >= state.prune_us:
+        elif state.newest >= state.prune_us:
             self._forget(state, now_us)
 
     def values(self, state: ViewState, t_us: int, resolve: Resolve | None = None) -> tuple[object, ...]:

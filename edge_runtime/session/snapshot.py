@@ -50,7 +50,8 @@ def load_state(raw: bytes, layout: Layout, fingerprint: bytes) -> ViewState:
     try:
         return _unpacked(msgpack.unpackb(raw, ext_hook=_from_ext), layout, fingerprint)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        raise StateUnreadable(f"not a session state ({type(error).__name__}); rebuild it from events") from None
+        kind = type(error).__name__
+        raise StateUnreadable(f"not a session state ({kind}); rebuild it from events") from None
 
 
 def copy_state(state: ViewState) -> ViewState:
@@ -61,7 +62,7 @@ def copy_state(state: ViewState) -> ViewState:
 def _unpacked(packed: Any, layout: Layout, fingerprint: bytes) -> ViewState:
     version, definitions, times, ids, waiting, cells, previous = packed
     if version != FORMAT:
-        raise StateUnreadable(f"expected format {FORMAT} of a session state, got another; rebuild it from events")
+        raise StateUnreadable(f"expected format {FORMAT}, got another; rebuild the state from events")
     if definitions != fingerprint:
         raise StateUnreadable("the state was made under other definitions; rebuild it from events")
     state = ViewState(_unpack_cells(cells, layout))

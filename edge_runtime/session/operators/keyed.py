@@ -48,7 +48,7 @@ class KeyTile:
         """The kept keys in order, made when the tile is first full."""
 
     def enter(self, key: str, max_keys: int) -> tuple[bool, str | None, int]:
-        """Count a key not kept so far: (whether it is kept now, the key that left for it, that key's count)."""
+        """Count a key not kept so far: (is it kept now, the key that left for it, that key's count)."""
         if len(self.counts) < max_keys:
             self.counts[key] = 1
             if self.ranked is not None:
@@ -200,21 +200,21 @@ class Keyed:
         return [KeyCounts(self.max_keys, None if self.frame is None else self.frame.tiles)]
 
     def ahead(self, base: int, code: Code) -> list[str]:
-        both = [] if self.frame is None else [f"    k.total[{code.key}] += 1"]
+        both = [] if self.frame is None else [f"    k.total[{code.value}] += 1"]
         return [
             f"k = s[{base}]; c = k.counts",
-            f"if {code.key} in c:",
-            f"    c[{code.key}] += 1",
+            f"if {code.value} in c:",
+            f"    c[{code.value}] += 1",
             *both,
             "    k.read = None",
-            f"else: k.enter({code.key})",
+            f"else: k.enter({code.value})",
         ]
 
     def late(self, base: int, frame_slot: int, code: Code) -> list[str]:
         if self.frame is None:
-            return [f"s[{base}].late(0, 0, {code.key})"]
+            return [f"s[{base}].late(0, 0, {code.value})"]
         hop_us = self.frame.hop_us
-        return [f"s[{base}].late(at // {hop_us}, s[{frame_slot}] // {hop_us} - 1, {code.key})"]
+        return [f"s[{base}].late(at // {hop_us}, s[{frame_slot}] // {hop_us} - 1, {code.value})"]
 
     def roll(self, base: int) -> list[str]:
         return [f"s[{base}].roll(old, tile)"]

@@ -39,7 +39,6 @@ class Code:
 
     value: str
     units: str
-    key: str
     hit: str
     """Name of the `where` condition's outcome, for statistics that see every event; "True" without one."""
 

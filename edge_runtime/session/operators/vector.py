@@ -1,10 +1,10 @@
 """`decayed_mean_vector`: the weighted mean of the embeddings of the newest items.
 
-The state is that of `last_n`: the newest n (time, id, item). Embeddings are rows that the server pushes, so
-they are looked up at the read; items that have none are left out. Weights are 2^-((T - at) / half_life) with T
-the time of the newest item that has an embedding: the mean does not depend on a common factor, and this choice
-neither vanishes after a long silence nor moves with the time of the read. Sums run from the oldest to the
-newest in float64.
+The state is that of `last_n`: the newest n (time, id, item). Embeddings are rows that the server pushes; so
+they are looked up at the read; items that have none are left out. Weights are 2^-((T - at) / half_life) with
+T the time of the newest item that has an embedding: the mean does not depend on a common factor, and this
+choice neither vanishes after a long silence nor moves with the time of the read. Sums run from the oldest to
+the newest in float64.
 """
 
 from __future__ import annotations
