@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 AGGREGATE_TABLES: Final = """
 -- ---- aggregates ------------------------------------------------------------------------------------
@@ -90,11 +90,23 @@ _ROUND: Final = "id, metric, definition, parameters, opened_us, closes_us, close
 _TICKET: Final = "ticket, round, subject, device_id, used"
 
 
+class Statements(Protocol):
+    """What is needed of a transaction of the store (its chapters offer it)."""
+
+    def execute(self, sql: str, values: Sequence[object] = (), /) -> sqlite3.Cursor:
+        """Run one statement."""
+        ...
+
+    def execute_many(self, sql: str, values: Sequence[Sequence[object]], /) -> None:
+        """Run one statement for each tuple of values."""
+        ...
+
+
 class AggregateRows:
     """The aggregates' rows inside one transaction of the store; it neither begins nor ends one."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, tx: Statements) -> None:
+        self._db = tx
 
     def add_round(self, row: RoundRow) -> None:
         """Insert an open round; at most one is open for each metric."""
@@ -140,7 +152,7 @@ class AggregateRows:
 
     def count(self, round_id: bytes, categories: Iterable[int]) -> None:
         """Add one subject's answer."""
-        self._db.executemany(
+        self._db.execute_many(
             "INSERT INTO aggregate_counts VALUES (?, ?, 1)"
             " ON CONFLICT (round, category) DO UPDATE SET answers = answers + 1",
             [(round_id, c) for c in categories],

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 PAD_BYTES: Final = 32
-CATEGORY_LIMIT: Final = 4096
-"""Most categories a metric may have: 512 bytes an answer."""
+CATEGORY_LIMIT: Final = 10_001
+"""Most categories a metric may have: what the longest list of edges in a catalog makes."""
 
 
 def answer_bytes(categories: int) -> int:

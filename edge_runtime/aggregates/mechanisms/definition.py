@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from edge_runtime.aggregates.mechanisms.subset import SubsetSelection
@@ -14,7 +15,7 @@ from edge_runtime.wire.seal import canonical
 BUDGET_CEILING_MICROS: Final = 4_000_000
 """Most epsilon, in millionths, that one subject spends in one window. Built in: no catalog raises it."""
 DAY_US: Final = 86_400_000_000
-WINDOW_LIMIT_DAYS: Final = 400
+WINDOW_LIMIT_DAYS: Final = 3_650
 
 
 def epsilon_of(metric: Metric) -> Fraction:
@@ -28,6 +29,11 @@ def cost_micros(metric: Metric) -> int:
     return -(-micros.numerator // micros.denominator)
 
 
+@lru_cache(maxsize=64)
+def _best(categories: int, epsilon: Fraction) -> SubsetSelection:
+    return SubsetSelection.of(categories, epsilon)
+
+
 def mechanism_of(metric: Metric) -> SubsetSelection:
     """The mechanism that answers `metric`.
 
@@ -37,7 +43,7 @@ def mechanism_of(metric: Metric) -> SubsetSelection:
         raise ValueError(f"expected a budget window of at most {WINDOW_LIMIT_DAYS} days")
     if metric.kind != "histogram":
         raise ValueError(f"expected a histogram, got {metric.kind}")
-    return SubsetSelection.of(len(metric.categories), epsilon_of(metric))
+    return _best(len(metric.categories), epsilon_of(metric))
 
 
 def budget_window_days(metrics: Iterable[Metric]) -> int:

@@ -1,0 +1,115 @@
+"""The budget ledger: what a subject's reports have cost, under a blind tag, by the day.
+
+Debited in the transaction that stores the report, so a crash in between leaves a report unsent but never a
+report unpaid. Reads no clock: the day comes from the caller's time and never runs backwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS
+
+DAY_US: Final = 86_400_000_000
+_NEWEST_DAY: Final = "aggregates.newest_day"
+_ROUND_MARK_MICROS: Final = 1
+
+
+class BudgetReads(Protocol):
+    """What judging a charge needs of a transaction of the cache."""
+
+    def spent(self, tag: bytes, window: int) -> int:
+        """Millionths of epsilon debited to `tag` in `window` (here: a day since 1970)."""
+        ...
+
+    def meta(self, key: str) -> bytes | None:
+        """A durable value by name."""
+        ...
+
+
+class BudgetWrites(BudgetReads, Protocol):
+    """What paying needs of a transaction of the cache."""
+
+    def debit(self, tag: bytes, window: int, amount: int) -> None:
+        """Add `amount` millionths."""
+        ...
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        """Replace a durable value."""
+        ...
+
+    def drop_budget_before(self, window: int) -> int:
+        """Forget older windows."""
+        ...
+
+
+def subject_tag(controller_key: bytes, subject: str) -> bytes:
+    """16 bytes that stand for (controller, subject) in the ledger; they outlive an erasure."""
+    return _blind(controller_key, b"edge-budget", subject.encode())
+
+
+def round_tag(controller_key: bytes, round_id: bytes, subject: str) -> bytes:
+    """16 bytes that mark that `subject` has answered in this round."""
+    return _blind(controller_key, b"edge-round", round_id + subject.encode())
+
+
+def ledger_day(tx: BudgetReads, now_us: int) -> int:
+    """Today, or the newest day ever debited here if that is later: a clock set back opens no window again."""
+    newest = tx.meta(_NEWEST_DAY)
+    return max(now_us // DAY_US, int.from_bytes(newest, "big") if newest else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One report to be paid for."""
+
+    subject: bytes
+    """`subject_tag`."""
+    round: bytes
+    """`round_tag`."""
+    closes_day: int
+    """Day on which the round closes; the mark of the round is kept under it."""
+    window_days: int
+    """No run of this many days may hold more than the ceiling, whatever the metrics are called."""
+    micros: int
+    """Cost in millionths of epsilon."""
+
+
+class Verdict(Enum):
+    """What the ledger says to a charge, and why."""
+
+    PAID = "paid"
+    ANSWERED = "this subject has answered in this round"
+    OVER_BUDGET = "the window's ceiling would be passed"
+
+
+def judge(tx: BudgetReads, charge: Charge, now_us: int) -> Verdict:
+    """What `pay` would say; changes nothing."""
+    if tx.spent(charge.round, charge.closes_day):
+        return Verdict.ANSWERED
+    spent = spent_in_window(tx, charge.subject, ledger_day(tx, now_us), charge.window_days)
+    return Verdict.OVER_BUDGET if spent + charge.micros > BUDGET_CEILING_MICROS else Verdict.PAID
+
+
+def pay(tx: BudgetWrites, charge: Charge, now_us: int) -> Verdict:
+    """Debit one report and mark its round, or change nothing and say why."""
+    verdict = judge(tx, charge, now_us)
+    if verdict is Verdict.PAID:
+        day = ledger_day(tx, now_us)
+        tx.debit(charge.subject, day, charge.micros)
+        tx.debit(charge.round, charge.closes_day, _ROUND_MARK_MICROS)
+        tx.set_meta(_NEWEST_DAY, day.to_bytes(8, "big"))
+        tx.drop_budget_before(day - charge.window_days)
+    return verdict
+
+
+def spent_in_window(tx: BudgetReads, subject: bytes, day: int, window_days: int) -> int:
+    """Millionths of epsilon debited to the tag in the `window_days` that end with `day`."""
+    return sum(tx.spent(subject, d) for d in range(day - window_days + 1, day + 1))
+
+
+def _blind(key: bytes, person: bytes, body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16, key=key, person=person).digest()

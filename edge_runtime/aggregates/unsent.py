@@ -1,0 +1,79 @@
+"""A report that waits to be sent, as it rests on disk: sealed under every permission that it hangs on.
+
+The answer comes from a value of one purpose, and is reported for another. It is sealed under the data keys of
+both, one inside the other, so the end of either makes it unreadable, in every copy of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from edge_runtime.cache.writing import WriteTransaction
+from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.wire.messages import Bytes16, Micros, Name, NoisedAnswer, Report
+
+TABLE: Final = "outbox"
+
+
+class Unsent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One subject's answer in one round, drawn once."""
+
+    round_id: Bytes16
+    metric: Name
+    closes_at_us: Micros
+    ticket: Bytes16
+    answer: bytes
+
+    def report(self) -> Report:
+        """As it is sent: one answer, no subject."""
+        return Report(round_id=self.round_id, answers=[NoisedAnswer(self.ticket, self.answer)])
+
+
+class _Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    handles: list[Bytes16]
+    sealed: bytes
+
+
+def seal_unsent(unsent: Unsent, keys: Sequence[DataKey]) -> bytes:
+    """The outbox payload of `unsent`, sealed under all `keys`."""
+    sealed = msgspec.msgpack.encode(unsent)
+    for key in keys:
+        sealed = key.seal(TABLE, unsent.ticket, sealed)
+    return msgspec.msgpack.encode(_Envelope([key.handle for key in keys], sealed))
+
+
+def keys_of(payload: bytes, keyring: Keyring) -> list[DataKey] | None:
+    """The keys that seal an outbox payload, the metric's first; None when one of them was destroyed."""
+    envelope = msgspec.msgpack.decode(payload, type=_Envelope)
+    keys = [keyring.by_handle(handle) for handle in envelope.handles]
+    held = [key for key in keys if key is not None]
+    return held if held and len(held) == len(keys) else None
+
+
+def open_unsent(payload: bytes, ticket: bytes, keys: Sequence[DataKey]) -> Unsent:
+    """The report in `payload`, opened with what `keys_of` found."""
+    sealed = msgspec.msgpack.decode(payload, type=_Envelope).sealed
+    for key in reversed(keys):
+        sealed = key.open(TABLE, ticket, sealed)
+    return msgspec.msgpack.decode(sealed, type=Unsent)
+
+
+def drop_unsent(
+    tx: WriteTransaction, keyring: Keyring, subject: str, purposes: Sequence[str] | None = None
+) -> int:
+    """Drop the subject's unsent reports that hang on one of `purposes` (None: on any); returns how many.
+
+    Reports that no key opens any more go too, so it works inside the erasure before the keys are destroyed
+    and after. What was spent stays spent.
+    """
+    dropped = 0
+    for item in tx.outbox("report"):
+        keys = keys_of(item.payload, keyring)
+        ended = keys is None or any(
+            k.subject == subject and (purposes is None or k.purpose in purposes) for k in keys
+        )
+        dropped += ended and tx.settle(item.id, "report")
+    return dropped
