@@ -38,6 +38,7 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "catalog_conflict": Reply(409, "this catalog version is registered with other content"),
     "batch_in_flight": Reply(409, "a request with this Idempotency-Key is still running"),
     "token_used": Reply(409, "the enrolment token was used before"),
+    "key_enrolled": Reply(409, "this key belongs to an enrolled device"),
     "token_expired": Reply(410, "the enrolment token has expired"),
     "token_unknown": Reply(404, "the enrolment token was never issued or has been forgotten"),
     "too_large": Reply(413, "the body is over the size limit"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from sync_server.store.aggregates import AggregateRows
 from sync_server.store.keys import KeyDatabase
 
 
@@ -13,6 +14,11 @@ class Chapter:
 
     def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
         self._connection, self._keys, self._digest_key = connection, keys, digest_key
+
+    @property
+    def aggregates(self) -> AggregateRows:
+        """The aggregates' rows, inside this transaction."""
+        return AggregateRows(self)
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run one statement. For files in `store/` only: there is no SQL elsewhere."""

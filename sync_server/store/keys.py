@@ -7,15 +7,12 @@ a write-ahead log would keep the page that held a destroyed key.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sync_server.devices.entropy import Entropy
 from sync_server.store.schema import APPLICATION_ID, KEY_TABLES, VERSION
-
-Entropy = Callable[[int], bytes]
-"""`entropy(n)`: n unpredictable bytes."""
 
 _CACHED_KEYS = 10_000
 

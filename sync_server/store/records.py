@@ -96,6 +96,7 @@ class RevocationRow:
     due_us: int
     server_erased_us: int | None
     server_rows: int
+    completed_us: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from sync_server.store.chapter import Chapter
 from sync_server.store.records import Answer, Denial, RevocationRow, StoredReceipt, Target
 
 _TARGET = "revocation, device_id, position, lease_bound_us, acked_us, erased_us, late"
-_REVOCATION = "id, subject, initiator, actor, accepted_us, due_us, server_erased_us, server_rows"
+_REVOCATION = (
+    "id, subject, initiator, actor, accepted_us, due_us, server_erased_us, server_rows, completed_us"
+)
 
 
 class RevocationReads(Chapter):
@@ -103,7 +105,7 @@ class RevocationWrites(RevocationReads):
     def add_revocation(self, row: RevocationRow, denials: Sequence[Denial]) -> None:
         """Store a revocation and what it denied."""
         self.execute(
-            "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
             (
                 *(row.id, row.subject, row.initiator, row.actor, row.accepted_us, row.due_us),
                 *(row.server_erased_us, row.server_rows),
@@ -135,6 +137,20 @@ class RevocationWrites(RevocationReads):
             "UPDATE revocations SET server_erased_us = ? WHERE id = ? AND server_erased_us IS NULL",
             (at_us, revocation_id),
         )
+
+    def complete(self, revocation_id: str, at_us: int) -> bool:
+        """Mark it completed, anew if a late holder reopened it; False while somebody still owes an answer."""
+        found = self.execute(
+            "UPDATE revocations SET completed_us = ? WHERE id = ? AND server_erased_us IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM targets WHERE revocation = ? AND erased_us IS NULL)",
+            (at_us, revocation_id, revocation_id),
+        )
+        return found.rowcount == 1
+
+    def uncompleted_revocations(self) -> list[str]:
+        """Revocations not marked completed yet."""
+        found = self.execute("SELECT id FROM revocations WHERE completed_us IS NULL ORDER BY id")
+        return [row[0] for row in found]
 
     def unerased_revocations(self) -> list[str]:
         """Revocations after whose commit the server's keys may still stand."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sync_server.store.aggregates import AGGREGATE_TABLES
+
 APPLICATION_ID: Final = 0x45534E43  # "ESNC"
 VERSION: Final = 1
 
-TABLES: Final = """
+_TABLES: Final = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog
     value BLOB NOT NULL
@@ -98,7 +100,8 @@ CREATE TABLE revocations (
     accepted_us INTEGER NOT NULL,
     due_us INTEGER NOT NULL,     -- targets without a receipt then are overdue
     server_erased_us INTEGER,    -- when this server's own copies were unreadable
-    server_rows INTEGER NOT NULL -- rows deleted here
+    server_rows INTEGER NOT NULL, -- rows deleted here
+    completed_us INTEGER         -- every target had answered, and so had the server
 ) WITHOUT ROWID;
 CREATE TABLE denials (
     seq INTEGER PRIMARY KEY,     -- ledger seq
@@ -119,6 +122,7 @@ CREATE TABLE targets (
     PRIMARY KEY (revocation, device_id)
 ) WITHOUT ROWID;
 CREATE INDEX targets_open ON targets (device_id, position) WHERE acked_us IS NULL;
+CREATE INDEX targets_owing ON targets (revocation) WHERE erased_us IS NULL;
 CREATE TABLE answers (
     denial INTEGER NOT NULL,
     device_id TEXT NOT NULL,
@@ -176,6 +180,9 @@ CREATE TABLE catalogs (
     PRIMARY KEY (name, version)
 ) WITHOUT ROWID;
 """
+
+TABLES: Final = _TABLES + AGGREGATE_TABLES
+"""The whole schema, as a new file gets it."""
 
 STEPS: Final[Sequence[str]] = ()
 """Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested)."""

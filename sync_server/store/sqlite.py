@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign, StoreTooNew
-from sync_server.store.keys import Entropy, KeyDatabase
+from sync_server.store.keys import KeyDatabase
 from sync_server.store.protocol import Listener, ReadTx, WriteTx
 from sync_server.store.records import Committed
 from sync_server.store.schema import APPLICATION_ID, STEPS, TABLES, VERSION

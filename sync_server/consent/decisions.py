@@ -1,0 +1,120 @@
+"""Recording a decision: the base rule of the ledger, judged purely, written in the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_runtime.wire import messages as m
+from sync_server.consent import ledger
+from sync_server.store.protocol import WriteTx
+from sync_server.store.records import DENIALS, GIVEN, STATES, DecisionState, Evidence, Outcome
+
+API = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A decision before the ledger has seen it."""
+
+    subject: bytes
+    """16-byte pseudonym."""
+    purpose: str
+    state: str
+    notice: str
+    base: int
+    """Newest lane position that its author had seen."""
+    at_us: int
+    """When it was taken, by the author's clock."""
+    actor: str
+    """`api` or `device:<id>`."""
+    decision: bytes | None = None
+    """The author's own id for it; the same id again is the same decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDecision:
+    """Where a decision stands."""
+
+    seq: int
+    outcome: Outcome
+    grant: int
+    """Ledger seq of the pair's live grant afterwards; 0 for none."""
+    repeated: bool = False
+    """It stood there before; nothing was written now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the pair. `now` is None when its state stays."""
+
+    outcome: Outcome
+    now: DecisionState | None
+    reason: str
+
+
+def device_actor(device_id: str) -> str:
+    """How a device is named in the ledger."""
+    return f"device:{device_id}"
+
+
+def judge(before: DecisionState, state: str, base: int, seq: int) -> Verdict:
+    """Decide what a decision said after having seen `base` does to a pair, when it would stand at `seq`.
+
+    >>> judge(DecisionState("withdrawn", 0, 7), "given", base=6, seq=9).outcome
+    'superseded'
+    """
+    if state in DENIALS:
+        return Verdict("recorded", DecisionState(state, 0, seq), "a denial is always accepted")
+    if before.denial > base:  # law 2: nothing older than a withdrawal brings anything back
+        return Verdict("superseded", None, "a denial lies after the base")
+    grant = before.grant or seq
+    reason = "renewed" if before.grant else "given"
+    return Verdict("recorded", DecisionState(GIVEN, grant, before.denial), reason)
+
+
+def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> RecordedDecision:
+    """Append one decision to the ledger and, if it stands, move the pair's lane entry.
+
+    Args:
+        salt: 32 unpredictable bytes for the leaf's commitment.
+    """
+    assert proposal.state in STATES, proposal.state
+    repeat = _repeat(tx, proposal)
+    if repeat is not None:
+        return repeat
+    pair = (proposal.subject, proposal.purpose)
+    before, seq = tx.decision_state(*pair), tx.lane_head() + 1
+    verdict = judge(before, proposal.state, proposal.base, seq)
+    after = verdict.now or before
+    tx.append_evidence(_evidence(proposal, seq, verdict.outcome, after.grant, now_us, salt))
+    if verdict.now is not None:
+        tx.put_lane(m.LaneEntry(seq, *pair, after.state, after.grant, after.denial))
+    return RecordedDecision(seq, verdict.outcome, after.grant)
+
+
+def _repeat(tx: WriteTx, proposal: Proposal) -> RecordedDecision | None:
+    if proposal.decision is None:
+        return None
+    old = tx.evidence_of_decision(proposal.actor, proposal.decision)
+    return None if old is None else RecordedDecision(old.seq, old.outcome, old.grant, repeated=True)
+
+
+def _evidence(p: Proposal, seq: int, outcome: Outcome, grant: int, now_us: int, salt: bytes) -> Evidence:
+    leaf = ledger.Leaf(
+        v=1,
+        seq=seq,
+        commitment=ledger.commitment(salt, p.subject),
+        purpose=p.purpose,
+        state=p.state,
+        outcome=outcome,
+        notice=p.notice,
+        base=p.base,
+        actor="api" if p.actor == API else "device",
+        at_us=p.at_us,
+        recorded_us=now_us,
+        grant=grant,
+    )
+    return Evidence(
+        *(seq, p.subject, p.purpose, p.state, outcome, p.notice, p.base, p.actor, p.decision, p.at_us),
+        *(now_us, grant, salt, ledger.leaf_bytes(leaf)),
+    )

@@ -1,0 +1,73 @@
+"""The consent ledger: what a leaf says, how a head is signed, how both are proven. Pure.
+
+A leaf names its subject only by a commitment under a salt of its own, so that destroying the salt makes the
+leaf anonymous without touching what was hashed. Ledger seq n is leaf n - 1, and lane position n.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_runtime.wire import seal
+from sync_server.consent import merkle
+from sync_server.consent.merkle import NodeReader
+
+SALT_BYTES: Final = 32
+
+
+class Leaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One step as the ledger hashes it (canonical MessagePack of this)."""
+
+    v: int
+    seq: int
+    commitment: bytes
+    purpose: str
+    state: str
+    outcome: Literal["recorded", "superseded"]
+    notice: str
+    base: int
+    actor: Literal["api", "device"]
+    at_us: int
+    recorded_us: int
+    grant: int
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The signed head: `root` over `size` leaves at `time_us`, in one incarnation of the server."""
+
+    size: int
+    root: bytes
+    time_us: int
+    incarnation: bytes
+    signature: bytes = b""
+
+
+def commitment(salt: bytes, subject: bytes) -> bytes:
+    """32 bytes that bind a pseudonym and tell nothing without the salt."""
+    return hashlib.blake2b(subject, digest_size=32, key=salt, person=b"edge-commitment").digest()
+
+
+def leaf_bytes(leaf: Leaf) -> bytes:
+    """The bytes that are hashed."""
+    return seal.canonical(leaf)
+
+
+def head_bytes(head: Head) -> bytes:
+    """What a head's signature covers."""
+    return seal.canonical((head.size, head.root, head.time_us, head.incarnation))
+
+
+def sign_head(key: Ed25519PrivateKey, size: int, node: NodeReader, time_us: int, incarnation: bytes) -> Head:
+    """The signed head of the log at `size` leaves."""
+    head = Head(size=size, root=merkle.root(size, node), time_us=time_us, incarnation=incarnation)
+    signature = seal.sign(key, seal.LEDGER_HEAD, head_bytes(head))
+    return msgspec.structs.replace(head, signature=signature)
+
+
+def verify_head(head: Head, server_key: bytes) -> None:
+    """Raise `WireFailure("bad_signature")` unless the head is this server's."""
+    seal.verify(server_key, seal.LEDGER_HEAD, head_bytes(head), head.signature)

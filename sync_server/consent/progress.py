@@ -1,0 +1,111 @@
+"""How far a revocation has come: derived from what was stored, never stored itself. Pure.
+
+`accepted → propagating → enforced → erased → completed`, or `partially_completed` with the overdue named.
+*Enforced*: every target acknowledged the lane position, or its lease ran out. *Erased*: every target returned
+an erasure receipt or a signed `held none`, and the server's own keys are gone. They are different promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sync_server.store.records import Answer, RevocationRow, Target
+
+State = Literal["accepted", "propagating", "enforced", "erased", "completed", "partially_completed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Targets by what they have done."""
+
+    targets: int
+    enforced: int
+    erased: int
+    """Answered, by either kind of receipt."""
+    held_none: int
+    """Of those, the ones that held nothing."""
+    receipts: int
+    """Distinct receipts, of both kinds, counted once for each device that owed one."""
+    overdue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a revocation stands at one moment. Times in microseconds; None is not yet."""
+
+    state: State
+    amended: bool
+    """A device that was not live at commit turned out to hold some, and erased it."""
+    accepted_us: int
+    enforced_us: int | None
+    erased_us: int | None
+    completed_us: int | None
+    counters: Counters
+    overdue: tuple[str, ...]
+    """Devices that still owe a receipt past the due time."""
+
+
+def enforced_us(target: Target, now_us: int) -> int | None:
+    """When the target could no longer use the data: acknowledged, or locked by the end of its lease."""
+    lapsed = target.lease_bound_us if target.lease_bound_us <= now_us else None
+    known = [t for t in (target.acked_us, lapsed) if t is not None]
+    return min(known) if known else None
+
+
+def progress(
+    row: RevocationRow, targets: Sequence[Target], answers: Iterable[Answer], now_us: int
+) -> Progress:
+    """Derive where `row` stands at `now_us`."""
+    enforced = [enforced_us(t, now_us) for t in targets]
+    all_enforced = _latest(enforced, row.accepted_us)
+    all_erased = _latest([*(t.erased_us for t in targets), row.server_erased_us], row.accepted_us)
+    completed = None if all_erased is None else row.completed_us
+    owing = tuple(t.device_id for t in targets if t.erased_us is None)
+    overdue = owing if row.due_us <= now_us else ()
+    return Progress(
+        state=_state(row, all_enforced, all_erased, completed, bool(overdue)),
+        amended=any(t.late for t in targets),
+        accepted_us=row.accepted_us,
+        enforced_us=all_enforced,
+        erased_us=all_erased,
+        completed_us=completed,
+        counters=_counters(targets, enforced, answers, len(overdue)),
+        overdue=overdue,
+    )
+
+
+def _latest(times: Sequence[int | None], start_us: int) -> int | None:
+    """The last of `times`, not before `start_us`; None while one of them is not known."""
+    known = [t for t in times if t is not None]
+    return max([start_us, *known]) if len(known) == len(times) else None
+
+
+def _state(
+    row: RevocationRow, enforced: int | None, erased: int | None, completed: int | None, overdue: bool
+) -> State:
+    if row.server_erased_us is None:
+        return "accepted"
+    if completed is not None:
+        return "completed"
+    if erased is not None:
+        return "erased"
+    if overdue:
+        return "partially_completed"
+    return "propagating" if enforced is None else "enforced"
+
+
+def _counters(
+    targets: Sequence[Target], enforced: Sequence[int | None], answers: Iterable[Answer], overdue: int
+) -> Counters:
+    erased = {t.device_id for t in targets if t.erased_us is not None}
+    something = {a.device_id for a in answers if a.kind == "erased"}
+    return Counters(
+        targets=len(targets),
+        enforced=sum(t is not None for t in enforced),
+        erased=len(erased),
+        held_none=len(erased - something),
+        receipts=len(erased),
+        overdue=overdue,
+    )

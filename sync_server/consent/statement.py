@@ -1,0 +1,202 @@
+"""Signed statements about a revocation, and the verifier that needs nothing but the statement and our key. Pure.
+
+A statement is JSON: `{"statement": {...}, "signature": ...}`, Ed25519 over the canonical MessagePack of
+`statement`; bytes stand as base64url. It embeds for each denial the ledger leaf, the salt that opens its
+commitment, its inclusion proof, and the signed head; a completion also embeds every device's signed receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_runtime.wire import seal
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.receipt import Receipt, open_receipt
+from sync_server.consent import ledger, merkle
+from sync_server.consent.progress import Progress
+from sync_server.devices.enrolment import decode, encode
+from sync_server.store.records import DENIALS, Evidence, RevocationRow, StoredReceipt, Target
+
+ANONYMITY = "pseudonymous until the salts are destroyed"
+
+
+class StatementFailure(Exception):
+    """A statement that does not hold; the message names the first thing that does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A denial with what proves it under the head."""
+
+    step: Evidence
+    inclusion: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProof:
+    """A target, the key it enrolled, and the receipts by which it answered."""
+
+    target: Target
+    enforced_us: int | None
+    public_key: bytes
+    receipts: Sequence[StoredReceipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a statement proved."""
+
+    kind: str
+    id: str
+    subject: bytes
+    purposes: tuple[str, ...]
+    denials: tuple[int, ...]
+    receipts: tuple[Receipt, ...]
+
+
+def head_document(head: ledger.Head) -> dict[str, object]:
+    """A signed ledger head as JSON."""
+    return {
+        "size": head.size,
+        "root": encode(head.root),
+        "time": head.time_us,
+        "incarnation": encode(head.incarnation),
+        "signature": encode(head.signature),
+    }
+
+
+def accepted(
+    key: Ed25519PrivateKey, row: RevocationRow, denials: Sequence[Proven], head: ledger.Head
+) -> dict[str, object]:
+    """The statement that a revocation was accepted and stands in the ledger."""
+    return _signed(key, _core("revocation_accepted", row, denials, head))
+
+
+def completed(
+    key: Ed25519PrivateKey,
+    row: RevocationRow,
+    denials: Sequence[Proven],
+    head: ledger.Head,
+    progress: Progress,
+    devices: Iterable[DeviceProof],
+) -> dict[str, object]:
+    """The statement that every target answered, with each one's own signed receipt."""
+    body = _core("revocation_completed", row, denials, head)
+    body |= {
+        "enforced_at": progress.enforced_us,
+        "erased_at": progress.erased_us,
+        "completed_at": progress.completed_us,
+        "amended": progress.amended,
+        "server": {"erased_at": row.server_erased_us, "rows_deleted": row.server_rows, "assurance": "file"},
+        "devices": [_device(device) for device in devices],
+    }
+    return _signed(key, body)
+
+
+def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
+    """Return what `document` proves under the pinned `server_key`, or raise `StatementFailure`.
+
+    Checks the server's signature, the head's, each leaf's inclusion under it and its opening for the named
+    subject, and each device receipt's signature, subject and coverage. Needs no server and no clock.
+    """
+    try:
+        body = document["statement"]
+        seal.verify(server_key, seal.REVOCATION, seal.canonical(body), decode(document["signature"]))
+        head = _head(body["head"])
+        ledger.verify_head(head, server_key)
+        subject = seal.token_subject(body["subject"])
+        denials = {d["seq"]: _verified_leaf(d, head, subject) for d in body["denials"]}
+        receipts = [r for d in body.get("devices", ()) for r in _verified_device(d, subject, denials)]
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError, WireFailure) as error:
+        raise StatementFailure(f"the statement does not hold: {error}") from None
+    if sorted(set(denials.values())) != sorted(body["purposes"]):
+        raise StatementFailure("the purposes are not those of the denials")
+    return Verified(
+        *(body["kind"], body["id"], subject, tuple(body["purposes"])), tuple(denials), tuple(receipts)
+    )
+
+
+def _core(kind: str, row: RevocationRow, denials: Sequence[Proven], head: ledger.Head) -> dict[str, object]:
+    return {
+        "v": 1,
+        "kind": kind,
+        "id": row.id,
+        "subject": seal.subject_token(row.subject),
+        "purposes": sorted(d.step.purpose for d in denials),
+        "initiator": row.initiator,
+        "accepted_at": row.accepted_us,
+        "due_at": row.due_us,
+        "anonymity": ANONYMITY,
+        "denials": [
+            {
+                "seq": d.step.seq,
+                "leaf": encode(d.step.leaf),
+                "salt": encode(d.step.salt),
+                "inclusion": [encode(step) for step in d.inclusion],
+            }
+            for d in denials
+        ],
+        "head": head_document(head),
+    }
+
+
+def _device(device: DeviceProof) -> dict[str, object]:
+    target = device.target
+    return {
+        "device_id": target.device_id,
+        "public_key": encode(device.public_key),
+        "late": target.late,
+        "enforced_at": device.enforced_us,
+        "erased_at": target.erased_us,
+        "receipts": [{"body": encode(r.body), "signature": encode(r.signature)} for r in device.receipts],
+    }
+
+
+def _signed(key: Ed25519PrivateKey, body: dict[str, object]) -> dict[str, object]:
+    signature = seal.sign(key, seal.REVOCATION, seal.canonical(body))
+    return {"statement": body, "signature": encode(signature), "public_key": encode(seal.public_bytes(key))}
+
+
+def _head(document: Mapping[str, Any]) -> ledger.Head:
+    return ledger.Head(
+        size=document["size"],
+        root=decode(document["root"]),
+        time_us=document["time"],
+        incarnation=decode(document["incarnation"]),
+        signature=decode(document["signature"]),
+    )
+
+
+def _verified_leaf(document: Mapping[str, Any], head: ledger.Head, subject: bytes) -> str:
+    """The purpose of a leaf that is in the log, denies, and is about `subject`."""
+    raw, salt = decode(document["leaf"]), decode(document["salt"])
+    proof = [decode(step) for step in document["inclusion"]]
+    if not merkle.verify_inclusion(raw, document["seq"] - 1, head.size, proof, head.root):
+        raise ValueError("a denial is not included under the head")
+    leaf = msgspec.msgpack.decode(raw, type=ledger.Leaf)
+    if leaf.seq != document["seq"] or leaf.state not in DENIALS:
+        raise ValueError("a leaf is not the denial it is said to be")
+    if leaf.commitment != ledger.commitment(salt, subject):
+        raise ValueError("a leaf is about another subject")
+    return leaf.purpose
+
+
+def _verified_device(
+    document: Mapping[str, Any], subject: bytes, denials: Mapping[int, str]
+) -> list[Receipt]:
+    """The receipts of one device, which together answer every denial."""
+    key = decode(document["public_key"])
+    opened = [open_receipt(decode(r["body"]), decode(r["signature"]), key) for r in document["receipts"]]
+    for receipt in opened:
+        if (receipt.device_id, receipt.subject) != (document["device_id"], subject):
+            raise ValueError("a receipt is another device's, or about another subject")
+        if receipt.canary_unreadable is False:
+            raise ValueError("a receipt says that its canary can still be read")
+    if not set(denials.values()) <= {p for r in opened for p in r.purposes}:
+        raise ValueError("a device's receipts do not answer every denial")
+    return opened

@@ -1,0 +1,87 @@
+"""The server's own keys, in one file that never leaves it: the signing key and the tenant's two keys."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_runtime.wire import seal
+from edge_runtime.wire.messages import Bytes16, Bytes32
+from sync_server.devices.entropy import Entropy
+from sync_server.errors import KeysMissing
+
+
+class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    signing_seed: Bytes32
+    pseudonym_key: Bytes32
+    digest_key: Bytes32
+    incarnation: Bytes16
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Authority:
+    """What makes this server itself."""
+
+    signing: Ed25519PrivateKey
+    pseudonym_key: bytes
+    """Names subjects on the wire; shared with every enrolled device."""
+    digest_key: bytes
+    """Keys row hashes; shared with every enrolled device."""
+    incarnation: bytes
+    """16 bytes that change when the server is restored from a backup."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes that devices pin at enrolment."""
+        return seal.public_bytes(self.signing)
+
+    def pseudonym(self, subject: str) -> bytes:
+        """The pseudonym of typed id `subject`. From here on nobody sees the id itself."""
+        return seal.pseudonym(self.pseudonym_key, subject)
+
+
+def load_authority(path: Path, entropy: Entropy, *, store_exists: bool) -> Authority:
+    """Open the key file, or make it where neither it nor a store exists.
+
+    Raises:
+        KeysMissing: a store without its key file, or a file that is not one of ours; nothing was created.
+    """
+    if path.exists():
+        return _authority(_read(path))
+    if store_exists:
+        raise KeysMissing("expected server.key beside server.db, found none; nothing was created")
+    made = _KeyFile(entropy(32), entropy(32), entropy(32), entropy(16))
+    write_private(path, msgspec.json.encode(made))
+    return _authority(made)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Create `path`, readable by its owner only, durable when this returns; raises FileExistsError."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read(path: Path) -> _KeyFile:
+    if path.stat().st_mode & 0o077:
+        raise KeysMissing("server.key may be read by others: chmod 600 it; nothing was opened")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_KeyFile)
+    except msgspec.DecodeError:
+        raise KeysMissing("server.key is not a key file of this server; nothing was opened") from None
+
+
+def _authority(file: _KeyFile) -> Authority:
+    signing = Ed25519PrivateKey.from_private_bytes(file.signing_seed)
+    return Authority(signing, file.pseudonym_key, file.digest_key, file.incarnation)
