@@ -1,1 +1,107 @@
-"""Personalization on the device."""
+"""Personalization on the device: encrypted feature cache, session features, consent, private aggregates.
+
+Names are loaded on first use, so `import edge_runtime` costs little and loads no network library.
+
+    >>> import edge_runtime as er
+    >>> sorted(er.__all__)[:3]
+    ['ACCEPTED', 'Admission', 'Catalog']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_runtime.catalog import Catalog as Catalog
+    from edge_runtime.clock import SystemClock as SystemClock
+    from edge_runtime.consent.decisions import ConsentRecord as ConsentRecord
+    from edge_runtime.consent.erasure import ErasureReceipt as ErasureReceipt
+    from edge_runtime.errors import CatalogError as CatalogError
+    from edge_runtime.errors import CipherMissing as CipherMissing
+    from edge_runtime.errors import DatabaseInUse as DatabaseInUse
+    from edge_runtime.errors import DatabaseTooNew as DatabaseTooNew
+    from edge_runtime.errors import DatabaseUnreadable as DatabaseUnreadable
+    from edge_runtime.errors import EdgeError as EdgeError
+    from edge_runtime.errors import Fault as Fault
+    from edge_runtime.errors import KeyMismatch as KeyMismatch
+    from edge_runtime.errors import KeyMissing as KeyMissing
+    from edge_runtime.errors import KeystoreMismatch as KeystoreMismatch
+    from edge_runtime.errors import MalformedEvent as MalformedEvent
+    from edge_runtime.errors import MalformedRequest as MalformedRequest
+    from edge_runtime.errors import NotEnrolled as NotEnrolled
+    from edge_runtime.errors import ReadInPast as ReadInPast
+    from edge_runtime.errors import RuntimeClosed as RuntimeClosed
+    from edge_runtime.errors import StorageFull as StorageFull
+    from edge_runtime.errors import SyncRefused as SyncRefused
+    from edge_runtime.keys.providers import KeyFile as KeyFile
+    from edge_runtime.keys.providers import KeyMemory as KeyMemory
+    from edge_runtime.keys.providers import KeyProvider as KeyProvider
+    from edge_runtime.runtime import Runtime as Runtime
+    from edge_runtime.serving.plan import Matrix as Matrix
+    from edge_runtime.serving.plan import Vector as Vector
+    from edge_runtime.serving.status import Status as Status
+    from edge_runtime.serving.training import replay as replay
+    from edge_runtime.serving.value import FeatureValue as FeatureValue
+    from edge_runtime.session.admission import Admission as Admission
+    from edge_runtime.session.event import Event as Event
+    from edge_runtime.session.table import Table as Table
+    from edge_runtime.settings import Settings as Settings
+    from edge_runtime.tracking import TrackSummary as TrackSummary
+
+    ACCEPTED = Admission.ACCEPTED
+    DUPLICATE = Admission.DUPLICATE
+    LATE = Admission.LATE
+    NO_CONSENT = Admission.NO_CONSENT
+
+_HOMES = {
+    "Admission": "session.admission",
+    "Catalog": "catalog",
+    "CatalogError": "errors",
+    "CipherMissing": "errors",
+    "ConsentRecord": "consent.decisions",
+    "DatabaseInUse": "errors",
+    "DatabaseTooNew": "errors",
+    "DatabaseUnreadable": "errors",
+    "EdgeError": "errors",
+    "ErasureReceipt": "consent.erasure",
+    "Event": "session.event",
+    "Fault": "errors",
+    "FeatureValue": "serving.value",
+    "KeyFile": "keys.providers",
+    "KeyMemory": "keys.providers",
+    "KeyMismatch": "errors",
+    "KeyMissing": "errors",
+    "KeyProvider": "keys.providers",
+    "KeystoreMismatch": "errors",
+    "MalformedEvent": "errors",
+    "MalformedRequest": "errors",
+    "Matrix": "serving.plan",
+    "NotEnrolled": "errors",
+    "ReadInPast": "errors",
+    "Runtime": "runtime",
+    "RuntimeClosed": "errors",
+    "Settings": "settings",
+    "Status": "serving.status",
+    "StorageFull": "errors",
+    "SyncRefused": "errors",
+    "SystemClock": "clock",
+    "Table": "session.table",
+    "TrackSummary": "tracking",
+    "Vector": "serving.plan",
+    "replay": "serving.training",
+}
+_VERDICTS = ("ACCEPTED", "DUPLICATE", "LATE", "NO_CONSENT")
+
+__all__ = sorted([*_HOMES, *_VERDICTS])  # noqa: PLE0605 - computed once from the table above
+
+
+def __getattr__(name: str) -> object:
+    if name in _VERDICTS:
+        value: object = importlib.import_module("edge_runtime.session.admission").Admission[name]
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"edge_runtime.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'edge_runtime' has no attribute {name!r}")
+    globals()[name] = value
+    return value

@@ -1,0 +1,71 @@
+"""Writes the pages that are made from code, or (`--check`) says which are out of date.
+
+    python -m docs.build            # write
+    python -m docs.build --check    # exit 1 and name the stale pages
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from edge_runtime.catalog.operators import operators_markdown
+from edge_runtime.serving.status import Status
+from edge_runtime.wire.conversation import TABLE
+from edge_runtime.wire.refusal import CODES
+
+HERE = Path(__file__).parent
+MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
+
+
+def operators_page() -> str:
+    """The table of session operators."""
+    return f"# Operators\n\n{MADE}What `op` may be in a session view, and what it takes.\n\n{operators_markdown()}"
+
+
+def wire_page() -> str:
+    """Refusal codes and the conversation table."""
+    lines = ["# The device session\n", f"{MADE}## Refusals\n", "| code | whose fault | try again | meaning |"]
+    lines.append("|---|---|---|---|")
+    for code, meaning in CODES.items():
+        retry = "yes" if meaning.retry else "no"
+        lines.append(f"| `{code}` | {meaning.fault} | {retry} | {meaning.text} |")
+    lines += ["\n## Who may say what, and when\n", "| state | side | message | next state |", "|---|---|---|---|"]
+    for (side, state, message), after in TABLE.items():
+        lines.append(f"| {state} | {side} | `{message.__name__}` | {after} |")
+    return "\n".join(lines) + "\n"
+
+
+def statuses_page() -> str:
+    """The eight statuses."""
+    lines = [f"# Statuses\n\n{MADE}Every number comes with one.\n", "| number | status |", "|---|---|"]
+    lines += [f"| {status.value} | `{status.name}` |" for status in Status]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"operators.md": operators_page, "wire.md": wire_page, "statuses.md": statuses_page}
+
+
+def stale() -> list[str]:
+    """Names of pages whose file is not what the code says."""
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (HERE / name).exists() or (HERE / name).read_text() != page()
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or check them."""
+    if "--check" in arguments:
+        for name in stale():
+            print(f"docs/{name} is out of date: run `make docs`")
+        return 1 if stale() else 0
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page())
+        print(f"wrote docs/{name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,423 @@
+"""Runtime: opens the rooms, hands calls on, closes in reverse. It wires; the rooms work.
+
+OPEN FIRST. Order of opening: root slot and keystore, database, consent, session states, reads. Every public
+call holds one lock for a short time; none waits for the network, and only `flush` waits for the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from os import PathLike, fspath
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
+
+from edge_runtime.cache.database import Database
+from edge_runtime.cache.group_commit import GroupCommit
+from edge_runtime.cache.working_set import WorkingSet
+from edge_runtime.catalog import Catalog
+from edge_runtime.clock import Clock, SystemClock
+from edge_runtime.consent.decisions import Consents
+from edge_runtime.consent.lease import Leases
+from edge_runtime.consent.opening import open_cache
+from edge_runtime.errors import EdgeError, MalformedEvent, MalformedRequest, RuntimeClosed
+from edge_runtime.keys.keyring import Keyring
+from edge_runtime.keys.providers import KeyProvider
+from edge_runtime.serving.cache_source import CacheSource
+from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
+from edge_runtime.serving.value import FeatureValue, read_feature
+from edge_runtime.session.admission import Admission
+from edge_runtime.session.event import Event, EventLimits, instant_us
+from edge_runtime.session.plan import compile_catalog
+from edge_runtime.settings import Settings
+from edge_runtime.tracking import Tracker, TrackSummary
+
+if TYPE_CHECKING:
+    from edge_runtime.aggregates.report import Reporter
+    from edge_runtime.sync.background import BackgroundSync
+    from edge_runtime.sync.link import Link
+    from edge_runtime.sync.replica import Replica
+    from edge_runtime.sync.settings import SyncSettings
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """Personalization for one app or kiosk: features, consent and sync over one encrypted file.
+
+    Thread-safe. Use as a context manager, or call `close()`.
+
+    Example:
+        >>> import edge_runtime as er
+        >>> catalog = er.Catalog.from_dict({"catalog": {"name": "tiny", "version": 1}})
+        >>> with er.Runtime.open(":memory:", catalog=catalog, key=er.KeyMemory()) as rt:
+        ...     rt.status()["authority"]
+        'standalone'
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        database: Database,
+        keyring: Keyring,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        """Use `Runtime.open`; this only ties rooms together."""
+        self.catalog, self._database, self._keyring = catalog, database, keyring
+        self._clock, self._settings = clock, settings
+        self._lock = threading.RLock()
+        self._closed = False
+        self._trouble: EdgeError | None = None
+        plan = compile_catalog(catalog)
+        self._leases = Leases(keyring, database, clock, cold_start=settings.cold_start)
+        self._states = WorkingSet(database, clock, settings.live_states, settings.snapshot_every_events)
+        self._commit = GroupCommit(database, keyring, self._states.due, self._lock)
+        self.consent = Consents(
+            catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
+        )
+        limits = EventLimits(settings.id_limit_bytes, settings.string_limit_bytes, settings.future_us)
+        self._tracker = Tracker(
+            catalog, plan, self.consent, keyring, self._states, self._commit, clock, limits
+        )
+        self._source = CacheSource(
+            catalog,
+            database,
+            keyring,
+            self.consent,
+            self._tracker,
+            self._states,
+            self._commit,
+            clock,
+            settings.live_rows,
+        )
+        self._services: dict[str, ServicePlan] = {}
+        self._background: list[BackgroundSync] = []
+        self._stopping = threading.Event()
+        self._timer = threading.Thread(target=self._commit_in_time, name="edge-commit", daemon=True)
+        self._timer.start()
+
+    # ---- opening and closing -----------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        catalog: Catalog,
+        key: KeyProvider,
+        clock: Clock | None = None,
+        settings: Settings | None = None,
+        recover: Literal["discard"] | None = None,
+    ) -> Self:
+        """Open, or create, the encrypted cache at `path`; `":memory:"` makes no file.
+
+        Args:
+            key: where the root slot rests: `KeyFile(path)`, `KeyMemory()`, or your own provider.
+            clock: `now_us()` and `boot_us()`; the machine's own by default.
+            recover: `"discard"` gives up a keystore that the key does not fit: every subject reads unknown.
+
+        Raises:
+            DatabaseInUse: another process has it open. Try again when that one has closed.
+            KeyMissing: a key without its database, or a database without its key; nothing was created.
+            KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew: nothing was touched.
+            CipherMissing: the encrypting SQLite is not installed.
+        """
+        clock = clock if clock is not None else SystemClock()
+        settings = settings if settings is not None else Settings()
+        keyring, database = open_cache(fspath(path), key, recover=recover)
+        try:
+            return cls(catalog, database, keyring, clock, settings)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Make everything durable, wipe keys from memory and let the file go. Closing twice is harmless."""
+        if self._closed:
+            return
+        for background in self._background:
+            background.close()
+        self._stopping.set()
+        self._commit.work.set()
+        self._timer.join()
+        try:
+            self._commit.flush(everything=True)
+        finally:
+            with self._lock:
+                self._closed = True
+                self._keyring.close()
+                self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn("a Runtime was not closed", ResourceWarning, stacklevel=2)
+
+    # ---- events ------------------------------------------------------------------------------------------
+
+    def track(self, event_type: str, /, **fields: object) -> Admission:
+        """Take one event: `rt.track("view", user="alice", item="85123A", price=2.55, at=None, id=None)`.
+
+        Args:
+            event_type: an event type of the catalog.
+            fields: ids of its entities and its properties; `at` an aware datetime or Unix seconds (now by
+                default); `id` makes a second sending a DUPLICATE.
+
+        Returns ACCEPTED, DUPLICATE, LATE or NO_CONSENT. It is acknowledged when `flush` returns.
+
+        Raises:
+            MalformedEvent: it does not fit the catalog; nothing changed.
+        """
+        with self._open():
+            admission = self._tracker.take(self._tracker.parse(event_type, fields))
+        self._make_room()
+        return _told(admission)
+
+    def track_many(self, events: Iterable[Event | Mapping[str, object]]) -> TrackSummary:
+        """Take many events: `Event`s, or flat dicts with `type`. Malformed ones are counted and explained."""
+        summary = TrackSummary()
+        for chunk in _chunks(events, _CHUNK):
+            with self._open():
+                self._tracker.take_many(chunk, summary)
+            self._make_room()
+        return summary
+
+    def flush(self) -> None:
+        """Acknowledge: when this returns, every event tracked before survives `kill -9` and power loss.
+
+        Raises:
+            StorageFull: nothing was lost; the events wait for the next flush.
+        """
+        self._check_open()
+        self._commit.flush()
+
+    # ---- reads -------------------------------------------------------------------------------------------
+
+    def vector(
+        self,
+        service: str,
+        /,
+        *,
+        at: object = None,
+        request: Mapping[str, object] | None = None,
+        **entities: str,
+    ) -> Vector:
+        """One model-ready row: `rt.vector("ranker", user="alice", item="85123A", request={"ctx:hour": 14})`.
+
+        Args:
+            service: `name` or `name@version`.
+            at: aware datetime or Unix seconds to read at; now by default.
+            entities: one bare id for each entity type.
+
+        Returns float32[n] values with a status and a reason for each.
+        """
+        with self._open():
+            now_us = self._clock.now_us()
+            plan = self._service(service)
+            return plan.vector(self._source, entities, now_us, _read_time(at), request)
+
+    def matrix(
+        self,
+        service: str,
+        /,
+        *,
+        at: object = None,
+        request: Mapping[str, object] | None = None,
+        **entities: str | Sequence[str],
+    ) -> Matrix:
+        """One row for each candidate: `rt.matrix("ranker", user="alice", item=["a", "b"])` is float32[2, n]."""
+        single = {kind: ids for kind, ids in entities.items() if isinstance(ids, str)}
+        several = [(kind, tuple(ids)) for kind, ids in entities.items() if not isinstance(ids, str)]
+        if len(several) != 1:
+            raise MalformedRequest("entities", "one list of candidates", f"{len(several)} lists")
+        if len(several[0][1]) > self._settings.candidates:
+            limit = self._settings.candidates
+            raise MalformedRequest(several[0][0], f"at most {limit} candidates", str(len(several[0][1])))
+        with self._open():
+            now_us = self._clock.now_us()
+            plan = self._service(service)
+            return plan.matrix(self._source, single, several[0], now_us, _read_time(at), request)
+
+    def read(self, ref: str, /, *, at: object = None, **entities: str) -> FeatureValue:
+        """One feature: `rt.read("activity:views_5m", user="alice")`, with its status and times."""
+        with self._open():
+            found = self.catalog.ref(ref)
+            at_us = _read_time(at)
+            t_us = self._clock.now_us() if at_us is None else at_us
+            return read_feature(self._source, self.catalog.views[found.view], found.feature, entities, t_us)
+
+    # ---- subjects ----------------------------------------------------------------------------------------
+
+    def leave(self, subject: str) -> None:
+        """The subject walks away: memory is let go, session-only keys end, personal channels close."""
+        self.flush()
+        with self._open():
+            typed = self.catalog.subject(subject)
+            self._forget(typed, [key.purpose for key in self._keyring.keys_of(typed)])
+            self.consent.leave(typed)
+
+    def status(self) -> dict[str, object]:
+        """What this runtime is and how it stands, in plain words; nothing personal in it."""
+        with self._open():
+            return {
+                "authority": "server" if self._keyring.identity.server_key else "standalone",
+                "lease": self._leases.state,
+                "cold_start": self._settings.cold_start,
+                "assurance": self._keyring.assurance,
+                "counter": self._keyring.counter,
+                "subjects": len({key.subject for key in self._keyring.keys()}),
+                "states_in_memory": len(self._states),
+                "trouble": None if self._trouble is None else str(self._trouble),
+            }
+
+    # ---- sync --------------------------------------------------------------------------------------------
+
+    def enrol(self, url: str, token: str) -> str:
+        """Become a device of the server at `url` with a one-time token; returns the device id.
+
+        Blocks for one HTTP request. Legal only while no personal data is held here.
+
+        Raises:
+            SyncRefused: the token was used, has expired or was never issued; nothing changed.
+        """
+        from edge_runtime.sync.background import run_alone
+        from edge_runtime.sync.enrol import enrol
+
+        with self._open():
+            keyring, database = self._keyring, self._database
+        return run_alone(enrol(keyring, database, url, token, lock=self._lock))
+
+    def sync(self, url: str | None = None, *, settings: SyncSettings | None = None) -> Link:
+        """An async context manager that keeps this runtime in sync while it is open.
+
+        Args:
+            url: the server; the one enrolled at by default.
+
+        Raises:
+            NotEnrolled: `enrol` was never called.
+        """
+        from edge_runtime.sync.link import Link
+
+        with self._open():
+            return Link(self._replica(), url, self._clock, settings, self._reporter())
+
+    def sync_in_background(
+        self, url: str | None = None, *, settings: SyncSettings | None = None
+    ) -> BackgroundSync:
+        """The same in a thread of its own, for apps that are not async; close it, or close the runtime."""
+        from edge_runtime.sync.background import BackgroundSync
+
+        background = BackgroundSync(self.sync(url, settings=settings))
+        self._background.append(background)
+        return background
+
+    def _replica(self) -> Replica:
+        from edge_runtime.sync.replica import Replica
+
+        return Replica(self.catalog, self._database, self._keyring, self.consent, self._row_changed)
+
+    def _reporter(self) -> Reporter:
+        from edge_runtime.aggregates.chance import system_bits
+        from edge_runtime.aggregates.report import Reporter
+
+        return Reporter(
+            self.catalog,
+            self._database,
+            self._keyring,
+            self.consent,
+            self._read_subject,
+            self._clock,
+            system_bits,
+        )
+
+    # ---- what rooms call back ----------------------------------------------------------------------------
+
+    def _row_changed(self, view_key: str | None, entity: str) -> None:
+        with self._lock:
+            self._source.changed(view_key, entity)
+
+    def _read_subject(self, ref: str, subject: str) -> FeatureValue:
+        kind, _, bare = subject.partition(":")
+        return self.read(ref, **{kind: bare})
+
+    def _forget(self, subject: str, purposes: Sequence[str]) -> dict[str, int]:
+        """An erasure begins: nothing of these purposes stays in memory; returns what was there."""
+        with self._lock:
+            handles = {
+                key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None
+            }
+            return {
+                "memory": self._states.forget(handles) + self._source.forget(subject),
+                "pending": self._commit.forget(handles),
+            }
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            self._check_open()
+            yield
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed("the runtime was closed; nothing changed")
+
+    def _service(self, name: str) -> ServicePlan:
+        found = self._services.get(name)
+        if found is None:
+            found = self._services[name] = compile_service(self.catalog, self.catalog.service(name))
+        return found
+
+    def _make_room(self) -> None:
+        """A full journal commits by itself; too many states are stored and let go."""
+        if self._commit.size >= self._settings.pending_events:
+            self._commit.flush()
+        if self._states.full:
+            self._commit.flush(everything=True, then=self._states.let_go)
+
+    def _commit_in_time(self) -> None:
+        """The group commit's timer: the only thread that is ours."""
+        while not self._stopping.is_set():
+            self._commit.work.wait()
+            if self._stopping.wait(self._settings.commit_interval_us / 1_000_000):
+                return
+            try:
+                self._commit.flush()
+                self._trouble = None
+            except EdgeError as error:  # kept for `status`; the events wait, and the next round tries again
+                self._trouble = error
+
+
+_CHUNK = 512
+
+
+def _chunks(events: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(events)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _told(admission: Admission) -> Admission:
+    """The verdict as callers know it: an event that waits for its time was accepted."""
+    return Admission.ACCEPTED if admission is Admission.WAITING else admission
+
+
+def _read_time(at: object) -> int | None:
+    if at is None:
+        return None
+    try:
+        return instant_us(at)
+    except MalformedEvent as error:
+        raise MalformedRequest(error.place, error.expected, error.got) from None

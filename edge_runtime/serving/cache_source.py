@@ -1,0 +1,183 @@
+"""Where reads get their values: states and rows in memory, the encrypted cache on a miss.
+
+Permission and lease are judged at the runtime's clock now; a value's age at the read's own time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+
+from edge_runtime.cache.database import Database
+from edge_runtime.cache.group_commit import GroupCommit
+from edge_runtime.cache.working_set import LiveState, WorkingSet
+from edge_runtime.catalog import Catalog, Ref, SessionFeature, View
+from edge_runtime.clock import Clock
+from edge_runtime.consent.decisions import Consents
+from edge_runtime.errors import ReadInPast
+from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
+from edge_runtime.serving.status import Status
+from edge_runtime.session.operators.vector import Resolve
+from edge_runtime.sync.personal_rows import open_row, row_slot, stand_slot
+from edge_runtime.tracking import Target, Tracker
+from edge_runtime.wire.seal import subject_token
+
+_NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
+_NOT_SYNCED = Missing(Status.NOT_SYNCED, "its channel was not received yet")
+
+_decode_values = msgspec.msgpack.Decoder(dict[str, object]).decode
+
+
+class CacheSource:
+    """Reads of one runtime; the runtime's lock guards every call."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        database: Database,
+        keyring: Keyring,
+        consents: Consents,
+        tracker: Tracker,
+        states: WorkingSet,
+        commit: GroupCommit,
+        clock: Clock,
+        rows_limit: int,
+    ) -> None:
+        self._catalog, self._database, self._keyring, self._consents = catalog, database, keyring, consents
+        self._tracker, self._states, self._commit, self._clock = tracker, states, commit, clock
+        self._rows_limit = rows_limit
+        self._rows: OrderedDict[tuple[str, str], ServerRow | Missing] = OrderedDict()
+        self._subject_types = {view.key: _subject_place(catalog, view) for view in catalog.views.values()}
+        self._embeddings = {
+            view.key: found
+            for view in catalog.views.values()
+            if (found := _embedding_of(catalog, view)) is not None
+        }
+
+    # ---- session views -----------------------------------------------------------------------------------
+
+    def session_values(self, view_key: str, entity: str, t_us: int) -> SessionValues:
+        """Values of a session view at `t_us`; raises `ReadInPast` when the journal no longer tells."""
+        target = self._tracker.target(view_key)
+        key = self._key(target.view, entity)
+        if isinstance(key, Missing):
+            return SessionValues((), None, key.status, key.reason)
+        live = self._tracker.state(target, entity, key)
+        now_us = self._clock.now_us()
+        live.plan.advance(live.state, now_us)
+        newest_us = live.state.newest_us
+        if newest_us is not None and t_us < newest_us:
+            return self._in_past(target, live, t_us)
+        values = live.plan.values(live.state, t_us, self._embedding(target))
+        return SessionValues(values, newest_us)
+
+    def _in_past(self, target: Target, live: LiveState, t_us: int) -> SessionValues:
+        whole, entries = self._states.journal(live)
+        if not whole or not live.stored:
+            raise ReadInPast("the journal no longer reaches back to the time asked for; nothing changed")
+        entries += [e for e in self._commit.unwritten(live.key.handle) if live.slot in e.slots]
+        known = {entry.event_id: entry.event for entry in entries}
+        state = live.plan.new_state()
+        for event_id, event in sorted(known.items(), key=lambda item: (item[1].at_us, item[0])):
+            if event.at_us <= t_us:
+                live.plan.apply(state, event, event_id, t_us)
+        return SessionValues(live.plan.values(state, t_us, self._embedding(target)), state.newest_us)
+
+    def _embedding(self, target: Target) -> Resolve | None:
+        place = self._embeddings.get(target.view.key)
+        if place is None:
+            return None
+        ref, prefix = place
+
+        def resolve(item: str) -> Sequence[float] | None:
+            row = self.server_row(ref.view, prefix + item)
+            return None if isinstance(row, Missing) else cast("Sequence[float] | None", row.values.get(ref.feature))
+
+        return resolve
+
+    # ---- server views ------------------------------------------------------------------------------------
+
+    def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
+        """The row held, or why there is none."""
+        view = self._catalog.views[view_key]
+        key: DataKey | Missing | None = None
+        if self._subject_types[view_key] is not None:
+            key = self._key(view, entity)
+            if isinstance(key, Missing):
+                return key
+        found = self._rows.get((view_key, entity))
+        if found is None:
+            found = self._plain_row(view, entity) if key is None else self._personal_row(view, entity, key)
+            self._rows[view_key, entity] = found
+            if len(self._rows) > self._rows_limit:
+                self._rows.popitem(last=False)
+        return found
+
+    def _plain_row(self, view: View, entity: str) -> ServerRow | Missing:
+        with self._database.read() as tx:
+            row = tx.row(entity, view.name, view.version)
+            if row is None:
+                return _NOT_FOUND if tx.channels() else _NOT_SYNCED
+        if not row.values:
+            return _NOT_FOUND
+        return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)
+
+    def _personal_row(self, view: View, entity: str, key: DataKey) -> ServerRow | Missing:
+        on_wire = entity.replace(key.subject, subject_token(self._keyring.pseudonym(key.subject)))
+        slot = row_slot(key, view.key, on_wire)
+        with self._database.read() as tx:
+            sealed = tx.personal_row(key.handle, slot)
+            if sealed is None:
+                return _NOT_SYNCED if tx.personal_row(key.handle, stand_slot(key)) is None else _NOT_FOUND
+        row = open_row(key, slot, sealed)
+        if row is None:
+            return _NOT_FOUND
+        return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)
+
+    # ---- forgetting --------------------------------------------------------------------------------------
+
+    def changed(self, view_key: str | None, entity: str) -> None:
+        """The replica changed a row, or (None, channel) a whole channel: decode again at the next read."""
+        if view_key is None:
+            self._rows.clear()
+        else:
+            self._rows.pop((view_key, entity), None)
+
+    def forget(self, subject: str) -> int:
+        """Let go of every decoded row about a subject; returns how many there were."""
+        gone = [place for place in self._rows if subject in place[1].split("|")]
+        for place in gone:
+            del self._rows[place]
+        return len(gone)
+
+    def _key(self, view: View, entity: str) -> DataKey | Missing:
+        """The key of a view's subject under its purpose, or REVOKED and why (law 1)."""
+        place = self._subject_types[view.key]
+        if place is None or view.purpose is None:
+            return self._keyring.device_key()
+        subject = entity if len(view.entity) == 1 else entity.split("|")[place]
+        permission = self._consents.permission(subject, view.purpose)
+        if not permission.allowed:
+            return Missing(Status.REVOKED, permission.reason)
+        key = self._keyring.key(subject, view.purpose)
+        return key if key is not None else Missing(Status.REVOKED, "no key")
+
+
+def _subject_place(catalog: Catalog, view: View) -> int | None:
+    """Where in a view's entity types its data subject stands; None for a view about nobody."""
+    for place, kind in enumerate(view.entity):
+        if catalog.entities[kind].personal:
+            return place
+    return None
+
+
+def _embedding_of(catalog: Catalog, view: View) -> tuple[Ref, str] | None:
+    """Where a view's vectors come from, and the id prefix of the items that have them."""
+    for feature in view.features.values():
+        if isinstance(feature, SessionFeature) and feature.embedding is not None:
+            return catalog.ref(feature.embedding), f"{feature.value}:"
+    return None

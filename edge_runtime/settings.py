@@ -1,0 +1,33 @@
+"""Every limit of a runtime, with its unit and default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of one runtime. Times in microseconds, sizes in bytes, counts in items."""
+
+    cold_start: Literal["server", "lease"] = "server"
+    """After a restart an enrolled runtime opens consented data once the server has answered (`server`), or on
+    the stored lease alone (`lease`, which status and receipts then say)."""
+    commit_interval_us: int = 50_000
+    """Longest time that a tracked event waits for its group commit."""
+    pending_events: int = 20_000
+    """Events waiting for the group commit; when full, `track` commits by itself."""
+    snapshot_every_events: int = 256
+    """A subject's state is stored again after this many journalled events; a cold load replays fewer."""
+    live_states: int = 20_000
+    """Session states held in memory; the least recently used is stored and let go."""
+    live_rows: int = 200_000
+    """Decoded server rows held in memory; the least recently used is let go."""
+    id_limit_bytes: int = 512
+    """Longest id of an entity or event, in UTF-8."""
+    string_limit_bytes: int = 4_096
+    """Longest string property, in UTF-8."""
+    future_us: int = 60_000_000
+    """Events further ahead of now than this are malformed."""
+    candidates: int = 10_000
+    """Most candidates of one `matrix` call."""
