@@ -66,6 +66,8 @@ def _unpacked(packed: Any, layout: Layout, fingerprint: bytes) -> ViewState:
     if definitions != fingerprint:
         raise StateUnreadable("the state was made under other definitions; rebuild it from events")
     state = ViewState(_unpack_cells(cells, layout))
+    if not all(isinstance(time_us, int) for time_us in times):
+        raise ValueError("a time that is none")
     state.newest, state.oldest, state.floor_us, state.prune_us = times
     state.ids = dict(ids)
     state.waiting = [Waiting(from_bytes(event), event_id) for event_id, event in waiting]

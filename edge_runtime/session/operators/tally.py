@@ -68,16 +68,23 @@ def roll_tally(s: Slots, base: int, old: int, tile: int, tiles: int) -> None:
     if tile - old >= tiles:
         s[base : base + 3] = 0, 0, [0] * tiles
         return
-    ring = s[base + 2]
-    ring[old % tiles] = s[base]
-    gone = 0
-    for step in range(old + 1, tile + 1):
-        slot = step % tiles
-        if ring[slot]:
-            gone += ring[slot]
-            ring[slot] = 0
-    s[base + 1] += s[base] - gone
+    ring, head = s[base + 2], s[base]
+    ring[old % tiles] = head
     s[base] = 0
+    slot = tile % tiles
+    if tile - old == 1:
+        s[base + 1] += head - ring[slot]
+        ring[slot] = 0
+        return
+    first = (old + 1) % tiles
+    if first <= slot:
+        gone = sum(ring[first : slot + 1])
+        ring[first : slot + 1] = [0] * (slot + 1 - first)
+    else:  # past the end of the ring and round to its start
+        gone = sum(ring[first:]) + sum(ring[: slot + 1])
+        ring[first:] = [0] * (tiles - first)
+        ring[: slot + 1] = [0] * (slot + 1)
+    s[base + 1] += head - gone
 
 
 def late_tally(s: Slots, base: int, end_us: int, at_us: int, amount: int, hop_us: int, tiles: int) -> None:
