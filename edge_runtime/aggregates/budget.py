@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US
 
-DAY_US: Final = 86_400_000_000
 _NEWEST_DAY: Final = "aggregates.newest_day"
 _ROUND_MARK_MICROS: Final = 1
 

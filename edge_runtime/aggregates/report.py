@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from edge_runtime.aggregates.budget import DAY_US, Charge, Verdict, judge, pay, round_tag, subject_tag
+from edge_runtime.aggregates.budget import Charge, Verdict, judge, pay, round_tag, subject_tag
 from edge_runtime.aggregates.category import category_of
 from edge_runtime.aggregates.mechanisms import (
+    DAY_US,
     Bits,
     budget_window_days,
     cost_micros,

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edge_runtime.aggregates.budget import DAY_US
-from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, definition, mechanism_of
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, definition, mechanism_of
 from edge_runtime.aggregates.report import ROUND_LIMIT_US, Reporter
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog

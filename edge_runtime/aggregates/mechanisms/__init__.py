@@ -7,10 +7,12 @@ No float and no division that makes one occurs in this package; a test reads the
 from edge_runtime.aggregates.mechanisms.answer import answer_bytes
 from edge_runtime.aggregates.mechanisms.definition import (
     BUDGET_CEILING_MICROS,
+    DAY_US,
     budget_window_days,
     cost_micros,
     definition,
     epsilon_of,
+    histogram_mechanism,
     mechanism_of,
 )
 from edge_runtime.aggregates.mechanisms.exact import exp_below
@@ -21,6 +23,7 @@ from edge_runtime.aggregates.mechanisms.unary import UnaryEncoding
 
 __all__ = [
     "BUDGET_CEILING_MICROS",
+    "DAY_US",
     "Bits",
     "Mechanism",
     "RandomizedResponse",
@@ -33,6 +36,7 @@ __all__ = [
     "definition",
     "epsilon_of",
     "exp_below",
+    "histogram_mechanism",
     "mechanism_of",
     "risk",
 ]

@@ -30,7 +30,8 @@ def cost_micros(metric: Metric) -> int:
 
 
 @lru_cache(maxsize=64)
-def _best(categories: int, epsilon: Fraction) -> SubsetSelection:
+def histogram_mechanism(categories: int, epsilon: Fraction) -> SubsetSelection:
+    """The mechanism of every histogram with this many categories at `epsilon`; made once and kept."""
     return SubsetSelection.of(categories, epsilon)
 
 
@@ -43,7 +44,7 @@ def mechanism_of(metric: Metric) -> SubsetSelection:
         raise ValueError(f"expected a budget window of at most {WINDOW_LIMIT_DAYS} days")
     if metric.kind != "histogram":
         raise ValueError(f"expected a histogram, got {metric.kind}")
-    return _best(len(metric.categories), epsilon_of(metric))
+    return histogram_mechanism(len(metric.categories), epsilon_of(metric))
 
 
 def budget_window_days(metrics: Iterable[Metric]) -> int:

@@ -1,0 +1,221 @@
+"""Rounds: who may answer, each subject once, and the release at the end.
+
+The first device that asks gets a subject's ticket. An answer is checked, added to the counts and forgotten;
+its ticket then no longer says whose it was. What a subject's tickets cost is debited under a blind tag when
+they are issued, so a device that was wiped and enrolled anew finds the same ceiling here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from edge_runtime.aggregates.mechanisms import (
+    BUDGET_CEILING_MICROS,
+    DAY_US,
+    budget_window_days,
+    definition,
+    mechanism_of,
+)
+from edge_runtime.catalog.model import CatalogModel
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import (
+    NoisedAnswer,
+    Report,
+    ReportAck,
+    RoundOffer,
+    TicketGrant,
+    TicketRequest,
+    Tickets,
+)
+from sync_server.aggregates.release import Parameters, Release, freeze, make_release
+from sync_server.clock import Clock
+from sync_server.errors import Problem
+from sync_server.store.aggregates import RoundRow, TicketRow
+from sync_server.store.protocol import ReadTx, WriteTx
+from sync_server.store.records import DENIALS, GIVEN, DeviceRow
+
+SHORTEST_ROUND_US: Final = 1_000_000
+LONGEST_ROUND_US: Final = 30 * DAY_US
+"""Devices do not believe a closing time much further ahead."""
+SUBJECTS: Final = 1_000
+"""Most subjects in one ticket request."""
+
+
+class Rounds:
+    """The aggregates room. Every method works inside the caller's transaction.
+
+    Args:
+        entropy: n unpredictable bytes, for the ids of rounds and tickets.
+        tag_key: 32-byte key of the blind tags.
+    """
+
+    def __init__(self, clock: Clock, entropy: Callable[[int], bytes], tag_key: bytes) -> None:
+        self._clock, self._entropy, self._tag_key = clock, entropy, tag_key
+
+    # ---- opening and closing -----------------------------------------------------------------------------
+
+    def open(self, tx: WriteTx, model: CatalogModel, metric: str, closes_in_us: int) -> tuple[RoundRow, bool]:
+        """The open round of `metric` and whether it is new: opening twice gives the one that is open.
+
+        Raises `Problem`: `unknown_metric`; `invalid_request` for a kind that is not built or a bad duration.
+        """
+        declared = model.metrics.get(metric)
+        if declared is None:
+            raise Problem("unknown_metric", metric)
+        if not SHORTEST_ROUND_US <= closes_in_us <= LONGEST_ROUND_US:
+            raise Problem("invalid_request", "closes_in_s: expected 1 second to 30 days")
+        try:
+            mechanism_of(declared)
+        except ValueError as error:
+            raise Problem("invalid_request", f"metrics.{metric}: {error}") from None
+        self.close_due(tx)
+        for row in tx.aggregates.open_rounds():
+            if row.metric == metric:
+                return row, False
+        now_us = self._clock.now_us()
+        parameters = freeze(model, declared, budget_window_days(model.metrics.values()))
+        row = RoundRow(
+            id=self._entropy(16),
+            metric=metric,
+            definition=definition(declared),
+            parameters=msgspec.json.encode(parameters),
+            opened_us=now_us,
+            closes_us=now_us + closes_in_us,
+            closed_us=None,
+            subjects=0,
+        )
+        tx.aggregates.add_round(row)
+        return row, True
+
+    def close(self, tx: WriteTx, round_id: bytes) -> Release:
+        """Close a round now and publish its release; closing it again gives the same release.
+
+        Raises `Problem("not_found")` for a round that never was.
+        """
+        row = tx.aggregates.round(round_id)
+        if row is None:
+            raise Problem("not_found", "no such round")
+        published = tx.aggregates.release(round_id)
+        if published is not None:
+            return msgspec.json.decode(published, type=Release)
+        now_us, parameters = self._clock.now_us(), _parameters(row)
+        release = make_release(row, parameters, tx.aggregates.counts(round_id), now_us)
+        tx.aggregates.add_release(round_id, row.metric, now_us, msgspec.json.encode(release))
+        tx.aggregates.close_round(round_id, now_us)
+        return release
+
+    def close_due(self, tx: WriteTx) -> list[Release]:
+        """Close every round whose time is over."""
+        now_us = self._clock.now_us()
+        due = [row for row in tx.aggregates.open_rounds() if row.closes_us <= now_us]
+        return [self.close(tx, row.id) for row in due]
+
+    def due(self, tx: ReadTx) -> bool:
+        """Whether `close_due` has something to close."""
+        return any(row.closes_us <= self._clock.now_us() for row in tx.aggregates.open_rounds())
+
+    def offers(self, tx: ReadTx) -> list[RoundOffer]:
+        """What devices are told: the rounds that take answers now."""
+        now_us = self._clock.now_us()
+        return [
+            RoundOffer(round_id=r.id, metric=r.metric, definition=r.definition, closes_at_us=r.closes_us)
+            for r in tx.aggregates.open_rounds()
+            if r.closes_us > now_us
+        ]
+
+    # ---- tickets and answers -----------------------------------------------------------------------------
+
+    def issue_tickets(self, tx: WriteTx, device: DeviceRow, request: TicketRequest) -> Tickets:
+        """Tickets for those subjects who may answer from this device.
+
+        None for a subject without live permission, whose ticket went to another device or is used, or whose
+        budget does not reach. Asking again gives the same tickets. Raises `WireFailure`: `round_closed`;
+        `too_large` over 1,000 subjects.
+        """
+        if len(request.subjects) > SUBJECTS:
+            raise WireFailure("too_large", f"expected at most {SUBJECTS} subjects")
+        row = self._live(tx, request.round_id)
+        parameters = _parameters(row)
+        today = self._clock.now_us() // DAY_US
+        tx.aggregates.forget_spends(today - parameters.window_days)
+        granted = []
+        for subject in dict.fromkeys(request.subjects):
+            if not _permitted(tx, parameters, subject):
+                continue
+            ticket = self._ticket(tx, row.id, parameters, subject, device.device_id)
+            if ticket is not None:
+                granted.append(TicketGrant(subject, ticket))
+        return Tickets(round_id=row.id, granted=granted)
+
+    def accept(self, tx: WriteTx, device: DeviceRow, report: Report) -> ReportAck:
+        """Count each answer once; a repeat is acknowledged and not counted again.
+
+        Raises `WireFailure` for a report that may not stand (the caller's transaction undoes all of it):
+        `round_closed`, `ticket_invalid`, `ticket_taken`, `no_permission` (withdrawn meanwhile), `malformed`
+        for an answer outside the mechanism's support.
+        """
+        row = self._live(tx, report.round_id)
+        parameters = _parameters(row)
+        for answer in report.answers:
+            self._count(tx, row, parameters, device.device_id, answer)
+        return ReportAck(round_id=row.id, tickets=[answer.ticket for answer in report.answers])
+
+    def _live(self, tx: ReadTx, round_id: bytes) -> RoundRow:
+        row = tx.aggregates.round(round_id)
+        if row is None or row.closed_us is not None or row.closes_us <= self._clock.now_us():
+            raise WireFailure("round_closed", "the round takes no more answers")
+        return row
+
+    def _ticket(
+        self, tx: WriteTx, round_id: bytes, parameters: Parameters, subject: bytes, device_id: str
+    ) -> bytes | None:
+        tag = self._blind(b"edge-round", round_id + subject)
+        known = tx.aggregates.ticket_of(round_id, tag)
+        if known is not None:
+            return known.ticket if known.device_id == device_id else None
+        payer, today = self._blind(b"edge-budget", subject), self._clock.now_us() // DAY_US
+        spent = tx.aggregates.spent(payer, today - parameters.window_days + 1)
+        if spent + parameters.cost_micros > BUDGET_CEILING_MICROS:
+            return None
+        tx.aggregates.spend(payer, today, parameters.cost_micros)
+        ticket = self._entropy(16)
+        tx.aggregates.add_ticket(TicketRow(ticket, round_id, subject, device_id, used=False), tag)
+        return ticket
+
+    def _count(
+        self, tx: WriteTx, row: RoundRow, parameters: Parameters, device_id: str, answer: NoisedAnswer
+    ) -> None:
+        ticket = tx.aggregates.ticket(answer.ticket)
+        if ticket is None or ticket.round != row.id:
+            raise WireFailure("ticket_invalid", "expected a ticket of this round")
+        if ticket.used:
+            return
+        if ticket.subject is None or not _permitted(tx, parameters, ticket.subject):
+            raise WireFailure("no_permission", "the permission ended after the ticket was issued")
+        if ticket.device_id != device_id:
+            raise WireFailure("ticket_taken", "the ticket was given to another device")
+        named = parameters.mechanism.supported(answer.answer)
+        if named is None:
+            raise WireFailure("malformed", "expected an answer of this round's mechanism")
+        tx.aggregates.use_ticket(answer.ticket)
+        tx.aggregates.count(row.id, named)
+
+    def _blind(self, person: bytes, body: bytes) -> bytes:
+        return hashlib.blake2b(body, digest_size=16, key=self._tag_key, person=person).digest()
+
+
+def _parameters(row: RoundRow) -> Parameters:
+    return msgspec.json.decode(row.parameters, type=Parameters)
+
+
+def _permitted(tx: ReadTx, parameters: Parameters, subject: bytes) -> bool:
+    """Law 1 on this side: under consent, given; under another basis, not denied."""
+    for purpose in parameters.purposes:
+        state = tx.decision_state(subject, purpose.name).state
+        if state in DENIALS or (purpose.consent and state != GIVEN):
+            return False
+    return True
