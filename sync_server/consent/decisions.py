@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
 from sync_server.consent import ledger
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DENIALS, GIVEN, STATES, DecisionState, Evidence, Outcome
@@ -77,6 +78,8 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
 
     Args:
         salt: 32 unpredictable bytes for the leaf's commitment.
+
+    Raises `WireFailure("malformed")` for a base that the lane has not reached: it would get around denials.
     """
     assert proposal.state in STATES, proposal.state
     repeat = _repeat(tx, proposal)
@@ -84,6 +87,8 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
         return repeat
     pair = (proposal.subject, proposal.purpose)
     before, seq = tx.decision_state(*pair), tx.lane_head() + 1
+    if proposal.base >= seq:
+        raise WireFailure("malformed", "expected a base that the lane has reached")
     verdict = judge(before, proposal.state, proposal.base, seq)
     after = verdict.now or before
     tx.append_evidence(_evidence(proposal, seq, verdict.outcome, after.grant, now_us, salt))

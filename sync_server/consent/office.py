@@ -1,4 +1,4 @@
-"""The consent office: decisions, revocations and receipts, each one transaction with what has to follow it."""
+"""The consent office: decisions and revocations as the API asks for them, and what they prove."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import base64
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from edge_runtime.wire import messages as m
-from edge_runtime.wire.failure import WireFailure
 from sync_server.clock import Clock
-from sync_server.consent import ledger, merkle, receipts, statement
-from sync_server.consent.decisions import API, Proposal, RecordedDecision, device_actor, record
+from sync_server.consent import ledger, merkle, statement
+from sync_server.consent.decisions import API, Proposal, RecordedDecision, record
 from sync_server.consent.progress import Progress, enforced_us, progress
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
-from sync_server.settings import HOUR_US, Settings
+from sync_server.settings import Settings
 from sync_server.store.protocol import ReadTx, Store, WriteTx
-from sync_server.store.records import DENIALS, GIVEN, DecisionState, RevocationRow, StoredReceipt, Target
+from sync_server.store.records import GIVEN, DecisionState, RevocationRow, Target
 
 
 class ConsentOffice:
-    """What the API's doors and the device session call about consent."""
+    """What the API's doors call about consent. Devices hand theirs up through `sync.desk`."""
 
     def __init__(
         self,
@@ -40,10 +38,7 @@ class ConsentOffice:
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def decide(self, tx: WriteTx, proposal: Proposal) -> RecordedDecision:
-        """Record a decision in the caller's transaction; a denial erases and finds its targets as well.
-
-        Call `settle()` after the commit.
-        """
+        """Record a decision in the caller's transaction; a denial erases and finds its targets as well."""
         now_us = self._clock.now_us()
         if proposal.state == GIVEN:
             return record(tx, proposal, now_us=now_us, salt=self._salt())
@@ -56,28 +51,6 @@ class ConsentOffice:
         step = record(tx, proposal, now_us=now_us, salt=self._salt())
         erase_rows(tx, proposal.subject, proposal.purpose, step.seq)
         return step
-
-    def from_device(self, device_id: str, decision: m.Decision) -> RecordedDecision:
-        """Record a decision taken on a device; the same id again gets the same answer.
-
-        Raises `WireFailure`: `malformed` for a state that nobody can say, `overloaded` when the device records
-        more consents in an hour than the settings allow.
-        """
-        if decision.state != GIVEN and decision.state not in DENIALS:
-            raise WireFailure("malformed", "expected a state that can be said")
-        actor = device_actor(device_id)
-        proposal = Proposal(
-            *(decision.subject, decision.purpose, decision.state, decision.notice, decision.base),
-            *(decision.at_us, actor, decision.id),
-        )
-        with self._store.write("decision") as tx:
-            if proposal.base > tx.lane_head():  # a future base would get around a later denial
-                raise WireFailure("malformed", "expected a base that the lane has reached")
-            if proposal.state == GIVEN and self._repeated(tx, proposal) is None:
-                self._check_rate(tx, actor)
-            recorded = self.decide(tx, proposal)
-        self.settle()
-        return recorded
 
     # ---- revocations -------------------------------------------------------------------------------------
 
@@ -92,7 +65,7 @@ class ConsentOffice:
         """Revoke in the caller's transaction; returns the revocation and its signed statement.
 
         `purposes` None is every purpose that the catalog has or anybody ever decided on: the same list for
-        every subject, so that it tells nothing. Call `settle()` after the commit.
+        every subject, so that it tells nothing.
         """
         named = sorted({*self._purposes(), *tx.decided_purposes()} if purposes is None else set(purposes))
         if not named:
@@ -104,9 +77,9 @@ class ConsentOffice:
         return row, self._accepted(tx, row)
 
     def settle(self) -> None:
-        """Follow up on what was committed: the server's own keys are gone by now, and it says so.
+        """Say, after a commit, that the server's own keys are gone by now.
 
-        Also at every start: whatever a kill left over is finished here.
+        Called after every commit that moved the lane, and at every start, for what a kill left over.
         """
         with self._store.read() as reading:
             waiting = reading.unerased_revocations()
@@ -116,26 +89,6 @@ class ConsentOffice:
             for revocation_id in waiting:
                 tx.server_erased(revocation_id, self._clock.now_us())
                 tx.complete(revocation_id, self._clock.now_us())
-
-    def recover(self) -> None:
-        """Finish, at a start, every follow-up that a kill interrupted."""
-        self.settle()
-        with self._store.write("completed", durable=False) as tx:
-            for revocation_id in tx.uncompleted_revocations():
-                tx.complete(revocation_id, self._clock.now_us())
-
-    def receive(self, device_id: str, body: bytes, signature: bytes) -> bytes:
-        """Take in a device's signed receipt; returns its id. Raises `WireFailure` as `receipts.accept`."""
-        with self._store.write("receipt", durable=True) as tx:
-            device = tx.device(device_id)
-            if device is None:
-                raise WireFailure("unknown_device", "no such device is enrolled")
-            taken = receipts.accept(tx, device, body, signature, now_us=self._clock.now_us())
-        if taken.revocations:
-            with self._store.write("completed", durable=False) as tx:
-                for revocation_id in taken.revocations:
-                    tx.complete(revocation_id, self._clock.now_us())
-        return taken.id
 
     # ---- looking -----------------------------------------------------------------------------------------
 
@@ -201,12 +154,6 @@ class ConsentOffice:
             return None
         old = tx.evidence_of_decision(proposal.actor, proposal.decision)
         return None if old is None else RecordedDecision(old.seq, old.outcome, old.grant, repeated=True)
-
-    def _check_rate(self, tx: ReadTx, actor: str) -> None:
-        """Law 11: whoever holds a device cannot open channels of subjects without end."""
-        since_us = self._clock.now_us() - HOUR_US
-        if tx.count_by_actor(actor, since_us) >= self._settings.device_gives_per_hour:
-            raise WireFailure("overloaded", "too many decisions from one device in an hour")
 
     def _salt(self) -> bytes:
         return self._entropy(ledger.SALT_BYTES)

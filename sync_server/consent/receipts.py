@@ -41,7 +41,10 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     for denial in kept:
         tx.add_answer(Answer(denial.seq, device.device_id, receipt.id, receipt.kind))
         _settle(tx, denial, device.device_id, now_us)
-    return Accepted(receipt.id, tuple(sorted({d.revocation for d in kept})))
+    moved = tuple(sorted({d.revocation for d in kept}))
+    for revocation in moved:
+        tx.complete(revocation, now_us)
+    return Accepted(receipt.id, moved)
 
 
 def _answered(tx: WriteTx, device: DeviceRow, receipt: Receipt) -> list[Denial]:

@@ -1,4 +1,4 @@
-"""Signed statements about a revocation, and the verifier that needs nothing but the statement and our key. Pure.
+"""Signed statements about a revocation, and the verifier that needs only them and our public key. Pure.
 
 A statement is JSON: `{"statement": {...}, "signature": ...}`, Ed25519 over the canonical MessagePack of
 `statement`; bytes stand as base64url. It embeds for each denial the ledger leaf, the salt that opens its

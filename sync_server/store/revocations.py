@@ -88,6 +88,11 @@ class RevocationReads(Chapter):
         ).fetchone()
         return None if row is None else StoredReceipt(*row)
 
+    def unerased_revocations(self) -> list[str]:
+        """Revocations after whose commit the server's keys may still stand."""
+        found = self.execute("SELECT id FROM revocations WHERE server_erased_us IS NULL ORDER BY id")
+        return [row[0] for row in found]
+
     def count_revocations(self, now_us: int) -> dict[str, int]:
         """`accepted` revocations, and `targets`, `unanswered`, `overdue` among their targets."""
         row = self.execute(
@@ -146,16 +151,6 @@ class RevocationWrites(RevocationReads):
             (at_us, revocation_id, revocation_id),
         )
         return found.rowcount == 1
-
-    def uncompleted_revocations(self) -> list[str]:
-        """Revocations not marked completed yet."""
-        found = self.execute("SELECT id FROM revocations WHERE completed_us IS NULL ORDER BY id")
-        return [row[0] for row in found]
-
-    def unerased_revocations(self) -> list[str]:
-        """Revocations after whose commit the server's keys may still stand."""
-        found = self.execute("SELECT id FROM revocations WHERE server_erased_us IS NULL ORDER BY id")
-        return [row[0] for row in found]
 
     def add_receipt(self, receipt: StoredReceipt) -> bool:
         """Store a verified receipt; False when it was there."""

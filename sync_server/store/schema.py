@@ -103,6 +103,8 @@ CREATE TABLE revocations (
     server_rows INTEGER NOT NULL, -- rows deleted here
     completed_us INTEGER         -- every target had answered, and so had the server
 ) WITHOUT ROWID;
+CREATE INDEX revocations_unerased ON revocations (id) WHERE server_erased_us IS NULL;
+CREATE INDEX revocations_by_time ON revocations (accepted_us);
 CREATE TABLE denials (
     seq INTEGER PRIMARY KEY,     -- ledger seq
     revocation TEXT NOT NULL,

@@ -1,0 +1,98 @@
+"""May this value stand in a row? One feature at a time, by its dtype, range and allowed values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from edge_runtime.catalog.dtype import fits, is_finite
+from edge_runtime.catalog.model import DType, FieldFeature
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIME_LIMIT_US = 2**62
+
+
+class RowFault(Exception):
+    """One row that is refused: a code of `errors.ROW_CODES` and the place. No value is quoted."""
+
+    def __init__(self, code: str, place: str) -> None:
+        self.code, self.place = code, place
+        super().__init__(f"{place}: {code}")
+
+
+def check_value(feature: FieldFeature, value: object) -> object:
+    """Return `value` as it goes on the wire, or raise `RowFault`. None is NULL and always legal."""
+    if value is None:
+        return None
+    place = f"values.{feature.name}"
+    kept = _times(feature.dtype, value, place)
+    if not fits(feature.dtype, kept):
+        code = "not_finite" if _not_finite(kept) else "wrong_type"
+        raise RowFault(code, place)
+    if feature.values is not None and not any(_same(kept, v) for v in feature.values):
+        raise RowFault("not_allowed", place)
+    if feature.range is not None and not _in_range(kept, feature.range):
+        raise RowFault("out_of_range", place)
+    return kept
+
+
+def time_us(value: object, place: str) -> int:
+    """Microseconds of an RFC 3339 time with an offset, or of Unix seconds (half to even); raises `RowFault`."""
+    if isinstance(value, str):
+        return _parsed(value, place)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
+        raise RowFault("invalid_time", place)
+    made = value * 1_000_000 if isinstance(value, int) else round(value * 1_000_000)
+    if abs(made) >= TIME_LIMIT_US:
+        raise RowFault("invalid_time", place)
+    return made
+
+
+def _parsed(text: str, place: str) -> int:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise RowFault("invalid_time", place) from None
+    if when.tzinfo is None or len(text) < 11:  # a naive time means another moment in every place
+        raise RowFault("invalid_time", place)
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def _times(dtype: DType, value: object, place: str) -> object:
+    """`value` with every time of the dtype as microseconds."""
+    if dtype.kind == "time":
+        return time_us(value, place)
+    if dtype.item is None or dtype.item.kind != "time":
+        return value
+    if isinstance(value, list | tuple):
+        return [time_us(v, place) for v in value]
+    if isinstance(value, Mapping):
+        return {k: time_us(v, place) for k, v in value.items()}
+    return value
+
+
+def _not_finite(value: object) -> bool:
+    parts: Sequence[object] = [value]
+    if isinstance(value, list | tuple):
+        parts = value
+    elif isinstance(value, Mapping):
+        parts = list(value.values())
+    return any(isinstance(v, float) and not is_finite(v) for v in parts)
+
+
+def _same(value: object, allowed: object) -> bool:
+    return value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
+
+
+def _in_range(value: object, bounds: tuple[float, float]) -> bool:
+    """Whether every number in `value` lies within the closed range."""
+    low, high = bounds
+    match value:
+        case list() | tuple():
+            return all(_in_range(v, bounds) for v in value)
+        case dict():
+            return all(_in_range(v, bounds) for v in value.values())
+        case int() | float():
+            return low <= value <= high
+        case _:
+            return True
