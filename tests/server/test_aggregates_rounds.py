@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.aggregates.mechanisms import DAY_US, histogram_mechanism
+from edge_runtime.aggregates.mechanisms.answer import encode_answer
+from edge_runtime.catalog import Catalog
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import NoisedAnswer, Report, TicketRequest, Tickets
+from sync_server.aggregates.release import Release
+from sync_server.aggregates.rounds import LONGEST_ROUND_US, Rounds
+from sync_server.errors import Problem
+from sync_server.store.records import DeviceRow
+from sync_server.store.sqlite import SqliteStore
+from tests.support.clock import ManualClock
+
+HOUR_US = 3_600_000_000
+PURPOSES = ("measurement", "personalization")
+
+
+def catalog(epsilon: float = 1.0, minimum: int = 3, names: int = 1, window: str = "1d") -> Catalog:
+    consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
+    metric = {
+        "purpose": "measurement",
+        "kind": "histogram",
+        "of": "profile:country",
+        "epsilon": epsilon,
+        "min_subjects": minimum,
+        "window": window,
+    }
+    country = {"dtype": "string", "values": ["UK", "DE", "FR", "other"]}
+    return Catalog.from_dict(
+        {
+            "catalog": {"name": "shop", "version": 1},
+            "purposes": {"personalization": consent, "measurement": consent},
+            "entities": {"user": {"personal": True}},
+            "views": {
+                "profile": {
+                    "version": 1,
+                    "entity": "user",
+                    "source": "server",
+                    "purpose": "personalization",
+                    "ttl": "7d",
+                    "owner": "crm",
+                    "features": {"country": country},
+                }
+            },
+            "metrics": {
+                **{f"countries_{i}": metric for i in range(names)},
+                "counted": {
+                    "purpose": "measurement",
+                    "kind": "count",
+                    "of": "profile:country",
+                    "epsilon": 1.0,
+                    "min_subjects": 3,
+                },
+            },
+        }
+    )
+
+
+def device(name: str) -> DeviceRow:
+    return DeviceRow(name, bytes(32), ("all",), 0, None, 0, 0, 0, False)
+
+
+A, B = device("kiosk-a"), device("kiosk-b")
+
+
+class Office:
+    """The aggregates room over a real store, with decisions put straight into the lane."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.rng = ManualClock(), random.Random(5)
+        self.store = SqliteStore(
+            folder / "server.db", folder / "keys.db", digest_key=bytes(32), entropy=self.rng.randbytes
+        )
+        self.rounds = Rounds(self.clock, self.rng.randbytes, b"k" * 32)
+        self.catalog = catalog()
+        self.mechanism = histogram_mechanism(4, Fraction(1))
+        self._seq = 0
+
+    def decide(self, subject: bytes, state: str, purposes: tuple[str, ...] = PURPOSES) -> None:
+        with self.store.write("decide") as tx:
+            for purpose in purposes:
+                self._seq += 1
+                tx.execute(
+                    "INSERT OR REPLACE INTO lane (subject, purpose, seq, state, grant_seq, denial)"
+                    " VALUES (?, ?, ?, ?, 0, 0)",
+                    (subject, purpose, self._seq, state),
+                )
+
+    def subjects(self, count: int) -> list[bytes]:
+        made = [i.to_bytes(16, "big") for i in range(1, count + 1)]
+        for subject in made:
+            self.decide(subject, "given")
+        return made
+
+    def open(self, metric: str = "countries_0", closes_in_us: int = HOUR_US) -> bytes:
+        with self.store.write("open") as tx:
+            return self.rounds.open(tx, self.catalog.model, metric, closes_in_us)[0].id
+
+    def tickets(self, round_id: bytes, subjects: list[bytes], who: DeviceRow = A) -> Tickets:
+        with self.store.write("tickets") as tx:
+            return self.rounds.issue_tickets(tx, who, TicketRequest(round_id=round_id, subjects=subjects))
+
+    def report(self, round_id: bytes, ticket: bytes, answer: bytes | None = None, who: DeviceRow = A) -> None:
+        made = self.mechanism.randomize(1, self.rng.randrange) if answer is None else answer
+        with self.store.write("report") as tx:
+            report = Report(round_id=round_id, answers=[NoisedAnswer(ticket, made)])
+            ack = self.rounds.accept(tx, who, report)
+        assert ack.tickets == [ticket]
+
+    def close(self, round_id: bytes) -> Release:
+        with self.store.write("close") as tx:
+            return self.rounds.close(tx, round_id)
+
+    def counted(self, round_id: bytes) -> int:
+        with self.store.read() as tx:
+            row = tx.aggregates.round(round_id)
+        assert row is not None
+        return row.subjects
+
+    def everything(self) -> bytes:
+        """All values of all aggregate tables, joined."""
+        with self.store.read() as tx:
+            tables = ["rounds", "counts", "tickets", "spends", "releases"]
+            rows = [r for t in tables for r in tx.execute(f"SELECT * FROM aggregate_{t}")]
+        return b"|".join(v if isinstance(v, bytes) else str(v).encode() for row in rows for v in row)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = Office(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_a_round_opens_once_and_is_offered_with_its_definition(office: Office) -> None:
+    """Opening again gives the open round; one round a metric; the offer has the parameters' hash."""
+    first = office.open()
+    assert office.open(closes_in_us=2 * HOUR_US) == first
+    with office.store.read() as tx:
+        offers = office.rounds.offers(tx)
+    assert [o.round_id for o in offers] == [first]
+    assert offers[0].closes_at_us == office.clock.now_us() + HOUR_US
+    office.catalog = catalog(epsilon=2.0)
+    office.close(first)
+    office.open()
+    with office.store.read() as tx:
+        assert office.rounds.offers(tx)[0].definition != offers[0].definition
+
+
+@pytest.mark.parametrize(
+    ("metric", "closes_in_us", "code"),
+    [
+        ("nothing", HOUR_US, "unknown_metric"),
+        ("counted", HOUR_US, "invalid_request"),
+        ("countries_0", 0, "invalid_request"),
+        ("countries_0", LONGEST_ROUND_US + 1, "invalid_request"),
+    ],
+)
+def test_a_round_that_cannot_be_is_refused(office: Office, metric: str, closes_in_us: int, code: str) -> None:
+    """Unknown metric, a kind that is no histogram, and durations out of bounds open nothing."""
+    with pytest.raises(Problem) as raised:
+        office.open(metric, closes_in_us)
+    assert raised.value.code == code
+    with office.store.read() as tx:
+        assert office.rounds.offers(tx) == []
+
+
+def test_the_first_device_that_asks_gets_the_ticket(office: Office) -> None:
+    """One report a subject: the second device is not granted; the first one asking again gets the same."""
+    round_id, subjects = office.open(), office.subjects(3)
+    first = office.tickets(round_id, subjects[:2], A)
+    assert [g.subject for g in first.granted] == subjects[:2]
+    assert [g.subject for g in office.tickets(round_id, subjects, B).granted] == subjects[2:]
+    assert office.tickets(round_id, subjects, A) == first
+    assert len({g.ticket for g in first.granted}) == 2
+
+
+def test_asking_for_a_subject_many_times_in_one_request_gives_one_ticket(office: Office) -> None:
+    """Repeats in a request are one; more than a thousand subjects are refused."""
+    round_id, (subject,) = office.open(), office.subjects(1)
+    assert len(office.tickets(round_id, [subject] * 5).granted) == 1
+    with pytest.raises(WireFailure, match="too_large"):
+        office.tickets(round_id, [i.to_bytes(16, "big") for i in range(1001)])
+
+
+@pytest.mark.parametrize("state", ["withdrawn", "revoked", "refused", "objected", None])
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_law_1_no_ticket_without_live_permission_for_both_purposes(
+    office: Office, state: str | None, purpose: str
+) -> None:
+    """Denied, or never asked (unknown means no), for the metric's purpose or its source's."""
+    round_id, subject = office.open(), bytes(15) + b"z"
+    office.decide(subject, "given", tuple(p for p in PURPOSES if p != purpose))
+    if state is not None:
+        office.decide(subject, state, (purpose,))
+    assert office.tickets(round_id, [subject]).granted == []
+
+
+def test_law_2_a_withdrawal_beats_a_report_under_way(office: Office) -> None:
+    """Ticket issued, then withdrawn, then the report comes: refused and not counted, and no new ticket."""
+    round_id, (subject,) = office.open(), office.subjects(1)
+    (granted,) = office.tickets(round_id, [subject]).granted
+    office.decide(subject, "withdrawn", ("measurement",))
+    with pytest.raises(WireFailure, match="no_permission"):
+        office.report(round_id, granted.ticket)
+    assert office.counted(round_id) == 0
+    with office.store.write("void") as tx:
+        assert tx.aggregates.void_tickets(subject) == 1
+    office.decide(subject, "given")
+    with pytest.raises(WireFailure, match="no_permission"):
+        office.report(round_id, granted.ticket)
+    assert office.tickets(round_id, [subject]).granted == []
+
+
+def test_a_replayed_report_is_acknowledged_and_counted_once(office: Office) -> None:
+    """T26: the same ticket five times, with the same or another answer, adds one."""
+    round_id, (subject,) = office.open(), office.subjects(1)
+    (granted,) = office.tickets(round_id, [subject]).granted
+    for _ in range(5):
+        office.report(round_id, granted.ticket)
+    office.report(round_id, granted.ticket, b"whatever", who=B)
+    assert office.counted(round_id) == 1
+    with office.store.read() as tx:
+        assert sum(tx.aggregates.counts(round_id).values()) == office.mechanism.size
+    assert office.tickets(round_id, [subject], A).granted == []  # used: nothing to grant
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\xff" * 32, encode_answer([0, 1, 2], 4), encode_answer([], 4), encode_answer([1], 4) + b"\0"],
+)
+def test_an_answer_outside_the_support_changes_nothing(office: Office, answer: bytes) -> None:
+    """T25: a poisoned answer is refused whole; the ticket can still be used by an honest one."""
+    round_id, (subject,) = office.open(), office.subjects(1)
+    (granted,) = office.tickets(round_id, [subject]).granted
+    with pytest.raises(WireFailure, match="malformed"):
+        office.report(round_id, granted.ticket, answer)
+    assert office.counted(round_id) == 0
+    office.report(round_id, granted.ticket)
+    assert office.counted(round_id) == 1
+
+
+def test_tickets_of_strangers_and_of_other_rounds_are_refused(office: Office) -> None:
+    """Invented, another device's, and another round's: each its own refusal, nothing counted."""
+    office.catalog = catalog(names=2)
+    round_id, other, (subject,) = office.open(), office.open("countries_1"), office.subjects(1)
+    (granted,) = office.tickets(round_id, [subject]).granted
+    with pytest.raises(WireFailure, match="ticket_invalid"):
+        office.report(round_id, bytes(16))
+    with pytest.raises(WireFailure, match="ticket_taken"):
+        office.report(round_id, granted.ticket, who=B)
+    with pytest.raises(WireFailure, match="ticket_invalid"):
+        office.report(other, granted.ticket)
+    assert office.counted(round_id) == office.counted(other) == 0
+
+
+@pytest.mark.parametrize("how", ["closed", "over", "unknown"])
+def test_a_round_that_is_over_takes_nothing(office: Office, how: str) -> None:
+    """Closed by hand, past its time, or never there: tickets and reports are refused as round_closed."""
+    round_id, (subject,) = office.open(), office.subjects(1)
+    (granted,) = office.tickets(round_id, [subject]).granted
+    if how == "closed":
+        office.close(round_id)
+    elif how == "over":
+        office.clock.advance(us=HOUR_US)
+    else:
+        round_id = bytes(16)
+    with pytest.raises(WireFailure, match="round_closed"):
+        office.report(round_id, granted.ticket)
+    with pytest.raises(WireFailure, match="round_closed"):
+        office.tickets(round_id, [subject])
+    with office.store.read() as tx:
+        assert office.rounds.due(tx) is (how == "over")
+
+
+@pytest.mark.parametrize(("answers", "status"), [(0, "withheld"), (2, "withheld"), (3, "released")])
+def test_law_9_nothing_is_released_under_the_minimum(office: Office, answers: int, status: str) -> None:
+    """T24: with fewer subjects than the minimum the release holds no number, not even how many."""
+    round_id, subjects = office.open(), office.subjects(4)
+    for granted in office.tickets(round_id, subjects).granted[:answers]:
+        office.report(round_id, granted.ticket)
+    release = office.close(round_id)
+    assert release.status == status
+    numbers = (release.n, release.estimate, release.ci95, release.share)
+    assert (numbers == (None, None, None, None)) is (status == "withheld")
+    if status == "released":
+        assert release.n == 3
+        assert release.share is not None
+        assert sum(release.share.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_release_is_made_once_and_cannot_be_changed(office: Office) -> None:
+    """Closing again gives the same release; the database itself refuses an update and a delete."""
+    round_id, subjects = office.open(), office.subjects(3)
+    for granted in office.tickets(round_id, subjects).granted:
+        office.report(round_id, granted.ticket)
+    release = office.close(round_id)
+    office.clock.advance(seconds=60)
+    assert office.close(round_id) == release
+    for sql in ("UPDATE aggregate_releases SET body = x'00'", "DELETE FROM aggregate_releases"):
+        with pytest.raises(sqlite3.IntegrityError, match="immutable"), office.store.write("tamper") as tx:
+            tx.execute(sql)
+    with office.store.read() as tx:
+        assert len(tx.aggregates.releases(None, 10)) == 1
+        assert len(tx.aggregates.releases("countries_0", 10)) == 1
+        assert tx.aggregates.releases("other", 10) == []
+
+
+def test_a_round_past_its_time_closes_at_the_next_touch(office: Office) -> None:
+    """Nobody has to be there when it ends: the next opening closes it and opens a new one."""
+    first = office.open()
+    office.clock.advance(us=2 * HOUR_US)
+    second = office.open()
+    assert second != first
+    with office.store.read() as tx:
+        assert tx.aggregates.release(first) is not None
+        assert [row.id for row in tx.aggregates.open_rounds()] == [second]
+
+
+def test_a_close_of_a_round_that_never_was_is_not_found(office: Office) -> None:
+    """Unknown ids close nothing."""
+    with pytest.raises(Problem, match="not_found"):
+        office.close(bytes(16))
+
+
+def test_law_9_the_ticket_issuer_holds_the_cap_against_reinstalls(office: Office) -> None:
+    """T23: twenty rounds in a day, each from a device that was wiped: four epsilon, then no more tickets."""
+    office.catalog = catalog(names=20)
+    (subject,) = office.subjects(1)
+    granted = [
+        len(office.tickets(office.open(f"countries_{i}"), [subject], device(f"new-{i}")).granted)
+        for i in range(20)
+    ]
+    assert granted == [1] * 4 + [0] * 16
+    office.clock.advance(us=DAY_US)
+    assert len(office.tickets(office.open("countries_9"), [subject]).granted) == 1
+
+
+def test_law_9_the_cap_holds_in_any_run_of_window_days(office: Office) -> None:
+    """A window of three days and epsilon 4: granted on days 0, 3, 6 only, though a round opens daily."""
+    office.catalog = catalog(epsilon=4.0, window="3d")
+    (subject,) = office.subjects(1)
+    days = []
+    for day in range(8):
+        round_id = office.open()
+        if office.tickets(round_id, [subject]).granted:
+            days.append(day)
+        office.close(round_id)
+        office.clock.advance(us=DAY_US)
+    assert days == [0, 3, 6]
+
+
+def test_law_9_nothing_links_a_counted_answer_to_its_subject_or_device(office: Office) -> None:
+    """T27: after an answer is counted no table names its subject or device; after closing, no ticket."""
+    round_id, subjects = office.open(), office.subjects(3)
+    grants = office.tickets(round_id, subjects).granted
+    for granted in grants[:2]:
+        office.report(round_id, granted.ticket)
+    held = office.everything()
+    assert subjects[0] not in held
+    assert subjects[1] not in held
+    assert subjects[2] in held  # promised, not used yet
+    office.close(round_id)
+    held = office.everything()
+    assert not any(subject in held for subject in subjects)
+    assert b"kiosk-a" not in held
+    assert not any(granted.ticket in held for granted in grants)
