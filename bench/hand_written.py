@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Mapping
 from hashlib import blake2b
 from math import exp2
+from typing import Any
 
 from edge_runtime.session.event import Event
 
@@ -77,8 +79,8 @@ class HandWritten:
             edge = min(at, now) - HORIZON
             self.ids = {i: t for i, t in self.ids.items() if t >= edge}
             self.prune_at = at + HORIZON
-        get = event.properties.get
-        price, category = get("price"), get("category")
+        properties: Mapping[str, Any] = event.properties
+        price, category = properties.get("price"), properties.get("category")
         if at >= self.end_5m:
             self._tile_5m(at)
         self.n_5m += 1

@@ -91,7 +91,7 @@ def run() -> dict[str, object]:
     catalog = Catalog.from_toml(CATALOG)
     plan = compile_catalog(catalog).views["activity@1"]
     events = stream(catalog)
-    _assert_identical(plan, events)
+    assert_identical(plan, events)
     river = _river(events)
     contestants = {"engine": _engine(plan, events), "hand": _hand(events)}
     found = medians(contestants if river is None else {**contestants, "river": river}, rounds=ROUNDS)
@@ -130,7 +130,8 @@ def _report(micros: dict[str, float]) -> str:
     )
 
 
-def _assert_identical(plan: ViewPlan, events: Stream) -> None:
+def assert_identical(plan: ViewPlan, events: Stream) -> None:
+    """Engine and hand-written limit agree on every verdict and, at many points, on every value's bits."""
     state, hand = plan.new_state(), HandWritten()
     for position, (event, event_id, now_us) in enumerate(events):
         mine = plan.offer(state, event, event_id, now_us)
@@ -171,7 +172,7 @@ def _river(events: Stream) -> Callable[[], object] | None:
         return None
     epoch = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     ordered = sorted(events, key=lambda one: one[0].at_us)
-    rows = [(epoch + timedelta(microseconds=e.at_us), e.properties["price"]) for e, _, _ in ordered]
+    rows = [(epoch + timedelta(microseconds=e.at_us), float(e.properties["price"])) for e, _, _ in ordered]
 
     def work() -> None:
         spend_1h = utils.TimeRolling(stats.Sum(), period=timedelta(hours=1))

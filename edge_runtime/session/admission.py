@@ -120,4 +120,4 @@ def forget_ids(state: ViewState, now_us: int, horizon_us: int) -> None:
         state.floor_us = max(state.floor_us, gone[-1][1])
         kept = dict(order[len(gone) :])
     state.ids = kept
-    state.prune_us = max(state.newest, NEVER) + horizon_us
+    state.prune_us = state.newest + horizon_us

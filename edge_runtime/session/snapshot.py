@@ -5,7 +5,6 @@ Sums may exceed 64 bits; such an integer is an extension value of its big-endian
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,11 +51,6 @@ def load_state(raw: bytes, layout: Layout, fingerprint: bytes) -> ViewState:
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         kind = type(error).__name__
         raise StateUnreadable(f"not a session state ({kind}); rebuild it from events") from None
-
-
-def copy_state(state: ViewState) -> ViewState:
-    """An independent copy."""
-    return copy.deepcopy(state)
 
 
 def _unpacked(packed: Any, layout: Layout, fingerprint: bytes) -> ViewState:

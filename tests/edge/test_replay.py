@@ -92,7 +92,7 @@ def test_as_seen_leaves_out_what_came_after_the_point() -> None:
     """An event that happened before a point but was received after it is not there yet."""
     at = START_US // SECOND
     late = Received(Event("view", {"user": "alice", "item": "x"}, {}, START_US, "a"), START_US + 30 * SECOND)
-    events = [
+    events: list[Received | dict[str, object]] = [
         late,
         {"type": "view", "user": "alice", "item": "y", "at": at + 1, "id": "b", "received": at + 40},
     ]

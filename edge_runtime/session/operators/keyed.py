@@ -74,7 +74,7 @@ class KeyCounts:
     Without a window there is one tile, and `total` is its dict.
     """
 
-    __slots__ = ("counts", "head", "max_keys", "overflow", "read", "ring", "total")
+    __slots__ = ("counts", "head", "max_keys", "overflow", "read", "read_tile", "ring", "total")
 
     def __init__(self, max_keys: int, tiles: int | None) -> None:
         self.max_keys = max_keys
@@ -85,7 +85,8 @@ class KeyCounts:
         self.overflow = 0
         """Events in the tiles' overflows."""
         self.read: CountMap | None = None
-        """The value of the window as it stands, until something changes it."""
+        """The value at tile number `read_tile`, until something changes the state."""
+        self.read_tile = 0
 
     def enter(self, key: str) -> None:
         """Count a key that the head tile does not keep."""
@@ -117,11 +118,14 @@ class KeyCounts:
 
     def value_at(self, head: int, tile: int) -> CountMap:
         """The counts at tile number `tile`, not before `head`; the state stays as it is."""
+        if self.read is None or self.read_tile != tile:
+            self.read, self.read_tile = self._value_at(head, tile), tile
+        return self.read
+
+    def _value_at(self, head: int, tile: int) -> CountMap:
         tiles = len(self.ring)
         if tile <= head or not tiles:
-            if self.read is None:
-                self.read = bounded(dict(self.total), self.overflow, self.max_keys)
-            return self.read
+            return bounded(dict(self.total), self.overflow, self.max_keys)
         if tile - head >= tiles:
             return CountMap({})
         total, overflow = dict(self.total), self.overflow

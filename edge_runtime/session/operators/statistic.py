@@ -8,7 +8,6 @@ at run time nothing is looked up by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -91,7 +90,3 @@ class Statistic(Protocol):
     def unpack(self, packed: Any) -> list[object]:
         """The slots that `pack` gave."""
         ...
-
-
-Globals = Mapping[str, Callable[..., object]]
-"""Functions that generated code calls, by name."""

@@ -77,11 +77,10 @@ def roll_tally(s: Slots, base: int, old: int, tile: int, tiles: int) -> None:
         ring[slot] = 0
         return
     first = (old + 1) % tiles
+    gone = _span(ring, first, slot)
     if first <= slot:
-        gone = sum(ring[first : slot + 1])
         ring[first : slot + 1] = [0] * (slot + 1 - first)
-    else:  # past the end of the ring and round to its start
-        gone = sum(ring[first:]) + sum(ring[: slot + 1])
+    else:
         ring[first:] = [0] * (tiles - first)
         ring[: slot + 1] = [0] * (slot + 1)
     s[base + 1] += head - gone
@@ -103,10 +102,15 @@ def tally_at(s: Slots, base: int, end_us: int, t_us: int, hop_us: int, tiles: in
     steps = t_us // hop_us - head
     if steps >= tiles:
         return 0
-    ring = s[base + 2]
-    gone = sum([ring[(head + step) % tiles] for step in range(1, steps + 1)])
-    total: int = s[base] + s[base + 1] - gone
+    total: int = s[base] + s[base + 1] - _span(s[base + 2], (head + 1) % tiles, (head + steps) % tiles)
     return total
+
+
+def _span(ring: list[int], first: int, last: int) -> int:
+    """The sum of the ring from slot `first` to `last`, both included, going round the end."""
+    if first <= last:
+        return sum(ring[first : last + 1])
+    return sum(ring[first:]) + sum(ring[: last + 1])
 
 
 FUNCTIONS = {"roll_tally": roll_tally, "late_tally": late_tally, "tally_at": tally_at}
