@@ -10,6 +10,7 @@ from edge_runtime.catalog.model import (
     DotColumn,
     LookupColumn,
     PlainColumn,
+    Purpose,
     Ref,
     Service,
     SumLookupColumn,
@@ -24,8 +25,8 @@ from edge_runtime.serving.groups import Group
 class Binding:
     """The groups of one service, each view once, and its columns bound to them."""
 
-    def __init__(self, views: Mapping[str, View], service: Service) -> None:
-        self._views = views
+    def __init__(self, views: Mapping[str, View], purposes: Mapping[str, Purpose], service: Service) -> None:
+        self._views, self._purposes = views, purposes
         self._numbers: dict[str, int] = {}
         self.groups: list[Group] = []
         self.columns: list[BoundColumn] = [self._bind(column) for column in service.columns]
@@ -35,7 +36,7 @@ class Binding:
         number = self._numbers.get(ref.view)
         if number is None:
             number = self._numbers[ref.view] = len(self.groups)
-            self.groups.append(Group(self._views[ref.view]))
+            self.groups.append(group_of(self._views[ref.view], self._purposes))
         return number, self.groups[number].positions[ref.feature]
 
     def _bind(self, column: Column) -> BoundColumn:
@@ -69,7 +70,7 @@ class Binding:
         return Plain(group, position, encoder, Fallback(default, encoder.width), entities)
 
     def _sum_lookup(self, column: SumLookupColumn) -> SumLookup:
-        rows = Group(self._views[column.ref.view])
+        rows = group_of(self._views[column.ref.view], self._purposes)
         group, position = self._place(column.keys)
         return SumLookup(
             rows=rows,
@@ -80,6 +81,12 @@ class Binding:
             fallback=_number(column.default),
             entities=frozenset((*self.groups[group].types, column.key)),
         )
+
+
+def group_of(view: View, purposes: Mapping[str, Purpose]) -> Group:
+    """The group of a view, with the retention of its purpose."""
+    purpose = None if view.purpose is None else purposes[view.purpose]
+    return Group(view, None if purpose is None else purpose.retention_us)
 
 
 def _number(default: float | None) -> Fallback:

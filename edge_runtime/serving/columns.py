@@ -92,7 +92,7 @@ def fill(
     width: int,
     convert: Callable[[list[object]], Floats],
 ) -> tuple[Floats, Statuses]:
-    """Cells of one feature over many readings: usable values through `convert`, the others by the fallback."""
+    """Cells of one feature over many readings: usable values by `convert`, the others by the fallback."""
     values = np.empty((len(readings), width))
     statuses = np.zeros(len(readings), dtype=np.uint8)
     usable: list[int] = []
@@ -264,7 +264,8 @@ class Dot:
             except ValueError:
                 return self.fallback.cell(_FOREIGN)
         # Added in order, never by BLAS: its order depends on the machine and the shape (law 8).
-        product = float(np.add.accumulate(sides[0] * sides[1])[-1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = float(np.add.accumulate(sides[0] * sides[1])[-1])
         return self.fallback.cell(_FOREIGN) if math.isnan(product) else Cell((product,), Status.PRESENT, "")
 
     def block(self, batch: Batch) -> tuple[Floats, Statuses]:
@@ -283,10 +284,11 @@ class Dot:
         return fill(self.fallback, batch.many[group], position, 1, lambda raw: self._products(raw, query))
 
     def _products(self, raw: list[object], query: Floats) -> Floats:
-        rows = _vectors(raw, self.size) * query
-        totals = rows[:, 0].copy()
-        for n in range(1, self.size):
-            totals += rows[:, n]
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = _vectors(raw, self.size) * query
+            totals = rows[:, 0].copy()
+            for n in range(1, self.size):
+                totals += rows[:, n]
         return totals.reshape(-1, 1)
 
 

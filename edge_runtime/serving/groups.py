@@ -15,10 +15,23 @@ STALE: Final = Missing(Status.EXPIRED, "older than the view's ttl")
 class Group:
     """Reads one view for one set of entities: a tuple in feature order, or why there is none."""
 
-    __slots__ = ("_absent", "_key", "_kind", "_names", "_ttl_us", "_types", "positions", "types", "view")
+    __slots__ = (
+        "_absent",
+        "_forgotten_us",
+        "_key",
+        "_kind",
+        "_names",
+        "_ttl_us",
+        "_types",
+        "positions",
+        "types",
+        "view",
+    )
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, retention_us: int | None = None) -> None:
         self.view = view
+        # A silence longer than the retention leaves nothing of a subject: empty values, not old ones.
+        self._forgotten_us = retention_us if view.source == "session" else None
         self.types = view.entity
         self.positions = {name: n for n, name in enumerate(view.features)}
         self._key, self._kind, self._ttl_us = view.key, view.source, view.ttl_us
@@ -52,15 +65,17 @@ class Group:
             if found.status:
                 return Missing(found.status, found.reason)
             newest_us = found.event_time_us
-            if newest_us is not None and self._ttl_us and newest_us + self._ttl_us < t_us:
-                return STALE
-            return found.values
+            return STALE if newest_us is not None and self.stale(newest_us, t_us) else found.values
         row = source.server_row(self._key, entity)
         if isinstance(row, Missing):
             return row
-        if self._ttl_us and row.event_time_us + self._ttl_us < t_us:
-            return STALE
-        return row.in_order(self._names)
+        return STALE if self.stale(row.event_time_us, t_us) else row.in_order(self._names)
+
+    def stale(self, event_time_us: int, t_us: int) -> bool:
+        """Whether a value of that event time may no longer be used at `t_us` (ttl 0: for ever)."""
+        if not self._ttl_us or event_time_us + self._ttl_us >= t_us:
+            return False
+        return self._forgotten_us is None or t_us - event_time_us <= self._forgotten_us
 
     def read_many(
         self, source: Source, ids: Mapping[str, str], kind: str, candidates: Sequence[str], t_us: int

@@ -74,10 +74,12 @@ class ServicePlan:
     """How to read one service. Holds no values; safe to share between threads."""
 
     def __init__(self, catalog: Catalog, service: Service) -> None:
-        binding = Binding(catalog.views, service)
+        binding = Binding(catalog.views, catalog.purposes, service)
         self.service = service
         self.names = service.names
         self._groups = tuple(binding.groups)
+        self.view_keys = frozenset(g.view.key for g in binding.groups)
+        """Keys of the views that a row reads."""
         self._columns = tuple(binding.columns)
         self._entity_types = frozenset(catalog.entities)
         self._form = RequestForm(catalog.views)

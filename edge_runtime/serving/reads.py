@@ -64,7 +64,7 @@ Reading = tuple[object, ...] | Missing
 
 
 class Source(Protocol):
-    """Handed in by the runtime. Every call is answered from memory and judges permission at the clock's now."""
+    """Handed in by the runtime: answers from memory, and judges permission at the clock's now."""
 
     def session_values(self, view_key: str, entity: str, t_us: int) -> SessionValues:
         """Session view `activity@1` of `user:alice` (a composite: `user:alice|item:x`) at `t_us`."""

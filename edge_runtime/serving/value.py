@@ -36,27 +36,30 @@ def read_feature(
     feature: str,
     ids: Mapping[str, str],
     t_us: int,
+    retention_us: int | None = None,
 ) -> FeatureValue:
     """The feature of a server or session view for bare ids by entity type, at `t_us`.
+
+    `retention_us` is that of the view's purpose: after a longer silence nothing is left to expire.
 
     Raises:
         MalformedRequest: a request view (its values are given at the read), or an entity type not given.
     """
     if view.source == "request":
         raise MalformedRequest("ref", "a server or session feature", "a request feature")
-    group = Group(view)
+    group = Group(view, retention_us)
     entity = group.entity(ids)
     if isinstance(entity, Missing):
         raise MalformedRequest("entity", " ".join(view.entity), "not all of them")
     if view.source == "session":
         return _session(view, group, feature, source.session_values(view.key, entity, t_us), t_us)
-    return _server(view, feature, source.server_row(view.key, entity), t_us)
+    return _server(view, group, feature, source.server_row(view.key, entity), t_us)
 
 
 def _session(view: View, group: Group, feature: str, found: SessionValues, t_us: int) -> FeatureValue:
     newest_us, complete_us = found.event_time_us, found.complete_from_us
     status, reason, value = found.status, found.reason, None
-    if not status and newest_us is not None and view.ttl_us and newest_us + view.ttl_us < t_us:
+    if not status and newest_us is not None and group.stale(newest_us, t_us):
         status, reason = Status.EXPIRED, STALE.reason
     if not status:
         value = found.values[group.positions[feature]]
@@ -66,12 +69,12 @@ def _session(view: View, group: Group, feature: str, found: SessionValues, t_us:
     return FeatureValue(value, status, newest_us, None, complete_us)
 
 
-def _server(view: View, feature: str, row: ServerRow | Missing, t_us: int) -> FeatureValue:
+def _server(view: View, group: Group, feature: str, row: ServerRow | Missing, t_us: int) -> FeatureValue:
     if isinstance(row, Missing):
         return _settled(view, feature, row)
-    if view.ttl_us and row.event_time_us + view.ttl_us < t_us:
+    if group.stale(row.event_time_us, t_us):
         return _settled(view, feature, STALE, row.event_time_us, row.created_us)
-    value = row.in_order(tuple(view.features))[list(view.features).index(feature)]
+    value = row.in_order(tuple(view.features))[group.positions[feature]]
     if value is None:
         return _settled(view, feature, Missing(Status.NULL, ""), row.event_time_us, row.created_us)
     return FeatureValue(value, Status.PRESENT, row.event_time_us, row.created_us)
