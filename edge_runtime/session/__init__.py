@@ -1,0 +1,1 @@
+"""Session features: events in, exact values out. Pure. Start at `plan.py`; meanings are in `operators/`."""
