@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import cast
 
 import apsw
@@ -125,6 +125,15 @@ class ReadTransaction:
         for fields in self._connection.execute(sql, (subject, purpose)):
             return LaneEntry(*fields)
         return None
+
+    def lane_in_state(self, purpose: str, states: Collection[str]) -> list[LaneEntry]:
+        """Every (pseudonym, purpose) that the ledger last said is in one of `states`."""
+        marks = ", ".join("?" * len(states))
+        sql = (
+            "SELECT seq, subject, purpose, state, live_grant, denial FROM lane"
+            f" WHERE purpose = ? AND state IN ({marks})"
+        )
+        return [LaneEntry(*fields) for fields in self._connection.execute(sql, (purpose, *states))]
 
     def denials(self) -> list[bytes]:
         """The bodies of every denial known here."""

@@ -76,6 +76,8 @@ CREATE TABLE lane(              -- what the ledger last said of each (subject, p
   PRIMARY KEY(subject, purpose)
 ) WITHOUT ROWID;
 
+CREATE INDEX lane_by_state ON lane(purpose, state);
+
 CREATE TABLE denial(            -- denials this device took or enforced, and how far each erasure got
   id BLOB PRIMARY KEY,          -- decision id
   body BLOB NOT NULL            -- the denial

@@ -152,7 +152,7 @@ class WriteTransaction(ReadTransaction):
     # ---- sending and spending ---------------------------------------------------------------------------
 
     def enqueue(self, kind: OutboxKind, id: bytes, payload: bytes) -> None:
-        """Queue something for the server; the same (kind, id) again takes the new payload in its old place."""
+        """Queue something for the server; the same (kind, id) again only takes the new payload."""
         sql = (
             "INSERT INTO outbox(kind, id, payload) VALUES(?, ?, ?)"
             " ON CONFLICT DO UPDATE SET payload = excluded.payload"

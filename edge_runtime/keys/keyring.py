@@ -37,6 +37,7 @@ class Keyring:
         self._by_pseudonym: dict[tuple[bytes, str], DataKey] = {}
         self._by_handle: dict[bytes, DataKey] = {}
         self._denials: dict[bytes, Denial] = {}
+        self._newest: dict[tuple[bytes, str], Denial] = {}
         self._sequence = 0
         self._signing: tuple[bytes, Ed25519PrivateKey] | None = None
         self.authority_changed: Callable[[], None] = lambda: None
@@ -72,7 +73,7 @@ class Keyring:
         """
         body = self._vault.read()
         self._body, self._sequence = body, body.sequence
-        self._denials = {denial.id: denial for denial in body.denials}
+        self._hold(body.denials)
         self._device = DataKey(self._vault.slot.database_id, body.device)
         for record in body.keys:
             self._add(DataKey(self._vault.slot.database_id, record))
@@ -160,8 +161,20 @@ class Keyring:
 
     def denial(self, subject: bytes, purpose: str) -> Denial | None:
         """The newest denial of (pseudonym, purpose)."""
-        mine = [d for d in self._denials.values() if d.subject == subject and d.purpose == purpose]
-        return max(mine, key=lambda denial: denial.ordinal, default=None)
+        return self._newest.get((subject, purpose))
+
+    def denial_by_id(self, id: bytes) -> Denial | None:
+        """The denial with this decision id."""
+        return self._denials.get(id)
+
+    def note(self, denial: Denial) -> None:
+        """Know more of a denial than the keystore does (what it removed); the next write stores it."""
+        self._hold([*self._denials.values(), denial])
+
+    @property
+    def sequence(self) -> int:
+        """This device's own count of decisions so far."""
+        return self._sequence
 
     def next_ordinal(self) -> int:
         """The next number in this device's own count of decisions."""
@@ -213,14 +226,14 @@ class Keyring:
         self._add(key)
         return self._written(key, lambda: self._remove(key))
 
-    def renew(self, key: DataKey, notice: str, decision: bytes, *, pending: bool) -> None:
-        """The subject gave again: the key and its grant stay, the notice is the newer one."""
-        before = key.notice, key.pending
-        key.notice = notice
+    def renew(self, key: DataKey, notice: str, base: int, decision: bytes, *, pending: bool) -> None:
+        """The subject gave again: the key and its grant stay; notice and base are the newer ones."""
+        before = key.notice, key.base, key.pending
+        key.notice, key.base = notice, max(base, key.base)
         key.pending = (*key.pending, decision) if pending else key.pending
 
         def undo() -> None:
-            key.notice, key.pending = before
+            key.notice, key.base, key.pending = before
 
         self._written(key, undo)
 
@@ -249,7 +262,7 @@ class Keyring:
                 "enrolment", "a device that holds no personal data", f"{len(self._keys)} keys"
             )
         if moved:
-            self._denials = {}
+            self._hold([])
             stand = msgspec.structs.replace(stand, authority=secrets.token_bytes(16))
         self._body = msgspec.structs.replace(stand, identity=identity)
         self._write()
@@ -258,12 +271,12 @@ class Keyring:
 
     def remember(self, denials: Iterable[Denial]) -> None:
         """Store denials, replacing what was known of them, without destroying a key."""
-        before = dict(self._denials)
-        self._denials.update((denial.id, denial) for denial in denials)
+        before = list(self._denials.values())
+        self._hold([*before, *denials])
         try:
             self._write()
         except BaseException:
-            self._denials = before
+            self._hold(before)
             raise
 
     def release(self, subject: str) -> list[DataKey]:
@@ -283,11 +296,11 @@ class Keyring:
         doomed = [key for d in denials if (key := self._doomed_by(d)) is not None]
         rotate = any(key.resting for key in doomed)
         counter = self._vault.slot.counter
-        known = dict(self._denials)
+        known = list(self._denials.values())
         done = [self._counted(d, counter, counter + rotate) for d in denials]
         for key in doomed:
             self._remove(key)
-        self._denials.update((d.id, d) for d in done)
+        self._hold([*known, *done])
         try:
             if rotate:
                 self._vault.begin_turn()
@@ -295,7 +308,7 @@ class Keyring:
             self._write(step)
         except BaseException:
             # the denial stands in the database and bars use; reopening or the next erasure finishes it
-            self._denials = known
+            self._hold(known)
             for key in doomed:
                 self._add(key)
             raise
@@ -352,10 +365,15 @@ class Keyring:
         self._body = self._vault.write(body, step)
 
     def _kept(self) -> list[Denial]:
-        """Of each pair the newest denial, and every one that the authority does not have yet."""
-        newest: dict[tuple[bytes, str], int] = {}
-        for denial in self._denials.values():
-            newest[denial.pair] = max(denial.ordinal, newest.get(denial.pair, 0))
-        kept = [d for d in self.denials() if not d.settled or d.ordinal == newest[d.pair]]
-        self._denials = {denial.id: denial for denial in kept}
+        """Every denial that the authority does not have yet, and of each pair without a key the newest."""
+        kept = [
+            d
+            for d in self.denials()
+            if not d.settled or (d is self._newest[d.pair] and d.pair not in self._by_pseudonym)
+        ]
+        self._hold(kept)
         return kept
+
+    def _hold(self, denials: Iterable[Denial]) -> None:
+        self._denials = {denial.id: denial for denial in denials}
+        self._newest = {denial.pair: denial for denial in self.denials()}

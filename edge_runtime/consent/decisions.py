@@ -1,0 +1,372 @@
+"""Consent on the device: what subjects decided, what the ledger says, and the gate every use passes.
+
+A give makes a data key; a denial destroys it. So "given" lives and dies with the key, and no copy of the
+database can say otherwise. A runtime that never enrolled is its own authority: it numbers decisions itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from edge_runtime.cache.database import Database
+from edge_runtime.catalog.model import Purpose
+from edge_runtime.clock import Clock
+from edge_runtime.consent.denying import base_of, new_denial
+from edge_runtime.consent.erasure import Eraser, ErasureReceipt, Forget
+from edge_runtime.consent.lease import Leases
+from edge_runtime.consent.ledger_side import LedgerSide
+from edge_runtime.consent.standing import Standing
+from edge_runtime.consent.words import (
+    GIVEN,
+    Declared,
+    Permission,
+    needs_consent,
+    notice_of,
+    purposes_of,
+    subject_of,
+    when_us,
+)
+from edge_runtime.errors import MalformedRequest
+from edge_runtime.keys.datakey import DataKey
+from edge_runtime.keys.denial import Denial
+from edge_runtime.keys.keyring import Keyring
+from edge_runtime.keys.vault import no_step
+from edge_runtime.wire.messages import Decision, LaneEntry
+from edge_runtime.wire.seal import canonical
+
+__all__ = ["ConsentRecord", "Consents", "Permission"]
+
+
+_ALLOWED = Permission(True, "given")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRecord:
+    """What stands for one subject after a decision, purpose by purpose."""
+
+    subject: str
+    """Typed id."""
+    purposes: tuple[str, ...]
+    state: str
+    notice: str
+    at_us: int
+    decisions: tuple[bytes, ...]
+    """Decision ids, in the order of `purposes`."""
+    grants: tuple[int, ...]
+    """Ledger seq of each grant; 0 until the ledger numbered it."""
+
+
+class Consents:
+    """Decisions of subjects and the gate of law 1. Public as `rt.consent`. Thread-safe.
+
+    Opening finishes what a kill cut short before anything personal can be used.
+
+    Args:
+        forget: zeroes what memory holds of (typed subject, purposes) and returns counts, `memory` among them.
+        lock: the runtime's own lock, so that a decision and an event never wait for each other in a circle.
+        step: called with each of `erasure.POINTS`; for tests that kill there.
+    """
+
+    def __init__(
+        self,
+        catalog: Declared,
+        keyring: Keyring,
+        database: Database,
+        clock: Clock,
+        leases: Leases,
+        forget: Forget,
+        *,
+        lock: threading.RLock | None = None,
+        step: Callable[[str], None] = no_step,
+    ) -> None:
+        self._catalog, self._keyring, self._database = catalog, keyring, database
+        self._clock, self._leases, self._forget = clock, leases, forget
+        self._lock = threading.RLock() if lock is None else lock
+        self._eraser = Eraser(keyring, database, clock, forget, lambda: leases.authority, step)
+        self._standing = Standing(keyring, database)
+        self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._standing)
+        keyring.authority_changed = self._begin_authority
+        self._recover()
+
+    # ---- the gate ---------------------------------------------------------------------------------------
+
+    def permission(self, subject: str, purpose: str) -> Permission:
+        """Whether the personal features of (typed id, purpose) may be used now (law 1). Unknown means no.
+
+        Under consent: given here, not barred by the ledger, and a live lease. Under another basis: declared,
+        neither objected to nor restricted. Takes no lock and asks no disk.
+        """
+        declared = self._catalog.purposes.get(purpose)
+        if declared is None:
+            return Permission(False, "the catalog declares no such purpose")
+        key = self._keyring.key(subject, purpose)
+        if key is None:
+            return self._without_key(subject, declared)
+        barred = self._standing.barred(key)
+        if barred is not None:
+            return Permission(False, barred)
+        if needs_consent(declared) and not self._leases.live(declared):
+            return Permission(False, self._leases.reason())
+        return _ALLOWED
+
+    def key(self, subject: str, purpose: str) -> DataKey | None:
+        """The key to store under, with permission; None without.
+
+        Under another basis than consent the key is made here at first use: declaring is what allows it.
+        """
+        if not self.permission(subject, purpose).allowed:
+            return None
+        return self._keyring.key(subject, purpose) or self._declared_key(subject, purpose)
+
+    def _without_key(self, subject: str, declared: Purpose) -> Permission:
+        pseudonym = self._keyring.pseudonym(subject)
+        denial = self._keyring.denial(pseudonym, declared.name)
+        if needs_consent(declared):
+            return Permission(False, "unknown" if denial is None else denial.state)
+        state = denial.state if denial is not None else self._standing.objection(pseudonym, declared.name)
+        return Permission(True, declared.legal_basis) if state is None else Permission(False, state)
+
+    def _declared_key(self, subject: str, purpose: str) -> DataKey:
+        with self._lock:
+            made = self._keyring.key(subject, purpose)
+            base, now_us = base_of(self._keyring, self._database), self._clock.now_us()
+            resting = self._catalog.purposes[purpose].on_disk
+            return made or self._keyring.create(
+                subject, purpose, bytes(16), "", base, now_us, resting=resting
+            )
+
+    # ---- what a subject says ----------------------------------------------------------------------------
+
+    def give(
+        self,
+        subject: str,
+        purposes: Iterable[str],
+        *,
+        notice: str,
+        at: datetime | float | None = None,
+    ) -> ConsentRecord:
+        """Record that a subject gave consent; makes the keys. Giving again renews, and keeps the grant.
+
+        Args:
+            notice: version of the text that was shown; a declared one must cover the purposes.
+            at: when (aware datetime or Unix seconds); now by default.
+
+        Raises `MalformedRequest` with nothing changed.
+        """
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            names = purposes_of(self._catalog, purposes)
+            text = notice_of(self._catalog, notice, names)
+            taken_us = when_us(at, self._clock.now_us())
+            self._eraser.finish_pending()
+            ids = [self._give_one(typed, name, text, taken_us) for name in names]
+            keys = [self._keyring.key(typed, name) for name in names]
+            grants = tuple(0 if key is None else key.grant for key in keys)
+            return ConsentRecord(typed, tuple(names), "given", text, taken_us, tuple(ids), grants)
+
+    def refuse(
+        self,
+        subject: str,
+        purposes: Iterable[str],
+        *,
+        notice: str,
+        at: datetime | float | None = None,
+    ) -> ConsentRecord:
+        """Record that a subject refused; what was held under the purposes goes. Arguments as in `give`."""
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            names = purposes_of(self._catalog, purposes)
+            text = notice_of(self._catalog, notice, names)
+            taken_us = when_us(at, self._clock.now_us())
+            denials = self._deny(typed, names, "refused", text, taken_us)
+            grants = (0,) * len(names)
+            return ConsentRecord(
+                typed, tuple(names), "refused", text, taken_us, tuple(d.id for d in denials), grants
+            )
+
+    def withdraw(self, subject: str, purposes: Iterable[str] | None = None) -> ErasureReceipt:
+        """Withdraw; erased when this returns. Always accepted, also for somebody unknown (`held none`).
+
+        Args:
+            purposes: all that rest on consent, and all that are held, by default.
+        """
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            held = [key.purpose for key in self._keyring.keys_of(typed)]
+            if purposes is None:
+                asked = [p.name for p in self._catalog.purposes.values() if needs_consent(p)]
+                names = list(dict.fromkeys([*asked, *held]))
+            else:
+                names = purposes_of(self._catalog, purposes, also=held)
+            if not names:
+                raise MalformedRequest("purposes", "a catalog with a purpose that rests on consent", "none")
+            denials = self._deny(typed, names, "withdrawn", None, self._clock.now_us())
+            return self._eraser.receipt(denials)
+
+    def leave(self, subject: str) -> None:
+        """The subject walks away: keys that were kept in memory only are gone, and what they held."""
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            gone = [key.purpose for key in self._keyring.keys_of(typed) if not key.resting]
+            if gone:
+                self._forget(typed, gone)
+                self._keyring.release(typed)
+
+    # ---- what stands ------------------------------------------------------------------------------------
+
+    def state(self, subject: str, purpose: str) -> str:
+        """The DPV state of (subject, purpose): given, refused, withdrawn, revoked, expired, …, or unknown.
+
+        Raises `MalformedRequest` for a purpose the catalog does not declare and this device does not hold.
+        """
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            held = [key.purpose for key in self._keyring.keys_of(typed)]
+            return self._state(typed, purposes_of(self._catalog, [purpose], also=held)[0])
+
+    def records(self, subject: str) -> list[ConsentRecord]:
+        """What stands for a subject, one record for each purpose with a known state."""
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            names = {*self._catalog.purposes, *(key.purpose for key in self._keyring.keys_of(typed))}
+            found = [self._record(typed, name) for name in sorted(names)]
+            return [record for record in found if record is not None]
+
+    def _state(self, subject: str, purpose: str) -> str:
+        key = self._keyring.key(subject, purpose)
+        if key is not None:
+            return self._standing.barred(key) or "given"
+        return self._standing.denied_state(self._keyring.pseudonym(subject), purpose) or "unknown"
+
+    def _record(self, subject: str, purpose: str) -> ConsentRecord | None:
+        state, key = self._state(subject, purpose), self._keyring.key(subject, purpose)
+        if key is not None:
+            one = (key.notice, key.at_us, (key.decision,), (key.grant,))
+            return ConsentRecord(subject, (purpose,), state, *one)
+        denial = self._keyring.denial(self._keyring.pseudonym(subject), purpose)
+        if denial is not None:
+            return ConsentRecord(subject, (purpose,), state, denial.notice, denial.at_us, (denial.id,), (0,))
+        return None if state == "unknown" else ConsentRecord(subject, (purpose,), state, "", 0, (), (0,))
+
+    # ---- what the ledger says ---------------------------------------------------------------------------
+
+    def apply_lane(self, entries: Sequence[LaneEntry], upto: int) -> list[ErasureReceipt]:
+        """Enforce lane entries; when this returns their denials are unreadable and the position moved.
+
+        Every denial newer than our position is answered by a receipt (erased, or `held none`), queued in the
+        transaction that moves the position. Entries at or before our position are ignored.
+        """
+        with self._lock:
+            return self._ledger.apply_lane(entries, upto)
+
+    def recorded(self, decision_id: bytes, seq: int, outcome: str, grant: int) -> None:
+        """The ledger has a decision of ours: number it; erase what was collected under a superseded give."""
+        with self._lock:
+            self._ledger.recorded(decision_id, seq, outcome, grant)
+
+    # ---- deciding ---------------------------------------------------------------------------------------
+
+    def _give_one(self, subject: str, purpose: str, notice: str, at_us: int) -> bytes:
+        """Make or renew one key, then queue the decision; returns its id."""
+        decision, base = secrets.token_bytes(16), base_of(self._keyring, self._database)
+        pending = self._keyring.identity.enrolled
+        key = self._keyring.key(subject, purpose)
+        if key is not None:
+            self._keyring.renew(key, notice, base, decision, pending=pending)
+        else:
+            ordinal = self._keyring.next_ordinal()
+            grant = self._live_grant(subject, purpose) if pending else ordinal
+            self._keyring.create(
+                subject,
+                purpose,
+                decision,
+                notice,
+                base,
+                at_us,
+                grant,
+                resting=self._catalog.purposes[purpose].on_disk,
+                ordinal=ordinal,
+                pending=pending,
+            )
+        if pending:
+            pseudonym = self._keyring.pseudonym(subject)
+            self._queue_give(Decision(decision, pseudonym, purpose, "given", notice, base, at_us))
+        self._standing.decided(subject, purpose)
+        return decision
+
+    def _queue_give(self, decision: Decision) -> None:
+        with self._database.write("give") as tx:
+            tx.enqueue("decision", decision.id, canonical(decision))
+
+    def _live_grant(self, subject: str, purpose: str) -> int:
+        """The grant that the ledger has for the pair and that this give renews; 0 when a denial is newer."""
+        pseudonym = self._keyring.pseudonym(subject)
+        with self._database.read() as tx:
+            entry = tx.lane_entry(pseudonym, purpose)
+        denial = self._keyring.denial(pseudonym, purpose)
+        if entry is None or entry.grant <= entry.denial or entry.state not in GIVEN:
+            return 0
+        if denial is not None and (not denial.settled or denial.seq == 0 or denial.seq > entry.grant):
+            return 0
+        return entry.grant
+
+    def _deny(
+        self, subject: str, purposes: Sequence[str], state: str, notice: str | None, at_us: int
+    ) -> list[Denial]:
+        self._eraser.finish_pending()
+        standing = [self._standing_denial(subject, name, state) for name in purposes]
+        fresh = [
+            new_denial(self._keyring, self._database, subject, name, state, notice, at_us)
+            for name, denial in zip(purposes, standing, strict=True)
+            if denial is None
+        ]
+        done = {d.purpose: d for d in self._eraser.carry_out(fresh, self._standing.bar)} if fresh else {}
+        self._standing.tidy()
+        return [denial or done[name] for name, denial in zip(purposes, standing, strict=True)]
+
+    def _standing_denial(self, subject: str, purpose: str, state: str) -> Denial | None:
+        """A denial of the same kind that waits to be sent, or stands alone: saying it again adds nothing."""
+        if self._keyring.key(subject, purpose) is not None:
+            return None
+        denial = self._keyring.denial(self._keyring.pseudonym(subject), purpose)
+        if denial is None or denial.state != state or denial.evidence is None:
+            return None
+        waits = denial.taken_here and not denial.settled
+        return denial if waits or not self._keyring.identity.enrolled else None
+
+    # ---- opening ----------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Finish erasures, and put back into the outbox what an older copy of the database forgot."""
+        with self._lock:
+            with self._database.read() as tx:
+                same = tx.meta("authority") == self._keyring.authority
+            if not same:
+                self._begin_authority()
+            self._eraser.finish()
+            if self._keyring.identity.enrolled:
+                self._queue_pending_gives()
+            self._standing.load(self._catalog.purposes.values())
+
+    def _begin_authority(self) -> None:
+        """Another identity: nobody answers any more for what the earlier one's server said."""
+        with self._database.write("authority") as tx:
+            tx.forget_authority()
+            tx.set_meta("authority", self._keyring.authority)
+        self._standing.load(self._catalog.purposes.values())
+
+    def _queue_pending_gives(self) -> None:
+        with self._database.read() as tx:
+            waiting = {item.id for item in tx.outbox("decision")}
+        keys = self._keyring.keys()
+        for key in keys:
+            for decision in key.pending:
+                if decision not in waiting:
+                    pseudonym = self._keyring.pseudonym(key.subject)
+                    self._queue_give(
+                        Decision(decision, pseudonym, key.purpose, "given", key.notice, key.base, key.at_us)
+                    )

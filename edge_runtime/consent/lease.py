@@ -1,0 +1,188 @@
+"""The lease: for how long consented features may be used without hearing from the server.
+
+It counts on a clock that runs in suspend and cannot be set, from the moment its request was sent. It does
+not outlive a boot or this process, unless the operator chose `cold_start = "lease"`: then uptime and wall
+time both consume it, and status and receipts say so.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, Literal
+
+import msgspec
+
+from edge_runtime.cache.database import Database
+from edge_runtime.catalog.model import Purpose
+from edge_runtime.clock import Clock
+from edge_runtime.keys.keyring import Keyring
+from edge_runtime.wire import seal
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import Lease
+
+CEILING_US: Final = 30 * 86_400_000_000
+"""No lease lasts longer on this device, whatever was signed."""
+REQUESTS_KEPT: Final = 8
+"""Requests without an answer that are remembered; the oldest is forgotten when there are more."""
+
+_STORED: Final = "lease"
+
+State = Literal["standalone", "fresh", "locked"]
+ColdStart = Literal["server", "lease"]
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    """A lease that outlives the process (`cold_start = "lease"`)."""
+
+    duration_us: int
+    sent_wall_us: int
+    consumed_us: int
+    seen_wall_us: int
+
+
+class Leases:
+    """Says whether consented features may be used now. Judged at the clock's now, never at a read's time.
+
+    An enrolled runtime is locked after opening until `opened_by_server()` was called (a fresh nonce answered
+    and the lane drained) and a lease granted; a standalone one has no lease and is never locked.
+    """
+
+    def __init__(
+        self, clock: Clock, keyring: Keyring, database: Database, cold_start: ColdStart = "server"
+    ) -> None:
+        self._clock, self._keyring, self._database = clock, keyring, database
+        self.cold_start: ColdStart = cold_start
+        self._requests: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
+        self._opened = False
+        self._duration_us: int | None = None
+        self._sent_boot_us = self._sent_wall_us = 0
+        self._seen_boot_us = clock.boot_us()
+        self._why = "no contact with the server since opening"
+        if cold_start == "lease":
+            self._restore()
+
+    # ---- asking and being granted -----------------------------------------------------------------------
+
+    def begin_request(self, id: bytes, boot_us: int | None = None) -> None:
+        """Remember that request `id` is being sent now: a lease counts from this moment.
+
+        Args:
+            boot_us: the boot clock's reading at the sending; now by default.
+        """
+        with self._database.read() as tx:
+            position = tx.lane_position()
+        sent_us = self._clock.boot_us() if boot_us is None else boot_us
+        self._requests[id] = (sent_us, self._clock.now_us(), position)
+        while len(self._requests) > REQUESTS_KEPT:
+            self._requests.popitem(last=False)
+
+    def granted(self, lease: Lease) -> None:
+        """Take a lease that answers one of our requests; each answers once.
+
+        Raises `WireFailure`, with the lease before it still in force: `bad_nonce` (no such request),
+        `bad_signature`, `lane_behind` (it stands for less of the lane than we had applied when we asked).
+        """
+        request = self._requests.get(lease.id)
+        if request is None:
+            raise WireFailure("bad_nonce", "the lease answers no request of this device")
+        identity = self._keyring.identity
+        body = seal.lease_bytes(identity.device_id, lease)
+        seal.verify(identity.server_key or b"", seal.LEASE, body, lease.signature)
+        sent_boot_us, sent_wall_us, position = request
+        if lease.upto < position:
+            raise WireFailure("lane_behind", f"expected a lease up to {position}, got {lease.upto}")
+        del self._requests[lease.id]
+        if self._duration_us is not None and sent_boot_us < self._sent_boot_us:
+            return  # an answer that was overtaken by a newer one
+        self._duration_us = min(lease.duration_us, CEILING_US)
+        self._sent_boot_us, self._sent_wall_us = sent_boot_us, sent_wall_us
+        self.keep()
+
+    def opened_by_server(self) -> None:
+        """A server answered a fresh nonce and the lane was drained: a cold start is over."""
+        self._opened = True
+        self._why = "no lease granted yet"
+
+    # ---- judging ----------------------------------------------------------------------------------------
+
+    def live(self, purpose: Purpose) -> bool:
+        """Whether consented features of a purpose may be used now."""
+        if not self._keyring.identity.enrolled:
+            return True
+        elapsed_us = self._elapsed_us()
+        if elapsed_us is None or not self._opened or self._duration_us is None:
+            return False
+        return elapsed_us < min(self._duration_us, purpose.lease_us)
+
+    @property
+    def state(self) -> State:
+        """`standalone`, `fresh` (a lease runs) or `locked`."""
+        if not self._keyring.identity.enrolled:
+            return "standalone"
+        return "fresh" if self._opened and self.remaining_us() > 0 else "locked"
+
+    def remaining_us(self) -> int:
+        """What is left of the lease; 0 without one."""
+        elapsed_us = self._elapsed_us()
+        if elapsed_us is None or self._duration_us is None:
+            return 0
+        return max(self._duration_us - elapsed_us, 0)
+
+    def reason(self) -> str:
+        """Why consented features are locked, or that they are not."""
+        match self.state:
+            case "standalone":
+                return "standalone: no lease"
+            case "fresh":
+                return "the purpose's lease has ended"
+            case _:
+                return self._why if self._duration_us is None or not self._opened else "the lease has ended"
+
+    @property
+    def authority(self) -> Literal["server", "lease", "standalone"]:
+        """What a receipt says of cold starts here."""
+        return self.cold_start if self._keyring.identity.enrolled else "standalone"
+
+    def _elapsed_us(self) -> int | None:
+        """Consumed so far; None when there is no lease, or the boot clock went back (a restart, an image)."""
+        boot_us = self._clock.boot_us()
+        if boot_us < self._seen_boot_us:
+            self._lose("the boot clock went back: restarted or restored")
+        self._seen_boot_us = boot_us
+        if self._duration_us is None:
+            return None
+        elapsed_us = max(boot_us - self._sent_boot_us, 0)
+        if self.cold_start == "lease":
+            return max(elapsed_us, self._clock.now_us() - self._sent_wall_us)
+        return elapsed_us
+
+    def _lose(self, why: str) -> None:
+        self._duration_us, self._opened, self._why = None, False, why
+        self._requests.clear()
+
+    # ---- outliving the process --------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Store how much is consumed (only with `cold_start = "lease"`); for now and then, and at close."""
+        elapsed_us = self._elapsed_us()
+        if self.cold_start != "lease" or elapsed_us is None or self._duration_us is None:
+            return
+        stored = _Stored(self._duration_us, self._sent_wall_us, elapsed_us, self._clock.now_us())
+        with self._database.write("lease") as tx:
+            tx.set_meta(_STORED, msgspec.msgpack.encode(stored))
+
+    def _restore(self) -> None:
+        with self._database.read() as tx:
+            raw = tx.meta(_STORED)
+        if raw is None:
+            return
+        stored = msgspec.msgpack.decode(raw, type=_Stored)
+        now_us = self._clock.now_us()
+        if now_us < stored.seen_wall_us:
+            self._why = "the wall clock was set back since the lease was stored"
+            return
+        # wall time since it was last seen was consumed too, on top of what was known to be
+        elapsed_us = stored.consumed_us + (now_us - stored.seen_wall_us)
+        self._duration_us, self._opened = stored.duration_us, True
+        self._sent_boot_us = self._seen_boot_us - elapsed_us
+        self._sent_wall_us = stored.sent_wall_us

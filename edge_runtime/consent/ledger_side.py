@@ -1,0 +1,127 @@
+"""What the ledger says, enforced here: its lane, and its answers to our own decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from edge_runtime.cache.database import Database
+from edge_runtime.cache.writing import WriteTransaction
+from edge_runtime.clock import Clock
+from edge_runtime.consent.denying import new_denial
+from edge_runtime.consent.erasure import Eraser, ErasureReceipt
+from edge_runtime.consent.standing import Standing
+from edge_runtime.consent.words import GIVEN
+from edge_runtime.keys.datakey import DataKey
+from edge_runtime.keys.denial import Denial
+from edge_runtime.keys.keyring import Keyring
+from edge_runtime.wire.messages import Decision, LaneEntry
+
+
+class LedgerSide:
+    """Applies lane entries and acknowledgements. The consent room's lock guards every call."""
+
+    def __init__(
+        self, keyring: Keyring, database: Database, clock: Clock, eraser: Eraser, standing: Standing
+    ) -> None:
+        self._keyring, self._database, self._clock = keyring, database, clock
+        self._eraser, self._standing = eraser, standing
+
+    def apply_lane(self, entries: Sequence[LaneEntry], upto: int) -> list[ErasureReceipt]:
+        """Enforce lane entries; when this returns their denials are unreadable and the position moved.
+
+        Every denial newer than our position is answered by a receipt (erased, or `held none`), queued in the
+        transaction that moves the position. Entries at or before our position are ignored.
+        """
+        with self._database.read() as tx:
+            position = tx.lane_position()
+        # each entry is the present state of its pair: of several only the newest counts
+        latest = {(e.subject, e.purpose): e for e in sorted(entries, key=lambda e: e.seq) if e.seq > position}
+        new = list(latest.values())
+        self._eraser.finish_pending()
+        doomed = [d for entry in new if (d := self._denial_of(entry)) is not None]
+        if doomed:
+            # denials first: nothing else of this frame counts before they are carried out
+            self._carry_out(doomed)
+        self._number(new, position)
+        with self._database.write("lane") as tx:
+            tx.put_lane(new)
+            receipts = [self._answer(tx, entry) for entry in new if entry.denial > position]
+            tx.set_lane_position(max(upto, position))
+        self._standing.learn(new)
+        return receipts
+
+    def recorded(self, decision_id: bytes, seq: int, outcome: str, grant: int) -> None:
+        """The ledger has a decision of ours: number it; erase what was collected under a superseded give."""
+        with self._database.read() as tx:
+            payload = tx.outbox_item("decision", decision_id)
+        if payload is None:
+            return
+        decision = msgspec.msgpack.decode(payload, type=Decision)
+        if decision.state in GIVEN:
+            self._grant_recorded(decision, outcome, grant)
+        else:
+            self._denial_recorded(decision_id, seq)
+        with self._database.write("recorded") as tx:
+            tx.settle(decision_id, "decision")
+
+    def _grant_recorded(self, decision: Decision, outcome: str, grant: int) -> None:
+        key = self._keyring.by_pseudonym(decision.subject, decision.purpose)
+        if key is None or decision.id not in key.pending:
+            return
+        if outcome != "superseded":
+            self._keyring.set_grant(key.subject, key.purpose, grant, decision.id)
+            return
+        # a denial stood in the ledger that we had not seen: its lane entry is still to come
+        denial = self._denial(key, "withdrawn")
+        came = msgspec.structs.replace(denial, taken_here=False, settled=True)
+        self._carry_out([came])
+
+    def _denial_recorded(self, decision_id: bytes, seq: int) -> None:
+        denial = self._keyring.denial_by_id(decision_id)
+        if denial is None:
+            return
+        numbered = msgspec.structs.replace(denial, seq=seq, settled=True)
+        self._keyring.remember([numbered])
+        with self._database.write("recorded") as tx:
+            self._eraser.store(tx, numbered)
+            self._eraser.queue_receipt(tx, numbered)
+
+    def _denial_of(self, entry: LaneEntry) -> Denial | None:
+        """The denial by which a lane entry ends our key; None when the key stays."""
+        key = self._keyring.by_pseudonym(entry.subject, entry.purpose)
+        if key is None or entry.state == "restricted":  # Art. 18: kept, not used
+            return None
+        # what the key's own decision had seen cannot end it; before the ledger numbers it, that is its base
+        if entry.denial <= (key.grant or key.base):
+            return None
+        state = entry.state if entry.state not in GIVEN else "revoked"
+        denial = self._denial(key, state)
+        return msgspec.structs.replace(denial, seq=entry.denial, settled=True, taken_here=False)
+
+    def _number(self, entries: Iterable[LaneEntry], position: int) -> None:
+        """Give a carried-out denial that had no number the one that the lane brings."""
+        for entry in entries:
+            denial = self._keyring.denial(entry.subject, entry.purpose)
+            if denial is None or denial.seq or not denial.settled or entry.denial <= position:
+                continue
+            self._keyring.remember([msgspec.structs.replace(denial, seq=entry.denial)])
+
+    def _answer(self, tx: WriteTransaction, entry: LaneEntry) -> ErasureReceipt:
+        """The receipt for a denial in the lane: of what it, or our own withdrawal before it, removed here."""
+        denial = self._keyring.denial(entry.subject, entry.purpose)
+        if denial is not None and denial.evidence is not None and denial.seq in (0, entry.denial):
+            self._eraser.store(tx, denial)
+            return self._eraser.queue_receipt(tx, msgspec.structs.replace(denial, seq=entry.denial))
+        receipt = self._eraser.held_none(entry.subject, entry.purpose, entry.denial)
+        self._eraser.queue(tx, receipt)
+        return receipt
+
+    def _denial(self, key: DataKey, state: str) -> Denial:
+        now_us = self._clock.now_us()
+        return new_denial(self._keyring, self._database, key.subject, key.purpose, state, None, now_us)
+
+    def _carry_out(self, denials: Sequence[Denial]) -> None:
+        self._eraser.carry_out(denials, self._standing.bar)
+        self._standing.tidy()
