@@ -121,11 +121,21 @@ class Reporter:
         while len(self._rounds) >= ROUNDS:
             self._rounds.pop(next(iter(self._rounds)))
         self._rounds[offer.round_id] = round_
+        return self._request(round_)
+
+    def requests(self) -> list[TicketRequest]:
+        """Ask again in every round that was offered and is still open.
+
+        Call it when permissions may have come back: a lease was granted, a subject said yes.
+        """
+        self._rounds = {id_: r for id_, r in self._rounds.items() if self._open(r.offer.closes_at_us)}
+        asked = [self._request(round_) for round_ in self._rounds.values()]
+        return [request for request in asked if request is not None]
+
+    def _request(self, round_: _Round) -> TicketRequest | None:
         asking = self._candidates(round_)
-        if not asking:
-            return None
         round_.asked.update(asking)
-        return TicketRequest(round_id=offer.round_id, subjects=list(asking))
+        return TicketRequest(round_id=round_.offer.round_id, subjects=list(asking)) if asking else None
 
     def on_tickets(self, tickets: Tickets) -> list[Report]:
         """Draw, pay for and store one answer for each ticket that we asked for; return what may be sent.
@@ -143,15 +153,14 @@ class Reporter:
         return [answer.report() for answer in answers if answer is not None]
 
     def pending(self) -> list[Report]:
-        """Every stored answer that may still be sent, oldest first; what may not is dropped.
+        """Every stored answer that may be sent now, oldest first.
 
-        Call it at each connection: the answers are resent as they were drawn.
+        Call it at each connection and when a lease was granted: answers are resent as they were drawn. An
+        answer that no key opens, or whose round is over, is dropped; one that is only locked waits.
         """
-        with self._database.read() as tx:
-            items = tx.outbox("report")
-        opened = [(item.id, self._sendable(item.id, item.payload)) for item in items]
-        self._settle([ticket for ticket, unsent in opened if unsent is None], "dropped")
-        return [unsent.report() for _, unsent in opened if unsent is not None]
+        waiting = self._waiting()
+        self._settle([ticket for ticket, unsent, _ in waiting if unsent is None], "dropped")
+        return [unsent.report() for _, unsent, allowed in waiting if unsent is not None and allowed]
 
     def on_ack(self, ack: ReportAck) -> None:
         """The server has counted these answers: forget them."""
@@ -160,15 +169,14 @@ class Reporter:
     def on_closed(self, round_id: bytes) -> None:
         """The server takes no more answers in this round: drop what was not sent."""
         self._rounds.pop(round_id, None)
-        with self._database.read() as tx:
-            items = tx.outbox("report")
-        opened = [(item.id, self._sendable(item.id, item.payload)) for item in items]
-        self._settle([t for t, unsent in opened if unsent is None or unsent.round_id == round_id], "dropped")
+        over = [ticket for ticket, u, _ in self._waiting() if u is None or u.round_id == round_id]
+        self._settle(over, "dropped")
 
     def drop(self, subject: str, purposes: Sequence[str] | None = None) -> int:
-        """`drop_unsent` in a transaction of its own."""
+        """Drop the subject's unsent answers that hang on `purposes` (None: on any); returns how many."""
+        keys = [k for k in self._keyring.keys_of(subject) if purposes is None or k.purpose in purposes]
         with self._database.write("drop_reports") as tx:
-            return drop_unsent(tx, self._keyring, subject, purposes)
+            return drop_unsent(tx, {key.handle for key in keys})
 
     # ---- who may answer ----------------------------------------------------------------------------------
 
@@ -232,7 +240,8 @@ class Reporter:
     ) -> Unsent | None:
         stored = tx.outbox_item("report", ticket)
         if stored is not None:
-            return self._sendable(ticket, stored)
+            unsent, allowed = self._stored(ticket, stored)
+            return unsent if allowed else None
         keys = self._keys(round_.metric, subject)  # again: it may have ended since the value was read
         if category is None or keys is None:
             return None
@@ -259,16 +268,21 @@ class Reporter:
 
     # ---- stored answers ----------------------------------------------------------------------------------
 
-    def _sendable(self, ticket: bytes, payload: bytes) -> Unsent | None:
-        """The stored answer, or None when a key, a permission or the round it hangs on has ended."""
+    def _waiting(self) -> list[tuple[bytes, Unsent | None, bool]]:
+        """(ticket, answer or None when it is dead, whether it may be sent now) of all that is stored."""
+        with self._database.read() as tx:
+            items = tx.outbox("report")
+        return [(item.id, *self._stored(item.id, item.payload)) for item in items]
+
+    def _stored(self, ticket: bytes, payload: bytes) -> tuple[Unsent | None, bool]:
         keys = keys_of(payload, self._keyring)
         if keys is None:
-            return None
+            return None, False
         unsent = open_unsent(payload, ticket, keys)
         metric = self._catalog.metrics.get(unsent.metric)
         if metric is None or not self._open(unsent.closes_at_us):
-            return None
-        return None if self._keys(metric, keys[0].subject) is None else unsent
+            return None, False
+        return unsent, self._keys(metric, keys[0].subject) is not None
 
     def _settle(self, tickets: Sequence[bytes], what: str) -> None:
         if not tickets:

@@ -6,7 +6,7 @@ both, one inside the other, so the end of either makes it unreadable, in every c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -61,19 +61,15 @@ def open_unsent(payload: bytes, ticket: bytes, keys: Sequence[DataKey]) -> Unsen
     return msgspec.msgpack.decode(sealed, type=Unsent)
 
 
-def drop_unsent(
-    tx: WriteTransaction, keyring: Keyring, subject: str, purposes: Sequence[str] | None = None
-) -> int:
-    """Drop the subject's unsent reports that hang on one of `purposes` (None: on any); returns how many.
+def drop_unsent(tx: WriteTransaction, handles: Collection[bytes]) -> int:
+    """Drop the reports that are sealed under a key with one of `handles`; returns how many.
 
-    Reports that no key opens any more go too, so it works inside the erasure before the keys are destroyed
-    and after. What was spent stays spent.
+    For the erasure, inside its own transaction, before the keys are destroyed or after. What was spent stays
+    spent.
     """
     dropped = 0
     for item in tx.outbox("report"):
-        keys = keys_of(item.payload, keyring)
-        ended = keys is None or any(
-            k.subject == subject and (purposes is None or k.purpose in purposes) for k in keys
-        )
-        dropped += ended and tx.settle(item.id, "report")
+        envelope = msgspec.msgpack.decode(item.payload, type=_Envelope)
+        if not set(envelope.handles).isdisjoint(handles):
+            dropped += tx.settle(item.id, "report")
     return dropped

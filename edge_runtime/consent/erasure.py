@@ -24,6 +24,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from edge_runtime.aggregates.unsent import drop_unsent
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
@@ -211,6 +212,8 @@ class Eraser:
             return {}
         with self._database.write("erase") as tx:
             counts = {denial: tx.forget(handle) for denial, handle in handles.items()}
+            for denial, handle in handles.items():
+                counts[denial]["outbox"] = drop_unsent(tx, {handle})
         self._step("rows")
         return counts
 

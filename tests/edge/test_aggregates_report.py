@@ -353,6 +353,25 @@ def test_law_4_an_unsent_report_is_unreadable_when_either_key_is_destroyed(purpo
         assert tx.outbox("report") == []
 
 
+def test_a_locked_report_waits_and_a_lock_lifted_asks_again() -> None:
+    """Law 3: while the lease is out nothing is sent or asked; then the stored answer goes unchanged."""
+    kiosk = Kiosk(2)
+    first, second = kiosk.offer(1), kiosk.offer(2)
+    stored = kiosk.answer(first)
+    locked = {(s, p) for s in kiosk.values for p in ("measurement", "personalization")}
+    kiosk.permissions.denied |= locked
+    assert kiosk.reporter.pending() == []
+    assert kiosk.reporter.on_offer(second) is None
+    assert kiosk.reporter.requests() == []
+    kiosk.permissions.denied.clear()
+    assert kiosk.reporter.pending() == stored
+    (request,) = kiosk.reporter.requests()
+    assert request.round_id == second.round_id
+    assert len(request.subjects) == 2
+    kiosk.clock.advance(us=HOUR_US)
+    assert kiosk.reporter.requests() == []
+
+
 def test_law_9_what_was_spent_survives_an_erasure_without_a_name() -> None:
     """Withdrawn, erased and given again on the same day: the budget is still spent, under a blind tag."""
     kiosk = Kiosk(1, of=catalog(epsilon=4.0))
