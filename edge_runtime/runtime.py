@@ -73,7 +73,7 @@ class Runtime:
         self._closed = False
         self._trouble: EdgeError | None = None
         plan = compile_catalog(catalog)
-        self._leases = Leases(keyring, database, clock, cold_start=settings.cold_start)
+        self._leases = Leases(clock, keyring, database, cold_start=settings.cold_start)
         self._states = WorkingSet(database, clock, settings.live_states, settings.snapshot_every_events)
         self._commit = GroupCommit(database, keyring, self._states.due, self._lock)
         self.consent = Consents(
@@ -136,7 +136,7 @@ class Runtime:
             raise
 
     def close(self) -> None:
-        """Make everything durable, wipe keys from memory and let the file go. Closing twice is harmless."""
+        """Make everything durable and let the file and the keys go. Closing twice is harmless."""
         if self._closed:
             return
         for background in self._background:
@@ -149,7 +149,6 @@ class Runtime:
         finally:
             with self._lock:
                 self._closed = True
-                self._keyring.close()
                 self._database.close()
 
     def __enter__(self) -> Self:
@@ -236,7 +235,7 @@ class Runtime:
         request: Mapping[str, object] | None = None,
         **entities: str | Sequence[str],
     ) -> Matrix:
-        """One row for each candidate: `rt.matrix("ranker", user="alice", item=["a", "b"])` is float32[2, n]."""
+        """One row a candidate: `rt.matrix("ranker", user="alice", item=["a", "b"])` is float32[2, n]."""
         single = {kind: ids for kind, ids in entities.items() if isinstance(ids, str)}
         several = [(kind, tuple(ids)) for kind, ids in entities.items() if not isinstance(ids, str)]
         if len(several) != 1:
@@ -276,7 +275,7 @@ class Runtime:
                 "cold_start": self._settings.cold_start,
                 "assurance": self._keyring.assurance,
                 "counter": self._keyring.counter,
-                "subjects": len({key.subject for key in self._keyring.keys()}),
+                "subjects": len({held.subject for held in self._keyring.keys()}),
                 "states_in_memory": len(self._states),
                 "trouble": None if self._trouble is None else str(self._trouble),
             }
@@ -295,8 +294,8 @@ class Runtime:
         from edge_runtime.sync.enrol import enrol
 
         with self._open():
-            keyring, database = self._keyring, self._database
-        return run_alone(enrol(keyring, database, url, token, lock=self._lock))
+            keyring = self._keyring
+        return run_alone(enrol(keyring, url, token, lock=self._lock))
 
     def sync(self, url: str | None = None, *, settings: SyncSettings | None = None) -> Link:
         """An async context manager that keeps this runtime in sync while it is open.
@@ -325,7 +324,9 @@ class Runtime:
     def _replica(self) -> Replica:
         from edge_runtime.sync.replica import Replica
 
-        return Replica(self.catalog, self._database, self._keyring, self.consent, self._row_changed)
+        return Replica(
+            self.catalog, self._database, self._keyring, self.consent, self._leases, self._row_changed
+        )
 
     def _reporter(self) -> Reporter:
         from edge_runtime.aggregates.chance import system_bits
@@ -354,9 +355,7 @@ class Runtime:
     def _forget(self, subject: str, purposes: Sequence[str]) -> dict[str, int]:
         """An erasure begins: nothing of these purposes stays in memory; returns what was there."""
         with self._lock:
-            handles = {
-                key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None
-            }
+            handles = {key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None}
             return {
                 "memory": self._states.forget(handles) + self._source.forget(subject),
                 "pending": self._commit.forget(handles),

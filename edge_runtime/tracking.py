@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from edge_runtime.cache.group_commit import GroupCommit, JournalEntry
 from edge_runtime.cache.working_set import LiveState, WorkingSet, slot_of
-from edge_runtime.catalog import Catalog, View
+from edge_runtime.catalog import Catalog, SessionFeature, View
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.errors import MalformedEvent
@@ -68,6 +68,8 @@ class Target(NamedTuple):
     subject_type: str | None
     keep_events_us: int
     on_disk: bool
+    reach_us: int
+    """How far back the longest of its features looks."""
 
 
 class Tracker:
@@ -94,9 +96,7 @@ class Tracker:
 
     def parse(self, event_type: str, fields: Mapping[str, object]) -> Event:
         """The typed event in `fields`, or `MalformedEvent` with nothing changed."""
-        return make_event(
-            self._catalog, event_type, fields, now_us=self._clock.now_us(), limits=self._limits
-        )
+        return make_event(self._catalog, event_type, fields, now_us=self._clock.now_us(), limits=self._limits)
 
     def take(self, event: Event) -> Admission:
         """Judge, apply and queue one well-formed event."""
@@ -148,9 +148,7 @@ class Tracker:
         if target.subject_type is None or purpose is None:
             return self._keyring.device_key()
         subject = f"{target.subject_type}:{entities[target.subject_type]}"
-        if not self._consents.permission(subject, purpose).allowed:
-            return None
-        return self._keyring.key(subject, purpose)
+        return self._consents.key(subject, purpose)
 
     def _typed(self, given: Event | Mapping[str, object]) -> Event:
         now_us = self._clock.now_us()
@@ -172,9 +170,19 @@ class Tracker:
     def _target(self, plan: ViewPlan) -> Target:
         view = plan.view
         personal = [kind for kind in view.entity if self._catalog.entities[kind].personal]
-        purpose = self._catalog.purposes[view.purpose] if view.purpose is not None else None
-        keep_us = purpose.keep_events_us if purpose is not None else 0
-        return Target(plan, view, personal[0] if personal else None, keep_us, purpose is None or purpose.on_disk)
+        subject_type = personal[0] if personal else None
+        if view.purpose is None:
+            return Target(plan, view, subject_type, 0, True, _reach_us(view, None))
+        purpose = self._catalog.purposes[view.purpose]
+        reach_us = _reach_us(view, purpose.retention_us)
+        return Target(plan, view, subject_type, purpose.keep_events_us, purpose.on_disk, reach_us)
+
+
+def _reach_us(view: View, retention_us: int | None) -> int:
+    """The longest window of a view; features without one look back over the whole retention."""
+    whole_us = retention_us if retention_us is not None else 1 << 61
+    features = [f for f in view.features.values() if isinstance(f, SessionFeature)]
+    return max((whole_us if f.window_us is None else f.window_us for f in features), default=0)
 
 
 def _overall(verdicts: list[Admission]) -> Admission:

@@ -43,6 +43,7 @@ class Snapshot(NamedTuple):
     key: DataKey
     slot: bytes
     dump: bytes
+    complete_from_us: int | None
     keep_from_day: int
     """Journalled events of this key received before this day are no longer needed."""
 
@@ -142,10 +143,18 @@ def open_entry(key: DataKey, sealed: bytes) -> JournalEntry:
     return JournalEntry(key, from_bytes(record.event), record.event_id, record.received_us, record.slots)
 
 
-def open_state(key: DataKey, slot: bytes, sealed: bytes) -> tuple[int, bytes]:
-    """(newest journal row covered, dump) of a stored state."""
-    through, dump = msgspec.msgpack.decode(key.open("state", slot, sealed), type=tuple[int, bytes])
-    return through, dump
+class StoredState(msgspec.Struct, frozen=True, array_like=True):
+    """A stored state, as it was when `through` was the newest journal row of its handle."""
+
+    through: int
+    complete_from_us: int | None
+    """Since when every event is in it; None when its whole history is."""
+    dump: bytes
+
+
+def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:
+    """The state in a sealed row."""
+    return msgspec.msgpack.decode(key.open("state", slot, sealed), type=StoredState)
 
 
 def _seal(entry: JournalEntry) -> tuple[bytes, int, bytes]:
@@ -155,5 +164,5 @@ def _seal(entry: JournalEntry) -> tuple[bytes, int, bytes]:
 
 
 def _seal_state(snapshot: Snapshot, through: int) -> bytes:
-    plain = msgspec.msgpack.encode((through, snapshot.dump))
-    return snapshot.key.seal("state", snapshot.slot, plain)
+    stored = StoredState(through, snapshot.complete_from_us, snapshot.dump)
+    return snapshot.key.seal("state", snapshot.slot, msgspec.msgpack.encode(stored))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import DAY_US, JournalEntry, Snapshot, open_entry, open_state
 from edge_runtime.clock import Clock
+from edge_runtime.errors import StateUnreadable
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.plan import ViewPlan, ViewState
 
@@ -30,6 +31,8 @@ class LiveState:
     stored: bool
     """Whether the purpose may rest on disk at all (`retention = "session"` may not)."""
     changed: bool = False
+    complete_from_us: int | None = None
+    """Since when every event is in it; None when its whole history is."""
 
 
 def slot_of(view_key: str, entity: str) -> bytes:
@@ -75,13 +78,20 @@ class WorkingSet:
         with self._database.read() as tx:
             sealed = tx.state(live.key.handle, live.slot)
             tail = tx.events(live.key.handle)
+            trimmed = tx.events_dropped(live.key.handle)
+        entries = [(n, open_entry(live.key, row)) for n, row in tail]
         through = 0
         if sealed is not None:
-            through, dump = open_state(live.key, live.slot, sealed)
-            live.state = live.plan.load(dump)
-        entries = [open_entry(live.key, row) for n, row in tail if n > through]
-        for entry in entries:
-            if live.slot in entry.slots:
+            stored = open_state(live.key, live.slot, sealed)
+            try:
+                live.state = live.plan.load(stored.dump)
+                through, live.complete_from_us = stored.through, stored.complete_from_us
+            except StateUnreadable:  # made under other definitions: refill from what the journal still holds
+                if trimmed:
+                    oldest = min((e.received_us for _, e in entries), default=self._clock.now_us())
+                    live.complete_from_us = oldest
+        for n, entry in entries:
+            if n > through and live.slot in entry.slots:
                 live.plan.apply(live.state, entry.event, entry.event_id, entry.received_us)
                 live.changed = True
 
@@ -110,7 +120,7 @@ class WorkingSet:
             if live.changed and live.stored and live.key.handle in handles:
                 keep_from_day = (now_us - live.keep_events_us) // DAY_US
                 dump = live.plan.dump(live.state)
-                snapshots.append(Snapshot(live.key, live.slot, dump, keep_from_day))
+                snapshots.append(Snapshot(live.key, live.slot, dump, live.complete_from_us, keep_from_day))
                 live.changed = False
         for handle in handles:
             del self._since_snapshot[handle]
@@ -119,7 +129,9 @@ class WorkingSet:
     def let_go(self) -> None:
         """Drop the least recently used states that are stored and unchanged, down to the limit."""
         spare = len(self._live) - self._limit
-        for slot in [s for s, live in self._live.items() if live.stored and not live.changed][: max(spare, 0)]:
+        for slot in [s for s, live in self._live.items() if live.stored and not live.changed][
+            : max(spare, 0)
+        ]:
             del self._live[slot]
 
     def forget(self, handles: set[bytes]) -> int:

@@ -73,7 +73,9 @@ class CacheSource:
         if newest_us is not None and t_us < newest_us:
             return self._in_past(target, live, t_us)
         values = live.plan.values(live.state, t_us, self._embedding(target))
-        return SessionValues(values, newest_us)
+        if live.complete_from_us is None:
+            return SessionValues(values, newest_us)
+        return _refilled(target, values, newest_us, live.complete_from_us, t_us)
 
     def _in_past(self, target: Target, live: LiveState, t_us: int) -> SessionValues:
         whole, entries = self._states.journal(live)
@@ -95,7 +97,11 @@ class CacheSource:
 
         def resolve(item: str) -> Sequence[float] | None:
             row = self.server_row(ref.view, prefix + item)
-            return None if isinstance(row, Missing) else cast("Sequence[float] | None", row.values.get(ref.feature))
+            return (
+                None
+                if isinstance(row, Missing)
+                else cast("Sequence[float] | None", row.values.get(ref.feature))
+            )
 
         return resolve
 
@@ -104,14 +110,13 @@ class CacheSource:
     def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
         """The row held, or why there is none."""
         view = self._catalog.views[view_key]
-        key: DataKey | Missing | None = None
-        if self._subject_types[view_key] is not None:
-            key = self._key(view, entity)
-            if isinstance(key, Missing):
-                return key
+        key = self._key(view, entity)
+        if isinstance(key, Missing):
+            return key
         found = self._rows.get((view_key, entity))
         if found is None:
-            found = self._plain_row(view, entity) if key is None else self._personal_row(view, entity, key)
+            personal = self._subject_types[view_key] is not None
+            found = self._personal_row(view, entity, key) if personal else self._plain_row(view, entity)
             self._rows[view_key, entity] = found
             if len(self._rows) > self._rows_limit:
                 self._rows.popitem(last=False)
@@ -160,11 +165,10 @@ class CacheSource:
         if place is None or view.purpose is None:
             return self._keyring.device_key()
         subject = entity if len(view.entity) == 1 else entity.split("|")[place]
-        permission = self._consents.permission(subject, view.purpose)
-        if not permission.allowed:
-            return Missing(Status.REVOKED, permission.reason)
-        key = self._keyring.key(subject, view.purpose)
-        return key if key is not None else Missing(Status.REVOKED, "no key")
+        key = self._consents.key(subject, view.purpose)
+        if key is not None:
+            return key
+        return Missing(Status.REVOKED, self._consents.permission(subject, view.purpose).reason)
 
 
 def _subject_place(catalog: Catalog, view: View) -> int | None:
@@ -181,3 +185,13 @@ def _embedding_of(catalog: Catalog, view: View) -> tuple[Ref, str] | None:
         if isinstance(feature, SessionFeature) and feature.embedding is not None:
             return catalog.ref(feature.embedding), f"{feature.value}:"
     return None
+
+
+def _refilled(
+    target: Target, values: tuple[object, ...], newest_us: int | None, complete_us: int, t_us: int
+) -> SessionValues:
+    """Values of a state that was refilled after its definition changed: WARMING until its windows are whole."""
+    if t_us - target.reach_us < complete_us:
+        reason = "the view changed; its windows reach back before what the journal could refill"
+        return SessionValues(values, newest_us, Status.WARMING, reason, complete_us)
+    return SessionValues(values, newest_us, complete_from_us=complete_us)

@@ -90,8 +90,7 @@ features = ["activity:views_5m", "activity:pace", "item_stats:popularity",
             { ref = "activity:depth", encode = "log1p" },
             { ref = "profile:country", encode = "one_hot" },
             { name = "seen_this", lookup = "activity:by_item", key = "item" },
-            { name = "goes_with", sum_lookup = "item_stats:co_bought",
-              keys = "activity:last_items", key = "item" }]
+            GOES_WITH]
 
 [metrics.visits_band]
 purpose = "measurement"
@@ -100,7 +99,10 @@ of = "habits:visits"
 buckets = [2, 5, 10]
 epsilon = 1.0
 min_subjects = 5
-"""
+""".replace(
+    "GOES_WITH",
+    '{ name = "goes_with", sum_lookup = "item_stats:co_bought", keys = "activity:last_items", key = "item" }',
+)
 
 
 def shop_catalog() -> Catalog:
