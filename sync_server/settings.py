@@ -77,6 +77,10 @@ class Settings:
     """Kernel send buffer of a session: little can queue ahead of a denial."""
     frame_rows: int = 512
     """Most rows of one delta frame."""
+    fanout_cache_bytes: int = 16 * 1024 * 1024
+    """Encoded frames kept for other followers of the same channel; the least recently used goes."""
+    heads_poll_us: int = 2 * SECOND_US
+    """How often heads are read from the log, for hints that were lost."""
     personal_channels: int = 64
     """Most personal channels open on one device."""
     follows: int = 256

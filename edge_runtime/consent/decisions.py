@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog.model import Purpose
 from edge_runtime.clock import Clock
@@ -267,6 +269,30 @@ class Consents:
         """The ledger has a decision of ours: number it; erase what was collected under a superseded give."""
         with self._lock:
             self._ledger.recorded(decision_id, seq, outcome, grant)
+
+    def rolled_back(self) -> int:
+        """This device is an older copy of itself: erase all that rests on consent; the app must ask again.
+
+        A withdrawal that only the newer copy knew must not be undone by the older one. Returns the keys erased.
+        """
+        with self._lock:
+            self._eraser.finish_pending()
+            doomed = [k for k in self._keyring.keys() if self._on_consent(k)]
+            taken = [self._expired(key) for key in doomed]
+            if taken:
+                self._eraser.carry_out(taken, self._standing.bar)
+            self._standing.tidy()
+            return len(taken)
+
+    def _on_consent(self, key: DataKey) -> bool:
+        purpose = self._catalog.purposes.get(key.purpose)
+        return purpose is None or needs_consent(purpose)
+
+    def _expired(self, key: DataKey) -> Denial:
+        now_us = self._clock.now_us()
+        one = (key.subject, key.purpose, "expired", None, now_us)
+        denial = new_denial(self._keyring, self._database, *one)
+        return msgspec.structs.replace(denial, taken_here=False, settled=True)
 
     # ---- deciding ---------------------------------------------------------------------------------------
 

@@ -52,6 +52,11 @@ def decode(frame: bytes, limit_bytes: int = FRAME_LIMIT_BYTES) -> Message:
     return message
 
 
+def pack(value: object) -> bytes:
+    """Plain values as the one msgpack byte string: keys sorted. For the `values` of a row."""
+    return _encoder.encode(value)
+
+
 def unpack(frame: bytes, limit_bytes: int) -> object:
     """Return plain msgpack `frame` as Python values under the limits, or raise `WireFailure`."""
     if len(frame) > limit_bytes:

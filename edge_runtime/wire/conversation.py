@@ -6,7 +6,7 @@
                                                                          Lane (loop)          all the rest
     a Refusal while opening ends in CLOSED; in LIVE it speaks of one channel or id and changes nothing
 
-Both sides walk the same table: each looks up what it says and what it hears, so a programmer's mistake shows at
+Both sides walk the same table: each looks up what it says and hears, so a programmer's mistake shows at
 the sender and a stranger's at the receiver.
 """
 
@@ -85,7 +85,7 @@ TABLE: Final[Mapping[tuple[Side, State, type[m.Message]], State]] = {
 
 
 def advance(state: State, speaker: Side, message: m.Message) -> State:
-    """The state after `speaker` says `message`; raises `WireFailure("out_of_turn")` where the table is blank."""
+    """The state after `speaker` says `message`; `WireFailure("out_of_turn")` where the table is blank."""
     try:
         return TABLE[speaker, state, type(message)]
     except KeyError:

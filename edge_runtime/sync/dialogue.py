@@ -1,0 +1,355 @@
+"""One session as the device speaks it: frames in, frames out. No socket, no clock of its own, no tasks.
+
+The server is a stranger until its Welcome verifies; the lane is drained before any row; what the gate refuses
+changes nothing. Sets of channels are worked out again from what is stored, never from what was said before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from edge_runtime.errors import SyncRefused
+from edge_runtime.sync import gate
+from edge_runtime.sync.gate import Match
+from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.replica import Applied, Replica
+from edge_runtime.sync.settings import SyncSettings
+from edge_runtime.wire import codec, seal
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import Side, State, advance
+from edge_runtime.wire.failure import WireFailure
+
+Frames = list[bytes]
+
+
+class Reporter(Protocol):
+    """The aggregates room as the session needs it; reports themselves wait in the outbox."""
+
+    def on_offer(self, offer: m.RoundOffer) -> m.TicketRequest | None:
+        """Which subjects would report in this round; None for none."""
+        ...
+
+    def on_tickets(self, tickets: m.Tickets) -> list[m.Report]:
+        """The reports for these tickets, debited and stored before they are returned."""
+        ...
+
+    def pending(self) -> list[m.Report]:
+        """Stored reports that may be sent now and that the server has not acknowledged."""
+        ...
+
+    def requests(self) -> list[m.TicketRequest]:
+        """What to ask again in the rounds that are open, now that permissions may be back."""
+        ...
+
+    def on_ack(self, ack: m.ReportAck) -> None:
+        """These answers are counted."""
+        ...
+
+    def on_closed(self, round_id: bytes) -> None:
+        """The round takes no more answers."""
+        ...
+
+
+class Memory:
+    """What a link remembers from one session to the next; the rest is on disk."""
+
+    def __init__(self, channels: tuple[str, ...]) -> None:
+        self.wanted = channels
+        """Shared channels that the app asked for."""
+        self.tickets: dict[str, bytes] = {}
+        """Personal channel -> ticket from the app's backend."""
+        self.repairs_us: dict[str, list[int]] = {}
+        """Channel -> boot times at which it was followed anew after a wrong digest."""
+        self.diverged: set[str] = set()
+        self.applied: Callable[[m.Delta, Applied], None] = lambda delta, applied: None
+
+
+class Dialogue:
+    """One conversation with the server, from its Challenge to the end of the socket.
+
+    Args:
+        chance: returns n unpredictable bytes, for nonces and request ids.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        outbox: Outbox,
+        memory: Memory,
+        settings: SyncSettings,
+        chance: Callable[[int], bytes],
+        reporter: Reporter | None,
+    ) -> None:
+        self._replica, self._leases, self._outbox = replica, replica.leases, outbox
+        self._memory, self._settings, self._chance, self._reporter = memory, settings, chance, reporter
+        self.state = State.CONNECTED
+        self.refused: dict[str, str] = {}
+        """channel -> why the server will not serve it in this session."""
+        self._challenge: m.Challenge | None = None
+        self._hello: m.Hello | None = None
+        self._lane_head = 0
+        self._following: dict[str, bool] = {}
+        """channel -> whether its last checkpoint matched."""
+        self._lease_id: bytes | None = None
+        self._lease_sent_us = 0
+        self._renew_us = 0
+        """Boot time of the next lease request."""
+        self._missed = 0
+        self._reports: set[bytes] = set()
+        """Tickets whose answers were sent and not yet acknowledged."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Lane drained, lease answered, outbox empty, and every followed channel equal to its checkpoint."""
+        answered = self.state is State.LIVE and self._lease_id is None and not self._reports
+        return answered and all(self._following.values()) and self._outbox.empty
+
+    @property
+    def opened(self) -> bool:
+        """Whether the server has proved who it is and the lane was drained."""
+        return self.state is State.LIVE
+
+    def close(self) -> None:
+        """The socket is gone."""
+        self.state = State.CLOSED
+        self._outbox.forget_flights()
+
+    # ---- frames in ---------------------------------------------------------------------------------------
+
+    def hear(self, frame: bytes, boot_us: int) -> Frames:
+        """Take one frame and return the frames to answer.
+
+        Raises `WireFailure` when the frame may not stand (say so, then leave the socket), and `SyncRefused`
+        when the server ends the session.
+        """
+        message = codec.decode(frame, self._settings.frame_limit_bytes)
+        self.state = advance(self.state, Side.SERVER, message)
+        match message:
+            case m.Challenge():
+                return [self._greet(message)]
+            case m.Welcome():
+                return self._take_welcome(message)
+            case m.Lane():
+                return self._take_lane(message, boot_us)
+            case m.Lease():
+                return self._take_lease(message, boot_us)
+            case m.Refusal():
+                return self._take_refusal(message, boot_us)
+            case m.Delta() | m.Checkpoint() | m.Drop():
+                return self._take_channel(message, boot_us)
+            case m.DecisionAck():
+                self._outbox.decision_acked(message)
+                return self.tick(boot_us)
+            case m.ReceiptAck():
+                self._outbox.receipt_acked(message.id)
+                return self.tick(boot_us)
+            case m.RoundOffer() | m.Tickets() | m.ReportAck():
+                return self._take_aggregate(message, boot_us)
+            case _:
+                raise WireFailure("out_of_turn", "a message of the device's own kind")
+
+    def tick(self, boot_us: int) -> Frames:
+        """What is due now without being asked: lease, personal channels that opened or closed, the outbox."""
+        if self.state is not State.LIVE:
+            return []
+        frames = self._renew(boot_us) + self._personal_channels()
+        return frames + [self._say(message) for message in self._outbox.due(boot_us)]
+
+    def _say(self, message: m.Message) -> bytes:
+        self.state = advance(self.state, Side.DEVICE, message)
+        return codec.encode(message)
+
+    # ---- opening -----------------------------------------------------------------------------------------
+
+    def _greet(self, challenge: m.Challenge) -> bytes:
+        identity = self._replica.identity
+        self._challenge = challenge
+        hello = m.Hello(
+            device_id=identity.device_id,
+            nonce=self._chance(32),
+            lane=self._replica.lane_position(),
+            counter=self._replica.counter(),
+            catalog=self._replica.catalog_key,
+            cursors=self._replica.shared((*self._replica.allowed_channels(), *self._memory.wanted)),
+            signature=bytes(64),
+        )
+        signature = self._replica.sign(seal.HELLO, seal.hello_bytes(challenge.nonce, hello))
+        self._hello = msgspec.structs.replace(hello, signature=signature)
+        self._following = dict.fromkeys(hello.cursors, False)
+        return self._say(self._hello)
+
+    def _take_welcome(self, welcome: m.Welcome) -> Frames:
+        assert self._challenge is not None
+        assert self._hello is not None
+        identity = self._replica.identity
+        assert identity.server_key is not None
+        standing = gate.check_welcome(
+            welcome, self._challenge, self._hello, identity.server_key, self._replica.incarnation()
+        )
+        if standing.rolled_back:
+            self._replica.rolled_back(welcome.counter)
+        self._replica.begin(self._challenge.incarnation, restored=standing.restored)
+        self._lane_head = welcome.lane_head
+        return []
+
+    def _take_lane(self, lane: m.Lane, boot_us: int) -> Frames:
+        """Revocations first: a delta may hold what was just revoked. Acknowledged only when durable."""
+        self._replica.apply_lane(lane)
+        if self.state is State.LIVE:
+            return [self._say(m.LaneAck(upto=lane.upto)), *self.tick(boot_us)]
+        if lane.upto < self._lane_head:
+            return []
+        self._leases.opened_by_server()
+        reports = [] if self._reporter is None else self._reporter.pending()
+        return [self._say(m.LaneAck(upto=lane.upto)), *self._send_reports(reports), *self.tick(boot_us)]
+
+    # ---- leases ------------------------------------------------------------------------------------------
+
+    def _renew(self, boot_us: int) -> Frames:
+        waiting = self._lease_id is not None and boot_us - self._lease_sent_us < self._settings.resend_us
+        if waiting or boot_us < self._renew_us:
+            return []
+        self._lease_id, self._lease_sent_us = self._chance(16), boot_us
+        self._leases.begin_request(self._lease_id, boot_us)
+        return [self._say(m.LeaseRequest(id=self._lease_id, upto=self._replica.lane_position()))]
+
+    def _take_lease(self, lease: m.Lease, boot_us: int) -> Frames:
+        """The consent room judges it: an answer to one of our requests, under the pinned key."""
+        self._leases.granted(lease)
+        if lease.id == self._lease_id:
+            self._lease_id = None
+            self._renew_us = self._lease_sent_us + lease.duration_us // 2
+        return [*self._report_again(), *self.tick(boot_us)]
+
+    # ---- channels ----------------------------------------------------------------------------------------
+
+    def _personal_channels(self) -> Frames:
+        """Follow what opened, leave what closed; both read from the stored decisions."""
+        open_now = self._replica.personal(self._settings.personal_channels)
+        gone = [c for c in self._following if c.startswith("~") and c not in open_now]
+        frames = [self._leave(channel) for channel in gone]
+        self.refused = {c: why for c, why in self.refused.items() if not c.startswith("~") or c in open_now}
+        new = [c for c in open_now if c not in self._following and c not in self.refused]
+        return frames + [self._follow(channel, open_now[channel]) for channel in new]
+
+    def _follow(self, channel: str, cursor: int) -> bytes:
+        self._following[channel] = False
+        ticket = self._memory.tickets.get(channel)
+        return self._say(m.Follow(channel=channel, cursor=cursor, ticket=ticket))
+
+    def _leave(self, channel: str) -> bytes:
+        self._following.pop(channel, None)
+        return self._say(m.Unfollow(channel=channel))
+
+    def _take_channel(self, message: m.Delta | m.Checkpoint | m.Drop, boot_us: int) -> Frames:
+        if message.channel not in self._following:
+            return []  # it crossed our Unfollow: nothing of it is wanted any more
+        match message:
+            case m.Delta():
+                return self._take_delta(message)
+            case m.Checkpoint():
+                return self._take_checkpoint(message, boot_us)
+            case m.Drop():
+                self._following.pop(message.channel)
+                self._replica.drop_channel(message.channel)
+                return []
+
+    def _take_delta(self, delta: m.Delta) -> Frames:
+        self._following[delta.channel] = False
+        try:
+            applied = self._replica.apply(delta)
+        except WireFailure as failure:
+            return self._refuse_delta(delta.channel, failure)
+        self._memory.applied(delta, applied)
+        return []
+
+    def _refuse_delta(self, channel: str, failure: WireFailure) -> Frames:
+        """One channel went wrong: say so and go on, unless it is a fault of the whole session."""
+        if failure.code == "no_permission":
+            self.refused[channel] = failure.code
+            return [self._refusal(failure.code, channel), self._leave(channel)]
+        if failure.code != "stale_delta" or self._missed >= self._settings.refollows:
+            raise failure
+        self._missed += 1
+        frames = [self._refusal(failure.code, channel)]
+        return [*frames, self._follow(channel, self._replica.cursor(channel))]
+
+    def _take_checkpoint(self, checkpoint: m.Checkpoint, boot_us: int) -> Frames:
+        channel = checkpoint.channel
+        match self._replica.compare(checkpoint):
+            case Match.EQUAL:
+                self._following[channel] = True
+                self._memory.diverged.discard(channel)
+                return []
+            case Match.ELSEWHERE:
+                return []
+            case Match.DIFFERENT:
+                return self._repair(channel, boot_us)
+
+    def _repair(self, channel: str, boot_us: int) -> Frames:
+        """Follow the channel anew from nothing, at most so often; then call it diverged and keep still."""
+        frames = [self._refusal("digest_mismatch", channel)]
+        limit = self._settings.repairs_per_hour
+        if not gate.may_repair(self._memory.repairs_us, channel, boot_us, limit):
+            self._memory.diverged.add(channel)
+            self.refused[channel] = "digest_mismatch"
+            return [*frames, self._leave(channel)]
+        self._memory.repairs_us[channel] = [*self._memory.repairs_us.get(channel, [])[-limit:], boot_us]
+        return [*frames, self._follow(channel, 0)]
+
+    # ---- aggregates and refusals -------------------------------------------------------------------------
+
+    def _take_aggregate(self, message: m.RoundOffer | m.Tickets | m.ReportAck, boot_us: int) -> Frames:
+        if self._reporter is None:
+            return []
+        match message:
+            case m.RoundOffer():
+                request = self._reporter.on_offer(message)
+                return [] if request is None else [self._say(request)]
+            case m.Tickets():
+                return self._send_reports(self._reporter.on_tickets(message))
+            case m.ReportAck():
+                self._reports.difference_update(message.tickets)
+                self._reporter.on_ack(message)
+                return []
+
+    def _report_again(self) -> Frames:
+        """Offers and reports that came while consented features were locked."""
+        if self._reporter is None:
+            return []
+        reports = self._send_reports(self._reporter.pending())
+        return reports + [self._say(request) for request in self._reporter.requests()]
+
+    def _send_reports(self, reports: list[m.Report]) -> Frames:
+        self._reports.update(answer.ticket for report in reports for answer in report.answers)
+        return [self._say(report) for report in reports]
+
+    def _take_refusal(self, refusal: m.Refusal, boot_us: int) -> Frames:
+        """The server said no: to the session, a channel, a lease, an answer, or something of the outbox."""
+        about = refusal.about
+        if not about or self.state is State.CLOSED:
+            raise SyncRefused(refusal.code, retry_after_us=refusal.retry_after_us)
+        if about in self._following:
+            self._following.pop(about)
+            self.refused[about] = refusal.code
+        elif self._lease_id is not None and about == self._lease_id.hex():
+            self._lease_id = None
+            self._renew_us = boot_us + max(refusal.retry_after_us, self._settings.tick_us)
+        elif self._reporter is not None and refusal.code == "round_closed":
+            self._reporter.on_closed(bytes.fromhex(about) if _is_id(about) else b"")
+            self._reports.clear()
+        elif about in {ticket.hex() for ticket in self._reports}:
+            self._reports.discard(bytes.fromhex(about))
+        else:
+            self._outbox.refused(about, refusal.code)
+        return []
+
+    def _refusal(self, code: str, about: str) -> bytes:
+        return self._say(m.Refusal(code=code, about=about))
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 32 and not set(text) - set("0123456789abcdef")

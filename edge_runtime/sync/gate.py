@@ -1,0 +1,237 @@
+"""May this enter? Decisions about what the server sent, each with its reason; nothing is fetched or stored.
+
+Bad bytes raise `WireFailure` with a refusal code and leave everything as it was. A row that may not be kept
+is not an error: it becomes a stub (its hash without its values), so that the channel's digest still adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from edge_runtime.catalog.dtype import fits
+from edge_runtime.catalog.model import CatalogModel, FieldFeature, View
+from edge_runtime.wire import codec, seal
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
+
+DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A channel of rows about nobody: `all`, `segment:<name>`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """The channel of one subject and purpose."""
+
+    name: str
+    subject: bytes
+    """16-byte pseudonym."""
+    purpose: str
+
+    @property
+    def token(self) -> str:
+        """The subject as it stands in rows."""
+        return seal.subject_token(self.subject)
+
+
+Channel = Plain | Personal
+
+
+def channel_of(name: str) -> Channel:
+    """What kind of channel `name` is; `WireFailure("malformed")` for a personal name that is not one."""
+    if not name.startswith("~"):
+        return Plain(name)
+    token, slash, purpose = name.partition("/")
+    if not slash or not purpose:
+        raise WireFailure("malformed", "expected <token>/<purpose>")
+    return Personal(name, seal.token_subject(token), purpose)
+
+
+# ---- opening -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a verified Welcome says about the two memories that meet."""
+
+    rolled_back: bool
+    """The server has seen a higher root counter: this device was restored from an older image."""
+    restored: bool
+    """The server speaks from another incarnation than last time: cursors start over."""
+
+
+def check_welcome(
+    welcome: m.Welcome, challenge: m.Challenge, hello: m.Hello, server_key: bytes, incarnation: bytes | None
+) -> Standing:
+    """Judge a Welcome to our `hello`, or raise `WireFailure`.
+
+    Args:
+        server_key: the Ed25519 key pinned at enrolment.
+        incarnation: the one remembered from the last session; None before the first.
+
+    Raises `bad_nonce` for the answer to another Hello (yesterday's), `bad_signature` for another key, and
+    `rolled_back` when the server's lane is shorter than ours: a restored server never lowers the epoch.
+    """
+    if welcome.nonce != hello.nonce:
+        raise WireFailure("bad_nonce", "expected the answer to this session's nonce")
+    seal.verify(
+        server_key, seal.WELCOME, seal.welcome_bytes(hello.device_id, challenge, welcome), welcome.signature
+    )
+    if welcome.lane_head < hello.lane:
+        raise WireFailure("rolled_back", f"expected a lane of at least {hello.lane}, got {welcome.lane_head}")
+    return Standing(
+        rolled_back=welcome.counter > hello.counter,
+        restored=incarnation is not None and incarnation != challenge.incarnation,
+    )
+
+
+def check_lane(lane: m.Lane, position: int) -> None:
+    """Raise `WireFailure("malformed")` unless `lane` goes on, in order, from where this device stands."""
+    last = position
+    for entry in lane.entries:
+        if entry.seq <= last:
+            raise WireFailure("malformed", f"expected a lane entry after {last}, got {entry.seq}")
+        last = entry.seq
+    if lane.upto < last:
+        raise WireFailure("malformed", f"expected a lane up to {last} or later, got {lane.upto}")
+
+
+# ---- channels ----------------------------------------------------------------------------------------
+
+
+def check_delta(delta: m.Delta, cursor: int, lane: int) -> None:
+    """Raise `WireFailure` unless `delta` may be applied at `cursor` by a device whose lane stands at `lane`.
+
+    A replacing delta starts at 0 whatever the cursor is; any other starts exactly at the cursor.
+    """
+    if delta.epoch > lane:
+        raise WireFailure("lane_behind", f"expected an epoch of at most {lane}, got {delta.epoch}")
+    expected = 0 if delta.replacing else cursor
+    if delta.base != expected:
+        raise WireFailure("stale_delta", f"expected cursor {expected}, got {delta.base}; nothing changed")
+    last = delta.base
+    for row in delta.rows:
+        if not last < row.seq <= delta.upto:
+            raise WireFailure("malformed", f"expected a row in {last + 1}..{delta.upto}, got {row.seq}")
+        last = row.seq
+    if delta.upto < delta.base:
+        raise WireFailure("malformed", f"expected an end at {delta.base} or later, got {delta.upto}")
+
+
+class Action(StrEnum):
+    """What becomes of one row."""
+
+    KEEP = "keep"
+    STUB = "stub"
+    """Remember its hash for the digest, nothing of what it says."""
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one row, and why. `values` is what to keep: only features that fit the catalog."""
+
+    action: Action
+    values: bytes
+    reason: str
+
+
+def judge(row: m.Row, channel: Channel, catalog: CatalogModel, grant: int) -> Verdict:
+    """Decide about one row of `channel`, whose permission was asked before.
+
+    Args:
+        grant: ledger seq of the live grant of a personal channel's key; 0 for a shared channel, or for a key
+            that the ledger has not numbered yet.
+
+    Raises `WireFailure("no_permission")` for a row that must never stand in this channel: personal data in a
+    shared one, another subject's, or another purpose's. The whole delta is then refused.
+    """
+    view = catalog.views.get(f"{row.view}@{row.version}")
+    if isinstance(channel, Personal):
+        _check_personal(row, channel, view)
+        if grant == 0 or row.grant != grant:  # law 2: what an older grant let in stays out
+            return Verdict(Action.STUB, b"", "another grant")
+    else:
+        _check_plain(row, catalog, view)
+    if row.deleted:
+        return Verdict(Action.DELETE, b"", "deleted")
+    if view is None or view.source != "server":
+        return Verdict(Action.STUB, b"", "unknown view")
+    values, dropped = kept_values(view, row.values)
+    return Verdict(Action.KEEP, values, "wrong type" if dropped else "")
+
+
+def _check_personal(row: m.Row, channel: Personal, view: View | None) -> None:
+    if channel.token not in row.entity.split("|"):
+        raise WireFailure("no_permission", "a row of another subject in a personal channel")
+    if view is not None and view.purpose != channel.purpose:
+        raise WireFailure("no_permission", "a row of another purpose in a personal channel")
+
+
+def _check_plain(row: m.Row, catalog: CatalogModel, view: View | None) -> None:
+    kind = row.entity.partition(":")[0]
+    types = (kind,) if view is None else (kind, *view.entity)
+    personal = any(t in catalog.entities and catalog.entities[t].personal for t in types)
+    if row.entity.startswith("~") or row.grant != 0 or personal:
+        raise WireFailure("no_permission", "a personal row in a shared channel")
+
+
+def kept_values(view: View, raw: bytes) -> tuple[bytes, int]:
+    """The part of a row's values that fits `view`, and how many features were dropped.
+
+    >>> from edge_runtime.catalog.model import DType
+    >>> features = {"age": FieldFeature("age", DType("int64"))}
+    >>> view = View("p", 1, ("item",), "server", None, 0, "me", "hot", 0, 0, features)
+    >>> kept_values(view, codec.pack({"age": "seven"}))
+    (b'\\x80', 1)
+    """
+    try:
+        values = codec.unpack(raw, codec.FRAME_LIMIT_BYTES)
+    except WireFailure:
+        return codec.pack({}), 1
+    if not isinstance(values, dict):
+        return codec.pack({}), 1
+    kept = {name: value for name, value in values.items() if _value_fits(view, name, value)}
+    dropped = len(values) - len(kept)
+    return (raw if dropped == 0 else codec.pack(kept)), dropped
+
+
+def _value_fits(view: View, name: str, value: object) -> bool:
+    feature = view.features.get(name)
+    return isinstance(feature, FieldFeature) and (value is None or fits(feature.dtype, value))
+
+
+# ---- checkpoints -------------------------------------------------------------------------------------
+
+
+class Match(StrEnum):
+    """How a checkpoint compares with what is held here."""
+
+    EQUAL = "equal"
+    ELSEWHERE = "elsewhere"
+    """It speaks of another seq than our cursor: it says nothing about us."""
+    DIFFERENT = "different"
+
+
+def check_checkpoint(checkpoint: m.Checkpoint, server_key: bytes, cursor: int, digest: int) -> Match:
+    """Compare a signed checkpoint with our `digest` at `cursor`; raises `WireFailure("bad_signature")`."""
+    body = seal.checkpoint_bytes(checkpoint)
+    seal.verify(server_key, seal.CHECKPOINT, body, checkpoint.signature)
+    if checkpoint.seq != cursor:
+        return Match.ELSEWHERE
+    same = checkpoint.digest == digest.to_bytes(DIGEST_BYTES, "big")
+    return Match.EQUAL if same else Match.DIFFERENT
+
+
+def may_repair(repairs_us: Mapping[str, list[int]], channel: str, now_us: int, per_hour: int) -> bool:
+    """Whether `channel` may be followed anew once more: fewer than `per_hour` repairs in the last hour."""
+    recent = [at for at in repairs_us.get(channel, ()) if now_us - at < 3_600_000_000]
+    return len(recent) < per_hour

@@ -1,0 +1,314 @@
+"""The device's copy of what the server sent: the one place where the link's words become changes on disk.
+
+Rows, cursor and digest of a frame move in one transaction, after the gate agreed to each row. Decisions go to
+the consent room, which erases before the lane position moves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from edge_runtime.cache.database import Database
+from edge_runtime.cache.reading import ReadTransaction
+from edge_runtime.cache.writing import WriteTransaction
+from edge_runtime.catalog import Catalog
+from edge_runtime.consent.decisions import Consents
+from edge_runtime.consent.erasure import ErasureReceipt
+from edge_runtime.consent.lease import Leases
+from edge_runtime.errors import NotEnrolled
+from edge_runtime.keys.keyring import DataKey, Identity, Keyring
+from edge_runtime.sync import gate
+from edge_runtime.sync.gate import Action, Match, Personal
+from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf
+from edge_runtime.wire import digest, seal
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
+
+INCARNATION = "sync.incarnation"
+CATALOG = "sync.catalog"
+OFFSET = "sync.counter_offset"
+
+
+@dataclass(slots=True)
+class Applied:
+    """What one delta did here."""
+
+    kept: int = 0
+    deleted: int = 0
+    stubs: Counter[str] = field(default_factory=Counter)
+    """Reason -> rows of which only the hash was kept."""
+    trimmed: int = 0
+    """Rows that lost features which do not fit the catalog."""
+
+
+class Replica:
+    """The copy of one enrolled runtime. The database's own lock guards every call.
+
+    Args:
+        leases: whether consented features may be used now.
+        changed: called after commit with (view key, entity) of each row that is new, other or gone; in a
+            personal row the subject stands by its typed id. (None, channel): a whole channel changed.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        database: Database,
+        keyring: Keyring,
+        consents: Consents,
+        leases: Leases,
+        changed: Callable[[str | None, str], None],
+    ) -> None:
+        self._catalog, self._database, self._keyring = catalog, database, keyring
+        self._consents, self._changed = consents, changed
+        self.leases = leases
+
+    # ---- standing ----------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        """Who this device is; raises `NotEnrolled` before enrolment."""
+        identity = self._keyring.identity
+        if identity.server_key is None or identity.digest_key is None:
+            raise NotEnrolled("no identity at a server yet; enrol first")
+        return identity
+
+    @property
+    def _digest_key(self) -> bytes:
+        key = self.identity.digest_key
+        assert key is not None
+        return key
+
+    @property
+    def consents(self) -> Consents:
+        """The consent room."""
+        return self._consents
+
+    @property
+    def database(self) -> Database:
+        """The cache."""
+        return self._database
+
+    def pseudonym(self, subject: str) -> bytes:
+        """16 bytes that stand for a typed id on the wire."""
+        return self._keyring.pseudonym(subject)
+
+    def sign(self, context: bytes, body: bytes) -> bytes:
+        """The device's own signature."""
+        return seal.sign(self._keyring.signing_key(), context, body)
+
+    def counter(self) -> int:
+        """The root slot's counter, as this device tells it: never lower than it was before a rollback."""
+        with self._database.read() as tx:
+            return self._keyring.counter + _offset(tx)
+
+    @property
+    def catalog_key(self) -> str:
+        """`name@version` of the catalog in use."""
+        return f"{self._catalog.name}@{self._catalog.version}"
+
+    def lane_position(self) -> int:
+        """Newest lane position that is enforced here."""
+        with self._database.read() as tx:
+            return tx.lane_position()
+
+    def incarnation(self) -> bytes | None:
+        """The server's incarnation at the last session; None before the first."""
+        with self._database.read() as tx:
+            return tx.meta(INCARNATION)
+
+    def begin(self, incarnation: bytes, *, restored: bool) -> None:
+        """Remember whom we speak to. After a restore of the server every channel starts over."""
+        with self._database.write("begin") as tx:
+            tx.set_meta(INCARNATION, incarnation)
+            if restored:
+                self._start_over(tx)
+
+    def rolled_back(self, seen: int) -> int:
+        """The server has seen counter `seen`, higher than ours: we are an older copy. Erase what rests on consent.
+
+        What a newer copy erased must not come back. Returns the keys erased; from here on we count from `seen`.
+        """
+        erased = self._consents.rolled_back()
+        with self._database.write("rolled_back") as tx:
+            behind = seen - self._keyring.counter - _offset(tx)
+            tx.set_meta(OFFSET, (_offset(tx) + max(behind, 0)).to_bytes(8, "big"))
+        return erased
+
+    def fit_catalog(self) -> None:
+        """Start every channel over when the catalog is another one than at the last session.
+
+        What did not fit the old catalog was kept as a stub; a new one may have a place for it.
+        """
+        mark = self._catalog.fingerprint.encode()
+        with self._database.write("fit_catalog") as tx:
+            if tx.meta(CATALOG) not in (None, mark):
+                self._start_over(tx)
+            tx.set_meta(CATALOG, mark)
+
+    def _start_over(self, tx: WriteTransaction) -> None:
+        """Cursors to 0; the rows stay until the replacing snapshot comes."""
+        for name in tx.channels():
+            tx.set_channel(name, 0, 0)
+        for key in self._live_keys():
+            shelf = PersonalShelf(tx, key)
+            if shelf.stand() != (0, 0):
+                shelf.move(0, 0)
+
+    # ---- channels ----------------------------------------------------------------------------------------
+
+    def allowed_channels(self) -> tuple[str, ...]:
+        """The shared channels that enrolment names outright; of a pattern, the app says what it wants."""
+        return tuple(p for p in self._keyring.identity.patterns if not set("*?[~") & set(p))
+
+    def shared(self, wanted: Sequence[str]) -> dict[str, int]:
+        """Cursors of the shared channels: those held, and those wanted (0 when new)."""
+        with self._database.read() as tx:
+            held = {name: state.cursor for name, state in tx.channels().items()}
+        return {**dict.fromkeys(wanted, 0), **held}
+
+    def personal(self, limit: int) -> dict[str, int]:
+        """Cursors of the personal channels open now: numbered grants with live permission, newest first."""
+        keys = [k for k in self._live_keys() if k.grant != 0 and self._may_follow(k)]
+        keys.sort(key=lambda k: k.grant, reverse=True)
+        with self._database.write("cursors") as tx:
+            return {self._channel_of(k): PersonalShelf(tx, k).stand()[0] for k in keys[:limit]}
+
+    def _live_keys(self) -> list[DataKey]:
+        return self._keyring.keys()
+
+    def _may_follow(self, key: DataKey) -> bool:
+        return key.resting and self._consents.permission(key.subject, key.purpose).allowed
+
+    def _channel_of(self, key: DataKey) -> str:
+        return seal.personal_channel(self._keyring.pseudonym(key.subject), key.purpose)
+
+    def cursor(self, channel: str) -> int:
+        """How far this device is in `channel`; 0 when it holds nothing of it."""
+        parsed = gate.channel_of(channel)
+        with self._database.write("cursor") as tx:
+            shelf = self._shelf(tx, parsed, self._key(parsed))
+            return 0 if shelf is None else shelf.stand()[0]
+
+    def drop_channel(self, channel: str) -> None:
+        """Delete a channel's rows and cursor."""
+        parsed = gate.channel_of(channel)
+        with self._database.write("drop_channel") as tx:
+            shelf = self._shelf(tx, parsed, self._key(parsed))
+            if isinstance(parsed, Personal) and shelf is not None:
+                shelf.clear()
+            else:
+                tx.drop_channel(channel)
+        self._changed(None, channel)
+
+    def apply(self, delta: m.Delta) -> Applied:
+        """Apply a delta whole, or raise `WireFailure` with nothing changed.
+
+        Raises `stale_delta` unless it starts at our cursor, `lane_behind` when our lane is behind its epoch,
+        `no_permission` without a live permission for a personal channel or when a row may never stand in it.
+        """
+        channel = gate.channel_of(delta.channel)
+        self._check_permission(channel)  # before the transaction: no other room's lock is taken inside one
+        applied = Applied()
+        with self._database.write("apply_delta") as tx:
+            key = self._key(channel)
+            shelf = self._shelf(tx, channel, key)
+            if shelf is None:
+                raise WireFailure("no_permission", "no data key for this channel")
+            cursor, total = shelf.stand()
+            gate.check_delta(delta, cursor, tx.lane_position())
+            if delta.replacing:
+                shelf.clear()
+                total = 0
+            for row in delta.rows:
+                total = self._apply_row(shelf, channel, key, row, total, applied)
+            shelf.move(delta.upto, total)
+        self._tell(delta, channel, key)
+        return applied
+
+    def _check_permission(self, channel: gate.Channel) -> None:
+        """Law 1: a personal channel is written only under a live permission of its subject and purpose."""
+        key = self._key(channel)
+        if isinstance(channel, Personal) and (key is None or not self._may_follow(key)):
+            raise WireFailure("no_permission", "no live permission for this channel")
+
+    def _key(self, channel: gate.Channel) -> DataKey | None:
+        if not isinstance(channel, Personal):
+            return None
+        return self._keyring.by_pseudonym(channel.subject, channel.purpose)
+
+    def _shelf(self, tx: WriteTransaction, channel: gate.Channel, key: DataKey | None) -> Shelf | None:
+        if not isinstance(channel, Personal):
+            return PlainShelf(tx, channel.name)
+        return None if key is None else PersonalShelf(tx, key)
+
+    def _apply_row(
+        self,
+        shelf: Shelf,
+        channel: gate.Channel,
+        key: DataKey | None,
+        row: m.Row,
+        total: int,
+        applied: Applied,
+    ) -> int:
+        """Put one row where the gate says it goes; returns the channel's digest after it."""
+        verdict = gate.judge(row, channel, self._catalog.model, 0 if key is None else key.grant)
+        if verdict.action is Action.DELETE or row.deleted:
+            applied.deleted += 1
+            return digest.add(total, removed=shelf.delete(row))
+        if verdict.action is Action.STUB:
+            applied.stubs[verdict.reason] += 1
+        else:
+            applied.kept += 1
+            applied.trimmed += bool(verdict.reason)
+        part = digest.row_hash(self._digest_key, channel.name, row)
+        kept = row if verdict.values is row.values else msgspec.structs.replace(row, values=verdict.values)
+        return digest.add(total, removed=shelf.put(kept, digest.to_bytes(part)), added=part)
+
+    def _tell(self, delta: m.Delta, channel: gate.Channel, key: DataKey | None) -> None:
+        """Say after the commit which rows memory may no longer believe."""
+        if delta.replacing:
+            self._changed(None, delta.channel)
+        for row in delta.rows:
+            entity = row.entity
+            if isinstance(channel, Personal) and key is not None:
+                entity = entity.replace(channel.token, key.subject)
+            self._changed(f"{row.view}@{row.version}", entity)
+
+    def compare(self, checkpoint: m.Checkpoint) -> Match:
+        """Compare a signed checkpoint with what is held; raises `WireFailure("bad_signature")`."""
+        server_key = self.identity.server_key
+        assert server_key is not None
+        channel = gate.channel_of(checkpoint.channel)
+        with self._database.write("compare") as tx:
+            shelf = self._shelf(tx, channel, self._key(channel))
+            cursor, total = (-1, 0) if shelf is None else shelf.stand()
+        return gate.check_checkpoint(checkpoint, server_key, cursor, total)
+
+    # ---- decisions ---------------------------------------------------------------------------------------
+
+    def apply_lane(self, lane: m.Lane) -> Mapping[str, int]:
+        """Enforce decisions durably: when this returns, what they deny is unreadable and the position moved.
+
+        Returns table -> rows deleted. Raises `WireFailure("malformed")`, nothing changed, when it does not go
+        on from where this device stands.
+        """
+        gate.check_lane(lane, self.lane_position())
+        receipts = self._consents.apply_lane(lane.entries, lane.upto)
+        return _deleted(receipts)
+
+
+def _deleted(receipts: Sequence[ErasureReceipt]) -> Mapping[str, int]:
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.receipt.rows_deleted)
+    return total
+
+
+def _offset(tx: ReadTransaction) -> int:
+    raw = tx.meta(OFFSET)
+    return 0 if raw is None else int.from_bytes(raw, "big")

@@ -1,0 +1,110 @@
+"""Where the rows of one channel rest, inside one write transaction: two kinds of shelf, the same verbs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_runtime.cache.writing import WriteTransaction
+from edge_runtime.keys.keyring import DataKey
+from edge_runtime.sync import personal_rows
+from edge_runtime.sync.personal_rows import Stand
+from edge_runtime.wire import digest
+from edge_runtime.wire.messages import Row
+
+DAY_US = 86_400_000_000
+
+
+class Shelf(Protocol):
+    """The rows, cursor and digest of one channel."""
+
+    def stand(self) -> tuple[int, int]:
+        """(cursor, digest); zeros for a channel that holds nothing yet."""
+        ...
+
+    def clear(self) -> None:
+        """Delete every row, before a replacing snapshot."""
+        ...
+
+    def put(self, row: Row, row_hash: bytes) -> int:
+        """Keep `row` (a stub when its values are empty); returns the digest's part of what it replaced."""
+        ...
+
+    def delete(self, row: Row) -> int:
+        """Delete what is kept of `row`; returns its part of the digest, 0 when there was nothing."""
+        ...
+
+    def move(self, cursor: int, total: int) -> None:
+        """Set cursor and digest."""
+        ...
+
+
+class PlainShelf:
+    """Rows about nobody, under the page key alone."""
+
+    def __init__(self, tx: WriteTransaction, channel: str) -> None:
+        self._tx, self._channel = tx, channel
+
+    def stand(self) -> tuple[int, int]:
+        state = self._tx.channel(self._channel)
+        return (0, 0) if state is None else (state.cursor, state.digest)
+
+    def clear(self) -> None:
+        self._tx.clear_channel(self._channel)
+
+    def put(self, row: Row, row_hash: bytes) -> int:
+        return _part(self._tx.put_row(self._channel, row, row_hash))
+
+    def delete(self, row: Row) -> int:
+        return _part(self._tx.delete_row(self._channel, row.entity, row.view, row.version))
+
+    def move(self, cursor: int, total: int) -> None:
+        self._tx.set_channel(self._channel, cursor, total)
+
+
+class PersonalShelf:
+    """A subject's rows for one purpose, each sealed under the data key."""
+
+    def __init__(self, tx: WriteTransaction, key: DataKey) -> None:
+        self._tx, self._key = tx, key
+        self._stand_slot = personal_rows.stand_slot(key)
+
+    def stand(self) -> tuple[int, int]:
+        sealed = self._tx.personal_row(self._key.handle, self._stand_slot)
+        if sealed is None:
+            return 0, 0
+        stand = personal_rows.open_stand(self._key, self._stand_slot, sealed)
+        return stand.cursor, digest.from_bytes(stand.digest)
+
+    def clear(self) -> None:
+        for slot, _ in self._tx.personal_rows(self._key.handle):
+            self._tx.delete_personal_row(self._key.handle, slot)
+
+    def put(self, row: Row, row_hash: bytes) -> int:
+        slot = self._slot(row)
+        replaced = self._held(slot)
+        sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
+        self._tx.put_personal_row(self._key.handle, slot, max(row.event_time_us, 0) // DAY_US, sealed)
+        return replaced
+
+    def delete(self, row: Row) -> int:
+        slot = self._slot(row)
+        replaced = self._held(slot)
+        self._tx.delete_personal_row(self._key.handle, slot)
+        return replaced
+
+    def move(self, cursor: int, total: int) -> None:
+        stand = Stand(cursor, digest.to_bytes(total))
+        sealed = personal_rows.seal_stand(self._key, self._stand_slot, stand)
+        # Day 0: following a channel is no activity of the subject, so it does not prolong retention.
+        self._tx.put_personal_row(self._key.handle, self._stand_slot, 0, sealed)
+
+    def _slot(self, row: Row) -> bytes:
+        return personal_rows.row_slot(self._key, f"{row.view}@{row.version}", row.entity)
+
+    def _held(self, slot: bytes) -> int:
+        sealed = self._tx.personal_row(self._key.handle, slot)
+        return 0 if sealed is None else digest.from_bytes(personal_rows.open_hash(self._key, slot, sealed))
+
+
+def _part(row_hash: bytes | None) -> int:
+    return 0 if row_hash is None else digest.from_bytes(row_hash)

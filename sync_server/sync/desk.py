@@ -1,0 +1,137 @@
+"""What a device hands up and what it gets for it: decisions, receipts, aggregate reports.
+
+Each is taken in by the room it belongs to, in one transaction; the answer is made only after its commit.
+Taking in the same thing twice gives the same answer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_runtime.wire import codec
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
+from sync_server.aggregates.rounds import Rounds
+from sync_server.clock import Clock
+from sync_server.consent import receipts
+from sync_server.consent.decisions import Proposal, device_actor
+from sync_server.consent.office import ConsentOffice
+from sync_server.settings import HOUR_US, Settings
+from sync_server.store.protocol import Store, WriteTx
+from sync_server.store.records import GIVEN, STATES, DeviceRow
+
+RETRY_AFTER_US: Final = 60_000_000
+"""When a device may bring again what was refused."""
+
+HandedUp = m.Decisions | m.ReceiptNote | m.TicketRequest | m.Report
+
+
+class Desk:
+    """Takes in what devices hand up."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        rounds: Rounds,
+        office: ConsentOffice,
+    ) -> None:
+        self._settings, self._clock, self._store = settings, clock, store
+        self._rounds, self._office = rounds, office
+
+    def take(self, device_id: str, message: HandedUp) -> list[m.Message]:
+        """The answers to one message of a known device. A refused item is named and the others stand."""
+        match message:
+            case m.Decisions():
+                return [self._decision(device_id, decision) for decision in message.decisions]
+            case m.ReceiptNote():
+                return [self._receipt(device_id, message)]
+            case m.TicketRequest():
+                return [self._tickets(device_id, message)]
+            case m.Report():
+                return [self._report(device_id, message)]
+
+    def offers(self) -> list[m.Message]:
+        """The aggregate rounds that are open."""
+        with self._store.read() as tx:
+            return [*self._rounds.offers(tx)]
+
+    # ---- decisions ---------------------------------------------------------------------------------------
+
+    def _decision(self, device_id: str, decision: m.Decision) -> m.Message:
+        """Record a decision; a denial is always accepted, erases here and names its targets (law 2)."""
+        proposal = Proposal(
+            subject=decision.subject,
+            purpose=decision.purpose,
+            state=decision.state,
+            notice=decision.notice,
+            base=decision.base,
+            at_us=decision.at_us,
+            actor=device_actor(device_id),
+            decision=decision.id,
+        )
+        try:
+            with self._store.write("device_decision") as tx:
+                _live_device(tx, device_id)
+                self._check(tx, proposal)
+                done = self._office.decide(tx, proposal)
+        except WireFailure as failure:
+            return m.Refusal(code=failure.code, about=decision.id.hex(), retry_after_us=RETRY_AFTER_US)
+        return m.DecisionAck(id=decision.id, seq=done.seq, outcome=done.outcome, grant=done.grant)
+
+    def _check(self, tx: WriteTx, proposal: Proposal) -> None:
+        if proposal.state not in STATES:
+            raise WireFailure("malformed", "expected a state that a subject can decide on")
+        if proposal.state == GIVEN:
+            self._check_rate(tx, proposal.actor, self._clock.now_us())
+
+    def _check_rate(self, tx: WriteTx, actor: str, now_us: int) -> None:
+        """A device records so many consents an hour: a stolen key cannot open every channel at once."""
+        if tx.count_by_actor(actor, now_us - HOUR_US) >= self._settings.device_gives_per_hour:
+            raise WireFailure("overloaded", "too many decisions from one device")
+
+    # ---- receipts and reports ----------------------------------------------------------------------------
+
+    def _receipt(self, device_id: str, note: m.ReceiptNote) -> m.Message:
+        """Keep a receipt. One that may not stand is refused by its id; no receipt at all ends the session."""
+        about = _receipt_id(note.receipt)
+        try:
+            with self._store.write("receipt") as tx:
+                device = _live_device(tx, device_id)
+                taken = receipts.accept(tx, device, note.receipt, note.signature, now_us=self._clock.now_us())
+        except WireFailure as failure:
+            return m.Refusal(code=failure.code, about=about.hex())
+        return m.ReceiptAck(id=taken.id)
+
+    def _tickets(self, device_id: str, request: m.TicketRequest) -> m.Message:
+        try:
+            with self._store.write("tickets") as tx:
+                return self._rounds.issue_tickets(tx, _live_device(tx, device_id), request)
+        except WireFailure as failure:
+            return m.Refusal(code=failure.code, about=request.round_id.hex())
+
+    def _report(self, device_id: str, report: m.Report) -> m.Message:
+        try:
+            with self._store.write("report") as tx:
+                return self._rounds.accept(tx, _live_device(tx, device_id), report)
+        except WireFailure as failure:
+            one = failure.code != "round_closed" and len(report.answers) == 1
+            about = report.answers[0].ticket if one else report.round_id
+            return m.Refusal(code=failure.code, about=about.hex())
+
+
+def _receipt_id(body: bytes) -> bytes:
+    """The id that an unverified receipt claims, to say which one is refused."""
+    fields = codec.unpack(body, codec.FRAME_LIMIT_BYTES)
+    id_ = fields.get("id") if isinstance(fields, dict) else None
+    if not isinstance(id_, bytes) or len(id_) != 16:
+        raise WireFailure("malformed", "expected an erasure receipt")
+    return id_
+
+
+def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:
+    device = tx.device(device_id)
+    if device is None or device.revoked:
+        raise WireFailure("device_revoked", "the device was revoked")
+    return device

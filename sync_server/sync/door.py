@@ -1,0 +1,170 @@
+"""`GET /v1/sync`: carries a session's bytes over a WebSocket. One reader and one writer per device, no queue.
+
+The reader stops while too many replies wait; the writer asks the session for one frame at a time, so what is
+newest and most urgent is decided when there is room to send it, not before. Buffers below are kept small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+
+from aiohttp import WSMsgType, web
+
+from edge_runtime.wire import codec
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import State
+from edge_runtime.wire.failure import WireFailure
+from sync_server.sync.hints import Subscription
+from sync_server.sync.node import Node
+from sync_server.sync.stream import DeviceSession
+
+BACKLOG = 64
+"""Replies that may wait before the session stops listening."""
+RETRY_AFTER_US = 5_000_000
+
+log = logging.getLogger(__name__)
+
+
+class SyncDoor:
+    """Every device session of this node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._closing = False
+
+    @property
+    def sessions(self) -> int:
+        """Sessions open now."""
+        return len(self._tasks)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one device until it leaves. Admission is judged in memory, before anything is read."""
+        if self._closing or len(self._tasks) >= self._node.settings.sessions:
+            seconds = str(math.ceil(RETRY_AFTER_US / 1_000_000))
+            return web.json_response(
+                {"type": "urn:edge-sync:problem:overloaded", "title": "too many sessions", "status": 503},
+                status=503,
+                headers={"Retry-After": seconds},
+                content_type="application/problem+json",
+            )
+        settings = self._node.settings
+        ws = web.WebSocketResponse(
+            compress=False,
+            max_msg_size=codec.FRAME_LIMIT_BYTES + 1,
+            heartbeat=settings.ping_us / 1_000_000,
+            writer_limit=settings.send_buffer_bytes,
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await ws.prepare(request)
+            _keep_buffers_small(request, settings.send_buffer_bytes)
+            await self._serve(ws)
+        finally:
+            self._tasks.discard(task)
+        return ws
+
+    async def close(self) -> None:
+        """Take no more sessions and end those that are open; each device comes back elsewhere or later."""
+        self._closing = True
+        tasks = [t for t in self._tasks if t is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, ws: web.WebSocketResponse) -> None:
+        subscription = self._node.hints.subscribe()
+        session = DeviceSession(self._node, subscription)
+        refusal = m.Refusal(code="going_away", retry_after_us=0)
+        try:
+            refusal = await self._run(ws, session, subscription) or refusal
+        finally:
+            session.close()
+            subscription.close()
+            await self._leave(ws, refusal)
+
+    async def _run(
+        self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
+    ) -> m.Refusal | None:
+        """Read and write until either ends; returns what to say at parting."""
+        reader = asyncio.ensure_future(self._read(ws, session, subscription))
+        writer = asyncio.ensure_future(self._write(ws, session, subscription))
+        both = {reader, writer}
+        try:
+            age_s = self._node.settings.session_age_us / 1_000_000
+            done, _ = await asyncio.wait(both, timeout=age_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+        for task in done:
+            failure = task.exception()
+            if isinstance(failure, WireFailure):
+                return m.Refusal(code=failure.code)
+            if isinstance(failure, TimeoutError | ConnectionError):
+                return None
+            if failure is not None:
+                raise failure
+        return None
+
+    async def _read(
+        self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
+    ) -> None:
+        settings = self._node.settings
+        while True:
+            greeted = session.state not in (State.CONNECTED, State.CHALLENGED)
+            wait_s = None if greeted else settings.hello_timeout_us / 1_000_000
+            message = await ws.receive(timeout=wait_s)
+            if message.type is not WSMsgType.BINARY:
+                if message.type is WSMsgType.TEXT:
+                    raise WireFailure("malformed", "expected a binary frame")
+                if message.type is WSMsgType.ERROR:
+                    raise WireFailure("too_large", "the frame is over the limit")
+                return
+            session.hear(message.data)
+            subscription.wake.set()
+            while session.backlog >= BACKLOG:
+                session.drained.clear()
+                await session.drained.wait()
+
+    async def _write(
+        self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
+    ) -> None:
+        send_s = self._node.settings.send_timeout_us / 1_000_000
+        while True:
+            frame = session.next()
+            if session.backlog < BACKLOG:
+                session.drained.set()
+            if frame is not None:
+                async with asyncio.timeout(send_s):
+                    await ws.send_bytes(frame)
+                await asyncio.sleep(0)  # the others' turn, also when the socket takes everything at once
+                continue
+            await subscription.wake.wait()
+            subscription.wake.clear()
+            session.look()
+
+    async def _leave(self, ws: web.WebSocketResponse, refusal: m.Refusal) -> None:
+        """Say why, if the socket still takes it, and close."""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(1):
+                if not ws.closed:
+                    await ws.send_bytes(codec.encode(refusal))
+                await ws.close()
+
+
+def _keep_buffers_small(request: web.Request, limit_bytes: int) -> None:
+    """Little may queue ahead of a denial: what the kernel holds can no longer be overtaken."""
+    transport = request.transport
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(high=limit_bytes)
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limit_bytes)

@@ -1,0 +1,141 @@
+"""Channel deltas as frames: read and encoded once, the same bytes to every follower; checkpoints signed once.
+
+A cached frame keeps the epoch at which its rows were read. That stays true however late it is sent: a device
+whose lane is further on judges each row by its own decisions, and no session sends a frame of an epoch that
+it has not drained. Frames about a subject are never cached: an erasure must not have to find them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_runtime.wire import codec, digest, seal
+from edge_runtime.wire import messages as m
+from sync_server.store.protocol import Store
+from sync_server.store.records import ChannelHead
+from sync_server.sync.lane_tail import ROOM_BYTES
+
+
+class DeltaFrame(NamedTuple):
+    """A frame, where a device stands after it, and the lane position at which its rows were read."""
+
+    frame: bytes
+    upto: int
+    epoch: int
+    more: bool
+
+
+class _Place(NamedTuple):
+    channel: str
+    base: int
+    replacing: bool
+    floor: int
+    """A raised floor means that rows left without a delete: frames from before it are not sent again."""
+
+
+class Fanout:
+    """What this node holds of channel heads and encoded frames, within `limit_bytes`.
+
+    Args:
+        page: most rows of one frame.
+        limit_bytes: encoded frames kept; the least recently used goes.
+    """
+
+    def __init__(self, store: Store, signing_key: Ed25519PrivateKey, page: int, limit_bytes: int) -> None:
+        self._store, self._key, self._page, self._limit_bytes = store, signing_key, page, limit_bytes
+        self._heads: dict[str, ChannelHead] = {}
+        self._frames: OrderedDict[_Place, DeltaFrame] = OrderedDict()
+        self._bytes = 0
+        self._checkpoints: OrderedDict[str, tuple[ChannelHead, bytes]] = OrderedDict()
+        self.built = 0
+        """Frames read and encoded since the start; what was served besides came from memory."""
+
+    def head(self, channel: str) -> ChannelHead:
+        """Where the channel stands, as far as this node knows."""
+        found = self._heads.get(channel)
+        if found is None:
+            with self._store.read() as tx:
+                found = self._heads[channel] = tx.channel_head(channel)
+        return found
+
+    def moved(self, channel: str) -> None:
+        """The channel changed: its head is read again when somebody asks."""
+        self._heads.pop(channel, None)
+
+    def refresh(self, channel: str) -> bool:
+        """Read the head again at a poll; whether it had moved unheard."""
+        known = self._heads.pop(channel, None)
+        return known is not None and self.head(channel) != known
+
+    def release(self, channel: str) -> None:
+        """Nobody follows the channel any more."""
+        self._heads.pop(channel, None)
+        self._checkpoints.pop(channel, None)
+
+    def delta(self, channel: str, base: int, *, replacing: bool) -> DeltaFrame:
+        """The frame for a device at `base`; a `replacing` one starts a snapshot."""
+        place = _Place(channel, base, replacing, self.head(channel).floor)
+        found = self._frames.get(place)
+        if found is not None and (found.more or found.upto == self.head(channel).seq):
+            self._frames.move_to_end(place)
+            return found
+        built = self._build(place)
+        if not channel.startswith("~"):
+            self._keep(place, built)
+        return built
+
+    def checkpoint(self, channel: str, head: ChannelHead) -> bytes:
+        """The signed checkpoint of the channel at `head`."""
+        found = self._checkpoints.get(channel)
+        if found is not None and found[0] == head:
+            return found[1]
+        unsigned = m.Checkpoint(
+            channel=channel, seq=head.seq, digest=digest.to_bytes(head.digest), signature=bytes(64)
+        )
+        signature = seal.sign(self._key, seal.CHECKPOINT, seal.checkpoint_bytes(unsigned))
+        signed = m.Checkpoint(channel=channel, seq=unsigned.seq, digest=unsigned.digest, signature=signature)
+        frame = codec.encode(signed)
+        self._checkpoints[channel] = (head, frame)
+        return frame
+
+    def _build(self, place: _Place) -> DeltaFrame:
+        with self._store.read() as tx:  # one snapshot: rows, head and epoch belong together
+            rows = tx.channel_rows(place.channel, place.base, self._page)
+            head = self._heads[place.channel] = tx.channel_head(place.channel)
+            epoch = tx.lane_head()
+        kept = _fitting(rows)
+        whole = kept == len(rows) and len(rows) < self._page
+        upto = max(head.seq, place.base) if whole else rows[kept - 1].seq
+        more = upto < head.seq
+        delta = m.Delta(
+            channel=place.channel,
+            base=place.base,
+            upto=upto,
+            epoch=epoch,
+            replacing=place.replacing,
+            more=more,
+            rows=rows[:kept],
+        )
+        self.built += 1
+        return DeltaFrame(codec.encode(delta), upto, epoch, more)
+
+    def _keep(self, place: _Place, built: DeltaFrame) -> None:
+        old = self._frames.pop(place, None)
+        self._bytes += len(built.frame) - (0 if old is None else len(old.frame))
+        self._frames[place] = built
+        while self._bytes > self._limit_bytes:
+            _, gone = self._frames.popitem(last=False)
+            self._bytes -= len(gone.frame)
+
+
+def _fitting(rows: list[m.Row]) -> int:
+    """How many rows, from the first, fit one frame. One always does: a publisher refuses larger rows."""
+    used = 0
+    for count, row in enumerate(rows):
+        used += len(seal.canonical(row))
+        if used > ROOM_BYTES:
+            return max(count, 1)
+    return len(rows)

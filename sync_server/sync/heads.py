@@ -1,0 +1,41 @@
+"""The poll behind the hints: heads are read from the log every few seconds; a lost hint only delays."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sync_server.sync.fanout import Fanout
+from sync_server.sync.hints import Hints
+from sync_server.sync.lane_tail import LaneTail
+
+
+class Heads:
+    """Keeps what this node knows of heads true: at once by hints, and by a poll for what they missed."""
+
+    def __init__(self, hints: Hints, lane: LaneTail, fanout: Fanout) -> None:
+        self._hints, self._lane, self._fanout = hints, lane, fanout
+        hints.listen(self._heard)
+
+    def _heard(self, channel: str | None) -> None:
+        if channel is None:
+            self._lane.refresh()
+        else:
+            self._fanout.moved(channel)
+
+    def poll(self) -> int:
+        """Read every head that anybody follows; returns how many had moved unheard, and wakes who waits."""
+        missed = 0
+        if self._lane.refresh():
+            missed += 1
+            self._hints.lane_moved()
+        for channel in self._hints.followed:
+            if self._fanout.refresh(channel):
+                missed += 1
+                self._hints.channel_moved(channel)
+        return missed
+
+    async def run(self, every_us: int) -> None:
+        """Poll for ever; cancel it to stop."""
+        while True:
+            await asyncio.sleep(every_us / 1_000_000)
+            self.poll()

@@ -1,0 +1,65 @@
+"""The decision lane as frames: read and encoded once per position, shared by every session there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edge_runtime.wire import codec
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.seal import canonical
+from sync_server.store.protocol import Store
+
+ROOM_BYTES = codec.FRAME_LIMIT_BYTES - 4 * 1024
+"""What entries or rows may take of a frame; the rest is for the words around them."""
+
+
+class LaneFrame(NamedTuple):
+    """A frame and the position a device stands at after it."""
+
+    frame: bytes
+    upto: int
+
+
+class LaneTail:
+    """What this node knows of the lane. `head` is in memory, so looking before every frame costs nothing.
+
+    Args:
+        page: most entries of one frame.
+    """
+
+    def __init__(self, store: Store, page: int) -> None:
+        self._store, self._page = store, page
+        self._frames: dict[int, LaneFrame] = {}
+        self.head = 0
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the head again, after a commit or at a poll; whether it moved."""
+        with self._store.read() as tx:
+            head = tx.lane_head()
+        moved = head != self.head
+        if moved:
+            self.head = head
+            self._frames.clear()  # a newer decision of a pair replaced the older one: never send that again
+        return moved
+
+    def after(self, position: int) -> LaneFrame:
+        """The next frame for a device at `position`; at the end an empty one: you stand at the head."""
+        found = self._frames.get(position)
+        if found is None:
+            found = self._frames[position] = self._read(position)
+        return found
+
+    def _read(self, position: int) -> LaneFrame:
+        with self._store.read() as tx:
+            entries = tx.lane_since(position, self._page)
+            head = tx.lane_head()
+        kept, used = 0, 0
+        for entry in entries:
+            used += len(canonical(entry))
+            if used > ROOM_BYTES:
+                break
+            kept += 1
+        whole = kept == len(entries) and len(entries) < self._page
+        upto = max(head, position) if whole else entries[kept - 1].seq
+        return LaneFrame(codec.encode(m.Lane(entries=entries[:kept], upto=upto)), upto)

@@ -1,0 +1,60 @@
+"""What every device session of one node shares, and how it is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sync_server.aggregates.rounds import Rounds
+from sync_server.clock import Clock
+from sync_server.consent.office import ConsentOffice
+from sync_server.devices.authority import Authority
+from sync_server.devices.entropy import Entropy
+from sync_server.settings import Settings
+from sync_server.store.protocol import Store
+from sync_server.sync.desk import Desk
+from sync_server.sync.fanout import Fanout
+from sync_server.sync.heads import Heads
+from sync_server.sync.hints import Hints
+from sync_server.sync.lane_tail import LaneTail
+from sync_server.sync.signing import Signing
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What every session of this node shares."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    signing: Signing
+    lane: LaneTail
+    fanout: Fanout
+    hints: Hints
+    desk: Desk
+    chance: Callable[[int], bytes]
+    """n unpredictable bytes, for nonces."""
+    heads: Heads
+
+
+def open_node(
+    settings: Settings,
+    clock: Clock,
+    store: Store,
+    authority: Authority,
+    office: ConsentOffice,
+    rounds: Rounds,
+    entropy: Entropy,
+) -> Node:
+    """Put a node together and let it hear of every commit of `store`.
+
+    The owner runs `node.heads.run(settings.heads_poll_us)` as a task beside it.
+    """
+    hints = Hints()
+    lane = LaneTail(store, settings.frame_rows)
+    fanout = Fanout(store, authority.signing, settings.frame_rows, settings.fanout_cache_bytes)
+    heads = Heads(hints, lane, fanout)
+    store.listen(hints.committed)
+    signing = Signing(authority.signing, authority.incarnation)
+    desk = Desk(settings, clock, store, rounds, office)
+    return Node(settings, clock, store, signing, lane, fanout, hints, desk, entropy, heads)

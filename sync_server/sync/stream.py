@@ -1,0 +1,298 @@
+"""One device session as the server speaks it: frames heard, and always the one next frame to send.
+
+There is no queue of rows: a session is a lane position and a cursor per channel, and `next` looks at the
+lane before anything else. So a denial overtakes every row that was not yet handed to the socket, also in the
+middle of a snapshot. No socket here, no tasks; `door.py` carries the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from edge_runtime.wire import codec, seal
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import Side, State, advance
+from edge_runtime.wire.failure import WireFailure
+from sync_server.store.records import DeviceRow
+from sync_server.sync import channels
+from sync_server.sync.hints import Subscription
+from sync_server.sync.node import Node
+
+
+@dataclass(slots=True)
+class _Follow:
+    """How far the device is in one channel, as far as was sent."""
+
+    cursor: int
+    floor: int | None = None
+    """The channel's floor when this cursor was good; None: nothing was sent yet."""
+    checkpoint: tuple[int, int] | None = None
+    """(seq, digest) of the newest checkpoint sent."""
+    grant: int = 0
+    """Live grant of a personal channel when it was opened."""
+
+
+class DeviceSession:
+    """One conversation with one device."""
+
+    def __init__(self, node: Node, subscription: Subscription) -> None:
+        self._node, self._subscription = node, subscription
+        self.state = State.CONNECTED
+        self.device_id = ""
+        self._challenge = m.Challenge(
+            nonce=node.chance(32),
+            incarnation=node.signing.incarnation,
+            server_time_us=node.clock.now_us(),
+        )
+        self._replies: deque[m.Message] = deque([self._challenge])
+        self._lane = 0
+        self._told = False
+        """Whether any lane frame was sent: even an empty one tells a device that it is at the head."""
+        self._follows: dict[str, _Follow] = {}
+        self._turn: deque[str] = deque()
+        """Channels that may have something to send, in order."""
+        self.drained = asyncio.Event()
+        """Set while the backlog is short; the door waits on it before it listens again."""
+
+    def close(self) -> None:
+        """The socket is gone."""
+        for channel in self.follows:
+            self._forget(channel)
+        self.state = State.CLOSED
+
+    @property
+    def backlog(self) -> int:
+        """Replies that wait to be sent. The door stops listening when there are too many."""
+        return len(self._replies)
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The channels followed now."""
+        return tuple(self._follows)
+
+    # ---- frames out --------------------------------------------------------------------------------------
+
+    def next(self) -> bytes | None:
+        """The next frame, or None when there is nothing to say: decisions, then replies, then rows."""
+        if self.state is State.DRAINING or self.state is State.LIVE:
+            lane = self._next_lane()
+            if lane is not None:
+                return lane
+        if self._replies:
+            return self._say(self._replies.popleft())
+        return self._next_row_frame() if self.state is State.LIVE else None
+
+    def look(self) -> None:
+        """Something moved: look again at every channel, and at the rounds."""
+        waiting = set(self._turn)
+        self._turn.extend(channel for channel in self._follows if channel not in waiting)
+        if self._subscription.rounds and self.state is State.LIVE:
+            self._subscription.rounds = False
+            self._replies.extend(self._node.desk.offers())
+
+    def _say(self, message: m.Message) -> bytes:
+        self.state = advance(self.state, Side.SERVER, message)
+        return codec.encode(message)
+
+    def _next_lane(self) -> bytes | None:
+        if self._told and self._node.lane.head <= self._lane:
+            return None
+        frame = self._node.lane.after(self._lane)
+        self._told, self._lane = True, frame.upto
+        return frame.frame
+
+    def _next_row_frame(self) -> bytes | None:
+        while self._turn:
+            channel = self._turn[0]
+            follow = self._follows.get(channel)
+            frame = None if follow is None else self._channel_frame(channel, follow)
+            if frame is not None:
+                return frame
+            self._turn.popleft()
+        return None
+
+    def _channel_frame(self, channel: str, follow: _Follow) -> bytes | None:
+        if not self._still_open(channel, follow):
+            self._forget(channel)
+            return None
+        head = self._node.fanout.head(channel)
+        replacing = _must_replace(follow, head.floor, head.seq)
+        if replacing or follow.cursor < head.seq:
+            return self._delta(channel, follow, replacing=replacing)
+        follow.floor = head.floor
+        if follow.checkpoint == (head.seq, head.digest):
+            return None
+        follow.checkpoint = (head.seq, head.digest)
+        return self._node.fanout.checkpoint(channel, head)
+
+    def _delta(self, channel: str, follow: _Follow, *, replacing: bool) -> bytes:
+        fanout = self._node.fanout
+        built = fanout.delta(channel, 0 if replacing else follow.cursor, replacing=replacing)
+        if built.epoch > self._lane:  # the lane moved unheard: decisions first, this frame again after them
+            self._node.lane.refresh()
+            frame = self._next_lane()
+            assert frame is not None
+            return frame
+        if replacing or follow.floor is None:
+            follow.floor = fanout.head(channel).floor
+        follow.cursor = built.upto
+        return built.frame
+
+    def _still_open(self, channel: str, follow: _Follow) -> bool:
+        """A personal channel ends with the grant it was opened under; asked of the store each time."""
+        personal = channels.personal(channel)
+        if personal is None:
+            return True
+        with self._node.store.read() as tx:
+            return tx.decision_state(*personal).grant == follow.grant != 0
+
+    # ---- frames in ---------------------------------------------------------------------------------------
+
+    def hear(self, frame: bytes) -> None:
+        """Take one frame; what it asks for comes out of `next`.
+
+        Raises `WireFailure` when the session must end: say so, then leave the socket. Nothing was changed.
+        """
+        message = codec.decode(frame, codec.FRAME_LIMIT_BYTES)
+        self.state = advance(self.state, Side.DEVICE, message)
+        match message:
+            case m.Hello():
+                self._take_hello(message)
+            case m.LaneAck():
+                self._take_ack(message)
+            case m.LeaseRequest():
+                self._take_lease_request(message)
+            case m.Follow():
+                self._take_follow(message)
+            case m.Unfollow():
+                self._forget(message.channel)
+            case m.Refusal():
+                self._take_refusal(message)
+            case m.Decisions() | m.ReceiptNote() | m.TicketRequest() | m.Report():
+                self._replies.extend(self._node.desk.take(self.device_id, message))
+            case _:
+                raise WireFailure("out_of_turn", "a message of the server's own kind")
+
+    def _take_hello(self, hello: m.Hello) -> None:
+        now_us = self._node.clock.now_us()
+        device = self._recognise(hello)
+        with self._node.store.write("contact", durable=False) as tx:
+            tx.note_contact(device.device_id, now_us, hello.counter)
+        self.device_id, self._lane = device.device_id, hello.lane
+        welcome = m.Welcome(
+            nonce=hello.nonce,
+            lane_head=self._node.lane.head,
+            counter=max(device.counter, hello.counter),
+            ping_us=self._node.settings.ping_us,
+            server_time_us=now_us,
+            signature=bytes(64),
+        )
+        self._replies.append(self._node.signing.welcome(device.device_id, self._challenge, welcome))
+        for channel, cursor in hello.cursors.items():
+            self._begin(device, channel, cursor)
+
+    def _recognise(self, hello: m.Hello) -> DeviceRow:
+        """The enrolled device that signed our nonce, and none else."""
+        with self._node.store.read() as tx:
+            device = tx.device(hello.device_id)
+        if device is None:
+            raise WireFailure("unknown_device", "no such device is enrolled")
+        body = seal.hello_bytes(self._challenge.nonce, hello)
+        seal.verify(device.public_key, seal.HELLO, body, hello.signature)
+        if device.revoked:
+            raise WireFailure("device_revoked", "the device was revoked")
+        self._node.lane.refresh()
+        if hello.lane > self._node.lane.head:
+            raise WireFailure("rolled_back", "the device is further in the lane than this server")
+        return device
+
+    def _take_ack(self, ack: m.LaneAck) -> None:
+        """Enforced there, durably. Nobody acknowledges what was not sent."""
+        if ack.upto > self._lane:
+            raise WireFailure("out_of_turn", f"expected an acknowledgement of at most {self._lane}")
+        with self._node.store.write("lane_ack", durable=False) as tx:
+            tx.ack_lane(self.device_id, ack.upto, self._node.clock.now_us())
+        self._subscription.rounds = True
+        self.look()
+
+    def _take_lease_request(self, request: m.LeaseRequest) -> None:
+        settings, now_us = self._node.settings, self._node.clock.now_us()
+        until_us = settings.lease_bound_us(now_us, settings.lease_us)
+        with self._node.store.write("lease") as tx:  # durable before it is sent
+            granted = tx.grant_lease(self.device_id, request.upto, until_us)
+            device = tx.device(self.device_id)
+        if device is None or device.revoked:
+            raise WireFailure("device_revoked", "the device was revoked")
+        if granted:
+            lease = m.Lease(
+                id=request.id, duration_us=settings.lease_us, upto=request.upto, signature=bytes(64)
+            )
+            self._replies.append(self._node.signing.lease(self.device_id, lease))
+        else:
+            self._node.lane.refresh()
+            self._refuse("lane_behind", request.id.hex())
+
+    # ---- channels ----------------------------------------------------------------------------------------
+
+    def _take_follow(self, follow: m.Follow) -> None:
+        with self._node.store.read() as tx:
+            device = tx.device(self.device_id)
+        if device is None or device.revoked:
+            raise WireFailure("device_revoked", "the device was revoked")
+        self._begin(device, follow.channel, follow.cursor, follow.ticket)
+
+    def _begin(self, device: DeviceRow, channel: str, cursor: int, ticket: bytes | None = None) -> None:
+        try:
+            grant = channels.admit(
+                self._node.store,
+                self._node.signing.public_key,
+                device,
+                channel,
+                ticket,
+                self._node.clock.now_us(),
+            )
+            self._check_room(channel)
+        except WireFailure as failure:
+            self._forget(channel)
+            self._refuse(failure.code, channel)
+            return
+        self._follows[channel] = _Follow(cursor, grant=grant)
+        self._node.hints.follow(self._subscription, channel)
+        if channel not in self._turn:
+            self._turn.append(channel)
+
+    def _check_room(self, channel: str) -> None:
+        """Law 11: a device follows so many channels and no more."""
+        settings = self._node.settings
+        others = [c for c in self._follows if c != channel]
+        personal = sum(c.startswith("~") for c in others)
+        if len(others) >= settings.follows or (
+            channel.startswith("~") and personal >= settings.personal_channels
+        ):
+            raise WireFailure("channel_forbidden", "too many channels on one device")
+
+    def _take_refusal(self, refusal: m.Refusal) -> None:
+        """The device could not take something. A channel that it cannot follow is no longer sent."""
+        if refusal.code == "no_permission":
+            self._forget(refusal.about)
+
+    def _forget(self, channel: str) -> None:
+        if self._follows.pop(channel, None) is not None:
+            self._node.hints.unfollow(self._subscription, channel)
+            if channel not in self._node.hints.followed:
+                self._node.fanout.release(channel)
+
+    def _refuse(self, code: str, about: str) -> None:
+        self._replies.append(m.Refusal(code=code, about=about))
+
+
+def _must_replace(follow: _Follow, floor: int, head: int) -> bool:
+    """Whether the channel has to be sent from nothing: what left without a delete must not stay there.
+
+    In the middle of a snapshot the cursor is below the floor it began at; only a floor raised since counts.
+    """
+    if follow.floor is None:
+        return follow.cursor == 0 or follow.cursor < floor or follow.cursor > head
+    return follow.floor < floor and follow.cursor < floor
