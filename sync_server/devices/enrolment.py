@@ -81,8 +81,8 @@ def enrol(
 ) -> Enrolment:
     """Use up `token` and enrol the key that signed it.
 
-    Raises `Problem`, with nothing changed: `token_unknown`, `token_expired`, `token_used` (also for the device
-    that used it: a lost reply needs a new token), `bad_signature` (the token stays good).
+    Raises `Problem`, with nothing changed: `token_unknown`, `token_expired`, `token_used` (also for the
+    device that used it: a lost reply needs a new token), `bad_signature` (the token stays good).
     """
     found = tx.token(token_hash(token))
     if found is None:

@@ -37,15 +37,14 @@ def check_value(feature: FieldFeature, value: object) -> object:
 
 
 def time_us(value: object, place: str) -> int:
-    """Microseconds of an RFC 3339 time with an offset, or of Unix seconds (half to even); raises `RowFault`."""
+    """Microseconds of an RFC 3339 time with offset, or of Unix seconds (half to even); raises `RowFault`."""
     if isinstance(value, str):
         return _parsed(value, place)
     if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
         raise RowFault("invalid_time", place)
-    made = value * 1_000_000 if isinstance(value, int) else round(value * 1_000_000)
-    if abs(made) >= TIME_LIMIT_US:
+    if abs(value) >= TIME_LIMIT_US // 1_000_000:
         raise RowFault("invalid_time", place)
-    return made
+    return value * 1_000_000 if isinstance(value, int) else round(value * 1_000_000)
 
 
 def _parsed(text: str, place: str) -> int:

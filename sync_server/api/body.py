@@ -1,0 +1,130 @@
+"""Reading a request's body: strict JSON or MessagePack under limits, then into a type."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Final, Literal, NoReturn, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from edge_runtime.wire import codec
+from edge_runtime.wire.failure import WireFailure
+from sync_server.errors import Problem
+
+T = TypeVar("T")
+
+_PLACE: Final = re.compile(r" - at `(?P<place>[^`]*)`$")
+MSGPACK: Final = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
+
+
+async def read_body(request: web.Request, limit_bytes: int) -> bytes:
+    """The whole body; raises `Problem("too_large")` as soon as it is over the limit."""
+    if request.content_length is not None and request.content_length > limit_bytes:
+        raise Problem("too_large", f"expected at most {limit_bytes} bytes")
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) > limit_bytes:
+            raise Problem("too_large", f"expected at most {limit_bytes} bytes")
+    return bytes(body)
+
+
+def parse_body(body: bytes, content_type: str, *, depth: int) -> object:
+    """Parse by content type; raises `Problem` with a code of its own for each way to be wrong."""
+    if content_type in MSGPACK:
+        return parse_msgpack(body)
+    if content_type in ("application/json", "application/octet-stream", ""):
+        return parse_json(body, depth=depth)
+    raise Problem("unsupported_media")
+
+
+def parse_msgpack(body: bytes) -> object:
+    """Parse MessagePack; keys must be strings, and no key may come twice."""
+    try:
+        return codec.unpack(body, len(body))
+    except WireFailure as failure:
+        raise Problem("malformed_msgpack", failure.reason) from None
+
+
+def parse_json(body: bytes, *, depth: int) -> object:
+    """Parse strict JSON (RFC 8259): UTF-8, no duplicate keys, no NaN or infinity, no lone surrogates.
+
+    Raises `Problem("malformed_json")`, also for nesting deeper than `depth`.
+    """
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise Problem("malformed_json", f"{error.msg} at {error.pos}") from None
+    except UnicodeDecodeError:
+        raise Problem("malformed_json", "expected UTF-8") from None
+    except RecursionError:
+        raise Problem("malformed_json", f"expected nesting of at most {depth}") from None
+    except ValueError:  # an integer of more digits than Python reads
+        raise Problem("malformed_json", "a number is too long") from None
+    _check_values(value, depth)
+    return value
+
+
+def into(value: object, wanted: type[T]) -> T:
+    """`value` as `wanted`, or `Problem("invalid_request")` naming place and expectation but no value."""
+    try:
+        return msgspec.convert(value, wanted, strict=True)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise Problem("invalid_request", _without_values(str(error))) from None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise Problem("malformed_json", "a key comes twice in one object")
+    return made
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise Problem("malformed_json", "NaN and infinities are not JSON")
+
+
+def _check_values(value: object, depth: int) -> None:
+    """Walk without recursion: depth, finite numbers, strings that encode."""
+    waiting: list[tuple[object, int]] = [(value, 1)]
+    while waiting:
+        item, level = waiting.pop()
+        match item:
+            case str():
+                _check_text(item)
+            case float() if not math.isfinite(item):
+                raise Problem("malformed_json", "a number is too large")
+            case list() | dict():
+                if level > depth:
+                    raise Problem("malformed_json", f"expected nesting of at most {depth}")
+                if isinstance(item, dict):
+                    for key in item:
+                        _check_text(key)
+                waiting += [(v, level + 1) for v in (item.values() if isinstance(item, dict) else item)]
+            case _:
+                pass
+
+
+def _check_text(text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Problem("malformed_json", "a lone surrogate is not Unicode") from None
+
+
+def _without_values(text: str) -> str:
+    """A validation message without what the caller sent: the expectation where it is ours, and the place."""
+    found = _PLACE.search(text)
+    place = found["place"] if found else "$"
+    kind: Literal["Expected", "Object missing"]
+    for kind in ("Expected", "Object missing"):
+        if text.startswith(kind):
+            return text
+    if text.startswith("Object contains unknown field"):
+        return f"an unknown field - at `{place}`"
+    return f"a value that is not allowed - at `{place}`"

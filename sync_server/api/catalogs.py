@@ -1,0 +1,84 @@
+"""`/v1/catalogs`: register, activate and read catalogs."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from sync_server.api.replies import body_of, json_reply
+from sync_server.api.rooms import CLOCK, REGISTRY, SETTINGS, STORE
+from sync_server.api.route import Query, Route
+from sync_server.catalog.registry import parse
+from sync_server.errors import Problem
+
+PATH = "/v1/catalogs"
+ONE = PATH + "/{name}/{version}"
+
+
+async def put(request: web.Request) -> web.Response:
+    """Check and store one version, for ever."""
+    name, version = _named(request)
+    _, table = await body_of(request)
+    if not isinstance(table, dict):
+        raise Problem("invalid_request", "expected an object")
+    registry = request.app[REGISTRY]
+    catalog = parse(name, version, table)
+    outcome = registry.register(catalog, request.app[CLOCK].now_us())
+    if request.query.get("activate") == "true":
+        registry.activate(name, version)
+    status = HTTPStatus.CREATED if outcome == "created" else HTTPStatus.OK
+    document = {"name": name, "version": version, "fingerprint": catalog.fingerprint}
+    return json_reply({**document, "active": registry.active == catalog}, status)
+
+
+async def get(request: web.Request) -> web.Response:
+    """The document as devices load it."""
+    row = request.app[REGISTRY].find(*_named(request))
+    headers = {"ETag": f'"{row.fingerprint}"'}
+    if headers["ETag"] in request.headers.get("If-None-Match", ""):
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return web.Response(body=row.document, headers=headers, content_type="application/json")
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Every registered version, newest first, and which one is in force."""
+    active = request.app[REGISTRY].active_or_none
+    with request.app[STORE].read() as tx:
+        rows = tx.catalogs(request.app[SETTINGS].page_rows)
+    listed = [{"name": r.name, "version": r.version, "fingerprint": r.fingerprint} for r in rows]
+    return json_reply(
+        {"active": None if active is None else f"{active.name}@{active.version}", "catalogs": listed}
+    )
+
+
+def _named(request: web.Request) -> tuple[str, int]:
+    name, version = request.match_info["name"], request.match_info["version"]
+    if not (version.isascii() and version.isdigit() and 0 < len(version) < 10):
+        raise Problem("not_found", "expected a version number")
+    return name, int(version)
+
+
+ROUTES = (
+    Route(
+        "PUT",
+        ONE,
+        put,
+        "Register a catalog version. The first becomes active; a later one with `activate=true`.",
+        "catalogs",
+        query=(Query("activate", "`true` makes it the one in force"),),
+        replies={201: "registered", 200: "it was there already, with the same meaning"},
+        problems=("invalid_catalog", "catalog_conflict"),
+    ),
+    Route(
+        "GET",
+        ONE,
+        get,
+        "A registered catalog, as devices load it.",
+        "catalogs",
+        open=True,
+        replies={200: "the canonical document", 304: "not modified"},
+        problems=("not_found",),
+    ),
+    Route("GET", PATH, listing, "Registered catalogs.", "catalogs", replies={200: "`catalogs`, `active`"}),
+)

@@ -1,0 +1,192 @@
+"""`/v1/devices` and `/v1/device-tokens`: enrol devices, list them, shut them out, give them tickets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from sync_server.api.body import into
+from sync_server.api.replies import body_of, json_reply, subject_of
+from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, REGISTRY, SETTINGS, STORE
+from sync_server.api.route import Query, Route
+from sync_server.devices import enrolment, tickets
+from sync_server.devices.enrolment import encode
+from sync_server.errors import Problem
+from sync_server.store.records import DeviceRow
+
+PATH = "/v1/devices"
+Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=r"^[^~]")]
+"""A channel pattern; personal channels are never fixed at enrolment."""
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What the device may follow, and how many seconds the token lives (left out: the default)."""
+
+    channels: list[Pattern] | None = None
+    ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
+
+
+class Enrol(msgspec.Struct, forbid_unknown_fields=True):
+    """Token, Ed25519 public key and `sign(key, "edge-enrol-1", (token, public_key))`; bytes as base64url."""
+
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    public_key: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    proof: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class TicketRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose personal channels the device may follow, for which purposes, for how many seconds."""
+
+    subject: str
+    purposes: Annotated[
+        list[Annotated[str, msgspec.Meta(min_length=1, max_length=512)]],
+        msgspec.Meta(min_length=1, max_length=100),
+    ]
+    ttl_s: Annotated[int, msgspec.Meta(ge=1)] = 900
+
+
+async def new_token(request: web.Request) -> web.Response:
+    """Make a one-time enrolment token; it is told here once and kept only as a hash."""
+    raw, parsed = await body_of(request) if request.can_read_body else (b"", {})
+    wanted, settings = into(parsed if raw else {}, TokenRequest), request.app[SETTINGS]
+    life_us = settings.token_life_us if wanted.ttl_s is None else wanted.ttl_s * 1_000_000
+    patterns = settings.shared_channels if wanted.channels is None else wanted.channels
+    with request.app[STORE].write("device_token") as tx:
+        made = enrolment.new_token(
+            tx,
+            request.app[ENTROPY],
+            now_us=request.app[CLOCK].now_us(),
+            life_us=life_us,
+            patterns=patterns,
+        )
+    return json_reply({"token": made.token, "expires_at": made.expires_us}, 201)
+
+
+async def enrol(request: web.Request) -> web.Response:
+    """Use up a token and enrol the key that signed it."""
+    _, parsed = await body_of(request)
+    wanted = into(parsed, Enrol)
+    try:
+        key, proof = enrolment.decode(wanted.public_key), enrolment.decode(wanted.proof)
+    except ValueError:
+        raise Problem("invalid_request", "expected base64url in public_key and proof") from None
+    with request.app[STORE].write("enrol") as tx:
+        made = enrolment.enrol(
+            tx,
+            request.app[AUTHORITY],
+            token=wanted.token,
+            public_key=key,
+            proof=proof,
+            now_us=request.app[CLOCK].now_us(),
+        )
+    return json_reply(made.document(), 201)
+
+
+async def listing(request: web.Request) -> web.Response:
+    """A page of devices, by id."""
+    limit, after = request.app[SETTINGS].page_rows, request.query.get("after", "")
+    with request.app[STORE].read() as tx:
+        rows = tx.devices(limit, after)
+        counts = tx.count_devices(request.app[CLOCK].now_us())
+    more = rows[-1].device_id if len(rows) == limit else None
+    return json_reply({"counts": counts, "devices": [_document(d) for d in rows], "after": more})
+
+
+async def one(request: web.Request) -> web.Response:
+    """One device."""
+    with request.app[STORE].read() as tx:
+        row = tx.device(request.match_info["id"])
+    if row is None:
+        raise Problem("unknown_device")
+    return json_reply(_document(row))
+
+
+async def revoke(request: web.Request) -> web.Response:
+    """Shut a device out; its running lease stays counted among the targets of revocations."""
+    device_id = request.match_info["id"]
+    with request.app[STORE].write("revoke_device") as tx:
+        if tx.device(device_id) is None:
+            raise Problem("unknown_device")
+        tx.revoke_device(device_id, request.app[CLOCK].now_us())
+        row = tx.device(device_id)
+    assert row is not None
+    return json_reply(_document(row))
+
+
+async def ticket(request: web.Request) -> web.Response:
+    """A signed ticket with which one device may follow one subject's channels."""
+    _, parsed = await body_of(request)
+    wanted, app = into(parsed, TicketRequest), request.app
+    subject, device_id = subject_of(request, wanted.subject), request.match_info["id"]
+    if not set(wanted.purposes) <= set(app[REGISTRY].active.purposes):
+        raise Problem("unknown_purpose")
+    with app[STORE].read() as tx:
+        device = tx.device(device_id)
+    if device is None:
+        raise Problem("unknown_device")
+    if device.revoked:
+        raise Problem("device_revoked")
+    life_us = min(wanted.ttl_s * 1_000_000, app[SETTINGS].ticket_life_us)
+    expires_us = app[CLOCK].now_us() + life_us
+    made = tickets.issue(app[AUTHORITY].signing, device_id, subject, wanted.purposes, expires_us)
+    return json_reply({"ticket": encode(made), "expires_at": expires_us}, 201)
+
+
+def _document(row: DeviceRow) -> dict[str, object]:
+    return {
+        "device_id": row.device_id,
+        "public_key": encode(row.public_key),
+        "channels": list(row.patterns),
+        "enrolled_at": row.enrolled_us,
+        "contact_at": row.contact_us,
+        "lane": row.lane_acked,
+        "lease_until": row.lease_until_us or None,
+        "revoked": row.revoked,
+    }
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/device-tokens",
+        new_token,
+        "Make a one-time enrolment token.",
+        "devices",
+        body=TokenRequest,
+        replies={201: "the token, told this once, and when it expires"},
+    ),
+    Route(
+        "POST",
+        PATH,
+        enrol,
+        "Enrol a device with a one-time token and the proof that it holds its key.",
+        "devices",
+        open=True,
+        body=Enrol,
+        replies={201: "device id, tenant keys, the server's key to pin, channels"},
+        problems=("token_unknown", "token_used", "token_expired", "bad_signature", "key_enrolled"),
+    ),
+    Route(
+        "GET",
+        PATH,
+        listing,
+        "Enrolled devices.",
+        "devices",
+        query=(Query("after", "the last device id of the page before"),),
+        replies={200: "`devices`, `counts`, and `after` for the next page"},
+    ),
+    Route("GET", PATH + "/{id}", one, "One device.", "devices", problems=("unknown_device",)),
+    Route("DELETE", PATH + "/{id}", revoke, "Shut a device out.", "devices", problems=("unknown_device",)),
+    Route(
+        "POST",
+        PATH + "/{id}/tickets",
+        ticket,
+        "A short-lived ticket for a subject's personal channels on one device.",
+        "devices",
+        body=TicketRequest,
+        replies={201: "the ticket and when it expires"},
+        problems=("unknown_device", "device_revoked", "unknown_purpose", "invalid_id"),
+    ),
+)

@@ -1,0 +1,149 @@
+"""The OpenAPI document and the readable page, both made from the route table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib.metadata import version
+
+import msgspec
+from aiohttp import web
+
+from sync_server.api.replies import json_reply
+from sync_server.api.route import Route
+from sync_server.errors import PROBLEMS
+
+_COMMON = ("internal",)
+_GUARDED = ("unauthorized",)
+_WITH_BODY = ("malformed_json", "too_large", "unsupported_media", "invalid_request")
+
+
+def openapi(routes: Sequence[Route]) -> dict[str, object]:
+    """The OpenAPI 3.1 document of the route table."""
+    bodies = [r.body for r in routes if r.body is not None]
+    _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    paths: dict[str, dict[str, object]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "edge-sync", "version": version("edge-runtime")},
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas, "Problem": _PROBLEM},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def doors(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """The two routes that describe `routes` and themselves."""
+
+    async def document(_: web.Request) -> web.Response:
+        return json_reply(openapi(everything))
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text=docs_page(everything), content_type="text/html")
+
+    own = (
+        Route("GET", "/openapi.json", document, "This interface as OpenAPI 3.1.", "operations", open=True),
+        Route("GET", "/docs", page, "This interface as a page.", "operations", open=True),
+    )
+    everything = (*routes, *own)
+    return own
+
+
+def docs_page(routes: Sequence[Route]) -> str:
+    """A page without scripts or foreign assets."""
+    tags = list(dict.fromkeys(r.tag for r in routes))
+    sections = "".join(
+        f"<h2>{escape(tag)}</h2>" + "".join(_entry(r) for r in routes if r.tag == tag) for tag in tags
+    )
+    codes = "".join(
+        f"<tr><td><code>{code}</code></td><td>{reply.status}</td><td>{escape(reply.title)}</td></tr>"
+        for code, reply in sorted(PROBLEMS.items())
+    )
+    return _PAGE.format(sections=sections, codes=codes)
+
+
+def _operation(route: Route) -> dict[str, object]:
+    made: dict[str, object] = {
+        "summary": route.summary,
+        "tags": [route.tag],
+        "operationId": route.handler.__module__.rpartition(".")[2] + "_" + route.handler.__name__,
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+        "security": [] if route.open else [{"bearer": []}],
+    }
+    if route.body is not None:
+        schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
+        kinds = ("application/json", "application/msgpack")
+        made["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
+    return made
+
+
+def _parameters(route: Route) -> list[dict[str, object]]:
+    text = {"type": "string"}
+    named = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    made: list[dict[str, object]] = [
+        {"name": name, "in": "path", "required": True, "schema": text} for name in named
+    ]
+    made += [
+        {"name": q.name, "in": "query", "required": q.required, "description": q.text, "schema": text}
+        for q in route.query
+    ]
+    if route.idempotent:
+        what = "A repeat with the same key and body within a day gets the same reply."
+        made.append({"name": "Idempotency-Key", "in": "header", "description": what, "schema": text})
+    return made
+
+
+def _responses(route: Route) -> dict[str, object]:
+    made: dict[str, object] = {str(status): {"description": text} for status, text in route.replies.items()}
+    codes = (*route.problems, *_COMMON, *(() if route.open else _GUARDED))
+    codes += _WITH_BODY if route.body is not None else ()
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status, named in sorted(by_status.items()):
+        made[str(status)] = {"description": "problem: " + ", ".join(named), "content": content}
+    return made
+
+
+def _entry(route: Route) -> str:
+    parts = [f"<h3><code>{route.method} {escape(route.path)}</code></h3><p>{escape(route.summary)}</p>"]
+    notes = ["no token needed"] if route.open else []
+    notes += ["takes an Idempotency-Key"] if route.idempotent else []
+    notes += [f"query {q.name}: {q.text}" for q in route.query]
+    notes += [f"{status}: {text}" for status, text in route.replies.items()]
+    notes += [f"problem {code}: {PROBLEMS[code].title}" for code in route.problems]
+    parts.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
+    if route.body is not None:
+        fields = msgspec.structs.fields(route.body)
+        names = ", ".join(f.name + ("" if f.required else "?") for f in fields)
+        parts.append(f"<p>Body: <code>{{{escape(names)}}}</code>. {escape(route.body.__doc__ or '')}</p>")
+    return "".join(parts)
+
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": sorted(PROBLEMS)},
+        "detail": {"type": "string"},
+    },
+}
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>edge-sync</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}}
+code{{background:#eee;padding:.1em .3em}}h3{{margin-bottom:0}}td{{padding-right:1rem}}</style>
+<h1>edge-sync</h1><p>Every request carries <code>Authorization: Bearer TOKEN</code> unless its entry says
+otherwise; the token is in <code>api.token</code> in the server's data directory. Errors are problem documents
+(RFC 9457). Times are microseconds since 1970 UTC. The same as data:
+<a href="/openapi.json">/openapi.json</a>.</p>
+{sections}<h2>problems</h2><table>{codes}</table></html>
+"""

@@ -1,0 +1,71 @@
+"""Operations: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from sync_server.api.replies import json_reply
+from sync_server.api.rooms import CLOCK, REGISTRY, STORE, SYNC_DOOR
+from sync_server.api.route import Route
+from sync_server.errors import Problem
+
+Samples = Mapping[str, float]
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """The process answers."""
+    return json_reply({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """It can serve: the store takes a write, and a catalog is active."""
+    try:
+        with request.app[STORE].write("ready", durable=False):
+            pass
+    except sqlite3.OperationalError:
+        raise Problem("storage") from None
+    return json_reply({"status": "ready", "catalog": request.app[REGISTRY].active_or_none is not None})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus text."""
+    now_us, store = request.app[CLOCK].now_us(), request.app[STORE]
+    with store.read() as tx:
+        families: dict[str, tuple[str, str, Samples]] = {
+            "devices": ("gauge", "state", tx.count_devices(now_us)),
+            "consents": ("gauge", "state", tx.count_states()),
+            "revocation": ("gauge", "what", tx.count_revocations(now_us)),
+            "rows": ("gauge", "", {"": tx.count_rows()}),
+            "channels": ("gauge", "", {"": tx.count_channels()}),
+            "lane_position": ("gauge", "", {"": tx.lane_head()}),
+        }
+    families["transactions_total"] = ("counter", "name", store.transactions())
+    families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
+    lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]
+    text = "\n".join(lines) + "\n"
+    return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _family(name: str, kind: str, label: str, samples: Samples) -> list[str]:
+    heading = [f"# TYPE {name} {kind}"]
+    return heading + [
+        f'{name}{{{label}="{key}"}} {value}' if label else f"{name} {value}" for key, value in samples.items()
+    ]
+
+
+ROUTES = (
+    Route("GET", "/healthz", healthz, "The process answers.", "operations", open=True),
+    Route(
+        "GET",
+        "/readyz",
+        readyz,
+        "The store takes writes.",
+        "operations",
+        open=True,
+        problems=("storage",),
+    ),
+    Route("GET", "/metrics", metrics, "Counters in Prometheus text.", "operations"),
+)

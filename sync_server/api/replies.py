@@ -1,0 +1,112 @@
+"""Replies: JSON, problems, and what is kept under an idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from edge_runtime.catalog import Catalog
+from edge_runtime.errors import MalformedRequest
+from sync_server.api.body import parse_body, read_body
+from sync_server.api.rooms import AUTHORITY, REGISTRY, SETTINGS
+from sync_server.devices.authority import Authority
+from sync_server.errors import Problem
+from sync_server.features.incoming import check_id
+from sync_server.features.values import RowFault
+from sync_server.settings import Settings
+from sync_server.store.protocol import ReadTx
+from sync_server.store.records import KeptReply
+
+KEY_LIMIT = 255
+
+
+def json_reply(
+    document: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON reply."""
+    body = msgspec.json.encode(document)
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def problem_reply(problem: Problem) -> web.Response:
+    """The RFC 9457 document of a problem; a 503 says when to come back, a 401 how to ask."""
+    status = problem.reply.status
+    headers = {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "5"
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="edge-sync"'
+    body = msgspec.json.encode(problem.document())
+    return web.Response(body=body, status=status, headers=headers, content_type="application/problem+json")
+
+
+def kept(reply: web.Response, fingerprint: bytes) -> KeptReply:
+    """A reply in the form in which it is kept."""
+    headers = tuple((k, v) for k, v in reply.headers.items() if k == "Location")
+    body = reply.body
+    assert isinstance(body, bytes)
+    return KeptReply(fingerprint, reply.status, headers, body)
+
+
+def again(reply: KeptReply) -> web.Response:
+    """The kept reply, marked as a repeat."""
+    headers = {**dict(reply.headers), "Idempotency-Replayed": "true"}
+    return web.Response(
+        body=reply.body, status=reply.status, headers=headers, content_type="application/json"
+    )
+
+
+async def body_of(request: web.Request) -> tuple[bytes, object]:
+    """The raw and the parsed body; raises `Problem`."""
+    settings = request.app[SETTINGS]
+    raw = await read_body(request, settings.body_limit_bytes)
+    kind = request.content_type if "Content-Type" in request.headers else "application/json"
+    return raw, parse_body(raw, kind, depth=settings.json_depth)
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The request's `Idempotency-Key`; raises `Problem` for an empty or overlong one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= KEY_LIMIT:
+        raise Problem("invalid_request", f"expected an Idempotency-Key of 1 to {KEY_LIMIT} characters")
+    return key
+
+
+def fingerprint_of(authority: Authority, raw: bytes) -> bytes:
+    """A keyed hash of a body: it tells repeats apart and nothing about whom they name."""
+    digest = hashlib.blake2b(raw, digest_size=32, key=authority.digest_key, person=b"edge-idempotent")
+    return digest.digest()
+
+
+def repeat(tx: ReadTx, door: str, key: str | None, fingerprint: bytes) -> KeptReply | None:
+    """The reply kept under `key`; raises `Problem("idempotency_reuse")` when the body was another."""
+    found = None if key is None else tx.kept_reply(door, key)
+    if found is not None and found.fingerprint != fingerprint:
+        raise Problem("idempotency_reuse")
+    return found
+
+
+def subject_of(request: web.Request, text: object) -> bytes:
+    """The pseudonym of the subject that a caller names (`alice` or `user:alice`); raises `Problem`.
+
+    This is the door at which a subject's id ends: nothing behind it sees, keeps or logs it.
+    """
+    catalog = request.app[REGISTRY].active_or_none
+    if not isinstance(text, str):
+        raise Problem("invalid_id", "expected a subject's id")
+    typed = _typed_subject(catalog, text, request.app[SETTINGS])
+    return request.app[AUTHORITY].pseudonym(typed)
+
+
+def _typed_subject(catalog: Catalog | None, text: str, settings: Settings) -> str:
+    if catalog is None:
+        raise Problem("no_catalog", "whose types say what a subject is")
+    try:
+        return check_id(catalog.subject(check_id(text, settings.id_limit_bytes)), settings.id_limit_bytes)
+    except (MalformedRequest, RowFault):
+        limit = settings.id_limit_bytes
+        raise Problem("invalid_id", f"expected an id of a personal entity, at most {limit} bytes") from None

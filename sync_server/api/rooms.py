@@ -1,0 +1,28 @@
+"""Where the doors find the rooms: typed keys of the application."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from sync_server.catalog.registry import Registry
+from sync_server.clock import Clock
+from sync_server.consent.office import ConsentOffice
+from sync_server.devices.authority import Authority
+from sync_server.devices.entropy import Entropy
+from sync_server.settings import Settings
+from sync_server.store.protocol import Store
+from sync_server.sync.door import SyncDoor
+from sync_server.sync.hints import Hints
+
+SETTINGS = web.AppKey("settings", Settings)
+CLOCK: web.AppKey[Clock] = web.AppKey("clock")
+STORE: web.AppKey[Store] = web.AppKey("store")
+AUTHORITY = web.AppKey("authority", Authority)
+ENTROPY: web.AppKey[Entropy] = web.AppKey("entropy")
+OFFICE = web.AppKey("office", ConsentOffice)
+REGISTRY = web.AppKey("registry", Registry)
+HINTS = web.AppKey("hints", Hints)
+SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
+API_TOKEN = web.AppKey("api_token", str)
+BUSY: web.AppKey[set[tuple[str, str]]] = web.AppKey("busy")
+"""(door, idempotency key) of requests that are running now."""

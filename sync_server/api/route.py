@@ -1,0 +1,41 @@
+"""One row of the route table: what the app serves and what the OpenAPI document says, from the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query parameter."""
+
+    name: str
+    text: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A door: verb, path, handler, and what it promises."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    tag: str
+    """Heading under which it stands in the docs."""
+    open: bool = False
+    """True: no bearer token is asked for."""
+    body: type | None = None
+    """Type of the JSON body (a msgspec Struct)."""
+    query: tuple[Query, ...] = ()
+    idempotent: bool = False
+    """Takes an `Idempotency-Key`."""
+    replies: dict[int, str] = field(default_factory=lambda: {200: "as described"})
+    problems: tuple[str, ...] = ()
+    """Codes of `errors.PROBLEMS` that are this door's own."""
