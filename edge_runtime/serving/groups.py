@@ -21,6 +21,8 @@ class Group:
         "_key",
         "_kind",
         "_names",
+        "_only",
+        "_prefix",
         "_ttl_us",
         "_types",
         "positions",
@@ -37,26 +39,27 @@ class Group:
         self._key, self._kind, self._ttl_us = view.key, view.source, view.ttl_us
         self._names = tuple(view.features)
         self._absent = {t: Missing(Status.NOT_FOUND, f"no {t} was given") for t in view.entity}
+        self._only = view.entity[0] if len(view.entity) == 1 else None
+        self._prefix = f"{self._only}:"
         self._types = tuple((f"{t}:", t) for t in view.entity)
 
     def entity(self, ids: Mapping[str, str]) -> str | Missing:
         """The typed id (composite: joined with `|`), or which entity type was not given."""
+        if self._only is not None:
+            bare = ids.get(self._only)
+            return self._absent[self._only] if bare is None else self._prefix + bare
         parts = []
         for prefix, kind in self._types:
             bare = ids.get(kind)
             if bare is None:
                 return self._absent[kind]
             parts.append(prefix + bare)
-        return parts[0] if len(parts) == 1 else "|".join(parts)
+        return "|".join(parts)
 
-    def read(self, source: Source, ids: Mapping[str, str], t_us: int, request: Reading) -> Reading:
-        """The view's values at `t_us` for these bare ids by type; `request` answers a request view."""
-        if self._kind == "request":
-            return request
+    def read(self, source: Source, ids: Mapping[str, str], t_us: int) -> Reading:
+        """The values of a server or session view at `t_us` for these bare ids by type."""
         entity = self.entity(ids)
-        if isinstance(entity, Missing):
-            return entity
-        return self.read_entity(source, entity, t_us)
+        return entity if isinstance(entity, Missing) else self.read_entity(source, entity, t_us)
 
     def read_entity(self, source: Source, entity: str, t_us: int) -> Reading:
         """The same for a typed id at hand."""
@@ -82,7 +85,7 @@ class Group:
     ) -> list[Reading]:
         """One reading for each candidate id of entity type `kind`, the other ids staying."""
         if self.types == (kind,):
-            prefix = self._types[0][0]
+            prefix = self._prefix
             return [self.read_entity(source, prefix + bare, t_us) for bare in candidates]
         scope = dict(ids)
         readings: list[Reading] = []

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edge_runtime.serving.status import Status
 
 
-@dataclass(frozen=True, slots=True)
-class SessionValues:
+class SessionValues(NamedTuple):
     """All features of a session view for one entity at one time, in the view's feature order."""
 
     values: tuple[object, ...]

@@ -115,7 +115,7 @@ def test_a_missing_row_gives_the_default_and_keeps_its_cause() -> None:
     ],
 )
 def test_law_7_a_default_replaces_only_what_it_may(cause: Status, shown: Status) -> None:
-    """The declared default stands in every cell without a usable value; only three causes become DEFAULTED."""
+    """The declared default stands in every unusable cell; only three causes become DEFAULTED."""
     source = shop_source()
     source.rows["profile@1", "user:alice"] = Missing(cause, "because")
     vector = read(source, item="a")
