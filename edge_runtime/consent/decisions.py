@@ -273,11 +273,13 @@ class Consents:
     def rolled_back(self) -> int:
         """This device is an older copy of itself: erase all that rests on consent; the app must ask again.
 
-        A withdrawal that only the newer copy knew must not be undone by the older one. Returns the keys erased.
+        A withdrawal that only the newer copy knew must not be undone by the older one. Returns how many keys
+        were erased.
         """
         with self._lock:
             self._eraser.finish_pending()
-            doomed = [k for k in self._keyring.keys() if self._on_consent(k)]
+            held = self._keyring.keys()
+            doomed = [key for key in held if self._on_consent(key)]
             taken = [self._expired(key) for key in doomed]
             if taken:
                 self._eraser.carry_out(taken, self._standing.bar)

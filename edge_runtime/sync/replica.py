@@ -129,9 +129,10 @@ class Replica:
                 self._start_over(tx)
 
     def rolled_back(self, seen: int) -> int:
-        """The server has seen counter `seen`, higher than ours: we are an older copy. Erase what rests on consent.
+        """The server has seen counter `seen`, higher than ours: we are an older copy of ourselves.
 
-        What a newer copy erased must not come back. Returns the keys erased; from here on we count from `seen`.
+        What rests on consent is erased: what the newer copy erased must not come back. Returns how many keys
+        were erased; from here on we count from `seen`.
         """
         erased = self._consents.rolled_back()
         with self._database.write("rolled_back") as tx:

@@ -27,6 +27,19 @@ CHANNEL_TICKET: Final = b"edge-channel-ticket-1"
 LEDGER_HEAD: Final = b"edge-ledger-head-1"
 REVOCATION: Final = b"edge-revocation-1"
 
+_Y: Final = (
+    bytes(32),  # 0
+    b"\x01" + bytes(31),  # 1
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    b"\xec" + b"\xff" * 30 + b"\x7f",  # p - 1
+    b"\xed" + b"\xff" * 30 + b"\x7f",  # p, which is 0
+    b"\xee" + b"\xff" * 30 + b"\x7f",  # p + 1, which is 1
+)
+SMALL_ORDER: Final = frozenset(y[:31] + bytes([y[31] | sign]) for y in _Y for sign in (0, 0x80))
+"""Ed25519 keys of small order, for which anybody can make signatures that verify. Source: the list in libsodium's
+`ge25519_has_small_order`, with both signs."""
+
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -42,6 +55,8 @@ def sign(key: Ed25519PrivateKey, context: bytes, body: bytes) -> bytes:
 
 def verify(public_key: bytes, context: bytes, body: bytes, signature: bytes) -> None:
     """Raise `WireFailure("bad_signature")` unless `signature` is `public_key`'s over `body` in `context`."""
+    if public_key in SMALL_ORDER:
+        raise WireFailure("bad_signature", "a key of small order signs anything")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, context + b"\x00" + body)
     except (InvalidSignature, ValueError):

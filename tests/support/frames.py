@@ -1,0 +1,114 @@
+"""One example of every message, and how a message is written down in the golden vectors."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge_runtime.wire import messages as m
+
+NONCE = bytes(range(32))
+SUBJECT = bytes(range(16))
+SIGNATURE = bytes(range(64))
+TOKEN = "~aaaqeayeaudaocajbifqydiob4"
+
+EXAMPLES: dict[str, m.Message] = {
+    "challenge": m.Challenge(nonce=NONCE, incarnation=SUBJECT, server_time_us=1_700_000_000_000_000),
+    "hello": m.Hello(
+        device_id="dev-1",
+        nonce=NONCE,
+        lane=7,
+        counter=2,
+        catalog="shop@3",
+        cursors={"all": 120, "segment:gold": 0},
+        signature=SIGNATURE,
+    ),
+    "welcome": m.Welcome(
+        nonce=NONCE,
+        lane_head=9,
+        counter=2,
+        ping_us=20_000_000,
+        server_time_us=1_700_000_000_000_001,
+        signature=SIGNATURE,
+    ),
+    "lane": m.Lane(
+        entries=[
+            m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8),
+            m.LaneEntry(9, SUBJECT, "measurement", "given", 9, 0),
+        ],
+        upto=9,
+    ),
+    "lane_empty": m.Lane(entries=[], upto=0),
+    "lane_ack": m.LaneAck(upto=9),
+    "lease_request": m.LeaseRequest(id=SUBJECT, upto=9),
+    "lease": m.Lease(id=SUBJECT, duration_us=86_400_000_000, upto=9, signature=SIGNATURE),
+    "follow": m.Follow(channel=f"{TOKEN}/personalization", cursor=0, ticket=b"ticket"),
+    "follow_without_ticket": m.Follow(channel="all", cursor=2**62),
+    "unfollow": m.Unfollow(channel="all"),
+    "drop": m.Drop(channel="segment:gold"),
+    "delta": m.Delta(
+        channel="all",
+        base=120,
+        upto=122,
+        epoch=9,
+        replacing=False,
+        more=True,
+        rows=[
+            m.Row(
+                121,
+                "item:85123A",
+                "item_stats",
+                1,
+                -1,
+                2,
+                0,
+                False,
+                b"\x81\xaapopularity\xcb?\xe0" + bytes(6),
+            ),
+            m.Row(122, "item:é\x00|x", "item_stats", 1, 3, 4, 0, True, b""),
+        ],
+    ),
+    "delta_personal": m.Delta(
+        channel=f"{TOKEN}/personalization",
+        base=0,
+        upto=5,
+        epoch=9,
+        replacing=True,
+        more=False,
+        rows=[m.Row(5, TOKEN, "profile", 1, 3, 4, 9, False, b"\x81\xa7country\xa2DE")],
+    ),
+    "checkpoint": m.Checkpoint(channel="all", seq=122, digest=SUBJECT, signature=SIGNATURE),
+    "decisions": m.Decisions(
+        decisions=[
+            m.Decision(SUBJECT, SUBJECT, "personalization", "given", "2026-11", 7, 1_700_000_000_000_000)
+        ]
+    ),
+    "decision_ack": m.DecisionAck(id=SUBJECT, seq=10, outcome="recorded", grant=10),
+    "receipt": m.ReceiptNote(receipt=b"\x80", signature=SIGNATURE),
+    "receipt_ack": m.ReceiptAck(id=SUBJECT),
+    "round_offer": m.RoundOffer(
+        round_id=SUBJECT, metric="visits_band", definition=SUBJECT, closes_at_us=1_700_000_600_000_000
+    ),
+    "ticket_request": m.TicketRequest(round_id=SUBJECT, subjects=[SUBJECT]),
+    "tickets": m.Tickets(round_id=SUBJECT, granted=[m.TicketGrant(SUBJECT, SUBJECT)]),
+    "report": m.Report(round_id=SUBJECT, answers=[m.NoisedAnswer(SUBJECT, b"\x01\x02")]),
+    "report_ack": m.ReportAck(round_id=SUBJECT, tickets=[SUBJECT]),
+    "refusal": m.Refusal(code="overloaded", about="all", retry_after_us=5_000_000),
+}
+"""Vector name -> message. Every message type is among them (tested)."""
+
+
+def written(message: m.Message) -> object:
+    """The JSON form of a message in the vectors: bytes as `hex:...`."""
+    return _plain(msgspec.to_builtins(message, builtin_types=(bytes,)))
+
+
+def _plain(value: object) -> object:
+    match value:
+        case bytes():
+            return f"hex:{value.hex()}"
+        case dict():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case _:
+            return value
