@@ -1,141 +1,14 @@
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
-
 import pytest
 
-from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, definition, mechanism_of
-from edge_runtime.aggregates.report import ROUND_LIMIT_US, Reporter
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, mechanism_of
+from edge_runtime.aggregates.report import ROUND_LIMIT_US
 from edge_runtime.cache.writing import WriteTransaction
-from edge_runtime.catalog import Catalog
-from edge_runtime.consent.opening import open_cache
 from edge_runtime.keys.keyring import Keyring
-from edge_runtime.keys.providers import KeyMemory
 from edge_runtime.serving.status import Status
-from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketGrant, Tickets
-from tests.support.clock import ManualClock
-
-HOUR_US = 3_600_000_000
-
-
-def catalog(epsilon: float = 1.0, metrics: int = 1, window: str = "1d", version: int = 1) -> Catalog:
-    consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
-    metric = {
-        "purpose": "measurement",
-        "kind": "histogram",
-        "of": "profile:country",
-        "epsilon": epsilon,
-        "min_subjects": 2,
-        "window": window,
-    }
-    return Catalog.from_dict(
-        {
-            "catalog": {"name": "shop", "version": version},
-            "purposes": {"personalization": consent, "measurement": consent},
-            "entities": {"user": {"personal": True}},
-            "views": {
-                "profile": {
-                    "version": 1,
-                    "entity": "user",
-                    "source": "server",
-                    "purpose": "personalization",
-                    "ttl": "7d",
-                    "owner": "crm",
-                    "features": {
-                        "country": {
-                            "dtype": "string",
-                            "values": ["UK", "DE", "FR", "other"],
-                            "default": "other",
-                        }
-                    },
-                }
-            },
-            "metrics": {f"countries_{i}": metric for i in range(metrics)},
-        }
-    )
-
-
-@dataclass
-class Value:
-    value: object
-    status: Status = Status.PRESENT
-
-
-@dataclass
-class Allowed:
-    allowed: bool
-
-
-@dataclass
-class Permissions:
-    """Given unless denied."""
-
-    denied: set[tuple[str, str]] = field(default_factory=set)
-
-    def permission(self, subject: str, purpose: str) -> Allowed:
-        return Allowed((subject, purpose) not in self.denied)
-
-
-class Kiosk:
-    """One device's aggregates room over a real encrypted cache in memory."""
-
-    def __init__(self, subjects: int = 1, *, of: Catalog | None = None, seed: int = 7) -> None:
-        self.catalog = of or catalog()
-        self.keyring, self.database = open_cache(":memory:", KeyMemory())
-        self.clock, self.permissions = ManualClock(), Permissions()
-        self.values: dict[str, Value] = {}
-        self.draws, self._rng = 0, random.Random(seed)
-        for i in range(subjects):
-            self.add(f"user:u{i}")
-        self.restart()
-
-    def add(self, subject: str) -> None:
-        for purpose in ("personalization", "measurement"):
-            self.keyring.create(subject, purpose, bytes(16), "1", 0, 0)
-        self.values[subject] = Value("DE")
-
-    def restart(self, of: Catalog | None = None) -> Reporter:
-        self.catalog = of or self.catalog
-        self.reporter = Reporter(
-            self.catalog,
-            self.database,
-            self.keyring,
-            self.permissions,
-            lambda ref, subject: self.values[subject],
-            self.clock,
-            self.bits,
-        )
-        return self.reporter
-
-    def bits(self, n: int) -> int:
-        self.draws += 1
-        return self._rng.randrange(n)
-
-    def offer(self, number: int = 1, metric: str = "countries_0", closes_in_us: int = HOUR_US) -> RoundOffer:
-        return RoundOffer(
-            round_id=number.to_bytes(16, "big"),
-            metric=metric,
-            definition=definition(self.catalog.metrics[metric]),
-            closes_at_us=self.clock.now_us() + closes_in_us,
-        )
-
-    def answer(self, offer: RoundOffer) -> list[Report]:
-        """Offer, request, and a ticket for whoever asked."""
-        request = self.reporter.on_offer(offer)
-        return [] if request is None else self.reporter.on_tickets(grant(offer, request.subjects))
-
-    def spent(self) -> int:
-        """Everything debited under any tag on any day, round marks left out."""
-        with self.database.read() as tx:
-            rows = tx._connection.execute("SELECT spent FROM budget WHERE spent > 1")
-            return sum(int(str(row[0])) for row in rows)
-
-
-def grant(offer: RoundOffer, subjects: list[bytes]) -> Tickets:
-    """A ticket for each; the ticket is a function of round and subject, as a server's would stay the same."""
-    made = [TicketGrant(s, bytes(a ^ b for a, b in zip(s, offer.round_id, strict=True))) for s in subjects]
-    return Tickets(round_id=offer.round_id, granted=made)
+from edge_runtime.wire.messages import ReportAck, RoundOffer, TicketGrant, Tickets
+from tests.support.aggregate_ends import HOUR_US, Kiosk, Value, grant, metric_catalog
 
 
 def test_one_valid_answer_for_each_subject_with_both_permissions() -> None:
@@ -187,7 +60,7 @@ def test_an_unknown_or_missing_value_gives_no_report(value: Value) -> None:
 def test_parameters_come_from_the_devices_catalog_alone() -> None:
     """An offer for an unknown metric, or one defined otherwise than here, is no round."""
     kiosk = Kiosk(1)
-    other = Kiosk(1, of=catalog(epsilon=4.0))
+    other = Kiosk(1, of=metric_catalog(epsilon=4.0))
     offer = kiosk.offer()
     assert other.reporter.on_offer(offer) is None
     stranger = RoundOffer(
@@ -265,7 +138,7 @@ def test_law_9_a_crash_after_the_debit_leaves_both_or_neither(monkeypatch: pytes
 
 def test_law_9_a_window_never_holds_more_than_the_ceiling_under_many_names() -> None:
     """T23: twenty metrics on one value in one day spend four epsilon, not twenty."""
-    kiosk = Kiosk(1, of=catalog(metrics=20))
+    kiosk = Kiosk(1, of=metric_catalog(names=20))
     answered = [bool(kiosk.answer(kiosk.offer(i + 1, f"countries_{i}"))) for i in range(20)]
     assert answered == [True] * 4 + [False] * 16
     assert kiosk.spent() == BUDGET_CEILING_MICROS
@@ -273,17 +146,17 @@ def test_law_9_a_window_never_holds_more_than_the_ceiling_under_many_names() -> 
 
 def test_law_9_new_names_in_a_new_catalog_find_the_old_spending() -> None:
     """T23: a new catalog version, with other metrics or a shorter window, does not refill the day."""
-    kiosk = Kiosk(1, of=catalog(metrics=4, window="30d"))
+    kiosk = Kiosk(1, of=metric_catalog(names=4, window="30d"))
     for i in range(4):
         assert kiosk.answer(kiosk.offer(i + 1, f"countries_{i}"))
-    kiosk.restart(catalog(metrics=9, window="1d", version=2))
+    kiosk.restart(metric_catalog(names=9, window="1d", version=2))
     assert kiosk.answer(kiosk.offer(50, "countries_8")) == []
     assert kiosk.spent() == BUDGET_CEILING_MICROS
 
 
 def test_law_9_no_run_of_window_days_holds_more_than_the_ceiling() -> None:
     """With a window of three days and one round of epsilon 4 offered every hour: once in three days."""
-    kiosk = Kiosk(1, of=catalog(epsilon=4.0, window="3d"))
+    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0, window="3d"))
     days = []
     for hour in range(24 * 9):
         if kiosk.answer(kiosk.offer(hour + 1)):
@@ -294,7 +167,7 @@ def test_law_9_no_run_of_window_days_holds_more_than_the_ceiling() -> None:
 
 def test_law_9_a_clock_set_back_opens_no_window_again() -> None:
     """T23: full today, then the clock is set back by days: nothing is sent."""
-    kiosk = Kiosk(1, of=catalog(epsilon=4.0))
+    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0))
     assert kiosk.answer(kiosk.offer(1))
     for days in range(1, 5):
         kiosk.clock.set_wall(kiosk.clock.now_us() - days * DAY_US)
@@ -305,7 +178,7 @@ def test_law_9_a_clock_set_back_opens_no_window_again() -> None:
 @pytest.mark.parametrize("ahead_us", [2 * HOUR_US, 40 * DAY_US, 4000 * DAY_US])
 def test_law_9_a_clock_set_ahead_finds_no_open_round(ahead_us: int) -> None:
     """T23: the round the server keeps open is over by this clock, so the new day cannot be spent."""
-    kiosk = Kiosk(1, of=catalog(epsilon=4.0))
+    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0))
     offer = kiosk.offer(2)
     kiosk.clock.set_wall(kiosk.clock.now_us() + ahead_us)
     assert kiosk.answer(offer) == []
@@ -374,7 +247,7 @@ def test_a_locked_report_waits_and_a_lock_lifted_asks_again() -> None:
 
 def test_law_9_what_was_spent_survives_an_erasure_without_a_name() -> None:
     """Withdrawn, erased and given again on the same day: the budget is still spent, under a blind tag."""
-    kiosk = Kiosk(1, of=catalog(epsilon=4.0))
+    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0))
     assert kiosk.answer(kiosk.offer(1))
     for purpose in ("measurement", "personalization"):
         kiosk.reporter.drop("user:u0", [purpose])
@@ -399,7 +272,7 @@ def test_a_report_that_outlives_its_round_is_dropped() -> None:
 
 def test_a_round_the_server_closed_drops_its_reports_only() -> None:
     """Told that one round is closed, the other round's answers stay."""
-    kiosk = Kiosk(1, of=catalog(metrics=2))
+    kiosk = Kiosk(1, of=metric_catalog(names=2))
     first, second = kiosk.offer(1), kiosk.offer(2, "countries_1")
     kiosk.answer(first)
     kept = kiosk.answer(second)

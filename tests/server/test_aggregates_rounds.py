@@ -1,137 +1,17 @@
 from __future__ import annotations
 
-import random
 import sqlite3
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.aggregates.mechanisms import DAY_US, histogram_mechanism
+from edge_runtime.aggregates.mechanisms import DAY_US
 from edge_runtime.aggregates.mechanisms.answer import encode_answer
-from edge_runtime.catalog import Catalog
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.messages import NoisedAnswer, Report, TicketRequest, Tickets
-from sync_server.aggregates.release import Release
-from sync_server.aggregates.rounds import LONGEST_ROUND_US, Rounds
+from sync_server.aggregates.rounds import LONGEST_ROUND_US
 from sync_server.errors import Problem
-from sync_server.store.records import DeviceRow
-from sync_server.store.sqlite import SqliteStore
-from tests.support.clock import ManualClock
-
-HOUR_US = 3_600_000_000
-PURPOSES = ("measurement", "personalization")
-
-
-def catalog(epsilon: float = 1.0, minimum: int = 3, names: int = 1, window: str = "1d") -> Catalog:
-    consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
-    metric = {
-        "purpose": "measurement",
-        "kind": "histogram",
-        "of": "profile:country",
-        "epsilon": epsilon,
-        "min_subjects": minimum,
-        "window": window,
-    }
-    country = {"dtype": "string", "values": ["UK", "DE", "FR", "other"]}
-    return Catalog.from_dict(
-        {
-            "catalog": {"name": "shop", "version": 1},
-            "purposes": {"personalization": consent, "measurement": consent},
-            "entities": {"user": {"personal": True}},
-            "views": {
-                "profile": {
-                    "version": 1,
-                    "entity": "user",
-                    "source": "server",
-                    "purpose": "personalization",
-                    "ttl": "7d",
-                    "owner": "crm",
-                    "features": {"country": country},
-                }
-            },
-            "metrics": {
-                **{f"countries_{i}": metric for i in range(names)},
-                "counted": {
-                    "purpose": "measurement",
-                    "kind": "count",
-                    "of": "profile:country",
-                    "epsilon": 1.0,
-                    "min_subjects": 3,
-                },
-            },
-        }
-    )
-
-
-def device(name: str) -> DeviceRow:
-    return DeviceRow(name, bytes(32), ("all",), 0, None, 0, 0, 0, False)
-
-
-A, B = device("kiosk-a"), device("kiosk-b")
-
-
-class Office:
-    """The aggregates room over a real store, with decisions put straight into the lane."""
-
-    def __init__(self, folder: Path) -> None:
-        self.clock, self.rng = ManualClock(), random.Random(5)
-        self.store = SqliteStore(
-            folder / "server.db", folder / "keys.db", digest_key=bytes(32), entropy=self.rng.randbytes
-        )
-        self.rounds = Rounds(self.clock, self.rng.randbytes, b"k" * 32)
-        self.catalog = catalog()
-        self.mechanism = histogram_mechanism(4, Fraction(1))
-        self._seq = 0
-
-    def decide(self, subject: bytes, state: str, purposes: tuple[str, ...] = PURPOSES) -> None:
-        with self.store.write("decide") as tx:
-            for purpose in purposes:
-                self._seq += 1
-                tx.execute(
-                    "INSERT OR REPLACE INTO lane (subject, purpose, seq, state, grant_seq, denial)"
-                    " VALUES (?, ?, ?, ?, 0, 0)",
-                    (subject, purpose, self._seq, state),
-                )
-
-    def subjects(self, count: int) -> list[bytes]:
-        made = [i.to_bytes(16, "big") for i in range(1, count + 1)]
-        for subject in made:
-            self.decide(subject, "given")
-        return made
-
-    def open(self, metric: str = "countries_0", closes_in_us: int = HOUR_US) -> bytes:
-        with self.store.write("open") as tx:
-            return self.rounds.open(tx, self.catalog.model, metric, closes_in_us)[0].id
-
-    def tickets(self, round_id: bytes, subjects: list[bytes], who: DeviceRow = A) -> Tickets:
-        with self.store.write("tickets") as tx:
-            return self.rounds.issue_tickets(tx, who, TicketRequest(round_id=round_id, subjects=subjects))
-
-    def report(self, round_id: bytes, ticket: bytes, answer: bytes | None = None, who: DeviceRow = A) -> None:
-        made = self.mechanism.randomize(1, self.rng.randrange) if answer is None else answer
-        with self.store.write("report") as tx:
-            report = Report(round_id=round_id, answers=[NoisedAnswer(ticket, made)])
-            ack = self.rounds.accept(tx, who, report)
-        assert ack.tickets == [ticket]
-
-    def close(self, round_id: bytes) -> Release:
-        with self.store.write("close") as tx:
-            return self.rounds.close(tx, round_id)
-
-    def counted(self, round_id: bytes) -> int:
-        with self.store.read() as tx:
-            row = tx.aggregates.round(round_id)
-        assert row is not None
-        return row.subjects
-
-    def everything(self) -> bytes:
-        """All values of all aggregate tables, joined."""
-        with self.store.read() as tx:
-            tables = ["rounds", "counts", "tickets", "spends", "releases"]
-            rows = [r for t in tables for r in tx.execute(f"SELECT * FROM aggregate_{t}")]
-        return b"|".join(v if isinstance(v, bytes) else str(v).encode() for row in rows for v in row)
+from tests.support.aggregate_ends import HOUR_US, PURPOSES, A, B, Office, device, metric_catalog
 
 
 @pytest.fixture
@@ -149,7 +29,7 @@ def test_a_round_opens_once_and_is_offered_with_its_definition(office: Office) -
         offers = office.rounds.offers(tx)
     assert [o.round_id for o in offers] == [first]
     assert offers[0].closes_at_us == office.clock.now_us() + HOUR_US
-    office.catalog = catalog(epsilon=2.0)
+    office.catalog = metric_catalog(epsilon=2.0)
     office.close(first)
     office.open()
     with office.store.read() as tx:
@@ -251,7 +131,7 @@ def test_an_answer_outside_the_support_changes_nothing(office: Office, answer: b
 
 def test_tickets_of_strangers_and_of_other_rounds_are_refused(office: Office) -> None:
     """Invented, another device's, and another round's: each its own refusal, nothing counted."""
-    office.catalog = catalog(names=2)
+    office.catalog = metric_catalog(names=2)
     round_id, other, (subject,) = office.open(), office.open("countries_1"), office.subjects(1)
     (granted,) = office.tickets(round_id, [subject]).granted
     with pytest.raises(WireFailure, match="ticket_invalid"):
@@ -334,7 +214,7 @@ def test_a_close_of_a_round_that_never_was_is_not_found(office: Office) -> None:
 
 def test_law_9_the_ticket_issuer_holds_the_cap_against_reinstalls(office: Office) -> None:
     """T23: twenty rounds in a day, each from a device that was wiped: four epsilon, then no more tickets."""
-    office.catalog = catalog(names=20)
+    office.catalog = metric_catalog(names=20)
     (subject,) = office.subjects(1)
     granted = [
         len(office.tickets(office.open(f"countries_{i}"), [subject], device(f"new-{i}")).granted)
@@ -347,7 +227,7 @@ def test_law_9_the_ticket_issuer_holds_the_cap_against_reinstalls(office: Office
 
 def test_law_9_the_cap_holds_in_any_run_of_window_days(office: Office) -> None:
     """A window of three days and epsilon 4: granted on days 0, 3, 6 only, though a round opens daily."""
-    office.catalog = catalog(epsilon=4.0, window="3d")
+    office.catalog = metric_catalog(epsilon=4.0, window="3d")
     (subject,) = office.subjects(1)
     days = []
     for day in range(8):

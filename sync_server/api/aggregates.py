@@ -1,0 +1,157 @@
+"""`/v1/aggregates`: open and close rounds, read releases."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from sync_server.aggregates.release import Parameters, Release
+from sync_server.api.body import into
+from sync_server.api.replies import body_of, json_reply
+from sync_server.api.rooms import HINTS, REGISTRY, ROUNDS, SETTINGS, STORE
+from sync_server.api.route import Query, Route
+from sync_server.errors import Problem
+from sync_server.store.aggregates import RoundRow
+
+PATH = "/v1/aggregates"
+ONE = PATH + "/{metric}/rounds"
+
+
+class NewRound(msgspec.Struct, forbid_unknown_fields=True):
+    """A round to open."""
+
+    closes_in_s: Annotated[float, msgspec.Meta(ge=1, le=30 * 86_400)]
+    """Seconds until it closes by itself: 1 second to 30 days."""
+
+
+async def open_round(request: web.Request) -> web.Response:
+    """Open a round of a metric, or return the one that is open."""
+    _, parsed = await body_of(request)
+    closes_in_us = round(into(parsed, NewRound).closes_in_s * 1_000_000)
+    metric = request.match_info["metric"]
+    model = request.app[REGISTRY].active.model
+    with request.app[STORE].write("open_round") as tx:
+        row, fresh = request.app[ROUNDS].open(tx, model, metric, closes_in_us)
+    request.app[HINTS].rounds_moved()
+    status = HTTPStatus.CREATED if fresh else HTTPStatus.OK
+    return json_reply(_document(row), status, {"Location": f"{PATH}/{metric}/rounds/{row.id.hex()}"})
+
+
+async def read_round(request: web.Request) -> web.Response:
+    """The round's parameters and, once it is closed, its release. How many answered is not told before."""
+    round_id = _round_id(request)
+    _close_due(request)
+    with request.app[STORE].read() as tx:
+        row = tx.aggregates.round(round_id)
+        published = tx.aggregates.release(round_id)
+    if row is None or row.metric != request.match_info["metric"]:
+        raise Problem("not_found", "no such round of this metric")
+    release = None if published is None else msgspec.json.decode(published, type=Release)
+    return json_reply({**_document(row), "release": release})
+
+
+async def close_round(request: web.Request) -> web.Response:
+    """Close the round now and return its release."""
+    round_id = _round_id(request)
+    with request.app[STORE].write("close_round") as tx:
+        row = tx.aggregates.round(round_id)
+        if row is None or row.metric != request.match_info["metric"]:
+            raise Problem("not_found", "no such round of this metric")
+        release = request.app[ROUNDS].close(tx, round_id)
+    request.app[HINTS].rounds_moved()
+    return json_reply(release)
+
+
+async def releases(request: web.Request) -> web.Response:
+    """Releases, newest first; of one metric, or of all."""
+    _close_due(request)
+    metric = request.match_info.get("metric", request.query.get("metric"))
+    with request.app[STORE].read() as tx:
+        found = tx.aggregates.releases(metric, request.app[SETTINGS].page_rows)
+    return json_reply({"releases": [msgspec.Raw(body) for body in found]})
+
+
+def _close_due(request: web.Request) -> None:
+    """A round whose time is over closes at the next look; until then it takes no answers anyway."""
+    rounds, store = request.app[ROUNDS], request.app[STORE]
+    with store.read() as tx:
+        if not rounds.due(tx):
+            return
+    with store.write("close_due_rounds") as tx:
+        rounds.close_due(tx)
+    request.app[HINTS].rounds_moved()
+
+
+def _round_id(request: web.Request) -> bytes:
+    text = request.match_info["round"]
+    if len(text) != 32 or set(text) - set("0123456789abcdef"):
+        raise Problem("not_found", "expected a round's id")
+    return bytes.fromhex(text)
+
+
+def _document(row: RoundRow) -> dict[str, object]:
+    parameters = msgspec.json.decode(row.parameters, type=Parameters)
+    mechanism = parameters.mechanism
+    return {
+        "round": row.id.hex(),
+        "metric": row.metric,
+        "state": "open" if row.closed_us is None else "closed",
+        "opened_at_us": row.opened_us,
+        "closes_at_us": row.closes_us,
+        "categories": list(parameters.categories),
+        "epsilon": parameters.epsilon,
+        "min_subjects": parameters.min_subjects,
+        "mechanism": {"name": mechanism.name, "subset_size": mechanism.size},
+    }
+
+
+ROUTES = (
+    Route(
+        "POST",
+        ONE,
+        open_round,
+        "Open a round of a metric. While one is open, opening again returns it.",
+        "aggregates",
+        body=NewRound,
+        replies={201: "the round, now offered to devices", 200: "the round that is open already"},
+        problems=("unknown_metric", "no_catalog"),
+    ),
+    Route(
+        "GET",
+        ONE + "/{round}",
+        read_round,
+        "A round and, once it is closed, its release.",
+        "aggregates",
+        replies={200: "the round; `release` is null while it is open"},
+        problems=("not_found",),
+    ),
+    Route(
+        "POST",
+        ONE + "/{round}/close",
+        close_round,
+        "Close a round now. Closing again returns the same release.",
+        "aggregates",
+        replies={200: "the release; `withheld`, without a number, under the minimum of subjects"},
+        problems=("not_found",),
+    ),
+    Route(
+        "GET",
+        PATH + "/releases",
+        releases,
+        "All releases, newest first.",
+        "aggregates",
+        query=(Query("metric", "only this metric"),),
+        replies={200: "`releases`"},
+    ),
+    Route(
+        "GET",
+        PATH + "/{metric}/releases",
+        releases,
+        "Releases of one metric, newest first.",
+        "aggregates",
+        replies={200: "`releases`"},
+    ),
+)

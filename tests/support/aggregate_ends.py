@@ -1,0 +1,240 @@
+"""Both ends of the aggregates room for tests: a kiosk over a real cache, an office over a real store.
+
+Permissions and decisions are put straight in; everything else is the production code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+
+from edge_runtime.aggregates.mechanisms import definition, histogram_mechanism
+from edge_runtime.aggregates.report import Reporter
+from edge_runtime.catalog import Catalog
+from edge_runtime.consent.opening import open_cache
+from edge_runtime.keys.providers import KeyMemory
+from edge_runtime.serving.status import Status
+from edge_runtime.wire.messages import NoisedAnswer, Report, RoundOffer, TicketGrant, TicketRequest, Tickets
+from sync_server.aggregates.release import Release
+from sync_server.aggregates.rounds import Rounds
+from sync_server.store.records import DeviceRow
+from sync_server.store.sqlite import SqliteStore
+from tests.support.clock import ManualClock
+
+HOUR_US = 3_600_000_000
+PURPOSES = ("measurement", "personalization")
+COUNTRIES = ("UK", "DE", "FR", "other")
+
+
+def metric_catalog(
+    *, epsilon: float = 1.0, minimum: int = 3, names: int = 1, window: str = "1d", version: int = 1
+) -> Catalog:
+    """`names` histograms of one server feature (`countries_0` …), and `counted`, which is none."""
+    consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
+    metric = {
+        "purpose": "measurement",
+        "kind": "histogram",
+        "of": "profile:country",
+        "epsilon": epsilon,
+        "min_subjects": minimum,
+        "window": window,
+    }
+    profile = {
+        "version": 1,
+        "entity": "user",
+        "source": "server",
+        "purpose": "personalization",
+        "ttl": "7d",
+        "owner": "crm",
+        "features": {"country": {"dtype": "string", "values": list(COUNTRIES), "default": "other"}},
+    }
+    counted = {**metric, "kind": "count"}
+    return Catalog.from_dict(
+        {
+            "catalog": {"name": "shop", "version": version},
+            "purposes": {"personalization": consent, "measurement": consent},
+            "entities": {"user": {"personal": True}},
+            "views": {"profile": profile},
+            "metrics": {**{f"countries_{i}": metric for i in range(names)}, "counted": counted},
+        }
+    )
+
+
+@dataclass
+class Value:
+    """What a kiosk reads of a subject."""
+
+    value: object
+    status: Status = Status.PRESENT
+
+
+@dataclass
+class Allowed:
+    """A permission's verdict."""
+
+    allowed: bool
+
+
+@dataclass
+class Permissions:
+    """Given unless denied."""
+
+    denied: set[tuple[str, str]] = field(default_factory=set)
+
+    def permission(self, subject: str, purpose: str) -> Allowed:
+        return Allowed((subject, purpose) not in self.denied)
+
+
+class Kiosk:
+    """One device's aggregates room over a real encrypted cache in memory."""
+
+    def __init__(
+        self,
+        subjects: int = 1,
+        *,
+        of: Catalog | None = None,
+        seed: int = 7,
+        tenant_key: bytes = b"t" * 32,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.catalog = of or metric_catalog()
+        self.keyring, self.database = open_cache(":memory:", KeyMemory())
+        enrolled = msgspec.structs.replace(self.keyring.identity, pseudonym_key=tenant_key)
+        self.keyring.set_identity(enrolled)
+        self.clock, self.permissions = clock or ManualClock(), Permissions()
+        self.values: dict[str, Value] = {}
+        self.draws, self._rng = 0, random.Random(seed)
+        for i in range(subjects):
+            self.add(f"user:u{i}")
+        self.restart()
+
+    def add(self, subject: str, country: str = "DE") -> None:
+        """The subject says yes to both purposes, and the server's row arrives."""
+        for purpose in PURPOSES:
+            self.keyring.create(subject, purpose, bytes(16), "1", 0, 0)
+        self.values[subject] = Value(country)
+
+    def erase(self, subject: str) -> int:
+        """What the eraser does here: drop the unsent reports, then the keys; returns the reports dropped."""
+        dropped = self.reporter.drop(subject)
+        for key in self.keyring.keys_of(subject):
+            self.keyring._remove(key)
+        self.permissions.denied |= {(subject, purpose) for purpose in PURPOSES}
+        return dropped
+
+    def restart(self, of: Catalog | None = None) -> Reporter:
+        self.catalog = of or self.catalog
+        self.reporter = Reporter(
+            self.catalog,
+            self.database,
+            self.keyring,
+            self.permissions,
+            lambda ref, subject: self.values[subject],
+            self.clock,
+            self.bits,
+        )
+        return self.reporter
+
+    def bits(self, n: int) -> int:
+        self.draws += 1
+        return self._rng.randrange(n)
+
+    def offer(self, number: int = 1, metric: str = "countries_0", closes_in_us: int = HOUR_US) -> RoundOffer:
+        return RoundOffer(
+            round_id=number.to_bytes(16, "big"),
+            metric=metric,
+            definition=definition(self.catalog.metrics[metric]),
+            closes_at_us=self.clock.now_us() + closes_in_us,
+        )
+
+    def answer(self, offer: RoundOffer) -> list[Report]:
+        """Offer, request, and a ticket for whoever asked."""
+        request = self.reporter.on_offer(offer)
+        return [] if request is None else self.reporter.on_tickets(grant(offer, request.subjects))
+
+    def spent(self) -> int:
+        """Everything debited under any tag on any day, round marks left out."""
+        with self.database.read() as tx:
+            rows = tx._connection.execute("SELECT spent FROM budget WHERE spent > 1")
+            return sum(int(str(row[0])) for row in rows)
+
+
+def grant(offer: RoundOffer, subjects: list[bytes]) -> Tickets:
+    """A ticket for each; the ticket is a function of round and subject, as a server's would stay the same."""
+    made = [TicketGrant(s, bytes(a ^ b for a, b in zip(s, offer.round_id, strict=True))) for s in subjects]
+    return Tickets(round_id=offer.round_id, granted=made)
+
+
+def device(name: str) -> DeviceRow:
+    """An enrolled device as the store knows it."""
+    return DeviceRow(name, bytes(32), ("all",), 0, None, 0, 0, 0, False)
+
+
+A, B = device("kiosk-a"), device("kiosk-b")
+
+
+class Office:
+    """The aggregates room over a real store, with decisions put straight into the lane."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.rng = ManualClock(), random.Random(5)
+        self.store = SqliteStore(
+            folder / "server.db", folder / "keys.db", digest_key=bytes(32), entropy=self.rng.randbytes
+        )
+        self.rounds = Rounds(self.clock, self.rng.randbytes, b"k" * 32)
+        self.catalog = metric_catalog()
+        self.mechanism = histogram_mechanism(4, Fraction(1))
+        self._seq = 0
+
+    def decide(self, subject: bytes, state: str, purposes: Sequence[str] = PURPOSES) -> None:
+        with self.store.write("decide") as tx:
+            for purpose in purposes:
+                self._seq += 1
+                tx.execute(
+                    "INSERT OR REPLACE INTO lane (subject, purpose, seq, state, grant_seq, denial)"
+                    " VALUES (?, ?, ?, ?, 0, 0)",
+                    (subject, purpose, self._seq, state),
+                )
+
+    def subjects(self, count: int) -> list[bytes]:
+        made = [i.to_bytes(16, "big") for i in range(1, count + 1)]
+        for subject in made:
+            self.decide(subject, "given")
+        return made
+
+    def open(self, metric: str = "countries_0", closes_in_us: int = HOUR_US) -> bytes:
+        with self.store.write("open") as tx:
+            return self.rounds.open(tx, self.catalog.model, metric, closes_in_us)[0].id
+
+    def tickets(self, round_id: bytes, subjects: list[bytes], who: DeviceRow = A) -> Tickets:
+        with self.store.write("tickets") as tx:
+            return self.rounds.issue_tickets(tx, who, TicketRequest(round_id=round_id, subjects=subjects))
+
+    def report(self, round_id: bytes, ticket: bytes, answer: bytes | None = None, who: DeviceRow = A) -> None:
+        made = self.mechanism.randomize(1, self.rng.randrange) if answer is None else answer
+        with self.store.write("report") as tx:
+            report = Report(round_id=round_id, answers=[NoisedAnswer(ticket, made)])
+            ack = self.rounds.accept(tx, who, report)
+        assert ack.tickets == [ticket]
+
+    def close(self, round_id: bytes) -> Release:
+        with self.store.write("close") as tx:
+            return self.rounds.close(tx, round_id)
+
+    def counted(self, round_id: bytes) -> int:
+        with self.store.read() as tx:
+            row = tx.aggregates.round(round_id)
+        assert row is not None
+        return row.subjects
+
+    def everything(self) -> bytes:
+        """All values of all aggregate tables, joined."""
+        with self.store.read() as tx:
+            tables = ["rounds", "counts", "tickets", "spends", "releases"]
+            rows = [r for t in tables for r in tx.execute(f"SELECT * FROM aggregate_{t}")]
+        return b"|".join(v if isinstance(v, bytes) else str(v).encode() for row in rows for v in row)
