@@ -5,6 +5,7 @@
     ServerError
     ├── Problem           the caller: carries a code of PROBLEMS
     ├── StoreError        this server's disk
+    │   ├── StoreInUse    another process serves this data directory
     │   ├── StoreTooNew   written by a newer release; untouched
     │   └── StoreForeign  not a store of ours, damaged, or without its keys; untouched
     └── KeysMissing       a store without its key file; nothing was created
@@ -112,6 +113,10 @@ class Problem(ServerError):
 
 class StoreError(ServerError):
     """This server's disk or files; the message says what is left untouched."""
+
+
+class StoreInUse(StoreError):
+    """Another process serves this data directory."""
 
 
 class StoreTooNew(StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from sync_server.aggregates.rounds import Rounds
 from sync_server.catalog.registry import Registry
 from sync_server.clock import Clock
 from sync_server.consent.office import ConsentOffice
@@ -21,8 +22,11 @@ AUTHORITY = web.AppKey("authority", Authority)
 ENTROPY: web.AppKey[Entropy] = web.AppKey("entropy")
 OFFICE = web.AppKey("office", ConsentOffice)
 REGISTRY = web.AppKey("registry", Registry)
+ROUNDS = web.AppKey("rounds", Rounds)
 HINTS = web.AppKey("hints", Hints)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
 API_TOKEN = web.AppKey("api_token", str)
+OPEN_DOORS: web.AppKey[frozenset[tuple[str, str]]] = web.AppKey("open_doors")
+"""(method, path) of the routes that ask for no bearer token."""
 BUSY: web.AppKey[set[tuple[str, str]]] = web.AppKey("busy")
 """(door, idempotency key) of requests that are running now."""

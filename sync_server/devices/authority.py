@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing_seed: Bytes32
     pseudonym_key: Bytes32
     digest_key: Bytes32
+    tag_key: Bytes32
     incarnation: Bytes16
 
 
@@ -31,6 +33,8 @@ class Authority:
     """Names subjects on the wire; shared with every enrolled device."""
     digest_key: bytes
     """Keys row hashes; shared with every enrolled device."""
+    tag_key: bytes
+    """Blinds subjects in what outlives an erasure: budgets and round tags. Never leaves the server."""
     incarnation: bytes
     """16 bytes that change when the server is restored from a backup."""
 
@@ -54,9 +58,19 @@ def load_authority(path: Path, entropy: Entropy, *, store_exists: bool) -> Autho
         return _authority(_read(path))
     if store_exists:
         raise KeysMissing("expected server.key beside server.db, found none; nothing was created")
-    made = _KeyFile(entropy(32), entropy(32), entropy(32), entropy(16))
+    made = _KeyFile(entropy(32), entropy(32), entropy(32), entropy(32), entropy(16))
     write_private(path, msgspec.json.encode(made))
     return _authority(made)
+
+
+def load_token(path: Path, entropy: Entropy) -> str:
+    """The API's bearer token, made when there is none; raises `KeysMissing` for a file that is not one."""
+    if not path.exists():
+        write_private(path, base64.urlsafe_b64encode(entropy(32)).rstrip(b"=") + b"\n")
+    token = path.read_text(errors="replace").strip()
+    if len(token) < 20 or not token.isascii():
+        raise KeysMissing("api.token holds no token of at least 20 characters; nothing was opened")
+    return token
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -84,4 +98,4 @@ def _read(path: Path) -> _KeyFile:
 
 def _authority(file: _KeyFile) -> Authority:
     signing = Ed25519PrivateKey.from_private_bytes(file.signing_seed)
-    return Authority(signing, file.pseudonym_key, file.digest_key, file.incarnation)
+    return Authority(signing, file.pseudonym_key, file.digest_key, file.tag_key, file.incarnation)

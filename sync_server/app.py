@@ -1,0 +1,183 @@
+"""The server on one screen: `build_app()` opens the rooms, hangs the doors, and closes in reverse.
+
+OPEN FIRST. Nothing is worked out here; the one `except Exception` of the server is in `guard`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sync_server.aggregates.rounds import Rounds
+from sync_server.api import (
+    aggregates,
+    catalogs,
+    consents,
+    devices,
+    features,
+    ledger,
+    openapi,
+    ops,
+    revocations,
+    rooms,
+)
+from sync_server.api.replies import problem_reply
+from sync_server.api.route import Route
+from sync_server.catalog.registry import Registry
+from sync_server.clock import Clock, SystemClock
+from sync_server.consent.office import ConsentOffice
+from sync_server.devices.authority import load_authority, load_token
+from sync_server.devices.entropy import Entropy, system_entropy
+from sync_server.errors import Problem
+from sync_server.housekeeping import Housekeeping
+from sync_server.settings import Settings
+from sync_server.store.sqlite import SqliteStore
+from sync_server.sync.door import SyncDoor
+from sync_server.sync.node import Node, open_node
+
+log = logging.getLogger(__name__)
+
+
+def build_app(
+    settings: Settings, clock: Clock | None = None, entropy: Entropy = system_entropy
+) -> web.Application:
+    """Open the data directory (made when missing) and return the application, ready to run.
+
+    Raises:
+        StoreTooNew, StoreForeign, KeysMissing: see `errors`; what was there is untouched.
+        CatalogError: `settings.catalog` has faults.
+    """
+    clock = SystemClock() if clock is None else clock
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority = load_authority(settings.key_file, entropy, store_exists=settings.database.exists())
+    store = SqliteStore(
+        settings.database,
+        settings.key_database,
+        digest_key=authority.digest_key,
+        entropy=entropy,
+        partitions=settings.partitions,
+    )
+    try:
+        registry = Registry(store)
+        if settings.catalog is not None:
+            registry.load_file(settings.catalog, clock.now_us())
+        token = load_token(settings.token_file, entropy)
+    except BaseException:
+        store.close()
+        raise
+    office = ConsentOffice(store, authority, clock, settings, entropy, registry.purposes)
+    rounds = Rounds(clock, entropy, authority.tag_key)
+    node = open_node(settings, clock, store, authority, office, rounds, entropy)
+    store.listen(lambda moved: office.settle() if moved.lane else None)
+    office.settle()
+
+    app = web.Application(middlewares=[guard], client_max_size=settings.body_limit_bytes)
+    app[rooms.SETTINGS], app[rooms.CLOCK], app[rooms.STORE] = settings, clock, store
+    app[rooms.AUTHORITY], app[rooms.ENTROPY], app[rooms.OFFICE] = authority, entropy, office
+    app[rooms.REGISTRY], app[rooms.ROUNDS], app[rooms.HINTS] = registry, rounds, node.hints
+    app[rooms.API_TOKEN], app[rooms.BUSY] = token, set()
+    app[rooms.SYNC_DOOR] = SyncDoor(node)
+    _hang_doors(app)
+    keeper = Housekeeping(store, rounds, node.hints, clock, settings)
+    app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
+    app.on_shutdown.append(_close_sessions)
+    app.on_cleanup.append(_close_store)
+    return app
+
+
+def route_table(door: SyncDoor) -> tuple[Route, ...]:
+    """Every route of the server."""
+    session = Route(
+        "GET",
+        "/v1/sync",
+        door.handle,
+        "The device session (WebSocket, binary frames). Devices sign in with their enrolled key.",
+        "devices",
+        open=True,
+        replies={101: "the session is open"},
+        problems=("overloaded",),
+    )
+    table = (
+        *features.ROUTES,
+        *consents.ROUTES,
+        *revocations.ROUTES,
+        *ledger.ROUTES,
+        *devices.ROUTES,
+        session,
+        *catalogs.ROUTES,
+        *aggregates.ROUTES,
+        *ops.ROUTES,
+    )
+    return (*table, *openapi.doors(table))
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Ask for the bearer token, and turn whatever goes wrong into a problem document."""
+    try:
+        _check_token(request)
+        return await handler(request)
+    except Problem as problem:
+        return problem_reply(problem)
+    except web.HTTPNotFound:
+        return problem_reply(Problem("not_found"))
+    except web.HTTPMethodNotAllowed as wrong:
+        reply = problem_reply(Problem("method_not_allowed"))
+        reply.headers["Allow"] = ", ".join(sorted(wrong.allowed_methods))
+        return reply
+    except web.HTTPException:
+        raise
+    except (sqlite3.OperationalError, sqlite3.ProgrammingError):
+        log.exception("the store does not answer")
+        return problem_reply(Problem("storage"))
+    except Exception:  # the edge of a request: logged here, and only a code goes out
+        log.exception("a fault of the server")
+        return problem_reply(Problem("internal"))
+
+
+def _check_token(request: web.Request) -> None:
+    resource = request.match_info.route.resource
+    if resource is None:  # no such path: 404 for everybody
+        return
+    if (request.method, resource.canonical) in request.app[rooms.OPEN_DOORS]:
+        return
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    wanted = request.app[rooms.API_TOKEN]
+    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), wanted.encode()):
+        raise Problem("unauthorized")
+
+
+def _hang_doors(app: web.Application) -> None:
+    table = route_table(app[rooms.SYNC_DOOR])
+    for route in table:
+        app.router.add_route(route.method, route.path, route.handler)
+    app[rooms.OPEN_DOORS] = frozenset((r.method, r.path) for r in table if r.open)
+
+
+async def _running(node: Node, keeper: Housekeeping, settings: Settings) -> AsyncIterator[None]:
+    """Own the two tasks that run beside the doors."""
+    tasks = [
+        asyncio.create_task(node.heads.run(settings.heads_poll_us), name="poll heads"),
+        asyncio.create_task(keeper.run(), name="housekeeping"),
+    ]
+    yield
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _close_sessions(app: web.Application) -> None:
+    await app[rooms.SYNC_DOOR].close()
+
+
+async def _close_store(app: web.Application) -> None:
+    app[rooms.STORE].close()

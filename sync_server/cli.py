@@ -1,0 +1,233 @@
+"""`edge-sync`: serve, and speak to a running server. Exit codes: 0 done, 1 refused, 2 usage, 3 not there.
+
+Every command prints for people, or with `--json` one JSON document on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.catalog import Catalog, CatalogError
+from edge_runtime.catalog.duration import parse_duration
+from sync_server.client import Client, Refused, Unreachable, path_of
+from sync_server.errors import ServerError
+from sync_server.server import serve
+from sync_server.settings import Settings
+
+REFUSED, USAGE, NOT_THERE = 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, which the script hands on."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    act: Callable[[argparse.Namespace], object] = args.act
+    try:
+        _say(args, act(args))
+    except (Refused, ServerError, CatalogError) as error:
+        return _fail(args, error, REFUSED)
+    except (Unreachable, OSError) as error:
+        return _fail(args, error, NOT_THERE)
+    except ValueError as error:
+        return _fail(args, error, USAGE)
+    return 0
+
+
+def _fail(args: argparse.Namespace, error: Exception, code: int) -> int:
+    document = error.document if isinstance(error, Refused) else {"error": str(error)}
+    print(json.dumps(document) if args.json else f"edge-sync: {error}", file=sys.stderr)
+    return code
+
+
+def _say(args: argparse.Namespace, result: object) -> None:
+    if result is None:
+        return
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+# ---- commands ------------------------------------------------------------------------------------------
+
+
+def _serve(args: argparse.Namespace) -> None:
+    settings = Settings(data_dir=args.data, host=args.host, port=args.port, catalog=args.catalog)
+    if args.lease is not None:
+        settings = replace(settings, lease_us=_duration_us(args.lease))
+
+    def announce(url: str) -> None:
+        if args.json:
+            print(json.dumps({"url": url, "token_file": str(settings.token_file), "pid": os.getpid()}))
+        else:
+            print(f"edge-sync listens at {url}  (docs: {url}/docs)")
+            print(f"API token: {settings.token_file}")
+        sys.stdout.flush()
+
+    asyncio.run(serve(settings, announce))
+
+
+def _enrol(args: argparse.Namespace) -> object:
+    body: dict[str, object] = {} if not args.channel else {"channels": args.channel}
+    if args.ttl is not None:
+        body["ttl_s"] = _duration_us(args.ttl) // 1_000_000
+    return _client(args).call("POST", "/v1/device-tokens", body)
+
+
+def _push(args: argparse.Namespace) -> object:
+    """Rows are a JSON array, or one JSON object a line."""
+    text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text()
+    lines = [line for line in text.splitlines() if line.strip()]
+    rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
+    client, size, refused = _client(args), args.batch, []
+    accepted = 0
+    for start in range(0, len(rows), size):
+        body = {"view": args.view, "as_of": args.as_of, "rows": rows[start : start + size]}
+        reply = client.call("POST", "/v1/features", body)
+        accepted += reply["accepted"]
+        refused += [{**r, "index": r["index"] + start} for r in reply["refused"]]
+    return {"view": args.view, "accepted": accepted, "refused": refused}
+
+
+def _catalog_put(args: argparse.Namespace) -> object:
+    catalog = Catalog.load(args.file)
+    active = "true" if args.activate else None
+    path = path_of("v1", "catalogs", catalog.name, str(catalog.version), activate=active)
+    return _client(args).call("PUT", path, catalog.to_dict())
+
+
+def _catalog_list(args: argparse.Namespace) -> object:
+    return _client(args).call("GET", "/v1/catalogs")
+
+
+def _catalog_check(args: argparse.Namespace) -> object:
+    catalog = Catalog.load(args.file)
+    return {"name": catalog.name, "version": catalog.version, "fingerprint": catalog.fingerprint}
+
+
+def _consent_give(args: argparse.Namespace) -> object:
+    body = {"subject": args.subject, "purpose": args.purpose, "notice": args.notice, "state": args.state}
+    return _client(args).call("POST", "/v1/consents", body)
+
+
+def _consent_state(args: argparse.Namespace) -> object:
+    return _client(args).call("GET", path_of("v1", "consents", subject=args.subject, purpose=args.purpose))
+
+
+def _consent_withdraw(args: argparse.Namespace) -> object:
+    purposes: object = args.purpose or "*"
+    body = {"subject": args.subject, "purposes": purposes, "initiator": args.initiator}
+    return _client(args).call("POST", "/v1/consent-revocations", body)
+
+
+def _consent_status(args: argparse.Namespace) -> object:
+    parts = ["v1", "consent-revocations", args.id, *([args.part] if args.part else [])]
+    return _client(args).call("GET", path_of(*parts))
+
+
+def _devices_list(args: argparse.Namespace) -> object:
+    return _client(args).call("GET", "/v1/devices")
+
+
+def _devices_revoke(args: argparse.Namespace) -> object:
+    return _client(args).call("DELETE", path_of("v1", "devices", args.id))
+
+
+def _doctor(args: argparse.Namespace) -> object:
+    client = _client(args)
+    return {
+        "url": client.url,
+        "ready": client.call("GET", "/readyz"),
+        "ledger": client.call("GET", "/v1/consent-ledger/head"),
+        "devices": client.call("GET", "/v1/devices")["counts"],
+        "catalogs": client.call("GET", "/v1/catalogs"),
+        "key_database": "keep keys.db out of the backup that holds server.db",
+    }
+
+
+def _client(args: argparse.Namespace) -> Client:
+    return Client.of(args.data, args.url)
+
+
+def _duration_us(text: str) -> int:
+    made = parse_duration(text)
+    if made is None:
+        raise ValueError(f"expected a duration like 15m or 24h, got {text!r}")
+    return made
+
+
+# ---- the parser ----------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("edge-sync", description="Serve and watch feature caches on devices.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    made = _command(commands, "serve", _serve, "run the server until SIGTERM")
+    made.add_argument("--host", default="127.0.0.1")
+    made.add_argument("--port", type=int, default=8080, help="0: any free port (see server.json)")
+    made.add_argument("--catalog", type=Path, help="register this catalog and make it active")
+    made.add_argument("--lease", help="duration of leases, e.g. 24h")
+    made = _command(commands, "enrol", _enrol, "make a one-time enrolment token")
+    made.add_argument("--new-token", action="store_true", required=True)
+    made.add_argument("--channel", action="append", help="channel pattern the device may follow; repeatable")
+    made.add_argument("--ttl", help="life of the token, e.g. 15m")
+    made = _command(commands, "push", _push, "publish feature rows from a file")
+    made.add_argument("view", help="view, or view@version")
+    made.add_argument("file", help="JSON array or one object a line; - for standard input")
+    made.add_argument("--as-of", type=int, help="lane position that the job had read; personal views need it")
+    made.add_argument("--batch", type=int, default=5_000)
+    _catalog_commands(commands)
+    _consent_commands(commands)
+    devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
+    _command(devices, "list", _devices_list, "all devices")
+    _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")
+    _command(commands, "doctor", _doctor, "is everything as it should be")
+    return parser
+
+
+def _catalog_commands(commands: Any) -> None:
+    catalog = commands.add_parser("catalog", help="catalogs").add_subparsers(required=True)
+    made = _command(catalog, "put", _catalog_put, "register a catalog file")
+    made.add_argument("file", type=Path)
+    made.add_argument("--activate", action="store_true")
+    _command(catalog, "check", _catalog_check, "name every fault of a file").add_argument("file", type=Path)
+    _command(catalog, "list", _catalog_list, "registered catalogs")
+
+
+def _consent_commands(commands: Any) -> None:
+    consent = commands.add_parser("consent", help="decisions and revocations").add_subparsers(required=True)
+    made = _command(consent, "give", _consent_give, "record a decision")
+    made.add_argument("subject")
+    made.add_argument("purpose")
+    made.add_argument("--notice", required=True)
+    made.add_argument("--state", default="given", choices=("given", "refused", "objected", "restricted"))
+    made = _command(consent, "state", _consent_state, "what holds for a subject")
+    made.add_argument("subject")
+    made.add_argument("purpose", nargs="?")
+    made = _command(consent, "withdraw", _consent_withdraw, "withdraw, for some purposes or all")
+    made.add_argument("subject")
+    made.add_argument("purpose", nargs="*")
+    made.add_argument("--initiator", default="subject", choices=("subject", "controller"))
+    made = _command(consent, "status", _consent_status, "how far a revocation has come")
+    made.add_argument("id")
+    made.add_argument("part", nargs="?", choices=("targets", "receipt"))
+
+
+def _command(
+    commands: Any, name: str, act: Callable[[argparse.Namespace], object], text: str
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    default = Path(os.environ.get("EDGE_SYNC_DATA", "edge-sync-data"))
+    made.add_argument("--data", type=Path, default=default, help=f"data directory (default {default})")
+    made.add_argument("--url", help="the server's url (default: from server.json)")
+    made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    made.set_defaults(act=act)
+    return made

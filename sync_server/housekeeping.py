@@ -1,0 +1,54 @@
+"""What a server does by itself: close rounds that are over, and forget what was kept long enough."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+
+from sync_server.aggregates.rounds import Rounds
+from sync_server.clock import Clock
+from sync_server.settings import DAY_US, HOUR_US, Settings
+from sync_server.store.protocol import Store
+from sync_server.sync.hints import Hints
+
+log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Runs beside the doors. Every step may be repeated, and none is needed for a promise to hold."""
+
+    def __init__(self, store: Store, rounds: Rounds, hints: Hints, clock: Clock, settings: Settings) -> None:
+        self._store, self._rounds, self._hints = store, rounds, hints
+        self._clock, self._settings = clock, settings
+        self._swept_us = 0
+
+    async def run(self) -> None:
+        """Look every second, for ever. A store that takes no writes just now is tried again."""
+        while True:
+            try:
+                self.close_rounds()
+                if self._clock.now_us() - self._swept_us >= HOUR_US:
+                    self.sweep()
+            except sqlite3.OperationalError:
+                log.warning("housekeeping waits: the store takes no writes")
+            await asyncio.sleep(1)
+
+    def close_rounds(self) -> int:
+        """Release every round whose time is over; returns how many."""
+        with self._store.read() as reading:
+            if not self._rounds.due(reading):
+                return 0
+        with self._store.write("close_rounds") as tx:
+            closed = len(self._rounds.close_due(tx))
+        self._hints.rounds_moved()
+        return closed
+
+    def sweep(self) -> None:
+        """Forget old deletes, replies under idempotency keys, and enrolment tokens."""
+        now_us = self._clock.now_us()
+        with self._store.write("sweep") as tx:
+            tx.drop_deletes(now_us - self._settings.delete_kept_us)
+            tx.drop_replies(now_us - self._settings.idempotency_kept_us)
+            tx.drop_tokens(now_us - DAY_US)
+        self._swept_us = now_us
