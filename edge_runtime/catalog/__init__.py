@@ -25,7 +25,7 @@ from edge_runtime.catalog.model import (
     View,
     Where,
 )
-from edge_runtime.errors import CatalogError, Fault
+from edge_runtime.errors import CatalogError, Fault, MalformedRequest
 
 __all__ = [
     "Catalog",
@@ -42,6 +42,7 @@ __all__ = [
     "Feature",
     "FieldFeature",
     "LookupColumn",
+    "MalformedRequest",
     "Metric",
     "Notice",
     "PlainColumn",

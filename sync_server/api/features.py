@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
-from edge_runtime.catalog.model import View
-from edge_runtime.errors import MalformedRequest
+from edge_runtime.catalog import MalformedRequest, View
 from sync_server.api.body import into
 from sync_server.api.replies import again, body_of, fingerprint_of, idempotency_key, json_reply, kept, repeat
 from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, STORE

@@ -9,8 +9,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from edge_runtime.catalog import Catalog
-from edge_runtime.errors import MalformedRequest
+from edge_runtime.catalog import Catalog, MalformedRequest
 from sync_server.api.body import parse_body, read_body
 from sync_server.api.rooms import AUTHORITY, REGISTRY, SETTINGS
 from sync_server.devices.authority import Authority

@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sync_server.devices.entropy import Entropy
+from sync_server.errors import StoreForeign
 from sync_server.store.schema import APPLICATION_ID, KEY_TABLES, VERSION
 
 _CACHED_KEYS = 10_000
@@ -22,14 +23,13 @@ class KeyDatabase:
 
     def __init__(self, path: Path, entropy: Entropy) -> None:
         self._entropy = entropy
+        path.touch(mode=0o600)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON"):
-            self._db.execute(f"PRAGMA {pragma}")
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            self._db.executescript(
-                f"BEGIN; {KEY_TABLES} PRAGMA user_version = {VERSION};"
-                f" PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
-            )
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise StoreForeign(f"keys.db is not a key database ({type(error).__name__}); untouched") from None
         self._cache: dict[tuple[bytes, str, int], AESGCM] = {}
 
     def find(self, subject: bytes, purpose: str, grant: int) -> AESGCM | None:
@@ -80,6 +80,15 @@ class KeyDatabase:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _prepare(self) -> None:
+        for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON"):
+            self._db.execute(f"PRAGMA {pragma}")
+        if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            self._db.executescript(
+                f"BEGIN; {KEY_TABLES} PRAGMA user_version = {VERSION};"
+                f" PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+            )
 
     def _remember(self, name: tuple[bytes, str, int], key: bytes) -> AESGCM:
         if len(self._cache) >= _CACHED_KEYS:

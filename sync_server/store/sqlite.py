@@ -39,18 +39,20 @@ class SqliteStore:
             StoreTooNew: written by a newer release; untouched.
             StoreForeign: not a store, damaged, or its `keys.db` is missing; untouched.
         """
-        if database.exists() != key_database.exists():
-            raise StoreForeign("expected server.db and keys.db together, found one; nothing was created")
+        if database.exists() and not key_database.exists():
+            raise StoreForeign("expected keys.db beside server.db, found none; nothing was created")
         self._digest_key, self._lock = digest_key, threading.RLock()
         self._counts: Counter[str] = Counter()
         self._listeners: list[Listener] = []
-        self._writer = _open(database)
+        self._keys = KeyDatabase(
+            key_database, entropy
+        )  # first: a kill in between leaves no store without keys
         try:
+            self._writer = _open(database)
             _upgrade(self._writer, partitions)
             self._reader = _open(database)
-            self._keys = KeyDatabase(key_database, entropy)
         except BaseException:
-            self._writer.close()
+            self._keys.close()
             raise
         self._recover()
 
@@ -130,6 +132,7 @@ class SqliteStore:
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
+        path.touch(mode=0o600)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         application, version = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
