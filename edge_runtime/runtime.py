@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.working_set import WorkingSet
-from edge_runtime.catalog import Catalog
+from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
@@ -254,7 +254,8 @@ class Runtime:
             found = self.catalog.ref(ref)
             at_us = _read_time(at)
             t_us = self._clock.now_us() if at_us is None else at_us
-            return read_feature(self._source, self.catalog.views[found.view], found.feature, entities, t_us)
+            view = self.catalog.views[found.view]
+            return read_feature(self._source, view, found.feature, entities, t_us, self._retention_us(view))
 
     # ---- subjects ----------------------------------------------------------------------------------------
 
@@ -378,6 +379,9 @@ class Runtime:
         if found is None:
             found = self._services[name] = compile_service(self.catalog, self.catalog.service(name))
         return found
+
+    def _retention_us(self, view: View) -> int | None:
+        return None if view.purpose is None else self.catalog.purposes[view.purpose].retention_us
 
     def _make_room(self) -> None:
         """A full journal commits by itself; too many states are stored and let go."""

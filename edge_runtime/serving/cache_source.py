@@ -72,7 +72,7 @@ class CacheSource:
         newest_us = live.state.newest_us
         if newest_us is not None and t_us < newest_us:
             return self._in_past(target, live, t_us)
-        values = live.plan.values(live.state, t_us, self._embedding(target))
+        values = live.plan.values(live.state, t_us, self._embedding(target, t_us))
         if live.complete_from_us is None:
             return SessionValues(values, newest_us)
         return _refilled(target, values, newest_us, live.complete_from_us, t_us)
@@ -87,21 +87,20 @@ class CacheSource:
         for event_id, event in sorted(known.items(), key=lambda item: (item[1].at_us, item[0])):
             if event.at_us <= t_us:
                 live.plan.apply(state, event, event_id, t_us)
-        return SessionValues(live.plan.values(state, t_us, self._embedding(target)), state.newest_us)
+        return SessionValues(live.plan.values(state, t_us, self._embedding(target, t_us)), state.newest_us)
 
-    def _embedding(self, target: Target) -> Resolve | None:
+    def _embedding(self, target: Target, t_us: int) -> Resolve | None:
         place = self._embeddings.get(target.view.key)
         if place is None:
             return None
         ref, prefix = place
+        ttl_us = self._catalog.views[ref.view].ttl_us
 
         def resolve(item: str) -> Sequence[float] | None:
             row = self.server_row(ref.view, prefix + item)
-            return (
-                None
-                if isinstance(row, Missing)
-                else cast("Sequence[float] | None", row.values.get(ref.feature))
-            )
+            if isinstance(row, Missing) or (ttl_us and row.event_time_us + ttl_us < t_us):
+                return None
+            return cast("Sequence[float] | None", row.values.get(ref.feature))
 
         return resolve
 
