@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,9 @@ from edge_runtime.errors import (
     DatabaseInUse,
     DatabaseTooNew,
     DatabaseUnreadable,
+    KeyMismatch,
     KeyMissing,
+    KeystoreMismatch,
     StorageError,
 )
 
@@ -54,8 +57,17 @@ def require_cipher() -> None:
         raise CipherMissing("this SQLite may write temporary files in plain text: install apsw-sqlite3mc")
 
 
-def open_encrypted(path: str, page_key: bytes, *, vfs: str | None, create: bool) -> Opened:
-    """Open `path`, prove `page_key`, bring the schema up to date.
+def open_encrypted(
+    path: str,
+    page_key: bytes,
+    *,
+    vfs: str | None,
+    create: bool,
+    agree: Callable[[], object],
+) -> Opened:
+    """Open `path`, prove `page_key`, ask `agree`, bring the schema up to date.
+
+    `agree` is called with the lock held and nothing written: what it raises leaves the file as it was.
 
     Raises `DatabaseInUse`, `DatabaseUnreadable`, `DatabaseTooNew`, `KeyMismatch` or `KeyMissing` (no file and
     `create` is false), each with the file as it was.
@@ -64,10 +76,10 @@ def open_encrypted(path: str, page_key: bytes, *, vfs: str | None, create: bool)
     if len(page_key) != 32:
         raise KeyMissing(f"expected a page key of 32 bytes, got {len(page_key)}; nothing opened")
     if path == MEMORY:
-        return Opened(_prepared(apsw.Connection(MEMORY), None), None)
+        return Opened(_prepared(apsw.Connection(MEMORY), None, agree), None)
     with _held_lock:
         _look(path, create)
-        connection = _connected(path, page_key, vfs, create)
+        connection = _connected(path, page_key, vfs, create, agree)
         stat = os.stat(path)
         claim = (stat.st_dev, stat.st_ino)
         _held.add(claim)
@@ -112,16 +124,27 @@ def _has_wal(path: str) -> bool:
     return wal.exists() and wal.stat().st_size > 0
 
 
-def _connected(path: str, page_key: bytes, vfs: str | None, create: bool) -> apsw.Connection:
+def _connected(
+    path: str, page_key: bytes, vfs: str | None, create: bool, agree: Callable[[], object]
+) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    had_wal = os.path.exists(path + "-wal")
     try:
         connection = apsw.Connection(path, flags=flags, vfs=vfs)
     except apsw.Error as error:
         raise failure.public(error) from None
-    return _prepared(connection, page_key)
+    try:
+        return _prepared(connection, page_key, agree)
+    except (KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew):
+        # SQLite makes an empty log before it finds the file damaged; a refusal leaves nothing behind
+        if not had_wal and not _has_wal(path):
+            Path(path + "-wal").unlink(missing_ok=True)
+        raise
 
 
-def _prepared(connection: apsw.Connection, page_key: bytes | None) -> apsw.Connection:
+def _prepared(
+    connection: apsw.Connection, page_key: bytes | None, agree: Callable[[], object]
+) -> apsw.Connection:
     """Key, exclusive lock, version check and schema; closes the connection and leaves the file on failure."""
     try:
         # until the key and the version are known, not even a checkpoint at close may touch the file
@@ -135,7 +158,7 @@ def _prepared(connection: apsw.Connection, page_key: bytes | None) -> apsw.Conne
         connection.pragma("trusted_schema", False)
         version = _version(connection)
         _take_lock(connection)
-        _settle(connection, version)
+        _settle(connection, version, agree)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except apsw.Error as error:
         connection.close()
@@ -165,17 +188,18 @@ def _take_lock(connection: apsw.Connection) -> None:
     connection.pragma("foreign_keys", True)
 
 
-def _settle(connection: apsw.Connection, version: int) -> None:
+def _settle(connection: apsw.Connection, version: int, agree: Callable[[], object]) -> None:
     """Write the version back (the proof that pages can be written under this key), with any upgrade."""
     connection.execute("BEGIN EXCLUSIVE")
     try:
+        agree()
         if version == 0:
             connection.execute(SCHEMA)
         for step in range(version or VERSION, VERSION):
             connection.execute(STEPS[step])
         connection.pragma("user_version", VERSION)
         connection.execute("COMMIT")
-    except apsw.Error:
+    except (apsw.Error, StorageError):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,18 +34,28 @@ class Database:
         self._writing = False
 
     @classmethod
-    def open(cls, path: str, page_key: bytes, vfs: str | None = None, *, create: bool = True) -> Database:
+    def open(
+        cls,
+        path: str,
+        page_key: bytes,
+        vfs: str | None = None,
+        *,
+        create: bool = True,
+        agree: Callable[[], object] = bool,
+    ) -> Database:
         """Open or create the file at `path` (`":memory:"` makes no file).
 
         Args:
             page_key: 32 random bytes; used raw, never derived.
             vfs: a SQLite VFS to go through, for tests that make the disk fail.
             create: False refuses to make a file (`KeyMissing`).
+            agree: called once the key is proven and the lock is held, before anything is written; what it
+                raises leaves the file as it was.
 
         Raises `DatabaseInUse`, `DatabaseTooNew`, `DatabaseUnreadable`, `KeyMismatch`, `CipherMissing`; in
         each case the file is as it was.
         """
-        return cls(path, open_encrypted(path, page_key, vfs=vfs, create=create))
+        return cls(path, open_encrypted(path, page_key, vfs=vfs, create=create, agree=agree))
 
     @property
     def in_memory(self) -> bool:

@@ -34,7 +34,7 @@ def open_cache(
     exists = not in_memory and os.path.exists(path)
     keystore_path = None if in_memory else f"{path}-keys"
     keyring = Keyring.open(provider, keystore_path, exists, recover=recover)
-    database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh)
+    database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh, agree=keyring.load)
     try:
         keyring.settle()
     except BaseException:

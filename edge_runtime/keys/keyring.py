@@ -1,7 +1,7 @@
 """The keyring: every data key in memory, and the one way they come and go.
 
-`Keyring.open` reads the root slot only, which is what the database needs to open; `settle`, called once the
-database's lock is ours, reads the keystore, resolves what a crash left, and is the first to write.
+`Keyring.open` reads the root slot only, which is what the database needs to open; `load`, called once the
+database's lock is ours, reads the keystore; `settle` resolves what a crash left, and is the first to write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["DataKey", "Identity", "Keyring"]
 
 
 class Keyring:
-    """Data keys, identity and denials of one database. Make one with `Keyring.open`, then call `settle`."""
+    """Data keys, identity and denials of one database. Made by `Keyring.open`, `load`, `settle`."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
@@ -58,15 +58,15 @@ class Keyring:
 
         Args:
             keystore_path: None keeps slot and keystore in memory, whatever the provider.
-            recover: `"discard"` gives up a keystore that the slot does not name (see `settle`).
+            recover: `"discard"` gives up a keystore that the slot does not name (see `load`).
 
         Raises `KeyMissing` (one without the other), `KeyMismatch` (not a slot); nothing else is touched.
         """
         path = None if keystore_path is None else Path(keystore_path)
         return cls(Vault.open(provider, path, database_exists, discard=recover == "discard"))
 
-    def settle(self) -> Keyring:
-        """Read the keystore and finish what a crash left. The caller holds the database's lock.
+    def load(self) -> Keyring:
+        """Read the keystore. The caller holds the database's lock, so no other process writes it now.
 
         Raises `KeystoreMismatch` (untouched) for a missing, old or foreign keystore, unless opened with
         `recover="discard"`: then it is set aside and an empty one under a new root takes its place.
@@ -77,6 +77,12 @@ class Keyring:
         self._device = DataKey(self._vault.slot.database_id, body.device)
         for record in body.keys:
             self._add(DataKey(self._vault.slot.database_id, record))
+        return self
+
+    def settle(self) -> Keyring:
+        """The database stands: finish what a crash left of a first creation or a change of root."""
+        if self._body is None:
+            self.load()
         if self._vault.unresolved:
             self._write()
         return self

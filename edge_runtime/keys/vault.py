@@ -61,7 +61,7 @@ class Vault:
         return self.slot.fresh or self.slot.old_root is not None
 
     def read(self) -> Keystore:
-        """The keystore that the slot names; see `Keyring.settle`. Writes only to discard."""
+        """The keystore that the slot names; see `Keyring.load`. Writes only to discard."""
         self.slot = decode(self.provider.load())
         try:
             return self._read()
