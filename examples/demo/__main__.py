@@ -1,0 +1,101 @@
+"""`python -m examples.demo`: run the demo, write its report, say what happened."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from examples.demo.fleet import KioskFailed
+from examples.demo.kiosk import CATALOG
+from examples.demo.server import ApiRefused, ServerFailed, ShopServer, end_leftover, running
+from examples.demo.story import Plan, play
+from examples.demo.summary import show
+
+MARK = "made-by-the-demo"
+"""A file in the demo's folder: only a folder with it is ever emptied."""
+
+
+def arguments() -> argparse.Namespace:
+    """What stands on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the server up at the end, until Ctrl-C")
+    parser.add_argument("--kiosks", type=int, default=8, help="number of kiosk processes (default 8)")
+    parser.add_argument("--events", type=int, default=20_000, help="most purchases to replay (default: all)")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where files go (default .demo)")
+    chosen = parser.parse_args()
+    if chosen.kiosks < 1 or chosen.events < 1:
+        parser.error("--kiosks and --events must be at least 1")
+    return chosen
+
+
+def fresh(folder: Path) -> Path:
+    """Empty the folder of an earlier run, or make it; refuses a folder that is not the demo's."""
+    folder = folder.absolute()
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / MARK).exists():
+            raise SystemExit(f"{folder} is not empty and not the demo's: nothing was touched")
+        end_leftover(folder / "server")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    return folder
+
+
+async def run(chosen: argparse.Namespace, console: Console) -> int:
+    """Run the demo; returns the exit code."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _cancel, asyncio.current_task())
+    folder, start = fresh(chosen.folder), time.monotonic()
+    async with running(folder / "server", CATALOG, port=0) as server:
+        outcome = await play(Plan(folder, chosen.kiosks, chosen.events), server, console)
+        (folder / "report.json").write_text(json.dumps(outcome.report.to_json(), indent=2) + "\n")
+        failures = outcome.failures()
+        show(console, outcome, failures, chosen.folder, time.monotonic() - start)
+        if chosen.keep:
+            await _keep(server, chosen.folder, console)
+    return 1 if failures else 0
+
+
+def _cancel(task: asyncio.Task[int] | None) -> None:
+    if task is not None:
+        task.cancel()
+
+
+async def _keep(server: ShopServer, folder: Path, console: Console) -> None:
+    token = folder / "server" / "api.token"
+    auth = f'-H "Authorization: Bearer $(cat {token})"'
+    tries = (
+        f"curl {server.url}/docs",
+        f"curl {auth} {server.url}/v1/consent-revocations",
+        f"curl {auth} {server.url}/v1/aggregates/releases",
+        f'curl {auth} --json \'{{"subject": "user:14911"}}\' {server.url}/v1/consent-revocations',
+        f"curl {auth} {server.url}/v1/consent-ledger/head",
+    )
+    console.print(f"The server is up at {server.url} until Ctrl-C. Try:")
+    for line in tries:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    await asyncio.Event().wait()
+
+
+def main() -> int:
+    """Run, and turn what may go wrong into a line of words and an exit code."""
+    console = Console()
+    try:
+        return asyncio.run(run(arguments(), console))
+    except (ServerFailed, KioskFailed, ApiRefused) as error:
+        console.print(f"[red]The demo failed:[/red] {error}", markup=True)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("Stopped; the kiosks and the server have ended.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
