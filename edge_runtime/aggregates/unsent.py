@@ -73,3 +73,16 @@ def drop_unsent(tx: WriteTransaction, handles: Collection[bytes]) -> int:
         if not set(envelope.handles).isdisjoint(handles):
             dropped += tx.settle(item.id, "report")
     return dropped
+
+
+def drop_dead(tx: WriteTransaction, living: Collection[bytes]) -> int:
+    """Drop the reports that are sealed under a key that is not among `living`; returns how many.
+
+    For an opening that finishes an erasure which a kill cut short.
+    """
+    dropped = 0
+    for item in tx.outbox("report"):
+        envelope = msgspec.msgpack.decode(item.payload, type=_Envelope)
+        if not set(envelope.handles) <= set(living):
+            dropped += tx.settle(item.id, "report")
+    return dropped

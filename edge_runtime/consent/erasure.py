@@ -24,7 +24,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from edge_runtime.aggregates.unsent import drop_unsent
+from edge_runtime.aggregates.unsent import drop_dead, drop_unsent
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
@@ -218,16 +218,16 @@ class Eraser:
         return counts
 
     def _delete_unknown(self) -> dict[str, int]:
-        """Rows that hang on no living key are unreadable; they go too."""
-        known = self._keyring.handles()
+        """What hangs on no living key is unreadable; it goes too."""
+        living = self._keyring.handles()
         with self._database.read() as tx:
-            if not tx.handles() - known:
+            if not tx.handles() - living and not tx.outbox("report", limit=1):
                 return {}
         with self._database.write("erase") as tx:
-            return tx.forget_unknown(known)
+            return {**tx.forget_unknown(living), "outbox": drop_dead(tx, living)}
 
     def _conclude(self, denials: Sequence[Denial], counts: Mapping[bytes, Counter[str]]) -> list[Denial]:
-        if any(d.held for d in denials) or any(counts.values()):
+        if any(d.held for d in denials) or any(sum(c.values()) for c in counts.values()):
             self._database.checkpoint_truncate()
         self._step("wal")
         now_us = self._clock.now_us()
