@@ -14,6 +14,7 @@ from itertools import islice
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from weakref import WeakSet
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
@@ -79,6 +80,7 @@ class Runtime:
         self.consent = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
         )
+        self.consent.queued = self._poke_links
         limits = EventLimits(settings.id_limit_bytes, settings.string_limit_bytes, settings.future_us)
         self._tracker = Tracker(
             catalog, plan, self.consent, keyring, self._states, self._commit, clock, limits
@@ -96,6 +98,7 @@ class Runtime:
         )
         self._services: dict[str, ServicePlan] = {}
         self._background: list[BackgroundSync] = []
+        self._links: WeakSet[Link] = WeakSet()
         self._stopping = threading.Event()
         self._timer = threading.Thread(target=self._commit_in_time, name="edge-commit", daemon=True)
         self._timer.start()
@@ -310,7 +313,9 @@ class Runtime:
         from edge_runtime.sync.link import Link
 
         with self._open():
-            return Link(self._replica(), url, self._clock, settings, self._reporter())
+            link = Link(self._replica(), url, self._clock, settings, self._reporter())
+            self._links.add(link)
+            return link
 
     def sync_in_background(
         self, url: str | None = None, *, settings: SyncSettings | None = None
@@ -321,6 +326,10 @@ class Runtime:
         background = BackgroundSync(self.sync(url, settings=settings))
         self._background.append(background)
         return background
+
+    def _poke_links(self) -> None:
+        for link in self._links:
+            link.poke()
 
     def _replica(self) -> Replica:
         from edge_runtime.sync.replica import Replica

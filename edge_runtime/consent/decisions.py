@@ -91,6 +91,8 @@ class Consents:
         self._eraser = Eraser(keyring, database, clock, forget, lambda: leases.authority, step)
         self._standing = Standing(keyring, database)
         self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._standing)
+        self.queued: Callable[[], None] = lambda: None
+        """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
         keyring.authority_changed = self._begin_authority
         self._recover()
 
@@ -329,6 +331,7 @@ class Consents:
     def _queue_give(self, decision: Decision) -> None:
         with self._database.write("give") as tx:
             tx.enqueue("decision", decision.id, canonical(decision))
+        self.queued()
 
     def _live_grant(self, subject: str, purpose: str) -> int:
         """The grant that the ledger has for the pair and that this give renews; 0 when a denial is newer."""
@@ -354,6 +357,7 @@ class Consents:
         ]
         done = {d.purpose: d for d in self._eraser.carry_out(fresh, self._standing.bar)} if fresh else {}
         self._standing.tidy()
+        self.queued()
         return [denial or done[name] for name, denial in zip(purposes, standing, strict=True)]
 
     def _standing_denial(self, subject: str, purpose: str, state: str) -> Denial | None:

@@ -88,6 +88,7 @@ class Link:
 
         Raises `SyncError` when the link has stopped.
         """
+        self._nudge()  # what was known a moment ago says nothing of what was queued since
         waiting = asyncio.ensure_future(self._caught.wait())
         watched = {waiting} if self._task is None else {waiting, self._task}
         try:
