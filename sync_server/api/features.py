@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -27,7 +28,7 @@ class FeatureRow(msgspec.Struct, forbid_unknown_fields=True):
 
     entity: str | dict[str, str]
     event_time: str | int | float
-    values: dict[str, object] | None = None
+    values: dict[str, Any] | None = None
     deleted: bool = False
 
 
@@ -35,7 +36,9 @@ class Publish(msgspec.Struct, forbid_unknown_fields=True):
     """Rows of one view. `as_of` is the lane position that the job had read; personal views need it."""
 
     view: str
-    rows: list[object]
+    rows: Annotated[
+        list[Any], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/FeatureRow"}})
+    ]
     as_of: int | None = None
 
 
@@ -142,6 +145,7 @@ ROUTES = (
         "Publish feature rows. Each row stands or is refused by itself; the newest event time wins.",
         "features",
         body=Publish,
+        parts=(FeatureRow,),
         idempotent=True,
         replies={200: "`accepted` count, and `refused` rows with index, code and reason"},
         problems=("unknown_view", "no_catalog", "idempotency_reuse", "batch_in_flight"),

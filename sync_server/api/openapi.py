@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from sync_server.api.replies import json_reply
 from sync_server.api.route import Route
 from sync_server.errors import PROBLEMS
 
+_NAMELESS = re.compile(r"[^a-zA-Z0-9]+")
 _COMMON = ("internal",)
 _GUARDED = ("unauthorized",)
 _WITH_BODY = ("malformed_json", "too_large", "unsupported_media", "invalid_request")
@@ -20,7 +22,7 @@ _WITH_BODY = ("malformed_json", "too_large", "unsupported_media", "invalid_reque
 
 def openapi(routes: Sequence[Route]) -> dict[str, object]:
     """The OpenAPI 3.1 document of the route table."""
-    bodies = [r.body for r in routes if r.body is not None]
+    bodies = [t for r in routes for t in (r.body, *r.parts) if t is not None]
     _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, object]] = {}
     for route in routes:
@@ -70,7 +72,7 @@ def _operation(route: Route) -> dict[str, object]:
     made: dict[str, object] = {
         "summary": route.summary,
         "tags": [route.tag],
-        "operationId": route.handler.__module__.rpartition(".")[2] + "_" + route.handler.__name__,
+        "operationId": f"{route.method.lower()}{_NAMELESS.sub('_', route.path).rstrip('_')}",
         "parameters": _parameters(route),
         "responses": _responses(route),
         "security": [] if route.open else [{"bearer": []}],

@@ -33,6 +33,8 @@ class Route:
     """True: no bearer token is asked for."""
     body: type | None = None
     """Type of the JSON body (a msgspec Struct)."""
+    parts: tuple[type, ...] = ()
+    """Types of what stands inside the body."""
     query: tuple[Query, ...] = ()
     idempotent: bool = False
     """Takes an `Idempotency-Key`."""
