@@ -203,8 +203,15 @@ class Dialogue:
         if lane.upto < self._lane_head:
             return []
         self._leases.opened_by_server()
+        ack = self._say(m.LaneAck(upto=lane.upto))
         reports = [] if self._reporter is None else self._reporter.pending()
-        return [self._say(m.LaneAck(upto=lane.upto)), *self._send_reports(reports), *self.tick(boot_us)]
+        return [ack, *self._start_over(), *self._send_reports(reports), *self.tick(boot_us)]
+
+    def _start_over(self) -> Frames:
+        """Follow again, from where we stand now, what the Hello still told of an earlier standing."""
+        assert self._hello is not None
+        now = {c: self._replica.cursor(c) for c in self._hello.cursors}
+        return [self._follow(c, at) for c, at in now.items() if at != self._hello.cursors[c]]
 
     # ---- leases ------------------------------------------------------------------------------------------
 

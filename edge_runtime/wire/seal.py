@@ -37,8 +37,8 @@ _Y: Final = (
     b"\xee" + b"\xff" * 30 + b"\x7f",  # p + 1, which is 1
 )
 SMALL_ORDER: Final = frozenset(y[:31] + bytes([y[31] | sign]) for y in _Y for sign in (0, 0x80))
-"""Ed25519 keys of small order, for which anybody can make signatures that verify. Source: the list in libsodium's
-`ge25519_has_small_order`, with both signs."""
+"""Ed25519 keys of small order, for which anybody can make signatures that verify. Source: the list in
+libsodium's `ge25519_has_small_order`, with both signs."""
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
