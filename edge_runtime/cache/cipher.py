@@ -86,6 +86,14 @@ def open_encrypted(
     return Opened(connection, claim)
 
 
+def raw_key(page_key: bytes) -> bytes:
+    """The form in which the cipher takes 32 bytes as the key itself.
+
+    Plain bytes it would take for a passphrase and stretch: 30 ms and 19 MiB at each opening, for nothing.
+    """
+    return b"raw:" + page_key.hex().encode()
+
+
 def _look(path: str, create: bool) -> None:
     """What can be said of the file without a key and without a connection."""
     try:
@@ -151,7 +159,7 @@ def _prepared(
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         if page_key is not None:
             connection.pragma("cipher", "aegis")
-            connection.pragma("hexkey", page_key.hex())
+            connection.pragma("hexkey", raw_key(page_key).hex())
         connection.set_busy_timeout(0)
         connection.pragma("locking_mode", "exclusive")
         connection.pragma("temp_store", "memory")

@@ -11,8 +11,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from edge_runtime.cache.cipher import raw_key
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.schema import SCHEMA
+from edge_runtime.cache.schema import SCHEMA, VERSION
 from edge_runtime.errors import (
     CipherMissing,
     DatabaseInUse,
@@ -102,7 +103,7 @@ def test_law_12_a_newer_schema_is_refused_untouched(tmp_path: Path) -> None:
         Database.open(path, KEY).close()
         newer = apsw.Connection(path)
         newer.pragma("cipher", "aegis")
-        newer.pragma("hexkey", KEY.hex())
+        newer.pragma("hexkey", raw_key(KEY).hex())
         newer.pragma("locking_mode", "exclusive")
         newer.pragma("user_version", 99)
         die()  # so that the log is still beside the file: not even a checkpoint may happen
@@ -236,6 +237,20 @@ def test_swapped_pages_are_refused(tmp_path: Path) -> None:
     Path(path).write_bytes(b"".join(pages))
     with pytest.raises(DatabaseUnreadable):
         events(path)
+
+
+def test_the_key_is_taken_raw_and_not_stretched_like_a_passphrase(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    for key, opens in ((raw_key(KEY).hex(), True), (KEY.hex(), False)):
+        connection = apsw.Connection(path)
+        connection.pragma("cipher", "aegis")
+        connection.pragma("hexkey", key)
+        if opens:
+            assert connection.pragma("user_version") == VERSION
+        else:
+            with pytest.raises(apsw.NotADBError):
+                connection.pragma("user_version")
+        connection.close()
 
 
 def test_every_column_has_its_note() -> None:
