@@ -145,8 +145,9 @@ class Leases:
 
     def _elapsed_us(self) -> int | None:
         """Consumed so far; None when there is no lease, or the boot clock went back (a restart, an image)."""
+        seen_us = self._seen_boot_us  # before the clock: another thread may note a later reading in between
         boot_us = self._clock.boot_us()
-        if boot_us < self._seen_boot_us:
+        if boot_us < seen_us:
             self._lose("the boot clock went back: restarted or restored")
         self._seen_boot_us = boot_us
         if self._duration_us is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -190,3 +191,28 @@ def test_an_overtaken_answer_does_not_shorten_the_newer_lease(tmp_path: Path) ->
         room.leases.granted(room.lease(b"7" * 16))
         room.leases.granted(room.lease(b"6" * 16))
         assert room.leases.remaining_us() == DAY_US
+
+
+class OvertakenClock(ManualClock):
+    """While one thread reads the boot clock, another reads it later and is done first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other_thread: Callable[[], object] | None = None
+
+    def boot_us(self) -> int:
+        read_us = super().boot_us()
+        other, self.other_thread = self.other_thread, None
+        if other is not None:
+            self.advance(us=1)
+            other()
+        return read_us
+
+
+def test_a_reader_overtaken_by_another_thread_does_not_lose_the_lease(tmp_path: Path) -> None:
+    """Two threads that read the boot clock at nearly the same time are no restart."""
+    clock = OvertakenClock()
+    with enrolled(tmp_path, clock) as room:
+        clock.other_thread = room.allowed
+        assert room.allowed()
+        assert room.leases.state == "fresh"
