@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -21,6 +20,7 @@ from edge_runtime.consent.denying import base_of, new_denial
 from edge_runtime.consent.erasure import Eraser, ErasureReceipt, Forget
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
+from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import (
     GIVEN,
@@ -44,22 +44,6 @@ __all__ = ["ConsentRecord", "Consents", "Permission"]
 
 
 _ALLOWED = Permission(True, "given")
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentRecord:
-    """What stands for one subject after a decision, purpose by purpose."""
-
-    subject: str
-    """Typed id."""
-    purposes: tuple[str, ...]
-    state: str
-    notice: str
-    at_us: int
-    decisions: tuple[bytes, ...]
-    """Decision ids, in the order of `purposes`."""
-    grants: tuple[int, ...]
-    """Ledger seq of each grant; 0 until the ledger numbered it."""
 
 
 class Consents:
