@@ -18,6 +18,7 @@ from sync_server.errors import ROW_CODES, Problem
 from sync_server.features.incoming import Incoming, Limits, RowCheck
 from sync_server.features.publish import write_rows
 from sync_server.features.values import RowFault
+from sync_server.store.protocol import Store
 from sync_server.store.records import KeptReply
 
 DOOR = "features"
@@ -71,20 +72,34 @@ async def publish(request: web.Request) -> web.Response:
 async def _publish(request: web.Request, batch: Publish, key: str | None, print_: bytes) -> web.Response:
     view = _view(request, batch)
     as_of = _as_of(request, batch, view)
-    rows, refused = _check(request, view, batch.rows)
-    size, now_us = request.app[SETTINGS].write_chunk_rows, request.app[CLOCK].now_us()
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        with request.app[STORE].write("publish") as tx:
-            codes = write_rows(tx, view, [r for _, r in part], as_of=as_of, now_us=now_us)
-        refused += [_refused(i, c) for (i, _), c in zip(part, codes, strict=True) if c is not None]
+    check, size = _row_check(request, view), request.app[SETTINGS].write_chunk_rows
+    refused: list[Refused] = []
+    for start in range(0, len(batch.rows), size):
+        part = batch.rows[start : start + size]
+        refused += _write_chunk(request.app[STORE], check, start, part, as_of)
         await asyncio.sleep(0)  # denials and sessions get their turn between two chunks
-    refused.sort(key=lambda r: r.index)
     accepted = len(batch.rows) - len(refused)
     reply = json_reply({"view": view.key, "accepted": accepted, "refused": refused})
     if key is not None:
         _keep(request, key, kept(reply, print_))
     return reply
+
+
+def _write_chunk(
+    store: Store, check: RowCheck, start: int, rows: Sequence[object], as_of: int
+) -> list[Refused]:
+    """Check some rows and write the good ones in one transaction; returns the others, in order."""
+    good: list[tuple[int, Incoming]] = []
+    refused: list[Refused] = []
+    for index, raw in enumerate(rows, start):
+        try:
+            good.append((index, check.check(raw)))
+        except RowFault as fault:
+            refused.append(_refused(index, fault.code, fault.place))
+    with store.write("publish") as tx:
+        codes = write_rows(tx, check.view, [r for _, r in good], as_of=as_of, now_us=check.now_us)
+    refused += [_refused(i, c) for (i, _), c in zip(good, codes, strict=True) if c is not None]
+    return sorted(refused, key=lambda r: r.index)
 
 
 def _keep(request: web.Request, key: str, reply: KeptReply) -> None:
@@ -117,20 +132,10 @@ def _as_of(request: web.Request, batch: Publish, view: View) -> int:
     return batch.as_of or 0
 
 
-def _check(
-    request: web.Request, view: View, rows: Sequence[object]
-) -> tuple[list[tuple[int, Incoming]], list[Refused]]:
+def _row_check(request: web.Request, view: View) -> RowCheck:
     app = request.app
     limits = Limits(app[SETTINGS].id_limit_bytes, app[SETTINGS].row_limit_bytes)
-    check = RowCheck(app[REGISTRY].active, view, app[AUTHORITY], limits, app[CLOCK].now_us())
-    good: list[tuple[int, Incoming]] = []
-    refused: list[Refused] = []
-    for index, raw in enumerate(rows):
-        try:
-            good.append((index, check.check(raw)))
-        except RowFault as fault:
-            refused.append(_refused(index, fault.code, fault.place))
-    return good, refused
+    return RowCheck(app[REGISTRY].active, view, app[AUTHORITY], limits, app[CLOCK].now_us())
 
 
 def _refused(index: int, code: str, place: str = "") -> Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,6 +22,7 @@ from sync_server.store.protocol import ReadTx
 from sync_server.store.records import KeptReply
 
 KEY_LIMIT = 255
+LARGE_BODY_BYTES = 64 * 1024
 
 
 def json_reply(
@@ -64,7 +66,10 @@ async def body_of(request: web.Request) -> tuple[bytes, object]:
     settings = request.app[SETTINGS]
     raw = await read_body(request, settings.body_limit_bytes)
     kind = request.content_type if "Content-Type" in request.headers else "application/json"
-    return raw, parse_body(raw, kind, depth=settings.json_depth)
+    if len(raw) < LARGE_BODY_BYTES:
+        return raw, parse_body(raw, kind, depth=settings.json_depth)
+    # a large body is parsed beside the loop, so that denials and sessions do not wait for it
+    return raw, await asyncio.to_thread(parse_body, raw, kind, depth=settings.json_depth)
 
 
 def idempotency_key(request: web.Request) -> str | None:
