@@ -149,6 +149,7 @@ class Runtime:
         self._timer.join()
         try:
             self._commit.flush(everything=True)
+            self._leases.keep()
         finally:
             with self._lock:
                 self._closed = True
