@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from examples.demo.fleet import KioskFailed
 from examples.demo.kiosk import CATALOG
@@ -43,10 +45,20 @@ def fresh(folder: Path) -> Path:
         if any(folder.iterdir()) and not (folder / MARK).exists():
             raise SystemExit(f"{folder} is not empty and not the demo's: nothing was touched")
         end_leftover(folder / "server")
-        shutil.rmtree(folder)
+        _remove(folder)
     folder.mkdir(parents=True)
     (folder / MARK).touch()
     return folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder; kiosks of a killed run may still be closing their files in it."""
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+            return
+        time.sleep(0.1)
+    shutil.rmtree(folder)
 
 
 async def run(chosen: argparse.Namespace, console: Console) -> int:
@@ -69,19 +81,25 @@ def _cancel(task: asyncio.Task[int] | None) -> None:
 
 
 async def _keep(server: ShopServer, folder: Path, console: Console) -> None:
-    token = folder / "server" / "api.token"
-    auth = f'-H "Authorization: Bearer $(cat {token})"'
+    """Leave the server up until Ctrl-C, with words on what to ask it."""
+    api = f'curl -H "Authorization: Bearer $(cat {folder / "server" / "api.token"})" {server.url}'
     tries = (
-        f"curl {server.url}/docs",
-        f"curl {auth} {server.url}/v1/consent-revocations",
-        f"curl {auth} {server.url}/v1/aggregates/releases",
-        f'curl {auth} --json \'{{"subject": "user:14911"}}\' {server.url}/v1/consent-revocations',
-        f"curl {auth} {server.url}/v1/consent-ledger/head",
+        f"{api}/v1/consent-revocations",
+        f"{api}/v1/aggregates/releases",
+        f"{api}/v1/consent-ledger/head",
+        f"{api}/v1/devices",
+        f"""{api}/v1/consent-revocations --json '{{"subject": "user:17841"}}'""",
+        f"{api}/v1/consent-revocations/ID/targets    # ID as the line above answers",
     )
-    console.print(f"The server is up at {server.url} until Ctrl-C. Try:")
+    console.print(
+        f"The server is up until Ctrl-C; its docs are at {server.url}/docs. The kiosks have closed, so"
+    )
+    console.print("a withdrawal now waits for them (or for the end of their lease). Try:")
     for line in tries:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    await asyncio.Event().wait()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    await stop.wait()
 
 
 def main() -> int:
@@ -90,7 +108,7 @@ def main() -> int:
     try:
         return asyncio.run(run(arguments(), console))
     except (ServerFailed, KioskFailed, ApiRefused) as error:
-        console.print(f"[red]The demo failed:[/red] {error}", markup=True)
+        console.print("[red]The demo failed:[/red]", escape(str(error)))
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("Stopped; the kiosks and the server have ended.")

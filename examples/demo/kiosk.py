@@ -8,6 +8,7 @@ bookkeeping (how many, how fast). A real kiosk answers to nobody.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from bisect import bisect_right
 from collections import Counter
@@ -96,7 +97,6 @@ class Kiosk:
         lines = self._rt.read("activity:lines_30d", user=customer)
         return {
             "status": er.Status(lines.status).name,
-            "value": lines.value,
             "consent": self._rt.consent.state(customer, "personalization"),
         }
 
@@ -154,6 +154,7 @@ ORDERS: Mapping[str, Order] = {
 
 def main(folder: Path) -> None:
     """Take orders until they end, then close in good order. The first order says how to open."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and with it the orders
     with ExitStack() as rooms:
         kiosk = Kiosk(rooms, folder, **json.loads(sys.stdin.readline()))
         _say({"device_id": kiosk.device_id})

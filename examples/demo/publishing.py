@@ -39,10 +39,10 @@ class Publisher:
     async def keep_publishing(self) -> None:
         """Push a new edition with a slice of the items several times a second, until cancelled."""
         while True:
-            await asyncio.sleep(PAUSE_S)
             first = len(self.sent_us) * REFRESHED_ITEMS % len(self._rows)
             await self._server.publish("item_stats", self._rows[first : first + REFRESHED_ITEMS])
             await self._publish_edition()
+            await asyncio.sleep(PAUSE_S)
 
     def delays_ms(self, kiosk_arrivals: Mapping[str, int]) -> list[float]:
         """Return how long each timed edition took to one kiosk; the first one is not timed."""

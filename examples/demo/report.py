@@ -19,12 +19,15 @@ class HitRate:
 class Delay:
     """Milliseconds from a publisher's request to a kiosk's cache."""
 
-    p50: float
-    p99: float
+    p50: float | None
+    """None when the replay was too short to time a push."""
+    p99: float | None
 
     @classmethod
     def of(cls, delays_ms: list[float]) -> Delay:
-        """Median and 99th percentile; `delays_ms` must not be empty."""
+        """Median and 99th percentile."""
+        if not delays_ms:
+            return cls(None, None)
         p50, p99 = np.percentile(np.array(delays_ms), [50, 99])
         return cls(round(float(p50), 1), round(float(p99), 1))
 
@@ -37,9 +40,9 @@ class Revocation:
     receipts: int
     """Signed statements that came back, of both kinds: `erased` and `held none`."""
     held_none: int
-    enforced_ms: float
-    """From the request until every kiosk refuses to use the customer's data."""
-    erased_ms: float
+    enforced_ms: float | None
+    """From request until no kiosk uses the customer's data any more; None if it never came to that."""
+    erased_ms: float | None
     """From the request until every kiosk's signed receipt is in."""
     plaintext_hits: int
     """Plain values of the customer found in the kiosks' files afterwards."""

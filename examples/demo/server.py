@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -74,14 +75,25 @@ async def _stop(process: Process) -> None:
 
 
 def end_leftover(folder: Path) -> None:
-    """End a server that an earlier, killed demo left behind on the data in `folder`, if it still runs."""
+    """End the server that an earlier, killed demo left behind on `folder`, and wait until it has ended."""
     try:
         pid = int(json.loads((folder / "server.json").read_text())["pid"])
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError, KeyError):
         return
-    if b"edge-sync" in command and str(folder).encode() in command:
-        os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + STOP_S
+    while _serves(pid, folder) and time.monotonic() < end:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+
+
+def _serves(pid: int, folder: Path) -> bool:
+    """Whether this very process (and not a later one with its number) serves `folder`. Needs /proc."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"edge-sync" in command and str(folder).encode() in command
 
 
 class ShopServer:

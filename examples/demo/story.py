@@ -52,6 +52,8 @@ class Outcome:
     control_hits: int
     """What the same search finds in the file of purchases, where the customer does stand in plain text."""
     withdrawal: Withdrawal
+    turned_away: int
+    """Purchases of the withdrawn customer after the withdrawal: none was tracked."""
 
     def failures(self) -> list[str]:
         """What went wrong, in words; empty when the demo showed what it promises."""
@@ -94,6 +96,7 @@ async def play(plan: Plan, server: ShopServer, console: Console) -> Outcome:
         findings,
         count(gzip.decompress(SAMPLE.read_bytes()), needles),
         withdrawal,
+        shopping.counts["no_consent"],
     )
 
 
@@ -140,27 +143,26 @@ async def _withdrawal(
     server_key = await server.public_key()
     await shopping.half_time()
     customer = shopping.roamer()
-    console.print(f"Customer {customer}, {await _known(kiosks, customer)}, withdraws consent:")
+    console.print(f"Customer {customer} withdraws. Consent: {await _consent(kiosks, customer)}.")
     withdrawal = await withdraw(server, server_key, customer, lambda words: console.print(f"  {words}"))
-    console.print(f"  afterwards: {await _known(kiosks, customer)}")
+    console.print(f"  consent: {await _consent(kiosks, customer)}")
     findings = search([kiosk.folder for kiosk in kiosks], plain_values(customer, visits))
     console.print(f"  {findings.hits} plain values of this customer in {findings.files} files of the kiosks")
     return withdrawal, findings
 
 
-async def _known(kiosks: list[Kiosk], customer: str) -> str:
+async def _consent(kiosks: list[Kiosk], customer: str) -> str:
     answers = await asyncio.gather(*(kiosk.ask("know", customer=customer) for kiosk in kiosks))
-    states = Counter("known" if answer["value"] else answer["status"] for answer in answers)
-    return ", ".join(f"{state} at {count} kiosks" for state, count in sorted(states.items()))
+    states = Counter(f"{answer['consent']} (features {answer['status']})" for answer in answers)
+    return ", ".join(f"{state} at {count}" for state, count in sorted(states.items()))
 
 
 def _revocation(withdrawal: Withdrawal, plaintext_hits: int) -> Revocation:
-    never = float("nan")
     return Revocation(
         targets=withdrawal.targets,
         receipts=withdrawal.answered,
         held_none=withdrawal.held_none,
-        enforced_ms=withdrawal.reached_ms.get("enforced", never),
-        erased_ms=withdrawal.reached_ms.get("erased", never),
+        enforced_ms=withdrawal.enforced_ms,
+        erased_ms=withdrawal.erased_ms,
         plaintext_hits=plaintext_hits,
     )

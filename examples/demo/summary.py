@@ -11,7 +11,6 @@ from rich.panel import Panel
 from rich.table import Table
 
 from examples.demo.report import Aggregate, Report
-from examples.demo.scan import Findings
 from examples.demo.story import Outcome
 
 
@@ -20,10 +19,11 @@ def show(console: Console, outcome: Outcome, failures: Sequence[str], folder: Pa
     report = outcome.report
     parts: list[RenderableType] = [
         _shopping(report),
-        _withdrawal(report, outcome.findings, outcome.control_hits),
+        _withdrawal(outcome),
         _statistic(report.aggregate),
-        f"\n[bold]Next[/bold]  read {folder / 'report.json'}, then examples/demo/story.py and catalog.toml; "
-        "keep the server\nup with `make demo KEEP=1` and talk to it with curl.",
+        f"\n[bold]Next[/bold]  Read {folder / 'report.json'}, then examples/demo/catalog.toml (what the "
+        "shop declares) and examples/demo/kiosk.py (a kiosk in 150 lines). `make demo KEEP=1` leaves the "
+        "server up and says what to ask it with curl.",
     ]
     title = f"What happened, in {seconds:.0f} seconds" if not failures else "The demo failed"
     console.print(Panel(Group(*parts), title=title, border_style="red" if failures else "green"))
@@ -32,39 +32,42 @@ def show(console: Console, outcome: Outcome, failures: Sequence[str], folder: Pa
 
 
 def _shopping(report: Report) -> str:
-    hits, delay = report.hit_rate_at_20, report.delta_ms
+    hits = report.hit_rate_at_20
     return (
-        f"[bold]Shopping[/bold]  {report.kiosks} kiosks, each a process with an encrypted file of its own, saw "
-        f"{report.events:,}\nreal purchases of June 2011. No event left a kiosk. Now and then a kiosk showed 20 "
-        "items;\nthe one bought next was among them\n"
-        f"  [green]{hits.personalized:7.1%}[/green]  ranked on the kiosk for this customer\n"
-        f"  {hits.popularity:7.1%}  the 20 most popular items, for comparison\n"
-        f"News from the server reached a kiosk in {delay.p50:.0f} ms (median), {delay.p99:.0f} ms (99 of 100),\n"
-        "while all of this shared one machine.\n"
+        f"[bold]Shopping[/bold]  {report.kiosks} kiosks, each a process with an encrypted file of its own, "
+        f"saw {report.events:,} real purchase lines of June 2011, and no event left a kiosk. Now and then a "
+        "kiosk showed 20 items; the one bought next was among them\n"
+        f"  [green]{hits.personalized:7.1%}[/green]  when ranked on the kiosk for this basket\n"
+        f"  {hits.popularity:7.1%}  when they were simply the 20 most popular items\n"
+        f"News from the server reached the kiosks in {_ms(report.delta_ms.p50)} (median), "
+        f"{_ms(report.delta_ms.p99)} (99 of 100), all on this one machine.\n"
     )
 
 
-def _withdrawal(report: Report, findings: Findings, control_hits: int) -> str:
-    found = report.revocation
+def _withdrawal(outcome: Outcome) -> str:
+    found, findings = outcome.report.revocation, outcome.findings
     erased = found.receipts - found.held_none
     return (
-        f"[bold]Withdrawal[/bold]  In mid-run a customer known to {erased} kiosks took consent back. After "
-        f"{found.enforced_ms:,.0f} ms\nno kiosk used the data any more, after {found.erased_ms:,.0f} ms all had "
-        f"answered: {found.receipts} of {found.targets} signed\nreceipts verified, {erased} say `erased` and "
-        f"{found.held_none} `held none`. A search through {findings.files} files\n"
-        f"({findings.size_bytes / 1e6:.0f} MB) of the kiosks for the customer's id and invoices found "
-        f"[green]{found.plaintext_hits}[/green] places;\nthe same search finds {control_hits} in the file of "
-        "purchases.\n"
+        f"[bold]Withdrawal[/bold]  In mid-run customer {outcome.withdrawal.customer} took consent back over "
+        f"HTTP. After {_ms(found.enforced_ms)} no kiosk used the data any more, after "
+        f"{_ms(found.erased_ms)} all had answered: {found.receipts} receipts from {found.targets} kiosks, "
+        f"each signed by its kiosk and verified here; {erased} say `erased`, {found.held_none} `held none`. "
+        f"The {outcome.turned_away} lines bought later by this customer were not tracked. A search through "
+        f"the kiosks' {findings.files} files ({findings.size_bytes / 1e6:.0f} MB) for the customer's id and "
+        f"invoices found [green]{found.plaintext_hits}[/green]; the same search finds "
+        f"{outcome.control_hits} in the file of purchases.\n"
     )
+
+
+def _ms(milliseconds: float | None) -> str:
+    return "?" if milliseconds is None else f"{milliseconds:,.0f} ms"
 
 
 def _statistic(aggregate: Aggregate) -> RenderableType:
     if not aggregate.estimate:
-        return "[bold]A statistic without the people[/bold]  Withheld: fewer customers than its minimum."
+        return "[bold]A statistic[/bold]  Withheld: fewer customers than its minimum."
     table = Table(
-        title="[bold]A statistic without the people[/bold]  How many lines did each of "
-        f"{aggregate.subjects} customers buy?\nEvery answer was noised on the kiosk (epsilon 2): the server "
-        "never saw a true one.",
+        title=f"How many lines did each of {aggregate.subjects} customers buy?",
         title_justify="left",
         title_style="",
     )
@@ -74,4 +77,9 @@ def _statistic(aggregate: Aggregate) -> RenderableType:
         low, high = aggregate.ci95[name]
         interval = f"{low:.1%} to {high:.1%}"
         table.add_row(escape(name), f"{aggregate.truth[name]:.1%}", f"{estimate:.1%}", interval)
-    return table
+    words = (
+        "[bold]A statistic without the people[/bold]  Every kiosk noised each customer's answer before it "
+        "left (local differential privacy, epsilon 2), so the server never saw a true one. In 95 of 100 runs "
+        "the truth of a row lies in its interval. The truth is known to this demo only.\n"
+    )
+    return Group(words, table)
