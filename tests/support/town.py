@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgpack
@@ -83,7 +83,7 @@ class Town:
             for n in range(start, start + count):
                 tx.put_row(channel, self.item_row(n, pad=pad))
 
-    def item_row(self, n: int, *, pad: int = 0, values: dict[str, object] | None = None) -> m.Row:
+    def item_row(self, n: int, *, pad: int = 0, values: Mapping[str, object] | None = None) -> m.Row:
         body = (
             values if values is not None else {"popularity": (n % 100) / 100, "co_bought": {"x" * pad: 1.0}}
         )
@@ -284,6 +284,6 @@ class Session:
         return [message for message in self.heard if isinstance(message, kind)]
 
 
-def packed(values: dict[str, object]) -> bytes:
+def packed(values: Mapping[str, object]) -> bytes:
     """Values of a row."""
     return bytes(msgpack.packb(values))
