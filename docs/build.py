@@ -1,7 +1,7 @@
 """Writes the pages that are made from code, or (`--check`) says which are out of date.
 
-    python -m docs.build            # write
-    python -m docs.build --check    # exit 1 and name the stale pages
+python -m docs.build            # write
+python -m docs.build --check    # exit 1 and name the stale pages
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
 
 def operators_page() -> str:
     """The table of session operators."""
-    return f"# Operators\n\n{MADE}What `op` may be in a session view, and what it takes.\n\n{operators_markdown()}"
+    about = "What `op` may be in a session view, and what it takes."
+    return f"# Operators\n\n{MADE}{about}\n\n{operators_markdown()}"
 
 
 def wire_page() -> str:
@@ -30,7 +31,8 @@ def wire_page() -> str:
     for code, meaning in CODES.items():
         retry = "yes" if meaning.retry else "no"
         lines.append(f"| `{code}` | {meaning.fault} | {retry} | {meaning.text} |")
-    lines += ["\n## Who may say what, and when\n", "| state | side | message | next state |", "|---|---|---|---|"]
+    lines += ["\n## Who may say what, and when\n", "| state | side | message | next state |"]
+    lines.append("|---|---|---|---|")
     for (side, state, message), after in TABLE.items():
         lines.append(f"| {state} | {side} | `{message.__name__}` | {after} |")
     return "\n".join(lines) + "\n"

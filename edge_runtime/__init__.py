@@ -93,7 +93,7 @@ _HOMES = {
 }
 _VERDICTS = ("ACCEPTED", "DUPLICATE", "LATE", "NO_CONSENT")
 
-__all__ = sorted([*_HOMES, *_VERDICTS])  # noqa: PLE0605 - computed once from the table above
+__all__ = sorted([*_HOMES, *_VERDICTS])
 
 
 def __getattr__(name: str) -> object:

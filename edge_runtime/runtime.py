@@ -274,13 +274,14 @@ class Runtime:
     def status(self) -> dict[str, object]:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""
         with self._open():
+            held = self._keyring.keys()
             return {
                 "authority": "server" if self._keyring.identity.server_key else "standalone",
                 "lease": self._leases.state,
                 "cold_start": self._settings.cold_start,
                 "assurance": self._keyring.assurance,
                 "counter": self._keyring.counter,
-                "subjects": len({held.subject for held in self._keyring.keys()}),
+                "subjects": len({key.subject for key in held}),
                 "states_in_memory": len(self._states),
                 "trouble": None if self._trouble is None else str(self._trouble),
             }

@@ -189,7 +189,7 @@ def _embedding_of(catalog: Catalog, view: View) -> tuple[Ref, str] | None:
 def _refilled(
     target: Target, values: tuple[object, ...], newest_us: int | None, complete_us: int, t_us: int
 ) -> SessionValues:
-    """Values of a state that was refilled after its definition changed: WARMING until its windows are whole."""
+    """Values of a state refilled after its definition changed: WARMING until its windows are whole."""
     if t_us - target.reach_us < complete_us:
         reason = "the view changed; its windows reach back before what the journal could refill"
         return SessionValues(values, newest_us, Status.WARMING, reason, complete_us)

@@ -16,8 +16,17 @@ SERVER_MAY_IMPORT = (
     "edge_runtime.session",
     "edge_runtime.aggregates.mechanisms",
 )
-PURE = ("edge_runtime/wire", "edge_runtime/catalog", "edge_runtime/session", "edge_runtime/aggregates/mechanisms")
-PURE_FILES = ("edge_runtime/sync/gate.py", "sync_server/consent/ledger.py", "sync_server/aggregates/estimate.py")
+PURE = (
+    "edge_runtime/wire",
+    "edge_runtime/catalog",
+    "edge_runtime/session",
+    "edge_runtime/aggregates/mechanisms",
+)
+PURE_FILES = (
+    "edge_runtime/sync/gate.py",
+    "sync_server/consent/ledger.py",
+    "sync_server/aggregates/estimate.py",
+)
 IMPURE_MODULES = {"time", "random", "secrets", "socket", "sqlite3", "apsw", "aiohttp", "asyncio", "threading"}
 CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "clock_gettime", "clock_gettime_ns"}
 
@@ -71,7 +80,11 @@ def test_only_clock_py_reads_a_clock() -> None:
         if path.name == "clock.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "time"
+            ):
                 assert node.attr not in CLOCKS, f"{path}:{node.lineno}"
             if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
                 assert not (isinstance(node.value, ast.Name) and node.value.id in ("datetime", "date")), path

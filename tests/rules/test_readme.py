@@ -21,6 +21,10 @@ def test_readme_python_blocks_run(tmp_path: Path) -> None:
     program.write_text("\n".join(blocks))
     (tmp_path / "catalog.toml").write_bytes((ROOT / "examples/catalogs/shop.toml").read_bytes())
     run = subprocess.run(
-        [sys.executable, "-W", "error", str(program)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", str(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
