@@ -91,6 +91,8 @@ class Dialogue:
         self._challenge: m.Challenge | None = None
         self._hello: m.Hello | None = None
         self._lane_head = 0
+        self.ping_us = 0
+        """How often the server says that it is there, as it told us."""
         self._following: dict[str, bool] = {}
         """channel -> whether its last checkpoint matched."""
         self._lease_id: bytes | None = None
@@ -142,6 +144,7 @@ class Dialogue:
                 return self._take_channel(message, boot_us)
             case m.DecisionAck():
                 self._outbox.decision_acked(message)
+                self.refused = {c: why for c, why in self.refused.items() if why != "channel_forbidden"}
                 return self.tick(boot_us)
             case m.ReceiptAck():
                 self._outbox.receipt_acked(message.id)
@@ -155,8 +158,9 @@ class Dialogue:
         """What is due now without being asked: lease, personal channels that opened or closed, the outbox."""
         if self.state is not State.LIVE:
             return []
-        frames = self._renew(boot_us) + self._personal_channels()
-        return frames + [self._say(message) for message in self._outbox.due(boot_us)]
+        told = [self._say(message) for message in self._outbox.due(boot_us)]
+        # decisions before follows: a channel may open because of a decision told just now
+        return self._renew(boot_us) + told + self._personal_channels()
 
     def _say(self, message: m.Message) -> bytes:
         self.state = advance(self.state, Side.DEVICE, message)
@@ -192,7 +196,7 @@ class Dialogue:
         if standing.rolled_back:
             self._replica.rolled_back(welcome.counter)
         self._replica.begin(self._challenge.incarnation, restored=standing.restored)
-        self._lane_head = welcome.lane_head
+        self._lane_head, self.ping_us = welcome.lane_head, welcome.ping_us
         return []
 
     def _take_lane(self, lane: m.Lane, boot_us: int) -> Frames:

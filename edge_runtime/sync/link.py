@@ -124,8 +124,11 @@ class Link:
         self._closing.set()
 
     async def stopped(self) -> None:
-        """Return when somebody asked the link to end."""
-        await self._closing.wait()
+        """Return when somebody asked the link to end, or it broke."""
+        asked = asyncio.ensure_future(self._closing.wait())
+        watched = {asked} if self._task is None else {asked, self._task}
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
 
     async def close(self) -> None:
         """End the session and stop; what waits in the outbox stays there."""
@@ -214,9 +217,7 @@ class Link:
         import aiohttp
 
         while True:
-            opening = not dialogue.opened
-            wait_us_ = self._settings.connect_timeout_us if opening else self._settings.silence_us
-            message = await ws.receive(timeout=wait_us_ / 1_000_000)
+            message = await ws.receive(timeout=self._patience_us(dialogue) / 1_000_000)
             if message.type is aiohttp.WSMsgType.TEXT:
                 raise WireFailure("malformed", "expected a binary frame")
             if message.type is aiohttp.WSMsgType.ERROR:
@@ -226,6 +227,12 @@ class Link:
             async with turn:
                 await self._send(ws, dialogue.hear(message.data, self._clock.boot_us()))
                 self._tell()
+
+    def _patience_us(self, dialogue: Dialogue) -> int:
+        """How long the socket may be silent: three of the server's own pings, within an hour."""
+        if not dialogue.opened:
+            return self._settings.connect_timeout_us
+        return max(self._settings.silence_us, min(3 * dialogue.ping_us, 3_600_000_000))
 
     async def _tick(self, ws: ClientWebSocketResponse, dialogue: Dialogue, turn: asyncio.Lock) -> None:
         while True:

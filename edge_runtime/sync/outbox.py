@@ -32,14 +32,26 @@ class Outbox:
     def empty(self) -> bool:
         """Whether nothing waits, except what the server refused in this session."""
         with self._database.read() as tx:
-            items = [*tx.outbox("decision"), *tx.outbox("receipt")]
+            items = [*tx.outbox("decision", self._reach), *tx.outbox("receipt", self._reach)]
         return all(item.id.hex() in self._refused for item in items)
 
+    @property
+    def _reach(self) -> int:
+        """How far to look into the queue: past what is in flight and refused, and one batch more."""
+        return self._settings.batch + len(self._sent_us) + len(self._refused)
+
     def due(self, boot_us: int) -> list[m.Message]:
-        """What is to be sent now, at most a batch: what was never sent, or not acknowledged in time."""
+        """What is to be sent now: at most a batch of each kind, not sent yet or not acknowledged in time.
+
+        While more than half a batch is in flight there is nothing: a long queue is emptied in batches.
+        """
+        late_us = boot_us - self._settings.resend_us
+        self._sent_us = {id_: at for id_, at in self._sent_us.items() if at > late_us}
+        if len(self._sent_us) > self._settings.batch // 2:
+            return []
         with self._database.read() as tx:
-            decisions = self._pick(tx.outbox("decision"), boot_us)
-            receipts = self._pick(tx.outbox("receipt"), boot_us)
+            decisions = self._pick(tx.outbox("decision", self._reach))
+            receipts = self._pick(tx.outbox("receipt", self._reach))
         for item in (*decisions, *receipts):
             self._sent_us[item.id] = boot_us
         messages: list[m.Message] = []
@@ -47,10 +59,9 @@ class Outbox:
             messages.append(m.Decisions(decisions=[_decisions.decode(item.payload) for item in decisions]))
         return messages + [codec.decode(item.payload) for item in receipts]
 
-    def _pick(self, items: list[OutboxItem], boot_us: int) -> list[OutboxItem]:
-        late_us = boot_us - self._settings.resend_us
-        waiting = [i for i in items if self._sent_us.get(i.id, late_us) <= late_us]
-        return [i for i in waiting if i.id.hex() not in self._refused][: self._settings.batch]
+    def _pick(self, items: list[OutboxItem]) -> list[OutboxItem]:
+        waiting = [i for i in items if i.id not in self._sent_us and i.id.hex() not in self._refused]
+        return waiting[: self._settings.batch]
 
     def decision_acked(self, ack: m.DecisionAck) -> None:
         """The ledger has the decision: the consent room numbers its key, or erases what it superseded."""
@@ -64,6 +75,7 @@ class Outbox:
     def refused(self, about: str, code: str) -> None:
         """The server will not take an item in this session; it stays, and is tried in the next."""
         self._refused[about] = code
+        self._sent_us = {id_: at for id_, at in self._sent_us.items() if id_.hex() != about}
 
     def forget_flights(self) -> None:
         """The session is over: nothing is in flight."""

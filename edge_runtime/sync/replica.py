@@ -23,7 +23,7 @@ from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
 from edge_runtime.sync import gate
 from edge_runtime.sync.gate import Action, Match, Personal
-from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf
+from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, personal_stand, plain_stand
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
@@ -176,8 +176,8 @@ class Replica:
         """Cursors of the personal channels open now: numbered grants with live permission, newest first."""
         keys = [k for k in self._live_keys() if k.grant != 0 and self._may_follow(k)]
         keys.sort(key=lambda k: k.grant, reverse=True)
-        with self._database.write("cursors") as tx:
-            return {self._channel_of(k): PersonalShelf(tx, k).stand()[0] for k in keys[:limit]}
+        with self._database.read() as tx:
+            return {self._channel_of(k): personal_stand(tx, k)[0] for k in keys[:limit]}
 
     def _live_keys(self) -> list[DataKey]:
         return self._keyring.keys()
@@ -190,10 +190,15 @@ class Replica:
 
     def cursor(self, channel: str) -> int:
         """How far this device is in `channel`; 0 when it holds nothing of it."""
-        parsed = gate.channel_of(channel)
-        with self._database.write("cursor") as tx:
-            shelf = self._shelf(tx, parsed, self._key(parsed))
-            return 0 if shelf is None else shelf.stand()[0]
+        return (self._stand(gate.channel_of(channel)) or (0, 0))[0]
+
+    def _stand(self, channel: gate.Channel) -> tuple[int, int] | None:
+        """(cursor, digest); None for a personal channel without a key."""
+        key = self._key(channel)
+        with self._database.read() as tx:
+            if not isinstance(channel, Personal):
+                return plain_stand(tx, channel.name)
+            return None if key is None else personal_stand(tx, key)
 
     def drop_channel(self, channel: str) -> None:
         """Delete a channel's rows and cursor."""
@@ -284,10 +289,7 @@ class Replica:
         """Compare a signed checkpoint with what is held; raises `WireFailure("bad_signature")`."""
         server_key = self.identity.server_key
         assert server_key is not None
-        channel = gate.channel_of(checkpoint.channel)
-        with self._database.write("compare") as tx:
-            shelf = self._shelf(tx, channel, self._key(channel))
-            cursor, total = (-1, 0) if shelf is None else shelf.stand()
+        cursor, total = self._stand(gate.channel_of(checkpoint.channel)) or (-1, 0)
         return gate.check_checkpoint(checkpoint, server_key, cursor, total)
 
     # ---- decisions ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.sync import personal_rows
@@ -38,6 +39,22 @@ class Shelf(Protocol):
         ...
 
 
+def plain_stand(tx: ReadTransaction, channel: str) -> tuple[int, int]:
+    """(cursor, digest) of a shared channel; zeros when nothing is held of it."""
+    state = tx.channel(channel)
+    return (0, 0) if state is None else (state.cursor, state.digest)
+
+
+def personal_stand(tx: ReadTransaction, key: DataKey) -> tuple[int, int]:
+    """(cursor, digest) of the channel of a data key; zeros when nothing is held of it."""
+    slot = personal_rows.stand_slot(key)
+    sealed = tx.personal_row(key.handle, slot)
+    if sealed is None:
+        return 0, 0
+    stand = personal_rows.open_stand(key, slot, sealed)
+    return stand.cursor, digest.from_bytes(stand.digest)
+
+
 class PlainShelf:
     """Rows about nobody, under the page key alone."""
 
@@ -45,8 +62,7 @@ class PlainShelf:
         self._tx, self._channel = tx, channel
 
     def stand(self) -> tuple[int, int]:
-        state = self._tx.channel(self._channel)
-        return (0, 0) if state is None else (state.cursor, state.digest)
+        return plain_stand(self._tx, self._channel)
 
     def clear(self) -> None:
         self._tx.clear_channel(self._channel)
@@ -66,14 +82,9 @@ class PersonalShelf:
 
     def __init__(self, tx: WriteTransaction, key: DataKey) -> None:
         self._tx, self._key = tx, key
-        self._stand_slot = personal_rows.stand_slot(key)
 
     def stand(self) -> tuple[int, int]:
-        sealed = self._tx.personal_row(self._key.handle, self._stand_slot)
-        if sealed is None:
-            return 0, 0
-        stand = personal_rows.open_stand(self._key, self._stand_slot, sealed)
-        return stand.cursor, digest.from_bytes(stand.digest)
+        return personal_stand(self._tx, self._key)
 
     def clear(self) -> None:
         for slot, _ in self._tx.personal_rows(self._key.handle):
@@ -94,9 +105,10 @@ class PersonalShelf:
 
     def move(self, cursor: int, total: int) -> None:
         stand = Stand(cursor, digest.to_bytes(total))
-        sealed = personal_rows.seal_stand(self._key, self._stand_slot, stand)
+        slot = personal_rows.stand_slot(self._key)
+        sealed = personal_rows.seal_stand(self._key, slot, stand)
         # Day 0: following a channel is no activity of the subject, so it does not prolong retention.
-        self._tx.put_personal_row(self._key.handle, self._stand_slot, 0, sealed)
+        self._tx.put_personal_row(self._key.handle, slot, 0, sealed)
 
     def _slot(self, row: Row) -> bytes:
         return personal_rows.row_slot(self._key, f"{row.view}@{row.version}", row.entity)

@@ -81,9 +81,12 @@ class SyncDoor:
     async def _serve(self, ws: web.WebSocketResponse) -> None:
         subscription = self._node.hints.subscribe()
         session = DeviceSession(self._node, subscription)
-        refusal = m.Refusal(code="going_away", retry_after_us=0)
+        refusal = m.Refusal(code="internal")
         try:
-            refusal = await self._run(ws, session, subscription) or refusal
+            refusal = await self._run(ws, session, subscription)
+        except asyncio.CancelledError:
+            refusal = m.Refusal(code="going_away")
+            raise
         finally:
             session.close()
             subscription.close()
@@ -91,7 +94,7 @@ class SyncDoor:
 
     async def _run(
         self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
-    ) -> m.Refusal | None:
+    ) -> m.Refusal:
         """Read and write until either ends; returns what to say at parting."""
         reader = asyncio.ensure_future(self._read(ws, session, subscription))
         writer = asyncio.ensure_future(self._write(ws, session, subscription))
@@ -107,11 +110,9 @@ class SyncDoor:
             failure = task.exception()
             if isinstance(failure, WireFailure):
                 return m.Refusal(code=failure.code)
-            if isinstance(failure, TimeoutError | ConnectionError):
-                return None
-            if failure is not None:
+            if failure is not None and not isinstance(failure, TimeoutError | ConnectionError):
                 raise failure
-        return None
+        return m.Refusal(code="going_away")
 
     async def _read(
         self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
