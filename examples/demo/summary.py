@@ -22,7 +22,7 @@ def show(console: Console, outcome: Outcome, failures: Sequence[str], folder: Pa
         _withdrawal(outcome),
         _statistic(report.aggregate),
         f"\n[bold]Next[/bold]  Read {folder / 'report.json'}, then examples/demo/catalog.toml (what the "
-        "shop declares) and examples/demo/kiosk.py (a kiosk in 150 lines). `make demo KEEP=1` leaves the "
+        "shop declares) and examples/demo/kiosk.py (a whole kiosk). `make demo KEEP=1` leaves the "
         "server up and says what to ask it with curl.",
     ]
     title = f"What happened, in {seconds:.0f} seconds" if not failures else "The demo failed"
