@@ -231,3 +231,7 @@ def _command(
     made.add_argument("--json", action="store_true", help="one JSON document on standard output")
     made.set_defaults(act=act)
     return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -136,11 +136,15 @@ def _connected(
     path: str, page_key: bytes, vfs: str | None, create: bool, agree: Callable[[], object]
 ) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    had_wal = os.path.exists(path + "-wal")
+    had_wal, existed = os.path.exists(path + "-wal"), os.path.exists(path)
     try:
         connection = apsw.Connection(path, flags=flags, vfs=vfs)
+        if not existed:
+            os.chmod(path, 0o600)  # its log takes the same mode
     except apsw.Error as error:
         raise failure.public(error) from None
+    except OSError as error:
+        raise failure.of_file(error, "database") from None
     try:
         return _prepared(connection, page_key, agree)
     except (KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew):

@@ -259,3 +259,13 @@ def test_law_8_device_and_replay_give_the_same_bits(rt: er.Runtime, clock: Manua
     matrix = table.matrix
     assert matrix is not None
     assert live.values[session].tobytes() == matrix[0][session].tobytes()
+
+
+def test_law_5_no_file_of_a_cache_can_be_read_by_others(tmp_path: Path, clock: ManualClock) -> None:
+    with open_at(tmp_path, clock) as rt:
+        rt.consent.give("alice", ["personalization"], notice="n")
+        rt.track("view", user="alice", item="x")
+        rt.flush()
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert len(modes) == 4
+    assert set(modes.values()) == {0o600}, modes
