@@ -419,7 +419,7 @@ def damaged(rng: random.Random, frames: list[bytes]) -> bytes:
 
 
 def test_law_12_garbage_never_crashes_a_server_nor_changes_it(town: Town, kiosk: Kiosk) -> None:
-    """Two thousand damaged device frames (seed 21): each is a legal message, or refused and changes nothing."""
+    """2,000 damaged device frames (seed 21): each is a legal message, or refused and changes nothing."""
     kiosk.give(ALICE)
     session = synced(kiosk)
     town.decide(ALICE, "withdrawn")
