@@ -14,8 +14,8 @@ from itertools import islice
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
-from weakref import WeakSet
 
+from edge_runtime.cache.commit_timer import CommitTimer
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.working_set import WorkingSet
@@ -24,7 +24,8 @@ from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.opening import open_cache
-from edge_runtime.errors import EdgeError, MalformedEvent, MalformedRequest, RuntimeClosed
+from edge_runtime.errors import MalformedEvent, MalformedRequest, RuntimeClosed
+from edge_runtime.far_side import FarSide
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
 from edge_runtime.serving.cache_source import CacheSource
@@ -37,10 +38,8 @@ from edge_runtime.settings import Settings
 from edge_runtime.tracking import Tracker, TrackSummary
 
 if TYPE_CHECKING:
-    from edge_runtime.aggregates.report import Reporter
     from edge_runtime.sync.background import BackgroundSync
     from edge_runtime.sync.link import Link
-    from edge_runtime.sync.replica import Replica
     from edge_runtime.sync.settings import SyncSettings
 
 T = TypeVar("T")
@@ -72,7 +71,6 @@ class Runtime:
         self._clock, self._settings = clock, settings
         self._lock = threading.RLock()
         self._closed = False
-        self._trouble: EdgeError | None = None
         plan = compile_catalog(catalog)
         self._leases = Leases(clock, keyring, database, cold_start=settings.cold_start)
         self._states = WorkingSet(database, clock, settings.live_states, settings.snapshot_every_events)
@@ -80,7 +78,6 @@ class Runtime:
         self.consent = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
         )
-        self.consent.queued = self._poke_links
         limits = EventLimits(settings.id_limit_bytes, settings.string_limit_bytes, settings.future_us)
         self._tracker = Tracker(
             catalog, plan, self.consent, keyring, self._states, self._commit, clock, limits
@@ -96,12 +93,19 @@ class Runtime:
             clock,
             settings.live_rows,
         )
+        self._far_side = FarSide(
+            catalog,
+            database,
+            keyring,
+            self.consent,
+            self._leases,
+            clock,
+            self._lock,
+            changed=self._row_changed,
+            read=self._read_subject,
+        )
         self._services: dict[str, ServicePlan] = {}
-        self._background: list[BackgroundSync] = []
-        self._links: WeakSet[Link] = WeakSet()
-        self._stopping = threading.Event()
-        self._timer = threading.Thread(target=self._commit_in_time, name="edge-commit", daemon=True)
-        self._timer.start()
+        self._timer = CommitTimer(self._commit, settings.commit_interval_us)
 
     # ---- opening and closing -----------------------------------------------------------------------------
 
@@ -142,11 +146,8 @@ class Runtime:
         """Make everything durable and let the file and the keys go. Closing twice is harmless."""
         if self._closed:
             return
-        for background in self._background:
-            background.close()
-        self._stopping.set()
-        self._commit.work.set()
-        self._timer.join()
+        self._far_side.close()
+        self._timer.stop()
         try:
             self._commit.flush(everything=True)
             self._leases.keep()
@@ -274,7 +275,7 @@ class Runtime:
     def status(self) -> dict[str, object]:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""
         with self._open():
-            held = self._keyring.keys()
+            held, trouble = self._keyring.keys(), self._timer.trouble
             return {
                 "authority": "server" if self._keyring.identity.server_key else "standalone",
                 "lease": self._leases.state,
@@ -283,7 +284,7 @@ class Runtime:
                 "counter": self._keyring.counter,
                 "subjects": len({key.subject for key in held}),
                 "states_in_memory": len(self._states),
-                "trouble": None if self._trouble is None else str(self._trouble),
+                "trouble": None if trouble is None else str(trouble),
             }
 
     # ---- sync --------------------------------------------------------------------------------------------
@@ -296,12 +297,8 @@ class Runtime:
         Raises:
             SyncRefused: the token was used, has expired or was never issued; nothing changed.
         """
-        from edge_runtime.sync.background import run_alone
-        from edge_runtime.sync.enrol import enrol
-
-        with self._open():
-            keyring = self._keyring
-        return run_alone(enrol(keyring, url, token, lock=self._lock))
+        self._check_open()
+        return self._far_side.enrol(url, token)
 
     def sync(self, url: str | None = None, *, settings: SyncSettings | None = None) -> Link:
         """An async context manager that keeps this runtime in sync while it is open.
@@ -312,47 +309,15 @@ class Runtime:
         Raises:
             NotEnrolled: `enrol` was never called.
         """
-        from edge_runtime.sync.link import Link
-
-        with self._open():
-            link = Link(self._replica(), url, self._clock, settings, self._reporter())
-            self._links.add(link)
-            return link
+        self._check_open()
+        return self._far_side.link(url, settings)
 
     def sync_in_background(
         self, url: str | None = None, *, settings: SyncSettings | None = None
     ) -> BackgroundSync:
         """The same in a thread of its own, for apps that are not async; close it, or close the runtime."""
-        from edge_runtime.sync.background import BackgroundSync
-
-        background = BackgroundSync(self.sync(url, settings=settings))
-        self._background.append(background)
-        return background
-
-    def _poke_links(self) -> None:
-        for link in self._links:
-            link.poke()
-
-    def _replica(self) -> Replica:
-        from edge_runtime.sync.replica import Replica
-
-        return Replica(
-            self.catalog, self._database, self._keyring, self.consent, self._leases, self._row_changed
-        )
-
-    def _reporter(self) -> Reporter:
-        from edge_runtime.aggregates.chance import system_bits
-        from edge_runtime.aggregates.report import Reporter
-
-        return Reporter(
-            self.catalog,
-            self._database,
-            self._keyring,
-            self.consent,
-            self._read_subject,
-            self._clock,
-            system_bits,
-        )
+        self._check_open()
+        return self._far_side.background(url, settings)
 
     # ---- what rooms call back ----------------------------------------------------------------------------
 
@@ -400,18 +365,6 @@ class Runtime:
             self._commit.flush()
         if self._states.full:
             self._commit.flush(everything=True, then=self._states.let_go)
-
-    def _commit_in_time(self) -> None:
-        """The group commit's timer: the only thread that is ours."""
-        while not self._stopping.is_set():
-            self._commit.work.wait()
-            if self._stopping.wait(self._settings.commit_interval_us / 1_000_000):
-                return
-            try:
-                self._commit.flush()
-                self._trouble = None
-            except EdgeError as error:  # kept for `status`; the events wait, and the next round tries again
-                self._trouble = error
 
 
 _CHUNK = 512

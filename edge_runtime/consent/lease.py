@@ -103,6 +103,13 @@ class Leases:
         self._opened = True
         self._why = "no lease granted yet"
 
+    @property
+    def lost(self) -> bool:
+        """Whether only a fresh session unlocks: no server has answered since opening, or since the boot clock
+        went back. A lease that merely ended is renewed in the session that runs."""
+        self._elapsed_us()
+        return self._keyring.identity.enrolled and not self._opened
+
     # ---- judging ----------------------------------------------------------------------------------------
 
     def live(self, purpose: Purpose) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -53,25 +54,38 @@ class BackgroundSync:
         """See `Link.state`."""
         return self._link.state
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def poke(self) -> None:
         """See `Link.poke`."""
         self._link.poke()
 
     def wait_caught_up(self, timeout_s: float) -> None:
-        """Block until `Link.caught_up`; raises `SyncError` after `timeout_s` seconds."""
-        waiting = asyncio.run_coroutine_threadsafe(self._link.caught_up(), self._loop)
+        """Block until `Link.caught_up`; raises `SyncError` after `timeout_s` seconds, or when it stopped."""
+        caught_up = self._link.caught_up()
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(caught_up, self._loop)
+        except RuntimeError:  # its thread has ended
+            caught_up.close()
+            raise self._link.trouble or SyncError("the link has stopped") from None
         try:
             waiting.result(timeout_s)
         except TimeoutError:
             waiting.cancel()
             raise self._link.trouble or SyncError("not caught up in time; the link goes on") from None
+        except CancelledError:
+            raise self._link.trouble or SyncError("the link has stopped") from None
 
     def close(self) -> None:
         """End the session, stop the thread and wait for it. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
-        self._loop.call_soon_threadsafe(self._link.stop)
+        with contextlib.suppress(RuntimeError):  # the link stopped by itself, and its loop with it
+            self._loop.call_soon_threadsafe(self._link.stop)
         self._thread.join()
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge_runtime.errors import SyncRefused
+from edge_runtime.errors import SyncError, SyncRefused
 from edge_runtime.sync import gate
 from edge_runtime.sync.gate import Match
 from edge_runtime.sync.outbox import Outbox
@@ -23,6 +23,10 @@ from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.failure import WireFailure
 
 Frames = list[bytes]
+
+
+class LeaseLost(SyncError):
+    """The boot clock went back under a live session: a fresh one must answer a fresh nonce."""
 
 
 class Reporter(Protocol):
@@ -99,15 +103,18 @@ class Dialogue:
         self._lease_sent_us = 0
         self._renew_us = 0
         """Boot time of the next lease request."""
+        self._lease_refused = False
+        """Whether the server's last word on a lease was no."""
         self._missed = 0
         self._reports: set[bytes] = set()
         """Tickets whose answers were sent and not yet acknowledged."""
 
     @property
     def caught_up(self) -> bool:
-        """Lane drained, lease answered, outbox empty, and every followed channel equal to its checkpoint."""
+        """Lane drained, lease granted, outbox empty, and every followed channel equal to its checkpoint."""
         answered = self.state is State.LIVE and self._lease_id is None and not self._reports
-        return answered and all(self._following.values()) and self._outbox.empty
+        leased = not self._lease_refused and self._leases.state != "locked"
+        return answered and leased and all(self._following.values()) and self._outbox.empty
 
     @property
     def opened(self) -> bool:
@@ -155,9 +162,14 @@ class Dialogue:
                 raise WireFailure("out_of_turn", "a message of the device's own kind")
 
     def tick(self, boot_us: int) -> Frames:
-        """What is due now without being asked: lease, personal channels that opened or closed, the outbox."""
+        """What is due now without being asked: lease, personal channels that opened or closed, the outbox.
+
+        Raises `LeaseLost` when only a fresh session can unlock consented features again.
+        """
         if self.state is not State.LIVE:
             return []
+        if self._leases.lost:
+            raise LeaseLost("the boot clock went back: the server must answer anew")
         told = [self._say(message) for message in self._outbox.due(boot_us)]
         # decisions before follows: a channel may open because of a decision told just now
         return self._renew(boot_us) + told + self._personal_channels()
@@ -221,18 +233,24 @@ class Dialogue:
 
     def _renew(self, boot_us: int) -> Frames:
         waiting = self._lease_id is not None and boot_us - self._lease_sent_us < self._settings.resend_us
-        if waiting or boot_us < self._renew_us:
+        if waiting or boot_us < self._renewal_due_us():
             return []
         self._lease_id, self._lease_sent_us = self._chance(16), boot_us
         self._leases.begin_request(self._lease_id, boot_us)
         return [self._say(m.LeaseRequest(id=self._lease_id, upto=self._replica.lane_position()))]
 
+    def _renewal_due_us(self) -> int:
+        """Half a lease after the last one was asked for; soon when it is over before that."""
+        if self._lease_refused or self._leases.state != "locked":
+            return self._renew_us
+        return min(self._renew_us, self._lease_sent_us + self._settings.tick_us)
+
     def _take_lease(self, lease: m.Lease, boot_us: int) -> Frames:
         """The consent room judges it: an answer to one of our requests, under the pinned key."""
         self._leases.granted(lease)
         if lease.id == self._lease_id:
-            self._lease_id = None
-            self._renew_us = self._lease_sent_us + lease.duration_us // 2
+            self._lease_id, self._lease_refused = None, False
+            self._renew_us = self._lease_sent_us + max(lease.duration_us // 2, self._settings.tick_us)
         return [*self._report_again(), *self.tick(boot_us)]
 
     # ---- channels ----------------------------------------------------------------------------------------
@@ -347,7 +365,7 @@ class Dialogue:
             self._following.pop(about)
             self.refused[about] = refusal.code
         elif self._lease_id is not None and about == self._lease_id.hex():
-            self._lease_id = None
+            self._lease_id, self._lease_refused = None, True
             self._renew_us = boot_us + max(refusal.retry_after_us, self._settings.tick_us)
         elif self._reporter is not None and refusal.code == "round_closed":
             self._reporter.on_closed(bytes.fromhex(about) if _is_id(about) else b"")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal, Self
 from edge_runtime.clock import Clock
 from edge_runtime.errors import EdgeError, RuntimeClosed, SyncError, SyncRefused
 from edge_runtime.sync.backoff import wait_us
-from edge_runtime.sync.dialogue import Dialogue, Frames, Memory, Reporter
+from edge_runtime.sync.dialogue import Dialogue, Frames, LeaseLost, Memory, Reporter
 from edge_runtime.sync.outbox import Outbox
-from edge_runtime.sync.replica import Replica
+from edge_runtime.sync.replica import Applied, Replica
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
@@ -63,6 +63,10 @@ class Link:
         """What happened in earlier sessions: repairs, diverged channels, tickets."""
         self.on_state: Callable[[LinkState], None] = lambda state: None
         """Called when `state` changes, in the link's thread."""
+        self.on_applied: Callable[[m.Delta, Applied], None] = lambda delta, applied: None
+        """Called in the link's thread once a delta's rows are durable and readable here: for measuring how
+        fresh this device is. It must not block, nor raise: the link would stop."""
+        self.memory.applied = lambda delta, applied: self.on_applied(delta, applied)
         self.trouble: EdgeError | None = None
         """Why the last session ended; None while one is open."""
         self._dialogue: Dialogue | None = None
@@ -145,12 +149,12 @@ class Link:
         import aiohttp  # here, so that a runtime that never syncs never loads it
 
         self._loop = asyncio.get_running_loop()
-        self._replica.fit_catalog()
-        failures = 0
+        failures, lost = 0, False
         async with aiohttp.ClientSession(trust_env=False) as http:
             while not self._closing.is_set():
                 began_us = self._clock.boot_us()
                 try:
+                    self._replica.fit_catalog()
                     await self._session(http)
                 except RuntimeClosed:
                     return
@@ -160,7 +164,10 @@ class Link:
                     self._end_session()
                 healthy = self._clock.boot_us() - began_us >= self._settings.healthy_us
                 failures = 1 if healthy else failures + 1
-                await self._stay_away(failures)
+                # a lost lease is no fault of the server's: back at once, unless that just happened
+                lost = isinstance(self.trouble, LeaseLost) and not lost
+                if not lost:
+                    await self._stay_away(failures)
 
     async def _stay_away(self, failures: int) -> None:
         asked_us = self.trouble.retry_after_us if isinstance(self.trouble, SyncRefused) else None

@@ -15,7 +15,7 @@ class Arrivals:
     def __init__(self, rt: er.Runtime, link: Link) -> None:
         self._rt = rt
         self._seen: dict[int, int] = {}
-        link.memory.applied = self._applied
+        link.on_applied = self._applied
 
     def seen(self) -> dict[int, int]:
         """edition -> microseconds of this machine's clock."""

@@ -1,0 +1,115 @@
+"""The far side of a runtime: enrolment, the links to its server, and the rounds they answer.
+
+Everything that speaks to a network is imported when it is first asked for, so a runtime that never syncs
+loads none of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from edge_runtime.cache.database import Database
+from edge_runtime.catalog import Catalog
+from edge_runtime.clock import Clock
+from edge_runtime.consent.decisions import Consents
+from edge_runtime.consent.lease import Leases
+from edge_runtime.keys.keyring import Keyring
+from edge_runtime.serving.value import FeatureValue
+
+if TYPE_CHECKING:
+    from edge_runtime.aggregates.report import Reporter
+    from edge_runtime.sync.background import BackgroundSync
+    from edge_runtime.sync.link import Link
+    from edge_runtime.sync.replica import Replica
+    from edge_runtime.sync.settings import SyncSettings
+
+
+class FarSide:
+    """Ties one runtime's rooms to links. Thread-safe.
+
+    Args:
+        lock: the runtime's lock; enrolment changes the identity under it.
+        changed: called after a row changed, see `Replica`; takes the runtime's lock itself.
+        read: `read(ref, subject)` for reports, judged now.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        database: Database,
+        keyring: Keyring,
+        consents: Consents,
+        leases: Leases,
+        clock: Clock,
+        lock: threading.RLock,
+        *,
+        changed: Callable[[str | None, str], None],
+        read: Callable[[str, str], FeatureValue],
+    ) -> None:
+        self._catalog, self._database, self._keyring = catalog, database, keyring
+        self._consents, self._leases, self._clock, self._lock = consents, leases, clock, lock
+        self._changed, self._read = changed, read
+        self._background: list[BackgroundSync] = []
+        self._links: WeakSet[Link] = WeakSet()
+        consents.queued = self._poke
+
+    def enrol(self, url: str, token: str) -> str:
+        """See `Runtime.enrol`."""
+        from edge_runtime.sync.background import run_alone
+        from edge_runtime.sync.enrol import enrol
+
+        return run_alone(enrol(self._keyring, url, token, lock=self._lock))
+
+    def link(self, url: str | None, settings: SyncSettings | None) -> Link:
+        """See `Runtime.sync`."""
+        from edge_runtime.sync.link import Link
+
+        with self._lock:
+            link = Link(self._replica(), url, self._clock, settings, self._reporter())
+            self._links.add(link)
+            return link
+
+    def background(self, url: str | None, settings: SyncSettings | None) -> BackgroundSync:
+        """See `Runtime.sync_in_background`."""
+        from edge_runtime.sync.background import BackgroundSync
+
+        background = BackgroundSync(self.link(url, settings))
+        with self._lock:
+            self._background = [b for b in self._background if not b.closed] + [background]
+        return background
+
+    def close(self) -> None:
+        """End every link that runs in a thread of its own. Never call it under the runtime's lock."""
+        with self._lock:
+            running = list(self._background)
+        for background in running:
+            background.close()
+
+    def _poke(self) -> None:
+        """A decision or receipt waits; called under the runtime's lock, as links are made under it."""
+        for link in self._links:
+            link.poke()
+
+    def _replica(self) -> Replica:
+        from edge_runtime.sync.replica import Replica
+
+        return Replica(
+            self._catalog, self._database, self._keyring, self._consents, self._leases, self._changed
+        )
+
+    def _reporter(self) -> Reporter:
+        from edge_runtime.aggregates.chance import system_bits
+        from edge_runtime.aggregates.report import Reporter
+
+        return Reporter(
+            self._catalog,
+            self._database,
+            self._keyring,
+            self._consents,
+            self._read,
+            self._clock,
+            system_bits,
+        )
