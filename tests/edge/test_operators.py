@@ -68,6 +68,22 @@ def test_every_operator_is_under_this_contract() -> None:
 
 
 @settings(max_examples=150)
+@given(stream=arrivals(CATALOG), gaps_us=st.lists(st.one_of(LATER_US, MUCH_LATER_US), min_size=1, max_size=6))
+def test_law_8_reading_between_events_changes_no_later_number(
+    stream: list[Arrival], gaps_us: list[int]
+) -> None:
+    """What a read notes for the next one never outlives what it was made of."""
+    watched, unwatched = PLAN.new_state(), PLAN.new_state()
+    for position, one in enumerate(stream):
+        for state in (watched, unwatched):
+            PLAN.offer(state, one.event, one.event_id, one.now_us)
+        t_us = watched.newest + gaps_us[position % len(gaps_us)]
+        read(watched, t_us)
+        assert read(watched, t_us) == read(PLAN.load(PLAN.dump(unwatched)), t_us)
+        assert read(watched, t_us + 1) == read(PLAN.load(PLAN.dump(watched)), t_us + 1)
+
+
+@settings(max_examples=150)
 @given(arrivals(CATALOG), LATER_US | MUCH_LATER_US)
 def test_law_8_any_order_of_arrival_gives_the_oracles_bits(stream: list[Arrival], later_us: int) -> None:
     """After any order of arrival within the lateness, each value is the definition's, now and later."""

@@ -6,7 +6,8 @@ units of 2^-60 to its bucket's integer. At time t, in bucket B at place f, the v
     (sum over the last 64 buckets b of units[b] * 2^(b - B)) * 2^-60 * exp2(-f)
 
 where the sum is exact, its conversion to float rounds once and the product once. Events in older buckets are
-worth 0 by definition. `rest` holds the older buckets' part scaled by 2^63, so that a read needs no loop.
+worth 0 by definition. `rest` holds the older buckets' part scaled by 2^63, so that a read needs no loop. A
+read notes its bucket's converted sum and of which integers it was made: until one is another, it holds.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from edge_runtime.session.operators.statistic import Code, Slots, Stream
 
 BUCKETS = 64
 TOP = BUCKETS - 1
+_UNREAD = (NEVER, 0, 0, 0, 0.0)
 
 
 @dataclass(frozen=True)
 class Decay:
-    """Sum of 2^frac for each bucket. Slots: start of the head bucket, head, rest, ring."""
+    """Sum of 2^frac for each bucket. Slots: start of the head bucket, head, rest, ring, note."""
 
     stream: Stream
     half_life_us: int
@@ -33,7 +35,7 @@ class Decay:
     sees_all = False
 
     def fresh(self) -> list[object]:
-        return [NEVER, 0, 0, [0] * BUCKETS]
+        return [NEVER, 0, 0, [0] * BUCKETS, _UNREAD]
 
     def ahead(self, base: int, code: Code) -> list[str]:
         # 2^frac * 2^60 is at least 2^60: a whole number already, so `int` loses nothing.
@@ -58,13 +60,13 @@ class Decay:
             if slots[0] < start:
                 roll_decay(slots, 0, start, self.half_life_us)
         ring = [a + b for a, b in zip(mine[3], other[3], strict=True)]
-        return [start, mine[1] + other[1], mine[2] + other[2], ring]
+        return [start, mine[1] + other[1], mine[2] + other[2], ring, _UNREAD]
 
     def pack(self, slots: Slots) -> object:
-        return slots
+        return slots[:4]
 
     def unpack(self, packed: Any) -> list[object]:
-        return list(packed)
+        return [*packed, _UNREAD]
 
 
 def roll_decay(s: Slots, base: int, at_us: int, half_life_us: int) -> None:
@@ -95,16 +97,27 @@ def late_decay(s: Slots, base: int, at_us: int, half_life_us: int) -> None:
 
 
 def decay_at(s: Slots, base: int, t_us: int, half_life_us: int) -> float:
-    """The value at `t_us`, which is not before the head bucket; the state stays as it is."""
+    """The value at `t_us`, which is not before the head bucket; the state keeps its meaning."""
     bucket, place_us = divmod(t_us, half_life_us)
-    steps = bucket - s[base] // half_life_us
+    start, head, rest = s[base], s[base + 1], s[base + 2]
+    noted, of_start, of_head, of_rest, whole = s[base + 4]
+    # No event changes a ring and leaves all three as they were, and the note keeps its three alive.
+    if noted != bucket or of_head is not head or of_rest is not rest or of_start is not start:
+        whole = _whole(s, base, bucket - start // half_life_us, half_life_us)
+        s[base + 4] = bucket, start, head, rest, whole
+    value: float = whole * exp2(-place_us / half_life_us)
+    return value
+
+
+def _whole(s: Slots, base: int, steps: int, half_life_us: int) -> float:
+    """What all buckets are worth at the start of the one that lies `steps` after the head."""
     if steps >= BUCKETS:
         return 0.0
-    whole = (s[base + 1] << TOP) + s[base + 2]
+    units = (s[base + 1] << TOP) + s[base + 2]
     if steps:
-        whole -= _leaving(s[base + 3], s[base] // half_life_us, steps)
-    value: float = whole / (1 << (UNIT_BITS + TOP + steps)) * exp2(-place_us / half_life_us)
-    return value
+        units -= _leaving(s[base + 3], s[base] // half_life_us, steps)
+    whole: float = units / (1 << (UNIT_BITS + TOP + steps))
+    return whole
 
 
 def _leaving(ring: list[int], head: int, steps: int) -> int:

@@ -1,8 +1,9 @@
 """`count` and `sum`: integers in tiles.
 
 A window of `tiles` tiles is a ring; the head tile is a number of its own and `rest` is the sum of the ring,
-so an event costs one addition and a read of a window that has not moved costs another. `sum` adds units of
-2^-60 (see `exact`), so that the order of arrival cannot change a bit.
+so an event costs one addition and a read of a window that has not moved costs another. A read after the head
+tile notes what has left the window by its own tile, for the next read in that tile. `sum` adds units of 2^-60
+(see `exact`), so that the order of arrival cannot change a bit.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.session.admission import NEVER
 from edge_runtime.session.operators.statistic import Code, Frame, Slots, Stream
+
+_UNREAD = (NEVER, 0)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Number of events, or exact sum of their values. Slots: head, rest, ring; without a window: head."""
+    """Number of events, or exact sum of their values. Slots: head, rest, ring, note; or head, no window."""
 
     stream: Stream
     frame: Frame | None
@@ -24,7 +28,7 @@ class Tally:
     sees_all = False
 
     def fresh(self) -> list[object]:
-        return [0] if self.frame is None else [0, 0, [0] * self.frame.tiles]
+        return [0] if self.frame is None else [0, 0, [0] * self.frame.tiles, _UNREAD]
 
     def ahead(self, base: int, code: Code) -> list[str]:
         return [f"s[{base}] += {self._step(code)}"]
@@ -51,13 +55,13 @@ class Tally:
         if self.frame is None:
             return [mine[0] + other[0]]
         ring = [a + b for a, b in zip(mine[2], other[2], strict=True)]
-        return [mine[0] + other[0], mine[1] + other[1], ring]
+        return [mine[0] + other[0], mine[1] + other[1], ring, _UNREAD]
 
     def pack(self, slots: Slots) -> object:
-        return slots
+        return slots[:3]
 
     def unpack(self, packed: Any) -> list[object]:
-        return list(packed)
+        return list(packed) if self.frame is None else [*packed, _UNREAD]
 
     def _step(self, code: Code) -> str:
         return code.units if self.needs_units else "1"
@@ -66,8 +70,9 @@ class Tally:
 def roll_tally(s: Slots, base: int, old: int, tile: int, tiles: int) -> None:
     """Move the head from tile `old` to `tile`, dropping what leaves the window."""
     if tile - old >= tiles:
-        s[base : base + 3] = 0, 0, [0] * tiles
+        s[base : base + 4] = 0, 0, [0] * tiles, _UNREAD
         return
+    s[base + 3] = _UNREAD
     ring, head = s[base + 2], s[base]
     ring[old % tiles] = head
     s[base] = 0
@@ -94,15 +99,20 @@ def late_tally(s: Slots, base: int, end_us: int, at_us: int, amount: int, hop_us
     elif tile > head - tiles:
         s[base + 2][tile % tiles] += amount
         s[base + 1] += amount
+        s[base + 3] = _UNREAD
 
 
 def tally_at(s: Slots, base: int, end_us: int, t_us: int, hop_us: int, tiles: int) -> int:
-    """The window's integer at a time after the head tile; the state stays as it is."""
-    head = end_us // hop_us - 1
-    steps = t_us // hop_us - head
-    if steps >= tiles:
-        return 0
-    total: int = s[base] + s[base + 1] - _span(s[base + 2], (head + 1) % tiles, (head + steps) % tiles)
+    """The window's integer at a time after the head tile; the state keeps its meaning."""
+    tile = t_us // hop_us
+    noted, gone = s[base + 3]
+    if noted != tile:
+        first = end_us // hop_us
+        if tile - first >= tiles - 1:
+            return 0
+        gone = _span(s[base + 2], first % tiles, tile % tiles)
+        s[base + 3] = tile, gone
+    total: int = s[base] + s[base + 1] - gone
     return total
 
 
