@@ -5,7 +5,7 @@ Read, decide, write: nothing is applied before every target has judged the event
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,12 +18,19 @@ from edge_runtime.errors import MalformedEvent
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits, check_event, event_from_dict, make_event
-from edge_runtime.session.plan import Plan, ViewPlan, next_content_id
+from edge_runtime.session.plan import Plan, Route, ViewPlan, next_content_id
 
-_TAKEN = frozenset({Admission.ACCEPTED, Admission.WAITING})
+_ACCEPTED, _DUPLICATE, _LATE, _WAITING = (
+    Admission.ACCEPTED,
+    Admission.DUPLICATE,
+    Admission.LATE,
+    Admission.WAITING,
+)
 
 REASONS_KEPT = 100
 """Most refusals that one `track_many` explains; all are counted."""
+SLOTS_NOTED = 16_384
+"""Most slots that are noted for one view, so as not to hash the same id with every event."""
 
 
 @dataclass(slots=True)
@@ -61,15 +68,37 @@ class TrackSummary:
 
 
 class Target(NamedTuple):
-    """One session view that an event type feeds."""
+    """One session view that takes events."""
 
     plan: ViewPlan
     view: View
+    view_key: str
     subject_type: str | None
+    """The entity type of its data subject; None for a view about nobody."""
     keep_events_us: int
     on_disk: bool
     reach_us: int
     """How far back the longest of its features looks."""
+    slots: dict[str, bytes]
+    """Slots of typed entities seen; see `Tracker.forget`."""
+
+
+class Share(NamedTuple):
+    """The views of one event type that rest on one key: one permission, one entry in the journal."""
+
+    subject_type: str | None
+    purpose: str | None
+    on_disk: bool
+    targets: tuple[tuple[Target, Callable[[Event], str]], ...]
+    """Each view, and whose state in it: the typed entity key of an event."""
+
+
+class Held(NamedTuple):
+    """The states of one share that may be used now, and their key."""
+
+    key: DataKey
+    on_disk: bool
+    lives: list[LiveState]
 
 
 class Tracker:
@@ -89,10 +118,7 @@ class Tracker:
         self._catalog, self._consents, self._keyring = catalog, consents, keyring
         self._states, self._commit, self._clock, self._limits = states, commit, clock, limits
         self._by_view = {key: self._target(view_plan) for key, view_plan in plan.views.items()}
-        self._targets = {
-            event_type: tuple(self._by_view[route.view_key] for route in routes)
-            for event_type, routes in plan.routes.items()
-        }
+        self._shares = {event_type: self._shared(routes) for event_type, routes in plan.routes.items()}
 
     def parse(self, event_type: str, fields: Mapping[str, object]) -> Event:
         """The typed event in `fields`, or `MalformedEvent` with nothing changed."""
@@ -101,20 +127,22 @@ class Tracker:
     def take(self, event: Event) -> Admission:
         """Judge, apply and queue one well-formed event."""
         now_us = self._clock.now_us()
-        targets = self._targets.get(event.type, ())
-        lives = [live for target in targets if (live := self._live(target, event.entities)) is not None]
-        if targets and not lives:
+        shares = self._shares.get(event.type, ())
+        held = [found for share in shares if (found := self._held(share, event)) is not None]
+        if shares and not held:
             return Admission.NO_CONSENT
+        lives = [live for one in held for live in one.lives]
         for live in lives:
             live.plan.advance(live.state, now_us)
         event_id = event.id
         if event_id is None:
             event_id = next_content_id(event, [live.state for live in lives])
-        verdicts = [live.plan.admit(live.state, event_id, event.at_us, now_us) for live in lives]
-        taken = [live for live, verdict in zip(lives, verdicts, strict=True) if verdict in _TAKEN]
-        for live in taken:
-            live.plan.apply(live.state, event, event_id, now_us)
-        self._journal(taken, event, event_id, now_us)
+        if event.at_us > now_us:  # only such an event can still be malformed: too many wait already
+            for live in lives:
+                live.plan.admit(live.state, event_id, event.at_us, now_us)
+        verdicts: list[Admission] = []
+        for one in held:
+            verdicts += self._offer(one, event, event_id, now_us)
         return _overall(verdicts)
 
     def take_many(self, events: Iterable[Event | Mapping[str, object]], summary: TrackSummary) -> None:
@@ -131,24 +159,43 @@ class Tracker:
 
     def state(self, target: Target, entity: str, key: DataKey) -> LiveState:
         """The state of typed `entity` in a view, brought into memory under the subject's live key."""
-        slot = slot_of(target.view.key, entity)
+        slot = target.slots.get(entity) or _slot(target, entity)
         found = self._states.find(slot)
         if found is not None and found.key is key:
             return found
         return self._states.load(target.plan, entity, slot, key, target.keep_events_us, target.on_disk)
 
-    def _live(self, target: Target, entities: Mapping[str, str]) -> LiveState | None:
-        key = self._key(target, entities)
-        if key is None:
-            return None
-        return self.state(target, "|".join(f"{kind}:{entities[kind]}" for kind in target.view.entity), key)
+    def forget(self) -> None:
+        """Somebody was erased: no name of a slot stays in memory."""
+        for target in self._by_view.values():
+            target.slots.clear()
 
-    def _key(self, target: Target, entities: Mapping[str, str]) -> DataKey | None:
-        purpose = target.view.purpose
-        if target.subject_type is None or purpose is None:
-            return self._keyring.device_key()
-        subject = f"{target.subject_type}:{entities[target.subject_type]}"
-        return self._consents.key(subject, purpose)
+    def _held(self, share: Share, event: Event) -> Held | None:
+        """The states of a share, with permission (law 1); None without."""
+        key: DataKey | None
+        if share.subject_type is None or share.purpose is None:
+            key = self._keyring.device_key()
+        else:
+            subject = f"{share.subject_type}:{event.entities[share.subject_type]}"
+            key = self._consents.key(subject, share.purpose)
+            if key is None:
+                return None
+        lives = [self.state(target, entity_of(event), key) for target, entity_of in share.targets]
+        return Held(key, share.on_disk, lives)
+
+    def _offer(self, held: Held, event: Event, event_id: str, now_us: int) -> list[Admission]:
+        """Every state of a share judges and applies; what any took goes to the journal once."""
+        verdicts, slots = [], []
+        for live in held.lives:
+            verdict = live.plan.offer(live.state, event, event_id, now_us)
+            verdicts.append(verdict)
+            if verdict is _ACCEPTED or verdict is _WAITING:
+                live.changed = True
+                slots.append(live.slot)
+        if slots and held.on_disk:
+            self._commit.add(JournalEntry(held.key, event, event_id, now_us, tuple(slots)))
+            self._states.touched(held.key.handle)
+        return verdicts
 
     def _typed(self, given: Event | Mapping[str, object]) -> Event:
         now_us = self._clock.now_us()
@@ -156,26 +203,28 @@ class Tracker:
             return check_event(self._catalog, given, now_us=now_us, limits=self._limits)
         return event_from_dict(self._catalog, given, now_us=now_us, limits=self._limits)
 
-    def _journal(self, taken: list[LiveState], event: Event, event_id: str, now_us: int) -> None:
-        by_key: dict[bytes, list[LiveState]] = {}
-        for live in taken:
-            live.changed = True
-            if live.stored:
-                by_key.setdefault(live.key.handle, []).append(live)
-        for handle, group in by_key.items():
-            slots = tuple(live.slot for live in group)
-            self._commit.add(JournalEntry(group[0].key, event, event_id, now_us, slots))
-            self._states.touched(handle)
+    def _shared(self, routes: Iterable[Route]) -> tuple[Share, ...]:
+        groups: dict[tuple[str | None, str | None, bool], list[Route]] = {}
+        for route in routes:
+            target = self._by_view[route.view_key]
+            personal = target.subject_type is not None and target.view.purpose is not None
+            whose = (target.subject_type, target.view.purpose) if personal else (None, None)
+            groups.setdefault((*whose, target.on_disk), []).append(route)
+        return tuple(
+            Share(*common, tuple((self._by_view[r.view_key], r.entity_of) for r in members))
+            for common, members in groups.items()
+        )
 
     def _target(self, plan: ViewPlan) -> Target:
         view = plan.view
         personal = [kind for kind in view.entity if self._catalog.entities[kind].personal]
         subject_type = personal[0] if personal else None
         if view.purpose is None:
-            return Target(plan, view, subject_type, 0, True, _reach_us(view, None))
+            return Target(plan, view, view.key, subject_type, 0, True, _reach_us(view, None), {})
         purpose = self._catalog.purposes[view.purpose]
         reach_us = _reach_us(view, purpose.retention_us)
-        return Target(plan, view, subject_type, purpose.keep_events_us, purpose.on_disk, reach_us)
+        keep_us, on_disk = purpose.keep_events_us, purpose.on_disk
+        return Target(plan, view, view.key, subject_type, keep_us, on_disk, reach_us, {})
 
 
 def _reach_us(view: View, retention_us: int | None) -> int:
@@ -187,6 +236,14 @@ def _reach_us(view: View, retention_us: int | None) -> int:
 
 def _overall(verdicts: list[Admission]) -> Admission:
     """One word for several views: taken anywhere is ACCEPTED; else DUPLICATE outranks LATE."""
-    if not verdicts or not _TAKEN.isdisjoint(verdicts):
-        return Admission.ACCEPTED
-    return Admission.DUPLICATE if Admission.DUPLICATE in verdicts else Admission.LATE
+    if not verdicts or _ACCEPTED in verdicts or _WAITING in verdicts:
+        return _ACCEPTED
+    return _DUPLICATE if _DUPLICATE in verdicts else _LATE
+
+
+def _slot(target: Target, entity: str) -> bytes:
+    """The slot of an entity not seen lately, noted for the next time."""
+    if len(target.slots) >= SLOTS_NOTED:
+        target.slots.clear()
+    found = target.slots[entity] = slot_of(target.view_key, entity)
+    return found

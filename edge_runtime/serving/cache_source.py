@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, Self, cast
 
 import msgspec
 
@@ -51,7 +51,7 @@ class CacheSource:
         self._tracker, self._states, self._commit, self._clock = tracker, states, commit, clock
         self._rows_limit = rows_limit
         self._rows: OrderedDict[tuple[str, str], ServerRow | Missing] = OrderedDict()
-        self._subject_types = {view.key: _subject_place(catalog, view) for view in catalog.views.values()}
+        self._views = {view.key: _Asked.of(catalog, view) for view in catalog.views.values()}
         self._embeddings = {
             view.key: found
             for view in catalog.views.values()
@@ -62,17 +62,18 @@ class CacheSource:
 
     def session_values(self, view_key: str, entity: str, t_us: int) -> SessionValues:
         """Values of a session view at `t_us`; raises `ReadInPast` when the journal no longer tells."""
-        target = self._tracker.target(view_key)
-        key = self._key(target.view, entity)
+        key = self._key(self._views[view_key], entity)
         if isinstance(key, Missing):
             return SessionValues((), None, key.status, key.reason)
+        target = self._tracker.target(view_key)
         live = self._tracker.state(target, entity, key)
-        now_us = self._clock.now_us()
-        live.plan.advance(live.state, now_us)
-        newest_us = live.state.newest_us
+        plan, state = live.plan, live.state
+        plan.advance(state, self._clock.now_us())
+        newest_us = state.newest_us
         if newest_us is not None and t_us < newest_us:
             return self._in_past(target, live, t_us)
-        values = live.plan.values(live.state, t_us, self._embedding(target, t_us))
+        resolve = self._embedding(target, t_us) if self._embeddings else None
+        values = plan.values(state, t_us, resolve)
         if live.complete_from_us is None:
             return SessionValues(values, newest_us)
         return _refilled(target, values, newest_us, live.complete_from_us, t_us)
@@ -90,7 +91,7 @@ class CacheSource:
         return SessionValues(live.plan.values(state, t_us, self._embedding(target, t_us)), state.newest_us)
 
     def _embedding(self, target: Target, t_us: int) -> Resolve | None:
-        place = self._embeddings.get(target.view.key)
+        place = self._embeddings.get(target.view_key)
         if place is None:
             return None
         ref, prefix = place
@@ -108,17 +109,21 @@ class CacheSource:
 
     def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
         """The row held, or why there is none."""
-        view = self._catalog.views[view_key]
-        key = self._key(view, entity)
+        asked = self._views[view_key]
+        key = self._key(asked, entity)
         if isinstance(key, Missing):
             return key
         found = self._rows.get((view_key, entity))
-        if found is None:
-            personal = self._subject_types[view_key] is not None
-            found = self._personal_row(view, entity, key) if personal else self._plain_row(view, entity)
-            self._rows[view_key, entity] = found
-            if len(self._rows) > self._rows_limit:
-                self._rows.popitem(last=False)
+        return self._fetch(asked, view_key, entity, key) if found is None else found
+
+    def _fetch(self, asked: _Asked, view_key: str, entity: str, key: DataKey) -> ServerRow | Missing:
+        if asked.personal:
+            found = self._personal_row(asked.view, entity, key)
+        else:
+            found = self._plain_row(asked.view, entity)
+        self._rows[view_key, entity] = found
+        if len(self._rows) > self._rows_limit:
+            self._rows.popitem(last=False)
         return found
 
     def _plain_row(self, view: View, entity: str) -> ServerRow | Missing:
@@ -156,26 +161,39 @@ class CacheSource:
         gone = [place for place in self._rows if subject in place[1].split("|")]
         for place in gone:
             del self._rows[place]
+        self._tracker.forget()
         return len(gone)
 
-    def _key(self, view: View, entity: str) -> DataKey | Missing:
+    def _key(self, asked: _Asked, entity: str) -> DataKey | Missing:
         """The key of a view's subject under its purpose, or REVOKED and why (law 1)."""
-        place = self._subject_types[view.key]
-        if place is None or view.purpose is None:
+        purpose = asked.purpose
+        if purpose is None:
             return self._keyring.device_key()
-        subject = entity if len(view.entity) == 1 else entity.split("|")[place]
-        key = self._consents.key(subject, view.purpose)
+        subject = entity if asked.alone else entity.split("|")[asked.place]
+        key = self._consents.key(subject, purpose)
         if key is not None:
             return key
-        return Missing(Status.REVOKED, self._consents.permission(subject, view.purpose).reason)
+        return Missing(Status.REVOKED, self._consents.permission(subject, purpose).reason)
 
 
-def _subject_place(catalog: Catalog, view: View) -> int | None:
-    """Where in a view's entity types its data subject stands; None for a view about nobody."""
-    for place, kind in enumerate(view.entity):
-        if catalog.entities[kind].personal:
-            return place
-    return None
+class _Asked(NamedTuple):
+    """What every read of one view asks first."""
+
+    view: View
+    personal: bool
+    purpose: str | None
+    """The purpose to ask permission for; None for a view that is about nobody."""
+    place: int
+    """Where in the view's entity types its data subject stands."""
+    alone: bool
+    """Whether the subject is the whole key."""
+
+    @classmethod
+    def of(cls, catalog: Catalog, view: View) -> Self:
+        places = [n for n, kind in enumerate(view.entity) if catalog.entities[kind].personal]
+        if not places:
+            return cls(view, False, None, 0, True)
+        return cls(view, True, view.purpose, places[0], len(view.entity) == 1)
 
 
 def _embedding_of(catalog: Catalog, view: View) -> tuple[Ref, str] | None:

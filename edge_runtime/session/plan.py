@@ -92,10 +92,13 @@ def entity_key(types: Sequence[str]) -> Callable[[Event], str]:
 
 def next_content_id(event: Event, states: Sequence[ViewState]) -> str:
     """The id of an event that came without one: the first ordinal that none of `states` knows."""
-    ordinal, step = 0, 1
+    first = content_id(event, 0)
+    if not _known(first, states):
+        return first
+    ordinal, step = 1, 2
     while _known(content_id(event, ordinal), states):
         ordinal, step = ordinal + step, step * 2
-    low = ordinal - step // 2 + 1 if ordinal else 0
+    low = ordinal - step // 2 + 1
     while low < ordinal:
         middle = (low + ordinal) // 2
         if _known(content_id(event, middle), states):
