@@ -12,7 +12,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from sync_server.aggregates.rounds import Rounds
@@ -102,7 +102,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         "devices",
         open=True,
         replies={101: "the session is open"},
-        problems=("overloaded",),
+        problems=("overloaded", "upgrade_required"),
     )
     table = (
         *features.ROUTES,
@@ -150,15 +150,24 @@ def _check_token(request: web.Request) -> None:
         return
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     wanted = request.app[rooms.API_TOKEN]
-    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), wanted.encode()):
+    offered = given.strip().encode("utf-8", "surrogateescape")  # a header holds bytes, not always text
+    if kind.lower() != "bearer" or not hmac.compare_digest(offered, wanted.encode()):
         raise Problem("unauthorized")
 
 
 def _hang_doors(app: web.Application) -> None:
     table = route_table(app[rooms.SYNC_DOOR])
     for route in table:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=_expect)
     app[rooms.OPEN_DOORS] = frozenset((r.method, r.path) for r in table if r.open)
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer `Expect: 100-continue`; anything else is expected in vain, and the body judged as it comes."""
+    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 async def _running(node: Node, keeper: Housekeeping, settings: Settings) -> AsyncIterator[None]:

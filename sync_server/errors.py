@@ -42,6 +42,7 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "key_enrolled": Reply(409, "this key belongs to an enrolled device"),
     "token_expired": Reply(410, "the enrolment token has expired"),
     "token_unknown": Reply(404, "the enrolment token was never issued or has been forgotten"),
+    "upgrade_required": Reply(426, "this path takes WebSocket sessions only"),
     "too_large": Reply(413, "the body is over the size limit"),
     "unsupported_media": Reply(415, "expected application/json or application/msgpack"),
     "invalid_request": Reply(422, "a field is missing, unknown or of the wrong type"),

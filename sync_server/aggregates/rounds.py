@@ -36,7 +36,7 @@ from sync_server.clock import Clock
 from sync_server.errors import Problem
 from sync_server.store.aggregates import RoundRow, TicketRow
 from sync_server.store.protocol import ReadTx, WriteTx
-from sync_server.store.records import DENIALS, GIVEN, DeviceRow
+from sync_server.store.records import BARS, GIVEN, DeviceRow
 
 SHORTEST_ROUND_US: Final = 1_000_000
 LONGEST_ROUND_US: Final = 30 * DAY_US
@@ -216,6 +216,6 @@ def _permitted(tx: ReadTx, parameters: Parameters, subject: bytes) -> bool:
     """Law 1 on this side: under consent, given; under another basis, not denied."""
     for purpose in parameters.purposes:
         state = tx.decision_state(subject, purpose.name).state
-        if state in DENIALS or (purpose.consent and state != GIVEN):
+        if state in BARS or (purpose.consent and state != GIVEN):
             return False
     return True

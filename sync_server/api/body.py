@@ -21,7 +21,10 @@ MSGPACK: Final = frozenset({"application/msgpack", "application/x-msgpack", "app
 
 
 async def read_body(request: web.Request, limit_bytes: int) -> bytes:
-    """The whole body; raises `Problem("too_large")` as soon as it is over the limit."""
+    """The whole body; raises `Problem`: `too_large` as soon as it is over the limit, `unsupported_media` for
+    a compressed one."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem("unsupported_media", "expected a body without Content-Encoding")
     if request.content_length is not None and request.content_length > limit_bytes:
         raise Problem("too_large", f"expected at most {limit_bytes} bytes")
     body = bytearray()

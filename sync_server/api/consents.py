@@ -37,7 +37,7 @@ class Consent(msgspec.Struct, forbid_unknown_fields=True):
     purpose: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
     notice: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
     state: Literal["given", "refused", "objected", "restricted"] = "given"
-    base: int | None = None
+    base: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
 
 
 async def record(request: web.Request) -> web.Response:

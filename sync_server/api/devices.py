@@ -24,7 +24,7 @@ Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=r"^[
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What the device may follow, and how many seconds the token lives (left out: the default)."""
 
-    channels: list[Pattern] | None = None
+    channels: Annotated[list[Pattern], msgspec.Meta(max_length=100)] | None = None
     ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
 
 

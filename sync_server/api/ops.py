@@ -21,7 +21,7 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """It can serve: the store takes a write, and a catalog is active."""
+    """The store takes a write; `catalog` says whether one is active."""
     try:
         with request.app[STORE].write("ready", durable=False):
             pass

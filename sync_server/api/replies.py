@@ -73,15 +73,20 @@ async def body_of(request: web.Request) -> tuple[bytes, object]:
 
 
 def idempotency_key(request: web.Request) -> str | None:
-    """The request's `Idempotency-Key`; raises `Problem` for an empty or overlong one."""
+    """A keyed hash of the request's `Idempotency-Key`: callers write names of subjects into theirs.
+
+    Raises `Problem` for an empty or overlong one.
+    """
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= KEY_LIMIT:
+    if key is None:
+        return None
+    if not 0 < len(key) <= KEY_LIMIT:
         raise Problem("invalid_request", f"expected an Idempotency-Key of 1 to {KEY_LIMIT} characters")
-    return key
+    return fingerprint_of(request.app[AUTHORITY], key.encode("utf-8", "surrogateescape")).hex()
 
 
 def fingerprint_of(authority: Authority, raw: bytes) -> bytes:
-    """A keyed hash of a body: it tells repeats apart and nothing about whom they name."""
+    """A keyed hash of a body or key: it tells repeats apart and nothing about whom they name."""
     digest = hashlib.blake2b(raw, digest_size=32, key=authority.digest_key, person=b"edge-idempotent")
     return digest.digest()
 

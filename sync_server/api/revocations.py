@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
@@ -36,7 +36,7 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     subject: str
     purposes: list[str] | Literal["*"] = "*"
     initiator: Literal["subject", "controller"] = "subject"
-    notice: str = ""
+    notice: Annotated[str, msgspec.Meta(max_length=512)] = ""
 
 
 async def revoke(request: web.Request) -> web.Response:

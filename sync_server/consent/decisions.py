@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.consent import ledger
-from sync_server.store.protocol import WriteTx
-from sync_server.store.records import DENIALS, GIVEN, STATES, DecisionState, Evidence, Outcome
+from sync_server.store.protocol import ReadTx, WriteTx
+from sync_server.store.records import (
+    DENIALS,
+    GIVEN,
+    RESTRICTED,
+    STATES,
+    DecisionState,
+    Evidence,
+    Outcome,
+)
 
 API = "api"
 
@@ -65,12 +73,16 @@ def judge(before: DecisionState, state: str, base: int, seq: int) -> Verdict:
     'superseded'
     """
     if state in DENIALS:
-        return Verdict("recorded", DecisionState(state, 0, seq), "a denial is always accepted")
+        return Verdict("recorded", DecisionState(state, 0, seq, seq), "a denial is always accepted")
+    if state == RESTRICTED:
+        return Verdict("recorded", DecisionState(state, before.grant, before.denial, seq), "kept, not used")
     if before.denial > base:  # law 2: nothing older than a withdrawal brings anything back
         return Verdict("superseded", None, "a denial lies after the base")
+    if before.state == RESTRICTED and before.since > base:
+        return Verdict("superseded", None, "a restriction lies after the base")
     grant = before.grant or seq
     reason = "renewed" if before.grant else "given"
-    return Verdict("recorded", DecisionState(GIVEN, grant, before.denial), reason)
+    return Verdict("recorded", DecisionState(GIVEN, grant, before.denial, seq), reason)
 
 
 def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> RecordedDecision:
@@ -79,15 +91,16 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
     Args:
         salt: 32 unpredictable bytes for the leaf's commitment.
 
-    Raises `WireFailure("malformed")` for a base that the lane has not reached: it would get around denials.
+    Raises `WireFailure("malformed")` for a `given` with a base that the lane has not reached: it would get
+    around denials. What takes permission away is accepted whatever its base.
     """
     assert proposal.state in STATES, proposal.state
-    repeat = _repeat(tx, proposal)
+    repeat = repeated(tx, proposal)
     if repeat is not None:
         return repeat
     pair = (proposal.subject, proposal.purpose)
     before, seq = tx.decision_state(*pair), tx.lane_head() + 1
-    if proposal.base >= seq:
+    if proposal.state == GIVEN and proposal.base >= seq:
         raise WireFailure("malformed", "expected a base that the lane has reached")
     verdict = judge(before, proposal.state, proposal.base, seq)
     after = verdict.now or before
@@ -97,7 +110,8 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
     return RecordedDecision(seq, verdict.outcome, after.grant)
 
 
-def _repeat(tx: WriteTx, proposal: Proposal) -> RecordedDecision | None:
+def repeated(tx: ReadTx, proposal: Proposal) -> RecordedDecision | None:
+    """Where this very decision stands already, or None when it is new."""
     if proposal.decision is None:
         return None
     old = tx.evidence_of_decision(proposal.actor, proposal.decision)

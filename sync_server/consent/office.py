@@ -8,7 +8,7 @@ from typing import Literal
 
 from sync_server.clock import Clock
 from sync_server.consent import ledger, merkle, statement
-from sync_server.consent.decisions import API, Proposal, RecordedDecision, record
+from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
 from sync_server.consent.progress import Progress, enforced_us, progress
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
 from sync_server.devices.authority import Authority
@@ -16,7 +16,7 @@ from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
 from sync_server.settings import Settings
 from sync_server.store.protocol import ReadTx, Store, WriteTx
-from sync_server.store.records import GIVEN, DecisionState, RevocationRow, Target
+from sync_server.store.records import DENIALS, DecisionState, RevocationRow, Target
 
 
 class ConsentOffice:
@@ -40,10 +40,10 @@ class ConsentOffice:
     def decide(self, tx: WriteTx, proposal: Proposal) -> RecordedDecision:
         """Record a decision in the caller's transaction; a denial erases and finds its targets as well."""
         now_us = self._clock.now_us()
-        if proposal.state == GIVEN:
+        if proposal.state not in DENIALS:
             return record(tx, proposal, now_us=now_us, salt=self._salt())
         before = tx.decision_state(proposal.subject, proposal.purpose)
-        repeat = self._repeated(tx, proposal)
+        repeat = repeated(tx, proposal)
         if repeat is not None:
             return repeat
         if _anything_to_erase(before, proposal.state):
@@ -148,12 +148,6 @@ class ConsentOffice:
     def _head(self, tx: ReadTx, size: int, time_us: int) -> ledger.Head:
         authority = self._authority
         return ledger.sign_head(authority.signing, size, tx.ledger_node, time_us, authority.incarnation)
-
-    def _repeated(self, tx: ReadTx, proposal: Proposal) -> RecordedDecision | None:
-        if proposal.decision is None:
-            return None
-        old = tx.evidence_of_decision(proposal.actor, proposal.decision)
-        return None if old is None else RecordedDecision(old.seq, old.outcome, old.grant, repeated=True)
 
     def _salt(self) -> bytes:
         return self._entropy(ledger.SALT_BYTES)

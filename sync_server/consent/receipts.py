@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from edge_runtime.wire.failure import WireFailure
@@ -22,7 +23,8 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     """Store the receipt in `body` and let it answer. The same one again changes nothing.
 
     A receipt for a newer denial of a pair also answers the older ones. One whose canary could still be read
-    proves no erasure and answers nothing. What answers nothing is acknowledged and not kept.
+    proves no erasure and answers nothing. A device that nobody waited for is heard about what its receipt
+    says it erased, and owes no more. What answers nothing is acknowledged and not kept.
 
     Raises `WireFailure`: the signature is not this device's, or it names what it cannot answer.
     """
@@ -34,8 +36,9 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
         if (known.device_id, known.body) != (device.device_id, body):
             raise WireFailure("malformed", "another receipt has this id")
         return Accepted(receipt.id, ())
-    answered = [] if receipt.canary_unreadable is False else _answered(tx, device, receipt)
-    kept = [d for d in answered if _concerns(tx, d, device.device_id, receipt)]
+    named = _named(tx, device, receipt)
+    answered = [] if receipt.canary_unreadable is False else _answered(tx, receipt, named)
+    kept = [d for d in answered if _concerns(tx, d, device.device_id, receipt, named)]
     if kept:
         tx.add_receipt(StoredReceipt(receipt.id, device.device_id, body, signature, now_us))
     for denial in kept:
@@ -47,15 +50,19 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     return Accepted(receipt.id, moved)
 
 
-def _answered(tx: WriteTx, device: DeviceRow, receipt: Receipt) -> list[Denial]:
-    """Every denial that the receipt speaks for, oldest first."""
-    named = [_denial_step(tx.evidence(seq), receipt) for seq in receipt.denials]
+def _named(tx: WriteTx, device: DeviceRow, receipt: Receipt) -> dict[int, str]:
+    """seq -> purpose of the denials that the receipt itself names."""
+    steps = [_denial_step(tx.evidence(seq), receipt) for seq in receipt.denials]
     actor = device_actor(device.device_id)
-    for decision in receipt.decisions:
-        named.append(_denial_step(tx.evidence_of_decision(actor, decision), receipt))
+    steps += [_denial_step(tx.evidence_of_decision(actor, d), receipt) for d in receipt.decisions]
+    return {step.seq: step.purpose for step in steps}
+
+
+def _answered(tx: WriteTx, receipt: Receipt, named: Mapping[int, str]) -> list[Denial]:
+    """Every denial that the receipt speaks for: those it names, and older ones of the same pairs."""
     newest: dict[str, int] = {}
-    for step in named:
-        newest[step.purpose] = max(step.seq, newest.get(step.purpose, 0))
+    for seq, purpose in named.items():
+        newest[purpose] = max(seq, newest.get(purpose, 0))
     return [d for p, seq in newest.items() for d in tx.denials_of_pair(receipt.subject, p, seq)]
 
 
@@ -67,13 +74,22 @@ def _denial_step(step: Evidence | None, receipt: Receipt) -> Evidence:
     return step
 
 
-def _concerns(tx: WriteTx, denial: Denial, device_id: str, receipt: Receipt) -> bool:
-    """Whether anybody waits for this answer, or should hear it: a late holder that erased something."""
+def _concerns(
+    tx: WriteTx, denial: Denial, device_id: str, receipt: Receipt, named: Mapping[int, str]
+) -> bool:
+    """Whether anybody waits for this answer, or should hear it: a holder that erased what it names, late."""
     target = tx.target(denial.revocation, device_id)
-    return receipt.kind == "erased" if target is None else target.erased_us is None
+    if target is not None and target.erased_us is None:
+        return True
+    if receipt.kind != "erased" or denial.seq not in named:
+        return False
+    before = tx.answer(denial.seq, device_id)
+    return before is None or before.kind != "erased"
 
 
 def _settle(tx: WriteTx, denial: Denial, device_id: str, now_us: int) -> None:
     tx.add_late_target(denial.revocation, device_id, denial.seq, now_us)
-    if tx.answered(denial.revocation, device_id):
+    target = tx.target(denial.revocation, device_id)
+    assert target is not None
+    if target.late or tx.answered(denial.revocation, device_id):  # who came by itself owes nothing
         tx.target_erased(denial.revocation, device_id, now_us)

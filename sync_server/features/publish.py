@@ -37,7 +37,7 @@ def judge(
     """
     grant = 0
     if decision is not None:
-        grant = decision.grant
+        grant = decision.usable
         if grant == 0:
             return Verdict("no_permission", write=False)
         if grant > as_of:  # law 2: computed before this consent, so from data of an older one

@@ -37,7 +37,8 @@ class LaneReads(Chapter):
     def decision_state(self, subject: bytes, purpose: str) -> DecisionState:
         """What holds for the pair now; state `unknown` when nothing was ever said."""
         row = self.execute(
-            "SELECT state, grant_seq, denial FROM lane WHERE subject = ? AND purpose = ?", (subject, purpose)
+            "SELECT state, grant_seq, denial, seq FROM lane WHERE subject = ? AND purpose = ?",
+            (subject, purpose),
         ).fetchone()
         return DecisionState("unknown", 0, 0) if row is None else DecisionState(*row)
 
@@ -75,10 +76,11 @@ class LaneReads(Chapter):
             is not None
         )
 
-    def count_by_actor(self, actor: str, since_us: int) -> int:
-        """Decisions that the actor recorded since then."""
+    def count_gives(self, actor: str, since_us: int) -> int:
+        """Consents that the actor recorded since then."""
         found = self.execute(
-            "SELECT count(*) FROM evidence WHERE actor = ? AND recorded_us >= ?", (actor, since_us)
+            "SELECT count(*) FROM evidence WHERE actor = ? AND recorded_us >= ? AND state = 'given'",
+            (actor, since_us),
         )
         return int(found.fetchone()[0])
 

@@ -8,9 +8,13 @@ from typing import Final, Literal
 Outcome = Literal["recorded", "superseded"]
 
 GIVEN: Final = "given"
-DENIALS: Final = frozenset({"refused", "withdrawn", "revoked", "expired", "objected", "restricted"})
+RESTRICTED: Final = "restricted"
+"""Art. 18: what is held stays, and is not used until a later `given`. No denial: it erases nothing."""
+DENIALS: Final = frozenset({"refused", "withdrawn", "revoked", "expired", "objected"})
 """Decisions that end permission; everything older than one stays dead."""
-STATES: Final = DENIALS | {GIVEN}
+BARS: Final = DENIALS | {RESTRICTED}
+"""States in which nothing of the pair may be used."""
+STATES: Final = BARS | {GIVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,13 @@ class DecisionState:
     """Ledger seq of the live grant; 0 for none."""
     denial: int
     """Ledger seq of the newest denial; 0 for none."""
+    since: int = 0
+    """Ledger seq at which this state began; 0 for `unknown`."""
+
+    @property
+    def usable(self) -> int:
+        """The grant under which data may be used now; 0 for none, and while it is restricted."""
+        return 0 if self.state == RESTRICTED else self.grant
 
 
 @dataclass(frozen=True, slots=True)

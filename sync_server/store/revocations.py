@@ -70,6 +70,14 @@ class RevocationReads(Chapter):
         )
         return [Answer(*row) for row in found]
 
+    def answer(self, denial: int, device_id: str) -> Answer | None:
+        """What the device said to one denial."""
+        row = self.execute(
+            "SELECT denial, device_id, receipt, kind FROM answers WHERE denial = ? AND device_id = ?",
+            (denial, device_id),
+        ).fetchone()
+        return None if row is None else Answer(*row)
+
     def answered(self, revocation_id: str, device_id: str) -> bool:
         """Whether the device's receipts answer every denial of the revocation."""
         return (

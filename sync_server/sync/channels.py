@@ -36,7 +36,7 @@ def admit(
         return 0
     subject, purpose = pair
     with store.read() as tx:
-        grant = tx.decision_state(subject, purpose).grant
+        grant = tx.decision_state(subject, purpose).usable
         gave_here = tx.gave_here(device.device_id, subject, purpose)
     if grant == 0:
         raise WireFailure("no_permission", "the subject's consent does not stand")

@@ -14,7 +14,7 @@ from edge_runtime.wire.failure import WireFailure
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
 from sync_server.consent import receipts
-from sync_server.consent.decisions import Proposal, device_actor
+from sync_server.consent.decisions import Proposal, device_actor, repeated
 from sync_server.consent.office import ConsentOffice
 from sync_server.settings import HOUR_US, Settings
 from sync_server.store.protocol import Store, WriteTx
@@ -83,12 +83,12 @@ class Desk:
     def _check(self, tx: WriteTx, proposal: Proposal) -> None:
         if proposal.state not in STATES:
             raise WireFailure("malformed", "expected a state that a subject can decide on")
-        if proposal.state == GIVEN:
+        if proposal.state == GIVEN and repeated(tx, proposal) is None:
             self._check_rate(tx, proposal.actor, self._clock.now_us())
 
     def _check_rate(self, tx: WriteTx, actor: str, now_us: int) -> None:
         """A device records so many consents an hour: a stolen key cannot open every channel at once."""
-        if tx.count_by_actor(actor, now_us - HOUR_US) >= self._settings.device_gives_per_hour:
+        if tx.count_gives(actor, now_us - HOUR_US) >= self._settings.device_gives_per_hour:
             raise WireFailure("overloaded", "too many decisions from one device")
 
     # ---- receipts and reports ----------------------------------------------------------------------------

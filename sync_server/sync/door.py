@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import socket
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
+from sync_server.errors import Problem
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
 from sync_server.sync.stream import DeviceSession
 
 BACKLOG = 64
 """Replies that may wait before the session stops listening."""
-RETRY_AFTER_US = 5_000_000
+RETRY_AFTER_S = "5"
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,7 @@ class SyncDoor:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one device until it leaves. Admission is judged in memory, before anything is read."""
         if self._closing or len(self._tasks) >= self._node.settings.sessions:
-            seconds = str(math.ceil(RETRY_AFTER_US / 1_000_000))
-            return web.json_response(
-                {"type": "urn:edge-sync:problem:overloaded", "title": "too many sessions", "status": 503},
-                status=503,
-                headers={"Retry-After": seconds},
-                content_type="application/problem+json",
-            )
+            return _problem("overloaded", {"Retry-After": RETRY_AFTER_S})
         settings = self._node.settings
         ws = web.WebSocketResponse(
             compress=False,
@@ -59,6 +54,8 @@ class SyncDoor:
             heartbeat=settings.ping_us / 1_000_000,
             writer_limit=settings.send_buffer_bytes,
         )
+        if not ws.can_prepare(request).ok:
+            return _problem("upgrade_required", {"Upgrade": "websocket"})
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -158,6 +155,16 @@ class SyncDoor:
                 if not ws.closed:
                     await ws.send_bytes(codec.encode(refusal))
                 await ws.close()
+
+
+def _problem(code: str, headers: dict[str, str]) -> web.Response:
+    problem = Problem(code)
+    return web.Response(
+        body=msgspec.json.encode(problem.document()),
+        status=problem.reply.status,
+        headers=headers,
+        content_type="application/problem+json",
+    )
 
 
 def _keep_buffers_small(request: web.Request, limit_bytes: int) -> None:

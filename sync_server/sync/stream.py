@@ -48,6 +48,8 @@ class DeviceSession:
         )
         self._replies: deque[m.Message] = deque([self._challenge])
         self._lane = 0
+        self._acked = -1
+        """Newest position acknowledged in this session."""
         self._told = False
         """Whether any lane frame was sent: even an empty one tells a device that it is at the head."""
         self._follows: dict[str, _Follow] = {}
@@ -114,8 +116,7 @@ class DeviceSession:
         return None
 
     def _channel_frame(self, channel: str, follow: _Follow) -> bytes | None:
-        if not self._still_open(channel, follow):
-            self._forget(channel)
+        if not self._may_flow(channel, follow):
             return None
         head = self._node.fanout.head(channel)
         replacing = _must_replace(follow, head.floor, head.seq)
@@ -140,13 +141,19 @@ class DeviceSession:
         follow.cursor = built.upto
         return built.frame
 
-    def _still_open(self, channel: str, follow: _Follow) -> bool:
-        """A personal channel ends with the grant it was opened under; asked of the store each time."""
+    def _may_flow(self, channel: str, follow: _Follow) -> bool:
+        """A personal channel ends with the grant it was opened under, and rests while that is restricted.
+
+        Asked of the store each time.
+        """
         personal = channels.personal(channel)
         if personal is None:
             return True
         with self._node.store.read() as tx:
-            return tx.decision_state(*personal).grant == follow.grant != 0
+            standing = tx.decision_state(*personal)
+        if standing.grant != follow.grant:
+            self._forget(channel)
+        return standing.usable == follow.grant != 0
 
     # ---- frames in ---------------------------------------------------------------------------------------
 
@@ -212,12 +219,17 @@ class DeviceSession:
         """Enforced there, durably. Nobody acknowledges what was not sent."""
         if ack.upto > self._lane:
             raise WireFailure("out_of_turn", f"expected an acknowledgement of at most {self._lane}")
+        if ack.upto <= self._acked:
+            return
+        self._acked = ack.upto
         with self._node.store.write("lane_ack", durable=False) as tx:
             tx.ack_lane(self.device_id, ack.upto, self._node.clock.now_us())
         self._subscription.rounds = True
         self.look()
 
     def _take_lease_request(self, request: m.LeaseRequest) -> None:
+        if request.upto > self._lane:
+            raise WireFailure("out_of_turn", f"expected a lane position of at most {self._lane}")
         settings, now_us = self._node.settings, self._node.clock.now_us()
         until_us = settings.lease_bound_us(now_us, settings.lease_us)
         with self._node.store.write("lease") as tx:  # durable before it is sent
@@ -245,6 +257,7 @@ class DeviceSession:
 
     def _begin(self, device: DeviceRow, channel: str, cursor: int, ticket: bytes | None = None) -> None:
         try:
+            self._check_room(channel)
             grant = channels.admit(
                 self._node.store,
                 self._node.signing.public_key,
@@ -253,7 +266,6 @@ class DeviceSession:
                 ticket,
                 self._node.clock.now_us(),
             )
-            self._check_room(channel)
         except WireFailure as failure:
             self._forget(channel)
             self._refuse(failure.code, channel)

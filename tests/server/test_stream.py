@@ -291,6 +291,55 @@ def test_law_11_consents_of_one_device_have_a_rate_and_denials_have_none(town: T
         assert tx.decision_state(town.pseudonym("user:u0"), P).state == "given"
 
 
+def test_law_6_at_its_limit_a_device_that_repeats_a_give_gets_the_old_answer(
+    town: Town, kiosk: Kiosk
+) -> None:
+    """What stands in the ledger is said again; denials use up nothing of the limit."""
+    session = live(kiosk)
+    said = [given_decision(town, n) for n in range(3)]
+    refused = [given_decision(town, n, state="refused") for n in range(3, 9)]
+    say(session, m.Decisions(decisions=refused))
+    first = [a for a in say(session, m.Decisions(decisions=said)) if isinstance(a, m.DecisionAck)]
+    assert [a.outcome for a in first] == ["recorded"] * 3
+    again = say(session, m.Decisions(decisions=[*said, given_decision(town, 9)]))
+    assert [a for a in again if isinstance(a, m.DecisionAck)] == first
+    assert refusals(again) == [("overloaded", bytes([9] * 16).hex())]
+
+
+def test_law_2_a_base_from_the_future_opens_nothing_and_hinders_no_denial(town: Town, kiosk: Kiosk) -> None:
+    """A give that claims to have seen denials to come is refused; a withdrawal is always accepted."""
+    session, future = live(kiosk), 2**62
+    answers = say(session, m.Decisions(decisions=[given_decision(town, 1, base=future)]))
+    assert refusals(answers) == [("malformed", bytes([1] * 16).hex())]
+    answers = say(session, m.Decisions(decisions=[given_decision(town, 2, state="withdrawn", base=future)]))
+    assert [a.outcome for a in answers if isinstance(a, m.DecisionAck)] == ["recorded"]
+
+
+def given_decision(town: Town, n: int, *, state: str = "given", base: int = 0) -> m.Decision:
+    return m.Decision(bytes([n] * 16), town.pseudonym(f"user:{n}"), P, state, "2026-11", base, 1)
+
+
+def test_law_3_no_lease_names_a_position_that_was_not_sent(kiosk: Kiosk) -> None:
+    """The server does not sign what a device makes up."""
+    session = live(kiosk)
+    with pytest.raises(WireFailure, match="out_of_turn"):
+        session.server.hear(codec.encode(m.LeaseRequest(id=bytes(16), upto=2**62)))
+
+
+def test_law_3_an_acknowledgement_that_goes_back_takes_nothing_back(town: Town, kiosk: Kiosk) -> None:
+    """The newest position stays enforced, and saying it again writes nothing."""
+    town.decide(ALICE, "withdrawn")
+    session = live(kiosk)
+    writes = town.store.transactions()["lane_ack"]
+    for upto in (town.lane_head(), 0, town.lane_head()):
+        say(session, m.LaneAck(upto=upto))
+    assert town.store.transactions()["lane_ack"] == writes
+    with town.store.read() as tx:
+        device = tx.device(kiosk.device_id)
+    assert device is not None
+    assert device.lane_acked == town.lane_head()
+
+
 def test_a_decision_with_a_state_nobody_knows_is_refused_by_its_id(kiosk: Kiosk, town: Town) -> None:
     """The others of the batch stand."""
     session = live(kiosk)
