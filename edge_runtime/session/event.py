@@ -23,6 +23,8 @@ LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The last microsecond of the year 9999."""
 _INT64 = range(-(1 << 63), 1 << 63)
 _EXACT_SECONDS = 16384.0
+_FLOATS = frozenset({"float64", "float32"})
+_pack = msgspec.msgpack.Encoder().encode  # the bytes of msgpack, in a third of its time
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -81,17 +83,18 @@ def make_event(
     entities: dict[str, str] = {}
     properties: dict[str, Scalar] = {}
     at_us, event_id = now_us, None
+    dtypes, id_limit_bytes = declared.properties, limits.id_limit_bytes
     for name, value in fields.items():
         if name in declared.entities:
-            entities[name] = _text(f"{type}.{name}", value, limits.id_limit_bytes, empty=False)
-        elif name in declared.properties:
+            entities[name] = _text(type, name, value, id_limit_bytes, empty=False)
+        elif name in dtypes:
             if value is not None:
-                properties[name] = _scalar(f"{type}.{name}", declared.properties[name], value, limits)
+                properties[name] = _scalar(type, name, dtypes[name], value, limits)
         elif name == "at":
             at_us = now_us if value is None else instant_us(value, place=f"{type}.at")
         elif name == "id":
             if value is not None:
-                event_id = _text(f"{type}.id", value, limits.id_limit_bytes, empty=False)
+                event_id = _text(type, "id", value, id_limit_bytes, empty=False)
         else:
             _unknown_field(type, declared)
     _check_whole(declared, entities, at_us, now_us, limits)
@@ -162,14 +165,12 @@ def content_id(event: Event, ordinal: int) -> str:
         event.at_us,
         ordinal,
     ]
-    packed: bytes = msgpack.packb(content, use_bin_type=True)
-    return blake2b(packed, digest_size=16).hexdigest()
+    return blake2b(_pack(content), digest_size=16).hexdigest()
 
 
 def to_bytes(event: Event) -> bytes:
     """The journal's form of an event."""
-    packed: bytes = msgpack.packb([event.type, event.entities, event.properties, event.at_us, event.id])
-    return packed
+    return _pack((event.type, event.entities, event.properties, event.at_us, event.id))
 
 
 def from_bytes(raw: bytes) -> Event:
@@ -215,12 +216,19 @@ def _check_years(place: str, at_us: int) -> None:
         raise MalformedEvent(place, "a time in the years 1 to 9999", "a time outside them")
 
 
-def _scalar(place: str, dtype: DType, value: object, limits: EventLimits) -> Scalar:
+def _scalar(type: str, name: str, dtype: DType, value: object, limits: EventLimits) -> Scalar:
+    kind = dtype.kind
+    if kind in _FLOATS:
+        if value.__class__ is float and -VALUE_LIMIT <= value <= VALUE_LIMIT:  # the usual case, in line
+            return value + 0.0
+        return _number(f"{type}.{name}", value)
+    if kind == "string":
+        return _text(type, name, value, limits.text_limit_bytes, empty=True)
+    return _other(f"{type}.{name}", dtype, value)
+
+
+def _other(place: str, dtype: DType, value: object) -> Scalar:
     match dtype.kind:
-        case "float64" | "float32":
-            return _number(place, value)
-        case "string":
-            return _text(place, value, limits.text_limit_bytes, empty=True)
         case "int64":
             if isinstance(value, bool) or not isinstance(value, int):
                 raise MalformedEvent(place, "an int", _kind(value))
@@ -246,13 +254,13 @@ def _number(place: str, value: object) -> float:
     return float(value) + 0.0  # -0.0 + 0.0 is 0.0: there is one zero
 
 
-def _text(place: str, value: object, limit_bytes: int, *, empty: bool) -> str:
+def _text(type: str, name: str, value: object, limit_bytes: int, *, empty: bool) -> str:
     if not isinstance(value, str):
-        raise MalformedEvent(place, "a string", _kind(value))
+        raise MalformedEvent(f"{type}.{name}", "a string", _kind(value))
     if not value and not empty:
-        raise MalformedEvent(place, "an id that is not empty", "an empty string")
+        raise MalformedEvent(f"{type}.{name}", "an id that is not empty", "an empty string")
     if len(value) * 4 > limit_bytes or not value.isascii():
-        _check_utf8(place, value, limit_bytes)
+        _check_utf8(f"{type}.{name}", value, limit_bytes)
     return str(value)
 
 
