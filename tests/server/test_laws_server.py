@@ -14,7 +14,7 @@ import pytest
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
-from sync_server.devices.enrolment import encode
+from sync_server.store.sqlite import SqliteStore
 from tests.support.shop import shop_catalog
 from tests.support.shop_server import FakeDevice, ShopServer
 from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
@@ -108,7 +108,7 @@ async def test_law_3_the_highest_counter_ever_told_is_kept(shop: ShopServer) -> 
     assert known.counter == 5
 
 
-# ---- law 4: erased here too, and proven ----------------------------------------------------------------------
+# ---- law 4: erased here too, and proven --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["withdrawn", "objected", "refused"])
@@ -155,7 +155,7 @@ async def test_law_4_a_receipt_in_another_devices_name_is_refused(shop: ShopServ
     assert (await shop.call("GET", made.headers["Location"])).body["counters"]["erased"] == 0
 
 
-# ---- law 10: every signal is a hint --------------------------------------------------------------------------
+# ---- law 10: every signal is a hint ------------------------------------------------------------------------
 
 
 async def test_law_10_the_poll_runs_by_itself_and_wakes_who_waits(town: Town, tmp_path: Path) -> None:
@@ -164,12 +164,24 @@ async def test_law_10_the_poll_runs_by_itself_and_wakes_who_waits(town: Town, tm
     session = Session(kiosk)
     session.settle()
     polling = asyncio.create_task(town.node.heads.run(1))
-    session.subscription.wake.clear()
-    with sqlite3.connect(town.settings.database) as elsewhere:  # another process: this node hears nothing
-        elsewhere.execute("UPDATE channels SET seq = seq + 1 WHERE name = 'all'")
-    async with asyncio.timeout(10):
-        await session.subscription.wake.wait()
+    settings = town.settings
+    other = SqliteStore(  # another node: what is written there hints nobody here
+        settings.database,
+        settings.key_database,
+        digest_key=town.authority.digest_key,
+        entropy=town.entropy,
+    )
+    for change in ("rows", "decision"):
+        session.subscription.wake.clear()
+        with other.write("elsewhere") as tx:
+            if change == "rows":
+                tx.put_row("all", town.item_row(1))
+            else:
+                town.office.revoke(tx, town.pseudonym(ALICE), [P], "subject", "2026-11")
+        async with asyncio.timeout(10):
+            await session.subscription.wake.wait()
     polling.cancel()
     await asyncio.gather(polling, return_exceptions=True)
+    other.close()
     session.close()
     kiosk.close()
