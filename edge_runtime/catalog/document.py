@@ -26,6 +26,7 @@ from edge_runtime.catalog.model import (
 )
 from edge_runtime.catalog.references import find_key, find_ref
 from edge_runtime.catalog.render import render
+from edge_runtime.catalog.section import shown
 from edge_runtime.errors import CatalogError, Fault, MalformedRequest
 
 DEFAULT_LIMITS = CatalogLimits()
@@ -147,7 +148,7 @@ class Catalog:
         found = find_ref(self.model.views, text)
         if isinstance(found, Ref):
             return found
-        raise MalformedRequest("ref", found.removeprefix("expected "), "an unknown reference")
+        raise MalformedRequest("ref", found.rpartition("expected ")[2], shown(text))
 
     @cached_property
     def default_personal(self) -> str | None:
@@ -173,8 +174,6 @@ class Catalog:
         if not id or (colon and not bare and entity is not None):
             raise MalformedRequest("subject", "an id that is not empty", "an empty one")
         return f"{self.default_personal}:{id}"
-
-    personal_type = subject
 
     def to_dict(self) -> dict[str, Any]:
         """The canonical table, JSON-able; `from_dict` of it gives an equal catalog."""
