@@ -6,7 +6,7 @@ import json
 import sys
 from importlib import import_module
 
-BENCHES = ("session", "read", "aggregate")
+BENCHES = ("session", "read", "track", "aggregate")
 """One question each; `bench/<name>.py` answers it with `run()`."""
 
 
