@@ -73,8 +73,8 @@ class Runtime:
         self._closed = False
         plan = compile_catalog(catalog)
         self._leases = Leases(clock, keyring, database, cold_start=settings.cold_start)
-        self._states = WorkingSet(database, clock, settings.live_states, settings.snapshot_every_events)
-        self._commit = GroupCommit(database, keyring, self._states.due, self._lock)
+        self._states = WorkingSet(database, clock, plan, settings.live_states, settings.snapshot_every_events)
+        self._commit = GroupCommit(database, keyring, self._states.due, self._states.missed, self._lock)
         self.consent = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
         )

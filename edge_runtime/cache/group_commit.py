@@ -18,6 +18,9 @@ from edge_runtime.session.event import Event, from_bytes, to_bytes
 
 DAY_US = 86_400_000_000
 
+COVERED = bytes(16)
+"""The slot that says up to which journal row every state of its handle is stored."""
+
 
 class JournalEntry(NamedTuple):
     """One event under one purpose's key, with the states that took it."""
@@ -46,6 +49,8 @@ class Snapshot(NamedTuple):
     complete_from_us: int | None
     keep_from_day: int
     """Journalled events of this key received before this day are no longer needed."""
+    since_us: int
+    """Since when its view was fed."""
 
 
 class GroupCommit:
@@ -54,7 +59,9 @@ class GroupCommit:
     Args:
         database: where the journal lives.
         keyring: asked at commit time whether a key still lives: an erasure that came in between wins.
-        due: called under `lock` at each flush, returns the states to store with this batch.
+        due: called under `lock` at each flush, returns the states to store with this batch: of a handle all
+            that are not stored as they are, or none.
+        missed: called under `lock` with those states when they could not be stored.
         lock: the runtime's lock, held while the batch is taken and not while it is written.
     """
 
@@ -63,9 +70,11 @@ class GroupCommit:
         database: Database,
         keyring: Keyring,
         due: Callable[[bool], list[Snapshot]],
+        missed: Callable[[list[Snapshot]], None],
         lock: threading.RLock,
     ) -> None:
         self._database, self._keyring, self._due, self._lock = database, keyring, due, lock
+        self._missed = missed
         self._pending: list[JournalEntry] = []
         self._in_flight: list[JournalEntry] = []
         self._writing = threading.Lock()
@@ -111,7 +120,9 @@ class GroupCommit:
                     self._write(self._in_flight, snapshots)
             except BaseException:
                 with self._lock:
-                    self._pending[:0], self._in_flight = self._in_flight, []
+                    waiting = [entry for entry in self._in_flight if self._lives(entry.key)]
+                    self._pending[:0], self._in_flight = waiting, []
+                    self._missed(snapshots)
                     self.work.set()
                 raise
             with self._lock:
@@ -131,6 +142,7 @@ class GroupCommit:
                 if handle not in through:
                     through[handle] = tx.newest_event(handle)
                     tx.drop_events(handle, through[handle], snapshot.keep_from_day)
+                    tx.put_state(handle, COVERED, _seal_covered(snapshot.key, through[handle]))
                 tx.put_state(handle, snapshot.slot, _seal_state(snapshot, through[handle]))
 
     def _lives(self, key: DataKey) -> bool:
@@ -150,11 +162,21 @@ class StoredState(msgspec.Struct, frozen=True, array_like=True):
     complete_from_us: int | None
     """Since when every event is in it; None when its whole history is."""
     dump: bytes
+    since_us: int
 
 
 def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:
     """The state in a sealed row."""
     return msgspec.msgpack.decode(key.open("state", slot, sealed), type=StoredState)
+
+
+def open_covered(key: DataKey, sealed: bytes | None) -> int:
+    """The row up to which every state of a handle is stored; 0 when none was."""
+    return 0 if sealed is None else int.from_bytes(key.open("state", COVERED, sealed), "big")
+
+
+def _seal_covered(key: DataKey, through: int) -> bytes:
+    return key.seal("state", COVERED, through.to_bytes(8, "big"))
 
 
 def _seal(entry: JournalEntry) -> tuple[bytes, int, bytes]:
@@ -164,5 +186,5 @@ def _seal(entry: JournalEntry) -> tuple[bytes, int, bytes]:
 
 
 def _seal_state(snapshot: Snapshot, through: int) -> bytes:
-    stored = StoredState(through, snapshot.complete_from_us, snapshot.dump)
+    stored = StoredState(through, snapshot.complete_from_us, snapshot.dump, snapshot.since_us)
     return snapshot.key.seal("state", snapshot.slot, msgspec.msgpack.encode(stored))

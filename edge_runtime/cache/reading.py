@@ -20,10 +20,10 @@ class ReadTransaction:
 
     # ---- events and states under a handle ---------------------------------------------------------------
 
-    def events(self, handle: bytes) -> list[tuple[int, bytes]]:
-        """(n, sealed) of the journalled events of a handle, in order of arrival."""
-        sql = "SELECT n, sealed FROM journal WHERE handle = ? ORDER BY n"
-        return [(_int(n), _bytes(sealed)) for n, sealed in self._connection.execute(sql, (handle,))]
+    def events(self, handle: bytes, after: int = 0) -> list[tuple[int, bytes]]:
+        """(n, sealed) of the journalled events of a handle after row `after`, in order of arrival."""
+        sql = "SELECT n, sealed FROM journal WHERE handle = ? AND n > ? ORDER BY n"
+        return [(_int(n), _bytes(sealed)) for n, sealed in self._connection.execute(sql, (handle, after))]
 
     def newest_event(self, handle: bytes) -> int:
         """The newest `n` in the journal of a handle; 0 when it is empty."""
