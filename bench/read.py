@@ -3,7 +3,7 @@
 12 server features, 10 windowed, 4 decayed, 2 since, 4 session features of one user, through `Runtime.vector`:
 permission, lease, ttl and statuses included. The limit is the same 32 numbers by hand, for this user alone,
 and every number of ours is compared with it. The peers answer an easier question: they fetch 32 numbers that
-somebody else has computed.
+somebody else has computed. `matrix` has these 32 numbers and three of the item for each of 50 candidates.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from edge_runtime.sync.personal_rows import row_slot, seal_row
 from edge_runtime.wire.messages import Row
 from edge_runtime.wire.seal import subject_token
 
+CANDIDATES = tuple(f"item-{n}" for n in range(50))
 START_US = 1_700_000_000_000_000
 STEP_US = 137_000
 READS = 1_000
@@ -56,7 +57,7 @@ def catalog_table() -> dict[str, object]:
         "purposes": {
             "ads": {"legal_basis": "consent", "lease": "24h", "retention": "30d", "keep_events": "1d"}
         },
-        "entities": {"user": {"personal": True}},
+        "entities": {"user": {"personal": True}, "item": {}},
         "events": {
             "view": {"entities": ["user"], "properties": {"price": "float64"}},
             "buy": {"entities": ["user"], "properties": {"price": "float64"}},
@@ -69,8 +70,18 @@ def catalog_table() -> dict[str, object]:
                 "features": {name: {"dtype": "float64"} for name in SERVER},
             },
             "activity": {**view, "source": "session", "ttl": "30d", "features": session},
+            "stock": {
+                "entity": "item",
+                "owner": "bench",
+                "source": "server",
+                "ttl": "2h",
+                "features": {name: {"dtype": "float32"} for name in ("popularity", "price", "margin")},
+            },
         },
-        "services": {"bench": {"features": names}},
+        "services": {
+            "bench": {"features": names},
+            "ranker": {"features": [*names, "stock:popularity", "stock:price", "stock:margin"]},
+        },
     }
 
 
@@ -106,6 +117,10 @@ def _store_row(rt: er.Runtime, server: tuple[float, ...]) -> None:
     slot = row_slot(key, "profile@1", entity)
     with rt._database.write("bench") as tx:
         tx.put_personal_row(key.handle, slot, at_us // 86_400_000_000, seal_row(key, slot, row, bytes(16)))
+        tx.set_channel("all", 1, 0)
+        for n, item in enumerate(CANDIDATES):
+            stock = msgspec.msgpack.encode({"popularity": n / 50, "price": 2.5, "margin": 0.25})
+            tx.put_row("all", Row(1, f"item:{item}", "stock", 1, at_us, at_us, 0, False, stock), bytes(16))
 
 
 def timed(read: Callable[[int], object]) -> Timings:
@@ -138,6 +153,13 @@ def run() -> dict[str, object]:
         _compare(ours, hand)
         contestants: Mapping[str, Callable[[int], object]] = {"edge_runtime": ours, "by hand": hand.vector}
         timings = _rounds(contestants)
+
+        def candidates(t_us: int) -> er.Matrix:
+            clock.now = t_us
+            return rt.matrix("ranker", user="alice", item=CANDIDATES)
+
+        assert not candidates(START_US).status.any()
+        timings["matrix, 50 candidates"] = timed(candidates)
     peers = [sqlite_plain(timed), redis_loopback(timed), feast_sqlite(READS)]
     _print(timings, peers)
     p50, limit = median(timings["edge_runtime"]), median(timings["by hand"])
@@ -146,6 +168,7 @@ def run() -> dict[str, object]:
         "p99_us": round(quantiles(timings["edge_runtime"], n=100)[98], 2),
         "limit_p50_us": round(limit, 2),
         "ratio_to_limit": round(p50 / limit, 2),
+        "matrix_50_us": round(median(timings["matrix, 50 candidates"]), 2),
         "peers": {name: None if times is None else round(median(times), 2) for name, times, _ in peers},
     }
 
