@@ -190,19 +190,27 @@ class ServicePlan:
         self._check_candidates(entities, kind, ids)
         t_us = now_us if at_us is None else at_us
         batch = self._batch(source, entities, kind, ids, t_us, self._form.read(request))
+        fixed = [None if kind in c.entities else c.cell(batch.scope, batch.single) for c in self._columns]
         values = np.empty((len(ids), len(self.names)))
         status = np.empty((len(ids), len(self.names)), dtype=np.uint8)
+        values[:], status[:] = self._row_of(fixed)
         at = 0
-        for column in self._columns:
+        for column, cell in zip(self._columns, fixed, strict=True):
             block = slice(at, at + column.width)
             at += column.width
-            if kind in column.entities:
+            if cell is None:
                 values[:, block], column_status = column.block(batch)
                 status[:, block] = column_status[:, None]
-            else:
-                cell: Cell = column.cell(batch.scope, batch.single)
-                values[:, block], status[:, block] = cell.numbers, cell.status
         return Matrix(_cast(values), self.names, status, tuple(ids), t_us)
+
+    def _row_of(self, cells: Sequence[Cell | None]) -> tuple[list[float], list[int]]:
+        """Numbers and statuses of one row; zeros where a column has no cell yet."""
+        numbers: list[float] = []
+        statuses: list[int] = []
+        for column, cell in zip(self._columns, cells, strict=True):
+            numbers += (0.0,) * column.width if cell is None else cell.numbers
+            statuses += [0 if cell is None else cell.status] * column.width
+        return numbers, statuses
 
     def _check_candidates(self, entities: Mapping[str, str], kind: str, ids: Sequence[str]) -> None:
         if kind not in self._entity_types:
