@@ -77,13 +77,14 @@ class ConsentOffice:
         return row, self._accepted(tx, row)
 
     def settle(self) -> None:
-        """Say, after a commit, that the server's own keys are gone by now.
+        """Say, after a commit, that the server's own keys are gone, if they are.
 
         Called after every commit that moved the lane, and at every start, for what a kill left over.
         """
         with self._store.read() as reading:
             waiting = reading.unerased_revocations()
-        if not waiting:
+            keys_left = reading.pending_key_erasures()
+        if keys_left or not waiting:
             return
         with self._store.write("erased", durable=False) as tx:
             for revocation_id in waiting:

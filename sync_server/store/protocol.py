@@ -44,6 +44,14 @@ class Store(Protocol):
         """
         ...
 
+    def together(self) -> AbstractContextManager[None]:
+        """Durable writes inside wait for the disk once, at the end; a denial's still waits by itself.
+
+        For one turn of the event loop: nothing may be answered, and nothing awaited, before it ends. A raise
+        at its end means that what was written may not last.
+        """
+        ...
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` after each commit that moved the lane or a channel."""
         ...

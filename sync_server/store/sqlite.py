@@ -43,6 +43,7 @@ class SqliteStore:
             raise StoreForeign("expected keys.db beside server.db, found none; nothing was created")
         self._digest_key, self._lock = digest_key, threading.RLock()
         self._counts: Counter[str] = Counter()
+        self._together = self._owing = False
         self._listeners: list[Listener] = []
         self._keys = KeyDatabase(
             key_database, entropy
@@ -70,7 +71,8 @@ class SqliteStore:
     def write(self, name: str, *, durable: bool = True) -> Iterator[WriteTx]:
         """See `Store.write`."""
         with self._lock:
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            at_once = durable and not self._together
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 tx = WriteTx(self._writer, self._keys, self._digest_key)
@@ -84,9 +86,25 @@ class SqliteStore:
                     self._writer.execute("ROLLBACK")
                 raise
             self._counts[name] += 1
+            self._owing |= durable and not at_once
+            if moved.lane:
+                self._flush()  # a denial before the keys it destroys
+        try:
             if moved.lane:
                 self._erase_keys()
-        self._tell(moved)
+        finally:
+            self._tell(moved)  # a denial stands, whatever becomes of the keys
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See `Store.together`."""
+        with self._lock:
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
+                self._flush()
 
     def listen(self, listener: Listener) -> None:
         """See `Store.listen`."""
@@ -103,6 +121,14 @@ class SqliteStore:
                 connection.close()
             self._keys.close()
 
+    def _flush(self) -> None:
+        """Wait for the disk once for all that `together` put off: one commit syncs the log before it too."""
+        if not self._owing:
+            return
+        self._writer.execute("PRAGMA synchronous = FULL")
+        self._writer.execute("INSERT OR REPLACE INTO meta VALUES ('flushed', x'')")
+        self._owing = False
+
     def _erase_keys(self) -> None:
         """Keep the promises that the last commit made; what a kill leaves over is kept at the next start."""
         with self._lock:
@@ -111,12 +137,9 @@ class SqliteStore:
                 return
             for subject, purpose, denial in pending:
                 self._keys.destroy(subject, purpose, denial)
-            self._writer.execute("PRAGMA synchronous = NORMAL")  # lost with the power, it is done again
-            self._writer.execute("BEGIN IMMEDIATE")
-            tx = WriteTx(self._writer, self._keys, self._digest_key)
-            for subject, purpose, denial in pending:
-                tx.keys_erased(subject, purpose, denial)
-            self._writer.execute("COMMIT")
+            with self.write("keys_erased", durable=False) as tx:  # lost with the power, it is done again
+                for subject, purpose, denial in pending:
+                    tx.keys_erased(subject, purpose, denial)
 
     def _recover(self) -> None:
         """Finish what a kill interrupted, and drop rows whose keys are gone (a restored copy of the rows)."""

@@ -22,6 +22,7 @@ from sync_server.errors import Problem
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
 from sync_server.sync.stream import DeviceSession
+from sync_server.sync.turn import Turn
 
 BACKLOG = 64
 """Replies that may wait before the session stops listening."""
@@ -34,7 +35,7 @@ class SyncDoor:
     """Every device session of this node."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        self._node, self._turn = node, Turn(node.store)
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
 
@@ -125,7 +126,7 @@ class SyncDoor:
                 if message.type is WSMsgType.ERROR:
                     raise WireFailure("too_large", "the frame is over the limit")
                 return
-            session.hear(message.data)
+            await self._turn.hear(session, message.data)
             subscription.wake.set()
             while session.backlog >= BACKLOG:
                 session.drained.clear()

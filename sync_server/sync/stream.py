@@ -66,8 +66,11 @@ class DeviceSession:
 
     @property
     def backlog(self) -> int:
-        """Replies that wait to be sent. The door stops listening when there are too many."""
-        return len(self._replies)
+        """Replies that wait to be sent. The door stops listening when there are too many.
+
+        While the lane drains none is sent, and the acknowledgement that ends it must be heard.
+        """
+        return 0 if self.state is State.DRAINING else len(self._replies)
 
     @property
     def follows(self) -> tuple[str, ...]:
@@ -78,10 +81,10 @@ class DeviceSession:
 
     def next(self) -> bytes | None:
         """The next frame, or None when there is nothing to say: decisions, then replies, then rows."""
-        if self.state is State.DRAINING or self.state is State.LIVE:
-            lane = self._next_lane()
-            if lane is not None:
-                return lane
+        if self.state is State.DRAINING:  # only the lane flows: a refusal now would end the session
+            return self._next_lane()
+        if self.state is State.LIVE and (lane := self._next_lane()) is not None:
+            return lane
         if self._replies:
             return self._say(self._replies.popleft())
         return self._next_row_frame() if self.state is State.LIVE else None

@@ -17,6 +17,8 @@ from sync_server.store.records import Committed
 from sync_server.store.rows import partition_of
 from sync_server.store.sqlite import SqliteStore
 from tests.support.shop_server import CountingEntropy
+from tests.support.town import ALICE as SUBJECT
+from tests.support.town import BOB, P, Town
 
 KEY = b"d" * 32
 ALICE = b"alice-alice-alic"
@@ -244,3 +246,28 @@ def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     """Neither rows nor keys may be read by others."""
     open_store(tmp_path).close()
     assert {p.stat().st_mode & 0o777 for p in tmp_path.glob("*.db")} == {0o600}
+
+
+def test_law_2_a_denial_whose_keys_cannot_be_destroyed_yet_stands_and_is_told(tmp_path: Path) -> None:
+    """keys.db takes no writes: caller and sessions hear of it, and the next denial finishes both."""
+    town = Town(tmp_path / "town")
+    town.store.listen(lambda moved: town.office.settle() if moved.lane else None)
+    town.decide(SUBJECT, "given")
+    town.put_profile(SUBJECT)
+    told = town.node.hints.subscribe()
+
+    def stuck(action: int, *_: object) -> int:
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_DELETE else sqlite3.SQLITE_OK
+
+    town.store._keys._db.set_authorizer(stuck)
+    with pytest.raises(sqlite3.DatabaseError):
+        town.decide(SUBJECT, "withdrawn")
+    assert told.wake.is_set()
+    with town.store.read() as tx:
+        assert tx.decision_state(town.pseudonym(SUBJECT), P).state == "withdrawn"
+        assert len(tx.unerased_revocations()) == 1
+    town.store._keys._db.set_authorizer(None)
+    town.decide(BOB, "withdrawn")
+    with town.store.read() as tx:
+        assert (tx.unerased_revocations(), tx.pending_key_erasures()) == ([], [])
+    town.close()

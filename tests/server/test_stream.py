@@ -115,6 +115,26 @@ def test_nobody_acknowledges_what_was_not_sent(kiosk: Kiosk) -> None:
 # ---- what it may follow ------------------------------------------------------------------------------------
 
 
+def test_a_channel_lost_since_last_time_does_not_end_the_session(town: Town, kiosk: Kiosk) -> None:
+    """A cursor of a channel it may not follow any more: refused by name, once the lane is drained."""
+    session = Session(kiosk)
+    challenge = codec.decode(session.next() or b"")
+    assert isinstance(challenge, m.Challenge)
+    hello = codec.decode(session.device.hear(codec.encode(challenge), 0)[0])
+    assert isinstance(hello, m.Hello)
+    bent = msgspec.structs.replace(hello, cursors={"all": 0, **{f"gone:{n}": 7 for n in range(99)}})
+    signature = seal.sign(kiosk.keyring.signing_key(), seal.HELLO, seal.hello_bytes(challenge.nonce, bent))
+    session.server.hear(codec.encode(msgspec.structs.replace(bent, signature=signature)))
+    early = [codec.decode(frame) for frame in iter(session.next, None)]
+    assert [type(word) for word in early] == [m.Welcome, m.Lane]
+    assert (session.server.state, session.server.backlog) == (State.DRAINING, 0)
+    answers = say(session, m.LaneAck(upto=0))
+    assert {code for code, _ in refusals(answers)} == {"channel_forbidden"}
+    assert len(refusals(answers)) == 99
+    assert session.server.state is State.LIVE
+    assert m.Checkpoint in {type(a) for a in answers}
+
+
 def test_patterns_of_the_enrolment_say_which_shared_channels(kiosk: Kiosk) -> None:
     """`segment:*` was granted; anything else is forbidden by name, and the session goes on."""
     session = live(kiosk)

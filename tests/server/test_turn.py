@@ -1,0 +1,93 @@
+"""Frames of one turn are heard together: one wait for the disk, no answer ahead of it, faults kept apart."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.wire import codec
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
+from sync_server.sync.turn import FRAMES, Turn
+from tests.support.town import ALICE, Kiosk, P, Session, Town
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    made = Town(tmp_path / "town")
+    yield made
+    made.close()
+
+
+def lived(town: Town, folder: Path, count: int) -> list[Session]:
+    sessions = []
+    for n in range(count):
+        session = Session(Kiosk(town, folder / f"kiosk{n}"))
+        session.settle()
+        sessions.append(session)
+    return sessions
+
+
+def waits_for_the_disk(town: Town) -> list[str]:
+    """Every statement of the writer from now on, to see what it waits for."""
+    said: list[str] = []
+    town.store._writer.set_trace_callback(said.append)
+    return said
+
+
+def lease_request(town: Town) -> bytes:
+    return codec.encode(m.LeaseRequest(id=bytes(16), upto=town.lane_head()))
+
+
+async def test_law_6_a_turn_waits_for_the_disk_once_and_before_any_answer(town: Town, tmp_path: Path) -> None:
+    """Three leases, each of which is durable before it is sent: one flush, after the last of them."""
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.store)
+    said = waits_for_the_disk(town)
+    await asyncio.gather(*(turn.hear(s.server, lease_request(town)) for s in sessions))
+    assert said.count("PRAGMA synchronous = FULL") == 1
+    assert said[-2] == "PRAGMA synchronous = FULL"
+    assert "'flushed'" in said[-1]
+    assert [s.server.backlog for s in sessions] == [1, 1, 1]
+
+
+async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed(
+    town: Town, tmp_path: Path
+) -> None:
+    """It does not wait for the end of the turn."""
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store)
+    said = waits_for_the_disk(town)
+    denial = m.Decision(bytes(16), town.pseudonym(ALICE), P, "withdrawn", "n", 0, 0)
+    await turn.hear(session.server, codec.encode(m.Decisions(decisions=[denial])))
+    flushed = next(i for i, text in enumerate(said) if "'flushed'" in text)
+    assert flushed < next(i for i, text in enumerate(said) if text.startswith("DELETE FROM key_erasures"))
+
+
+async def test_one_session_s_fault_is_not_another_s(town: Town, tmp_path: Path) -> None:
+    """Garbage ends the one; the others of its turn are heard, also when there are more than fit one turn."""
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store)
+    frames = [b"\xc1", *[lease_request(town)] * (2 * FRAMES)]
+    done = await asyncio.gather(*(turn.hear(session.server, f) for f in frames), return_exceptions=True)
+    assert isinstance(done[0], WireFailure)
+    assert done[1:] == [None] * (2 * FRAMES)
+
+
+async def test_law_6_a_disk_that_does_not_take_the_turn_leaves_nobody_answered(
+    town: Town, tmp_path: Path
+) -> None:
+    """The flush fails: every session of the turn fails with it, and the next turn is heard again."""
+    sessions, turn = lived(town, tmp_path, 2), Turn(town.store)
+
+    def full(action: int, table: str | None, *_: object) -> int:
+        writes = action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_DELETE) and table == "meta"
+        return sqlite3.SQLITE_DENY if writes else sqlite3.SQLITE_OK
+
+    town.store._writer.set_authorizer(full)
+    hearing = (turn.hear(s.server, lease_request(town)) for s in sessions)
+    done = await asyncio.gather(*hearing, return_exceptions=True)
+    assert [isinstance(d, sqlite3.Error) for d in done] == [True, True]
+    town.store._writer.set_authorizer(None)
+    await turn.hear(sessions[0].server, lease_request(town))
