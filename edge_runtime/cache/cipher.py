@@ -42,11 +42,14 @@ class Opened:
         self.connection, self._claim = connection, claim
 
     def close(self) -> None:
-        """Close the connection, then let others in this process open the file."""
-        self.connection.close()
-        if self._claim is not None:
-            with _held_lock:
-                _held.discard(self._claim)
+        """Close the connection, then let others in this process open the file, whatever the disk said."""
+        try:
+            self.connection.close()
+        finally:
+            self.connection.close(True)
+            if self._claim is not None:
+                with _held_lock:
+                    _held.discard(self._claim)
 
 
 def require_cipher() -> None:
