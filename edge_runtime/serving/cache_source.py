@@ -5,6 +5,7 @@ Permission and lease are judged at the runtime's clock now; a value's age at the
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple, Self, cast
@@ -27,6 +28,7 @@ from edge_runtime.tracking import Target, Tracker
 from edge_runtime.wire.seal import subject_token
 
 _NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
+_AMBIGUOUS = Missing(Status.REVOKED, "the ids of this pair could be read as two subjects'")
 _NOT_SYNCED = Missing(Status.NOT_SYNCED, "its channel was not received yet")
 
 _decode_values = msgspec.msgpack.Decoder(dict[str, object]).decode
@@ -158,7 +160,7 @@ class CacheSource:
 
     def forget(self, subject: str) -> int:
         """Let go of every decoded row about a subject; returns how many there were."""
-        gone = [place for place in self._rows if subject in place[1].split("|")]
+        gone = [(key, entity) for key, entity in self._rows if self._views[key].subject_of(entity) == subject]
         for place in gone:
             del self._rows[place]
         self._tracker.forget()
@@ -169,7 +171,9 @@ class CacheSource:
         purpose = asked.purpose
         if purpose is None:
             return self._keyring.device_key()
-        subject = entity if asked.alone else entity.split("|")[asked.place]
+        subject = entity if asked.alone else asked.subject_of(entity)
+        if subject is None:
+            return _AMBIGUOUS
         key = self._consents.key(subject, purpose)
         if key is not None:
             return key
@@ -187,13 +191,30 @@ class _Asked(NamedTuple):
     """Where in the view's entity types its data subject stands."""
     alone: bool
     """Whether the subject is the whole key."""
+    shapes: tuple[re.Pattern[str], re.Pattern[str]]
+    """Of a composite key, each part as short and as long as it can be: ids may hold the sign that joins."""
+
+    def subject_of(self, entity: str) -> str | None:
+        """The typed id of the subject in a key; None if it is about nobody, or could be either of two's."""
+        if not self.personal or self.alone:
+            return entity if self.personal else None
+        short, long = (shape.fullmatch(entity) for shape in self.shapes)
+        if short is None or long is None or short.groups() != long.groups():
+            return None
+        return str(short[self.place + 1])
 
     @classmethod
     def of(cls, catalog: Catalog, view: View) -> Self:
         places = [n for n, kind in enumerate(view.entity) if catalog.entities[kind].personal]
+        shapes = _shape(view, "+?"), _shape(view, "+")
         if not places:
-            return cls(view, False, None, 0, True)
-        return cls(view, True, view.purpose, places[0], len(view.entity) == 1)
+            return cls(view, False, None, 0, True, shapes)
+        return cls(view, True, view.purpose, places[0], len(view.entity) == 1, shapes)
+
+
+def _shape(view: View, as_many: str) -> re.Pattern[str]:
+    parts = (f"({re.escape(kind)}:.{as_many})" for kind in view.entity)
+    return re.compile(r"\|".join(parts), re.DOTALL)
 
 
 def _embedding_of(catalog: Catalog, view: View) -> tuple[Ref, str] | None:

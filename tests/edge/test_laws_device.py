@@ -193,24 +193,64 @@ def test_law_4_a_receipt_does_not_claim_what_the_canary_denies(
         assert room.consents.withdraw("bob", [P]).receipt.canary_unreadable is True
 
 
+@pytest.mark.parametrize("name", ["alice", "a|b", "|", "user:x|item:y", "\x00", "\u202ebidi"])
 def test_law_2_a_row_read_before_a_withdrawal_is_not_read_after_a_new_give(
-    tmp_path: Path, clock: ManualClock
+    tmp_path: Path, clock: ManualClock, name: str
 ) -> None:
-    """What was decoded into memory under the older grant goes with it."""
+    """What was decoded into memory under the older grant goes with it, whatever the subject is called."""
+    subject = f"user:{name}"
     with open_at(tmp_path, clock) as rt:
-        rt.consent.give("alice", [P], notice="n")
-        key = rt._keyring.key("user:alice", P)
+        rt.consent.give(subject, [P], notice="n")
+        key = rt._keyring.key(subject, P)
         assert key is not None
-        token = seal.subject_token(rt._keyring.pseudonym("user:alice"))
+        token = seal.subject_token(rt._keyring.pseudonym(subject))
         values = msgpack.packb({"country": "FR"})
         row = m.Row(1, token, "profile", 1, clock.now_us(), clock.now_us(), 1, False, values)
         with rt._database.write("row") as tx:
             PersonalShelf(tx, key).put(row, bytes(16))
-        assert rt.read("profile:country", user="alice").value == "FR"
-        rt.consent.withdraw("alice", [P])
-        assert rt.read("profile:country", user="alice").status is er.Status.REVOKED
-        rt.consent.give("alice", [P], notice="n")
-        assert rt.read("profile:country", user="alice").value != "FR"
+        assert rt.read("profile:country", user=name).value == "FR"
+        rt.consent.withdraw(subject, [P])
+        assert rt.read("profile:country", user=name).status is er.Status.REVOKED
+        rt.consent.give(subject, [P], notice="n")
+        assert rt.read("profile:country", user=name).value != "FR"
+
+
+PAIRS = """
+[views.pairs]
+version = 1
+entity = ["user", "item"]
+source = "session"
+purpose = "personalization"
+ttl = "30d"
+owner = "growth"
+[views.pairs.features]
+views = { op = "count", event = "view" }
+
+[services.ranker]"""
+
+
+@pytest.mark.parametrize("name", ["a|b", "a|", "|item", "user:x"])
+def test_law_1_in_a_pair_too_permission_is_asked_for_the_subject_itself(
+    tmp_path: Path, clock: ManualClock, name: str
+) -> None:
+    """An id may hold the sign that joins a pair: nobody is taken for somebody else, whose yes it is not."""
+    with er.Runtime.open(
+        tmp_path / "cache.db",
+        catalog=Catalog.from_toml(SHOP.replace("[services.ranker]", PAIRS.strip("\n"), 1)),
+        key=er.KeyFile(tmp_path / "device.key"),
+        clock=clock,
+        settings=NEVER_BY_ITSELF,
+    ) as rt:
+        rt.consent.give("user:a", [P], notice="n")
+        rt.consent.give("user:user", [P], notice="n")
+        found = rt.read("pairs:views", user=name, item="x|y")
+        assert (found.status, found.value) == (er.Status.REVOKED, None)
+        rt.consent.give(f"user:{name}", [P], notice="n")
+        assert rt.track("view", user=name, item="x|y") is er.ACCEPTED
+        assert rt.read("pairs:views", user=name, item="x|y").value == 1
+        # a key that can be read as two subjects' is nobody's
+        odd = rt.read("pairs:views", user=f"{name}|item:x", item="y")
+        assert odd.status is er.Status.REVOKED
 
 
 def test_law_4_a_batch_on_its_way_to_the_disk_leaves_out_whom_a_withdrawal_overtook(
