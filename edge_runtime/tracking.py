@@ -89,8 +89,8 @@ class Share(NamedTuple):
     subject_type: str | None
     purpose: str | None
     on_disk: bool
-    targets: tuple[tuple[Target, Callable[[Event], str]], ...]
-    """Each view, and whose state in it: the typed entity key of an event."""
+    targets: tuple[tuple[Target, Callable[[Event], str] | None], ...]
+    """Each view, and whose state in it: the typed entity key of an event; None where that is the subject."""
 
 
 class Held(NamedTuple):
@@ -173,15 +173,16 @@ class Tracker:
     def _held(self, share: Share, event: Event) -> Held | None:
         """The states of a share, with permission (law 1); None without."""
         key: DataKey | None
-        if share.subject_type is None or share.purpose is None:
-            key = self._keyring.device_key()
+        kind, purpose, on_disk, targets = share
+        if kind is None or purpose is None:
+            subject, key = "", self._keyring.device_key()
         else:
-            subject = f"{share.subject_type}:{event.entities[share.subject_type]}"
-            key = self._consents.key(subject, share.purpose)
+            subject = f"{kind}:{event.entities[kind]}"
+            key = self._consents.key(subject, purpose)
             if key is None:
                 return None
-        lives = [self.state(target, entity_of(event), key) for target, entity_of in share.targets]
-        return Held(key, share.on_disk, lives)
+        lives = [self.state(target, subject if of is None else of(event), key) for target, of in targets]
+        return Held(key, on_disk, lives)
 
     def _offer(self, held: Held, event: Event, event_id: str, now_us: int) -> list[Admission]:
         """Every state of a share judges and applies; what any took goes to the journal once."""
@@ -211,9 +212,13 @@ class Tracker:
             whose = (target.subject_type, target.view.purpose) if personal else (None, None)
             groups.setdefault((*whose, target.on_disk), []).append(route)
         return tuple(
-            Share(*common, tuple((self._by_view[r.view_key], r.entity_of) for r in members))
+            Share(*common, tuple(self._aimed(common[0], route) for route in members))
             for common, members in groups.items()
         )
+
+    def _aimed(self, subject_type: str | None, route: Route) -> tuple[Target, Callable[[Event], str] | None]:
+        target = self._by_view[route.view_key]
+        return target, None if target.view.entity == (subject_type,) else route.entity_of
 
     def _target(self, plan: ViewPlan) -> Target:
         view = plan.view
