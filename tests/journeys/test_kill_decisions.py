@@ -31,7 +31,7 @@ def open_kiosk(folder: Path) -> er.Runtime:
 
 
 def event_number(n: int) -> dict[str, object]:
-    at = BASE_US / 1e6 + n
+    at = BASE_US / 1e6 + n / 64
     return {"user": ALICE, "item": f"item-{n % 5}", "price": n + 0.1, "at": at, "id": f"e{n}"}
 
 
