@@ -85,8 +85,6 @@ class Settings:
     """Most personal channels open on one device."""
     follows: int = 256
     """Most channels followed on one device."""
-    repairs_per_hour: int = 3
-    """Digest repairs of one channel before it is called diverged."""
 
     @property
     def database(self) -> Path:

@@ -66,6 +66,7 @@ ROUTES = (
         put,
         "Register a catalog version. The first becomes active; a later one with `activate=true`.",
         "catalogs",
+        body=dict,
         query=(Query("activate", "`true` makes it the one in force"),),
         replies={201: "registered", 200: "it was there already, with the same meaning"},
         problems=("invalid_catalog", "catalog_conflict"),

@@ -12,17 +12,17 @@ from aiohttp import web
 
 from sync_server.api.replies import json_reply
 from sync_server.api.route import Route
-from sync_server.errors import PROBLEMS
+from sync_server.errors import PROBLEMS, Reply
 
 _NAMELESS = re.compile(r"[^a-zA-Z0-9]+")
-_COMMON = ("internal",)
+_COMMON = ("internal", "storage")
 _GUARDED = ("unauthorized",)
-_WITH_BODY = ("malformed_json", "too_large", "unsupported_media", "invalid_request")
+_WITH_BODY = ("malformed_json", "malformed_msgpack", "too_large", "unsupported_media", "invalid_request")
 
 
 def openapi(routes: Sequence[Route]) -> dict[str, object]:
     """The OpenAPI 3.1 document of the route table."""
-    bodies = [t for r in routes for t in (r.body, *r.parts) if t is not None]
+    bodies = [t for r in routes for t in (r.body, *r.parts) if t not in (None, dict)]
     _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, object]] = {}
     for route in routes:
@@ -59,13 +59,18 @@ def docs_page(routes: Sequence[Route]) -> str:
     """A page without scripts or foreign assets."""
     tags = list(dict.fromkeys(r.tag for r in routes))
     sections = "".join(
-        f"<h2>{escape(tag)}</h2>" + "".join(_entry(r) for r in routes if r.tag == tag) for tag in tags
+        f'<h2 id="doors-{escape(tag)}">{escape(tag)}</h2>'
+        + "".join(_entry(r) for r in routes if r.tag == tag)
+        for tag in tags
     )
-    codes = "".join(
-        f"<tr><td><code>{code}</code></td><td>{reply.status}</td><td>{escape(reply.title)}</td></tr>"
-        for code, reply in sorted(PROBLEMS.items())
-    )
-    return _PAGE.format(sections=sections, codes=codes)
+    codes = "".join(_code(code, reply) for code, reply in sorted(PROBLEMS.items()))
+    contents = " · ".join(f'<a href="#doors-{escape(tag)}">{escape(tag)}</a>' for tag in tags)
+    return _PAGE.format(contents=contents, sections=sections, codes=codes)
+
+
+def _code(code: str, reply: Reply) -> str:
+    cells = (f"<code>{code}</code>", str(reply.status), escape(reply.title))
+    return f'<tr id="{code}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _operation(route: Route) -> dict[str, object]:
@@ -78,10 +83,14 @@ def _operation(route: Route) -> dict[str, object]:
         "security": [] if route.open else [{"bearer": []}],
     }
     if route.body is not None:
-        schema = {"$ref": f"#/components/schemas/{route.body.__name__}"}
+        schema = _schema_of(route.body)
         kinds = ("application/json", "application/msgpack")
         made["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
     return made
+
+
+def _schema_of(body: type) -> dict[str, object]:
+    return {"type": "object"} if body is dict else {"$ref": f"#/components/schemas/{body.__name__}"}
 
 
 def _parameters(route: Route) -> list[dict[str, object]]:
@@ -106,7 +115,8 @@ def _responses(route: Route) -> dict[str, object]:
     codes += _WITH_BODY if route.body is not None else ()
     by_status: dict[int, list[str]] = {}
     for code in codes:
-        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+        named = by_status.setdefault(PROBLEMS[code].status, [])
+        named += [] if code in named else [code]
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for status, named in sorted(by_status.items()):
         made[str(status)] = {"description": "problem: " + ", ".join(named), "content": content}
@@ -121,7 +131,7 @@ def _entry(route: Route) -> str:
     notes += [f"{status}: {text}" for status, text in route.replies.items()]
     notes += [f"problem {code}: {PROBLEMS[code].title}" for code in route.problems]
     parts.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
-    if route.body is not None:
+    if route.body is not None and route.body is not dict:
         fields = msgspec.structs.fields(route.body)
         names = ", ".join(f.name + ("" if f.required else "?") for f in fields)
         parts.append(f"<p>Body: <code>{{{escape(names)}}}</code>. {escape(route.body.__doc__ or '')}</p>")
@@ -147,5 +157,6 @@ code{{background:#eee;padding:.1em .3em}}h3{{margin-bottom:0}}td{{padding-right:
 otherwise; the token is in <code>api.token</code> in the server's data directory. Errors are problem documents
 (RFC 9457). Times are microseconds since 1970 UTC. The same as data:
 <a href="/openapi.json">/openapi.json</a>.</p>
-{sections}<h2>problems</h2><table>{codes}</table></html>
+<p>{contents} · <a href="#problems">problems</a></p>
+{sections}<h2 id="problems">problems</h2><table>{codes}</table></html>
 """

@@ -32,7 +32,7 @@ class Route:
     open: bool = False
     """True: no bearer token is asked for."""
     body: type | None = None
-    """Type of the JSON body (a msgspec Struct)."""
+    """Type of the JSON body: a msgspec Struct, or `dict` for an object that its room checks."""
     parts: tuple[type, ...] = ()
     """Types of what stands inside the body."""
     query: tuple[Query, ...] = ()

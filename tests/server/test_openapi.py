@@ -1,0 +1,141 @@
+"""`/openapi.json` is a valid OpenAPI 3.1 document, and names every route with every problem it can answer."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import sync_server.api
+from sync_server.api import rooms
+from sync_server.app import route_table
+from sync_server.errors import PROBLEMS
+from tests.support.shop_server import ShopServer
+
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+OPERATION = {
+    "tags",
+    "summary",
+    "description",
+    "operationId",
+    "parameters",
+    "requestBody",
+    "responses",
+    "security",
+}
+TYPES = {"null", "boolean", "object", "array", "number", "string", "integer"}
+
+
+def check_schema(schema: Any, where: str) -> None:
+    """A JSON Schema of the kind that OpenAPI 3.1 takes (draft 2020-12), as far as we use it."""
+    if isinstance(schema, bool):
+        return
+    assert isinstance(schema, dict), where
+    kind = schema.get("type")
+    assert kind is None or set(kind if isinstance(kind, list) else [kind]) <= TYPES, where
+    assert "nullable" not in schema, f"{where}: a word of 3.0"
+    for name, part in schema.get("properties", {}).items():
+        check_schema(part, f"{where}.{name}")
+    for word in ("items", "additionalProperties"):
+        if word in schema:
+            check_schema(schema[word], f"{where}.{word}")
+    for word in ("anyOf", "oneOf", "allOf"):
+        for part in schema.get(word, []):
+            check_schema(part, f"{where}.{word}")
+    assert set(schema.get("required", [])) <= set(schema.get("properties", {})), where
+    if "pattern" in schema:
+        re.compile(schema["pattern"])
+
+
+def check_content(content: dict[str, Any], where: str) -> None:
+    for kind, media in content.items():
+        assert re.fullmatch(r"[a-z]+/[a-z.+-]+", kind), where
+        check_schema(media.get("schema", True), where)
+
+
+def check_operation(path: str, method: str, operation: dict[str, Any], document: dict[str, Any]) -> None:
+    where = f"{method} {path}"
+    assert set(operation) <= OPERATION, where
+    assert operation["summary"].endswith("."), where
+    named = [(p["in"], p["name"]) for p in operation["parameters"]]
+    assert len(named) == len(set(named)), where
+    assert {n for place, n in named if place == "path"} == set(re.findall(r"{(\w+)}", path)), where
+    for parameter in operation["parameters"]:
+        assert parameter["in"] in {"path", "query", "header", "cookie"}, where
+        assert parameter["in"] != "path" or parameter["required"] is True, where
+        check_schema(parameter["schema"], where)
+    if "requestBody" in operation:
+        assert method in {"post", "put"}, where
+        check_content(operation["requestBody"]["content"], where)
+    assert operation["responses"], where
+    for status, response in operation["responses"].items():
+        assert re.fullmatch(r"[1-5]\d\d", status), where
+        assert response["description"], where
+        check_content(response.get("content", {}), where)
+    for needed in operation["security"]:
+        assert set(needed) <= set(document["components"]["securitySchemes"]), where
+
+
+async def test_the_document_is_openapi_3_1(shop: ShopServer) -> None:
+    """Structure, required words, parameters of every path, schemas, security."""
+    document = (await shop.call("GET", "/openapi.json", token=None)).body
+    assert document["openapi"].startswith("3.1.")
+    assert {"title", "version"} <= set(document["info"])
+    assert set(document) <= {"openapi", "info", "paths", "components", "tags", "servers", "security"}
+    for name, schema in document["components"]["schemas"].items():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+        check_schema(schema, name)
+    for path, item in document["paths"].items():
+        assert path.startswith("/")
+        assert set(item) <= METHODS
+        for method, operation in item.items():
+            check_operation(path, method, operation, document)
+
+
+async def test_every_door_that_reads_a_body_says_so_and_names_its_problems(shop: ShopServer) -> None:
+    """A door whose code raises a problem names it; a body is described, and how it may be refused."""
+    document = (await shop.call("GET", "/openapi.json", token=None)).body
+    raised = {path.stem: _raised(path) for path in Path(sync_server.api.__path__[0]).glob("*.py")}
+    for route in route_table(shop.app[rooms.SYNC_DOOR]):
+        operation = document["paths"][route.path][route.method.lower()]
+        told = {
+            c for r in operation["responses"].values() for c in r["description"].split(": ")[-1].split(", ")
+        }
+        module = route.handler.__module__.rsplit(".", 1)[-1]
+        own = raised.get(module, {}).get(getattr(route.handler, "__name__", ""), set())
+        assert own <= told, (route.method, route.path, own - told)
+        assert {"internal", "storage"} <= told
+        if "requestBody" in operation:
+            assert {"malformed_json", "malformed_msgpack", "too_large", "unsupported_media"} <= told
+        assert ("requestBody" in operation) == (
+            route.method in {"POST", "PUT"} and not route.path.endswith("close")
+        )
+        assert told & set(PROBLEMS) == told - {t for t in told if t not in PROBLEMS}
+
+
+def _raised(path: Path) -> dict[str, set[str]]:
+    """function -> codes of the problems that its own text raises."""
+    found: dict[str, set[str]] = {}
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            found[function.name] = {
+                call.args[0].value
+                for call in ast.walk(function)
+                if isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Name)
+                and call.func.id == "Problem"
+                and isinstance(call.args[0], ast.Constant)
+                and isinstance(call.args[0].value, str)
+            }
+    return found
+
+
+async def test_the_page_reads_by_itself(shop: ShopServer) -> None:
+    """Contents, every door with its problems, every code; nothing is loaded from elsewhere."""
+    page = (await shop.call("GET", "/docs", token=None)).body.decode()
+    anchors = set(re.findall(r'id="([^"]+)"', page))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= anchors
+    for code in PROBLEMS:
+        assert f'id="{code}"' in page
+    assert not re.findall(r"<(?:script|img|link|iframe)|@import|url\(", page)
