@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -409,3 +410,26 @@ def test_law_12_a_record_with_a_field_too_many_is_refused(kind: str) -> None:
     records[0].append(0)
     with pytest.raises(WireFailure, match="malformed"):
         codec.decode(msgpack.packb(fields))
+
+
+def test_law_12_naughty_strings_travel_as_they_are_or_are_refused_by_their_length() -> None:
+    """As entity, view, channel and value of a row: the same text comes out of the frame, byte for byte."""
+    path = Path(__file__).resolve().parents[1] / "data" / "naughty_strings" / "blns.json"
+    texts: list[str] = json.loads(path.read_text())
+    travelled = 0
+    for text in texts:
+        values = codec.pack({text: text})
+        row = m.Row(1, f"item:{text}", "item_stats", 1, 1, 1, 0, False, values)
+        channel = text or "all"
+        delta = m.Delta(channel=channel, base=0, upto=1, epoch=0, replacing=True, more=False, rows=[row])
+        frame = codec.encode(delta)
+        if len(row.entity) > 512 or len(channel) > 512:
+            with pytest.raises(WireFailure, match="malformed"):
+                codec.decode(frame)
+            continue
+        read = codec.decode(frame)
+        assert read == delta
+        assert isinstance(read, m.Delta)
+        assert codec.unpack(read.rows[0].values, codec.FRAME_LIMIT_BYTES) == {text: text}
+        travelled += 1
+    assert travelled > 500
