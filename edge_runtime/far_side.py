@@ -7,7 +7,9 @@ loads none of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from base64 import urlsafe_b64decode
+from binascii import Error as NotBase64
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -16,8 +18,11 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
+from edge_runtime.consent.record import ConsentRecord
+from edge_runtime.errors import MalformedRequest
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.value import FeatureValue
+from edge_runtime.wire.seal import personal_channel
 
 if TYPE_CHECKING:
     from edge_runtime.aggregates.report import Reporter
@@ -54,6 +59,8 @@ class FarSide:
         self._changed, self._read = changed, read
         self._background: list[BackgroundSync] = []
         self._links: WeakSet[Link] = WeakSet()
+        self._tickets: dict[str, bytes] = {}
+        """Personal channel -> the backend's ticket, for every link of this runtime."""
         consents.queued = self._poke
 
     def enrol(self, url: str, token: str) -> str:
@@ -69,6 +76,7 @@ class FarSide:
 
         with self._lock:
             link = Link(self._replica(), url, self._clock, settings, self._reporter())
+            link.memory.tickets = self._tickets
             self._links.add(link)
             return link
 
@@ -80,6 +88,16 @@ class FarSide:
         with self._lock:
             self._background = [b for b in self._background if not b.closed] + [background]
         return background
+
+    def admit(self, subject: str, purposes: Sequence[str], ticket: str) -> ConsentRecord:
+        """See `Runtime.admit`."""
+        with self._lock:
+            raw = _ticket_bytes(ticket)
+            record = self._consents.admit(subject, purposes, raw)
+            pseudonym = self._keyring.pseudonym(record.subject)
+            self._tickets.update({personal_channel(pseudonym, p): raw for p in record.purposes})
+            self._poke()
+            return record
 
     def close(self) -> None:
         """End every link that runs in a thread of its own. Never call it under the runtime's lock."""
@@ -113,3 +131,11 @@ class FarSide:
             self._clock,
             system_bits,
         )
+
+
+def _ticket_bytes(ticket: str) -> bytes:
+    """A ticket as the API gives it: base64url without padding."""
+    try:
+        return urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))
+    except (NotBase64, ValueError):
+        raise MalformedRequest("ticket", "base64url, as the API gave it", "something else") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from os import PathLike, fspath
 from types import TracebackType
@@ -24,15 +23,17 @@ from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.opening import open_cache
-from edge_runtime.errors import MalformedEvent, MalformedRequest, RuntimeClosed
+from edge_runtime.consent.record import ConsentRecord
+from edge_runtime.errors import MalformedRequest, RuntimeClosed
 from edge_runtime.far_side import FarSide
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
+from edge_runtime.serving.request import read_time_us
 from edge_runtime.serving.value import FeatureValue, read_feature
 from edge_runtime.session.admission import Admission
-from edge_runtime.session.event import Event, EventLimits, instant_us
+from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.plan import compile_catalog
 from edge_runtime.settings import Settings
 from edge_runtime.tracking import Tracker, TrackSummary
@@ -183,7 +184,8 @@ class Runtime:
         Raises:
             MalformedEvent: it does not fit the catalog; nothing changed.
         """
-        with self._open():
+        with self._lock:
+            self._check_open()
             admission = self._tracker.take(self._tracker.parse(event_type, fields))
         self._make_room()
         return _told(admission)
@@ -192,7 +194,8 @@ class Runtime:
         """Take many events: `Event`s, or flat dicts with `type`. Malformed ones are counted and explained."""
         summary = TrackSummary()
         for chunk in _chunks(events, _CHUNK):
-            with self._open():
+            with self._lock:
+                self._check_open()
                 self._tracker.take_many(chunk, summary)
             self._make_room()
         return summary
@@ -226,10 +229,11 @@ class Runtime:
 
         Returns float32[n] values with a status and a reason for each.
         """
-        with self._open():
+        with self._lock:
+            self._check_open()
             now_us = self._clock.now_us()
             plan = self._service(service)
-            return plan.vector(self._source, entities, now_us, _read_time(at), request)
+            return plan.vector(self._source, entities, now_us, read_time_us(at), request)
 
     def matrix(
         self,
@@ -248,16 +252,18 @@ class Runtime:
         if len(several[0][1]) > self._settings.candidates:
             limit = self._settings.candidates
             raise MalformedRequest(several[0][0], f"at most {limit} candidates", str(len(several[0][1])))
-        with self._open():
+        with self._lock:
+            self._check_open()
             now_us = self._clock.now_us()
             plan = self._service(service)
-            return plan.matrix(self._source, single, several[0], now_us, _read_time(at), request)
+            return plan.matrix(self._source, single, several[0], now_us, read_time_us(at), request)
 
     def read(self, ref: str, /, *, at: object = None, **entities: str) -> FeatureValue:
         """One feature: `rt.read("activity:views_5m", user="alice")`, with its status and times."""
-        with self._open():
+        with self._lock:
+            self._check_open()
             found = self.catalog.ref(ref)
-            at_us = _read_time(at)
+            at_us = read_time_us(at)
             t_us = self._clock.now_us() if at_us is None else at_us
             view = self.catalog.views[found.view]
             return read_feature(self._source, view, found.feature, entities, t_us, self._retention_us(view))
@@ -267,14 +273,16 @@ class Runtime:
     def leave(self, subject: str) -> None:
         """The subject walks away: memory is let go, session-only keys end, personal channels close."""
         self.flush()
-        with self._open():
+        with self._lock:
+            self._check_open()
             typed = self.catalog.subject(subject)
             self._forget(typed, [key.purpose for key in self._keyring.keys_of(typed)])
             self.consent.leave(typed)
 
     def status(self) -> dict[str, object]:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""
-        with self._open():
+        with self._lock:
+            self._check_open()
             held, trouble = self._keyring.keys(), self._timer.trouble
             return {
                 "authority": "server" if self._keyring.identity.server_key else "standalone",
@@ -299,6 +307,22 @@ class Runtime:
         """
         self._check_open()
         return self._far_side.enrol(url, token)
+
+    def admit(self, subject: str, purposes: Sequence[str], ticket: str) -> ConsentRecord:
+        """Take up a consent given elsewhere, with a ticket that the app's backend got for this device.
+
+        The subject's server features then follow here. Needs the decision lane synced; after a restart, admit
+        again with a new ticket.
+
+        Args:
+            ticket: as `POST /v1/devices/{id}/tickets` answered.
+
+        Raises:
+            SyncRefused: the ticket is not for this device, subject and purposes.
+            MalformedRequest: no such consent stands as far as was synced here; nothing changed.
+        """
+        self._check_open()
+        return self._far_side.admit(subject, purposes, ticket)
 
     def sync(self, url: str | None = None, *, settings: SyncSettings | None = None) -> Link:
         """An async context manager that keeps this runtime in sync while it is open.
@@ -340,12 +364,6 @@ class Runtime:
 
     # ---- inside ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _open(self) -> Iterator[None]:
-        with self._lock:
-            self._check_open()
-            yield
-
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeClosed("the runtime was closed; nothing changed")
@@ -379,12 +397,3 @@ def _chunks(events: Iterable[T], size: int) -> Iterator[list[T]]:
 def _told(admission: Admission) -> Admission:
     """The verdict as callers know it: an event that waits for its time was accepted."""
     return Admission.ACCEPTED if admission is Admission.WAITING else admission
-
-
-def _read_time(at: object) -> int | None:
-    if at is None:
-        return None
-    try:
-        return instant_us(at)
-    except MalformedEvent as error:
-        raise MalformedRequest(error.place, error.expected, error.got) from None

@@ -23,7 +23,6 @@ from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import (
-    GIVEN,
     Declared,
     Permission,
     needs_consent,
@@ -155,6 +154,28 @@ class Consents:
             keys = [self._keyring.key(typed, name) for name in names]
             grants = tuple(0 if key is None else key.grant for key in keys)
             return ConsentRecord(typed, tuple(names), "given", text, taken_us, tuple(ids), grants)
+
+    def admit(self, subject: str, purposes: Iterable[str], ticket: bytes) -> ConsentRecord:
+        """Take up a consent that stands in the ledger and was given elsewhere, on the backend's word.
+
+        Makes the keys under the ledger's grant; nothing is decided, so nothing is sent. Admitting again is
+        harmless, and needed after a restart, with a new ticket.
+
+        Raises:
+            NotEnrolled: a standalone runtime has no ledger.
+            SyncRefused: `ticket_invalid`, a ticket of another device, subject or purpose.
+            MalformedRequest: no such consent stands as far as was synced here. In each case nothing changed.
+        """
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            names = purposes_of(self._catalog, purposes)
+            self._eraser.finish_pending()
+            resting = {name: self._catalog.purposes[name].on_disk for name in names}
+            keys = self._ledger.take_up(typed, resting, ticket)
+            for name in names:
+                self._standing.decided(typed, name)
+            ids, grants = tuple(key.decision for key in keys), tuple(key.grant for key in keys)
+            return ConsentRecord(typed, tuple(names), "given", "", self._clock.now_us(), ids, grants)
 
     def refuse(
         self,
@@ -293,7 +314,7 @@ class Consents:
             self._keyring.renew(key, notice, base, decision, pending=pending)
         else:
             ordinal = self._keyring.next_ordinal()
-            grant = self._live_grant(subject, purpose) if pending else ordinal
+            grant = self._ledger.live_grant(subject, purpose) if pending else ordinal
             self._keyring.create(
                 subject,
                 purpose,
@@ -316,18 +337,6 @@ class Consents:
         with self._database.write("give") as tx:
             tx.enqueue("decision", decision.id, canonical(decision))
         self.queued()
-
-    def _live_grant(self, subject: str, purpose: str) -> int:
-        """The grant that the ledger has for the pair and that this give renews; 0 when a denial is newer."""
-        pseudonym = self._keyring.pseudonym(subject)
-        with self._database.read() as tx:
-            entry = tx.lane_entry(pseudonym, purpose)
-        denial = self._keyring.denial(pseudonym, purpose)
-        if entry is None or entry.grant <= entry.denial or entry.state not in GIVEN:
-            return 0
-        if denial is not None and (not denial.settled or denial.seq == 0 or denial.seq > entry.grant):
-            return 0
-        return entry.grant
 
     def _deny(
         self, subject: str, purposes: Sequence[str], state: str, notice: str | None, at_us: int

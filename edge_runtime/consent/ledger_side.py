@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
-from edge_runtime.consent.denying import new_denial
+from edge_runtime.consent.denying import base_of, new_denial
 from edge_runtime.consent.erasure import Eraser, ErasureReceipt
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import GIVEN
+from edge_runtime.errors import MalformedRequest, NotEnrolled, SyncRefused
 from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
+from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import Decision, LaneEntry
+from edge_runtime.wire.ticket import check as check_ticket
 
 
 class LedgerSide:
@@ -66,6 +70,49 @@ class LedgerSide:
         with self._database.write("recorded") as tx:
             tx.settle(decision_id, "decision")
 
+    def live_grant(self, subject: str, purpose: str) -> int:
+        """The grant that the ledger has for a typed subject, as far as was heard; 0 with a newer denial."""
+        pseudonym = self._keyring.pseudonym(subject)
+        with self._database.read() as tx:
+            entry = tx.lane_entry(pseudonym, purpose)
+        denial = self._keyring.denial(pseudonym, purpose)
+        if entry is None or entry.grant <= entry.denial or entry.state not in GIVEN:
+            return 0
+        if denial is not None and (not denial.settled or denial.seq == 0 or denial.seq > entry.grant):
+            return 0
+        return entry.grant
+
+    def take_up(self, subject: str, resting: Mapping[str, bool], ticket: bytes) -> list[DataKey]:
+        """The keys of a typed subject under the ledger's own grants, made where they were not held yet.
+
+        Args:
+            resting: purpose -> whether its key may rest on disk.
+            ticket: the backend's word for these purposes; see `Consents.admit` for what is raised.
+        """
+        grants = {purpose: self._ticketed_grant(subject, purpose, ticket) for purpose in resting}
+        base, now_us = base_of(self._keyring, self._database), self._clock.now_us()
+        return [
+            self._keyring.key(subject, purpose)
+            or self._keyring.create(
+                subject, purpose, secrets.token_bytes(16), "", base, now_us, grant, resting=resting[purpose]
+            )
+            for purpose, grant in grants.items()
+        ]
+
+    def _ticketed_grant(self, subject: str, purpose: str, ticket: bytes) -> int:
+        identity = self._keyring.identity
+        if identity.server_key is None:
+            raise NotEnrolled("a ticket is for a device of a server; enrol first")
+        pseudonym = self._keyring.pseudonym(subject)
+        try:
+            check_ticket(identity.server_key, ticket, identity.device_id, pseudonym, purpose, None)
+        except WireFailure as failure:
+            raise SyncRefused(failure.code, failure.reason) from None
+        grant = self.live_grant(subject, purpose)
+        if grant == 0:
+            raise MalformedRequest("purposes", f"a consent to {purpose} in the ledger, synced here", "none")
+        return grant
+
     def _grant_recorded(self, decision: Decision, outcome: str, grant: int) -> None:
         key = self._keyring.by_pseudonym(decision.subject, decision.purpose)
         if key is None or decision.id not in key.pending:
@@ -91,12 +138,13 @@ class LedgerSide:
     def _denial_of(self, entry: LaneEntry) -> Denial | None:
         """The denial by which a lane entry ends our key; None when the key stays."""
         key = self._keyring.by_pseudonym(entry.subject, entry.purpose)
-        if key is None or entry.state == "restricted":  # Art. 18: kept, not used
+        if key is None:
             return None
         # what the key's own decision had seen cannot end it; before the ledger numbers it, that is its base
         if entry.denial <= (key.grant or key.base):
             return None
-        state = entry.state if entry.state not in GIVEN else "revoked"
+        # the denial lies behind the present state: what came after it is not for this key
+        state = "revoked" if entry.state in (*GIVEN, "restricted") else entry.state
         denial = self._denial(key, state)
         return msgspec.structs.replace(denial, seq=entry.denial, settled=True, taken_here=False)
 

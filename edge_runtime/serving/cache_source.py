@@ -120,7 +120,7 @@ class CacheSource:
 
     def _fetch(self, asked: _Asked, view_key: str, entity: str, key: DataKey) -> ServerRow | Missing:
         if asked.personal:
-            found = self._personal_row(asked.view, entity, key)
+            found = self._personal_row(asked, entity, key)
         else:
             found = self._plain_row(asked.view, entity)
         self._rows[view_key, entity] = found
@@ -137,9 +137,9 @@ class CacheSource:
             return _NOT_FOUND
         return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)
 
-    def _personal_row(self, view: View, entity: str, key: DataKey) -> ServerRow | Missing:
-        on_wire = entity.replace(key.subject, subject_token(self._keyring.pseudonym(key.subject)))
-        slot = row_slot(key, view.key, on_wire)
+    def _personal_row(self, asked: _Asked, entity: str, key: DataKey) -> ServerRow | Missing:
+        on_wire = asked.named(entity, subject_token(self._keyring.pseudonym(key.subject)))
+        slot = row_slot(key, asked.view.key, on_wire)
         with self._database.read() as tx:
             sealed = tx.personal_row(key.handle, slot)
             if sealed is None:
@@ -202,6 +202,14 @@ class _Asked(NamedTuple):
         if short is None or long is None or short.groups() != long.groups():
             return None
         return str(short[self.place + 1])
+
+    def named(self, entity: str, token: str) -> str:
+        """A key of a known subject with `token` in the subject's place, as it stands on the wire."""
+        found = None if self.alone else self.shapes[0].fullmatch(entity)
+        if found is None:
+            return token
+        start, end = found.span(self.place + 1)
+        return entity[:start] + token + entity[end:]
 
     @classmethod
     def of(cls, catalog: Catalog, view: View) -> Self:

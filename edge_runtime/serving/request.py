@@ -7,7 +7,8 @@ from typing import cast
 
 from edge_runtime.catalog.dtype import fits
 from edge_runtime.catalog.model import FieldFeature, View
-from edge_runtime.errors import MalformedRequest
+from edge_runtime.errors import MalformedEvent, MalformedRequest
+from edge_runtime.session.event import instant_us
 
 
 class RequestForm:
@@ -61,3 +62,17 @@ def _check(ref: str, feature: FieldFeature, value: object) -> None:
         numbers = cast("list[float]", value if isinstance(value, list | tuple) else [value])
         if not all(low <= number <= high for number in numbers):
             raise MalformedRequest(place, f"a number from {low:g} to {high:g}", "one outside")
+
+
+def read_time_us(at: object) -> int | None:
+    """The time to read at (aware datetime or Unix seconds) in microseconds; None stands for now.
+
+    Raises:
+        MalformedRequest: not a time, or a naive one.
+    """
+    if at is None:
+        return None
+    try:
+        return instant_us(at)
+    except MalformedEvent as error:
+        raise MalformedRequest(error.place, error.expected, error.got) from None

@@ -20,7 +20,7 @@ from edge_runtime.sync.dialogue import Dialogue, Frames, LeaseLost, Memory, Repo
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.replica import Applied, Replica
 from edge_runtime.sync.settings import SyncSettings
-from edge_runtime.wire import codec, seal
+from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 
@@ -107,12 +107,6 @@ class Link:
         if self._loop is not None and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):  # closed in between
                 self._loop.call_soon_threadsafe(self._nudge)
-
-    def admit(self, subject: str, purpose: str, ticket: bytes) -> None:
-        """Use a ticket from the app's backend to follow a subject whose consent was not taken here."""
-        channel = seal.personal_channel(self._replica.pseudonym(subject), purpose)
-        self.memory.tickets[channel] = ticket
-        self.poke()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(self.run())

@@ -7,11 +7,12 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from edge_runtime.wire import ticket as ticket_words
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply, subject_of
 from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
-from sync_server.devices import enrolment, tickets
+from sync_server.devices import enrolment
 from sync_server.devices.enrolment import encode
 from sync_server.errors import Problem
 from sync_server.store.records import DeviceRow
@@ -130,7 +131,7 @@ async def ticket(request: web.Request) -> web.Response:
         raise Problem("device_revoked")
     life_us = min(wanted.ttl_s * 1_000_000, app[SETTINGS].ticket_life_us)
     expires_us = app[CLOCK].now_us() + life_us
-    made = tickets.issue(app[AUTHORITY].signing, device_id, subject, wanted.purposes, expires_us)
+    made = ticket_words.issue(app[AUTHORITY].signing, device_id, subject, wanted.purposes, expires_us)
     return json_reply({"ticket": encode(made), "expires_at": expires_us}, 201)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from edge_runtime.wire import seal
+from edge_runtime.wire import ticket as words
 from edge_runtime.wire.failure import WireFailure
-from sync_server.devices import tickets
 from sync_server.store.protocol import Store
 from sync_server.store.records import DeviceRow
 
@@ -50,4 +50,4 @@ def _check_ticket(
 ) -> None:
     if ticket is None:
         raise WireFailure("channel_forbidden", "no ticket, and no decision taken on this device")
-    tickets.check(server_key, ticket, device.device_id, subject, purpose, now_us)
+    words.check(server_key, ticket, device.device_id, subject, purpose, now_us)

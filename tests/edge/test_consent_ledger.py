@@ -180,6 +180,15 @@ def test_law_1_restricted_is_kept_and_not_used(room: Room) -> None:
     assert room.allowed()
 
 
+def test_law_2_a_restriction_does_not_hide_a_withdrawal_before_it(room: Room) -> None:
+    """Withdrawn, given and restricted elsewhere before this device heard: the old key goes."""
+    give(room, grant=10)
+    room.plant("from-before-the-withdrawal")
+    room.consents.apply_lane([room.entry(14, "restricted", grant=13, denial=12)], 14)
+    assert not room.allowed()
+    assert room.rows() == 0
+
+
 def test_law_1_a_restriction_outlives_a_restart(tmp_path: Path) -> None:
     with Room(tmp_path) as room:
         room.enrol().answered()

@@ -269,3 +269,19 @@ def test_law_5_no_file_of_a_cache_can_be_read_by_others(tmp_path: Path, clock: M
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert len(modes) == 4
     assert set(modes.values()) == {0o600}, modes
+
+
+def test_law_11_a_full_journal_commits_by_itself(tmp_path: Path, clock: ManualClock) -> None:
+    settings = er.Settings(pending_events=10, commit_interval_us=10**12)
+    with er.Runtime.open(
+        tmp_path / "c.db",
+        catalog=shop_catalog(),
+        key=er.KeyFile(tmp_path / "k"),
+        clock=clock,
+        settings=settings,
+    ) as rt:
+        rt.consent.give("alice", ["personalization"], notice="n")
+        for n in range(35):
+            rt.track("view", user="alice", item="x", id=f"e{n}")
+            assert rt._commit.size < 10
+        assert rt._database.writes["journal"] == 3

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime as er
+from edge_runtime.sync.link import Link
 from tests.support.clock import ManualClock
 from tests.support.shop_server import CATALOG, ShopServer
 
@@ -54,10 +55,10 @@ class Kiosk:
 
 
 @asynccontextmanager
-async def synced(rt: er.Runtime) -> AsyncIterator[None]:
+async def synced(rt: er.Runtime) -> AsyncIterator[Link]:
     async with rt.sync() as link:
         await asyncio.wait_for(link.caught_up(), PATIENCE_S)
-        yield
+        yield link
         await asyncio.wait_for(link.caught_up(), PATIENCE_S)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edge_runtime.wire import ticket as tickets
 from edge_runtime.wire.failure import WireFailure
-from sync_server.devices import tickets
 from sync_server.devices.enrolment import decode, encode, token_hash
 from tests.support.shop_server import FakeDevice, ShopServer
 

@@ -12,7 +12,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
-from sync_server.devices import tickets
+from edge_runtime.wire import ticket as tickets
 from tests.support.shop_server import FakeDevice, ShopServer
 
 P = "personalization"

@@ -11,9 +11,9 @@ import pytest
 
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire import ticket as tickets
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
-from sync_server.devices import tickets
 from sync_server.store.records import ChannelHead
 from sync_server.sync.stream import DeviceSession
 from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
