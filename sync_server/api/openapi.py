@@ -15,6 +15,7 @@ from sync_server.api.route import Route
 from sync_server.errors import PROBLEMS, Reply
 
 _NAMELESS = re.compile(r"[^a-zA-Z0-9]+")
+_BACKTICKS = re.compile(r"`([^`]+)`")
 _COMMON = ("internal", "storage")
 _GUARDED = ("unauthorized",)
 _WITH_BODY = ("malformed_json", "malformed_msgpack", "too_large", "unsupported_media", "invalid_request")
@@ -68,8 +69,13 @@ def docs_page(routes: Sequence[Route]) -> str:
     return _PAGE.format(contents=contents, sections=sections, codes=codes)
 
 
+def _prose(text: str) -> str:
+    """Text for the page; what stands between backticks is code."""
+    return _BACKTICKS.sub(r"<code>\1</code>", escape(text))
+
+
 def _code(code: str, reply: Reply) -> str:
-    cells = (f"<code>{code}</code>", str(reply.status), escape(reply.title))
+    cells = (f"<code>{code}</code>", str(reply.status), _prose(reply.title))
     return f'<tr id="{code}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -124,17 +130,17 @@ def _responses(route: Route) -> dict[str, object]:
 
 
 def _entry(route: Route) -> str:
-    parts = [f"<h3><code>{route.method} {escape(route.path)}</code></h3><p>{escape(route.summary)}</p>"]
+    parts = [f"<h3><code>{route.method} {escape(route.path)}</code></h3><p>{_prose(route.summary)}</p>"]
     notes = ["no token needed"] if route.open else []
     notes += ["takes an Idempotency-Key"] if route.idempotent else []
     notes += [f"query {q.name}: {q.text}" for q in route.query]
     notes += [f"{status}: {text}" for status, text in route.replies.items()]
     notes += [f"problem {code}: {PROBLEMS[code].title}" for code in route.problems]
-    parts.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
+    parts.append("<ul>" + "".join(f"<li>{_prose(note)}</li>" for note in notes) + "</ul>")
     if route.body is not None and route.body is not dict:
         fields = msgspec.structs.fields(route.body)
         names = ", ".join(f.name + ("" if f.required else "?") for f in fields)
-        parts.append(f"<p>Body: <code>{{{escape(names)}}}</code>. {escape(route.body.__doc__ or '')}</p>")
+        parts.append(f"<p>Body: <code>{{{escape(names)}}}</code>. {_prose(route.body.__doc__ or '')}</p>")
     return "".join(parts)
 
 
