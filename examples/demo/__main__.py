@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import json
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -38,17 +40,35 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
-def fresh(folder: Path) -> Path:
-    """Empty the folder of an earlier run, or make it; refuses a folder that is not the demo's."""
+@contextlib.contextmanager
+def fresh(folder: Path) -> Iterator[Path]:
+    """Empty the folder of an earlier run, or make it, and hold it until the demo ends.
+
+    Refuses a folder that is not the demo's, and one in which another demo is running.
+    """
     folder = folder.absolute()
     if folder.exists():
         if any(folder.iterdir()) and not (folder / MARK).exists():
             raise SystemExit(f"{folder} is not empty and not the demo's: nothing was touched")
-        end_leftover(folder / "server")
-        _remove(folder)
+        with _held(folder):
+            end_leftover(folder / "server")
+            _remove(folder)
     folder.mkdir(parents=True)
-    (folder / MARK).touch()
-    return folder
+    with _held(folder):
+        yield folder
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The mark, locked by this process; a killed one lets go of it."""
+    with (folder / MARK).open("w") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"another demo is running in {folder}: wait for it, or choose another --folder"
+            ) from None
+        yield
 
 
 def _remove(folder: Path) -> None:
@@ -64,7 +84,12 @@ def _remove(folder: Path) -> None:
 async def run(chosen: argparse.Namespace, console: Console) -> int:
     """Run the demo; returns the exit code."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _cancel, asyncio.current_task())
-    folder, start = fresh(chosen.folder), time.monotonic()
+    start = time.monotonic()
+    with fresh(chosen.folder) as folder:
+        return await _run_in(folder, chosen, start, console)
+
+
+async def _run_in(folder: Path, chosen: argparse.Namespace, start: float, console: Console) -> int:
     async with running(folder / "server", CATALOG, port=0) as server:
         outcome = await play(Plan(folder, chosen.kiosks, chosen.events), server, console)
         (folder / "report.json").write_text(json.dumps(outcome.report.to_json(), indent=2) + "\n")

@@ -103,13 +103,25 @@ def test_only_a_folder_of_the_demo_is_emptied(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "letter.txt").write_text("keep me")
-    with pytest.raises(SystemExit, match="nothing was touched"):
-        fresh(theirs)
+    with pytest.raises(SystemExit, match="nothing was touched"), fresh(theirs):
+        pass
     assert (theirs / "letter.txt").read_text() == "keep me"
-    ours = fresh(tmp_path / "ours")
-    (ours / "server").mkdir()
-    (ours / "server" / "server.json").write_text(json.dumps({"pid": os.getpid()}))  # not a server: left alone
-    assert sorted(path.name for path in fresh(ours).iterdir()) == [MARK]
+    with fresh(tmp_path / "ours") as ours:
+        (ours / "server").mkdir()
+        (ours / "server" / "server.json").write_text(json.dumps({"pid": os.getpid()}))  # not a server
+    with fresh(ours) as again:
+        assert sorted(path.name for path in again.iterdir()) == [MARK]
+
+
+def test_a_second_demo_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """It neither empties the folder nor ends the server of the one that runs; afterwards it may."""
+    with fresh(tmp_path / "ours") as ours:
+        (ours / "report.json").write_text("{}")
+        with pytest.raises(SystemExit, match="another demo is running"), fresh(ours):
+            pass
+        assert (ours / "report.json").exists()
+    with fresh(ours):
+        assert not (ours / "report.json").exists()
 
 
 def test_the_sample_is_whole_and_split_by_day() -> None:
