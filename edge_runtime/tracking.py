@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from edge_runtime.cache.group_commit import GroupCommit, JournalEntry
+from edge_runtime.cache.group_commit import GroupCommit
+from edge_runtime.cache.journal_entry import JournalEntry
 from edge_runtime.cache.working_set import LiveState, WorkingSet, slot_of
 from edge_runtime.catalog import Catalog, SessionFeature, View
 from edge_runtime.clock import Clock

@@ -8,49 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
-
-import msgspec
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.journal_entry import JournalEntry, seal_entry
+from edge_runtime.cache.stored_state import COVERED, Snapshot, seal_covered, seal_state
 from edge_runtime.keys.keyring import DataKey, Keyring
-from edge_runtime.session.event import Event, from_bytes, to_bytes
-
-DAY_US = 86_400_000_000
-
-COVERED = bytes(16)
-"""The slot that says up to which journal row every state of its handle is stored."""
-
-
-class JournalEntry(NamedTuple):
-    """One event under one purpose's key, with the states that took it."""
-
-    key: DataKey
-    event: Event
-    event_id: str
-    received_us: int
-    slots: tuple[bytes, ...]
-    """`slot_of(view, entity)` of each state that the event was applied to."""
-
-
-class _Record(msgspec.Struct, frozen=True, array_like=True):
-    event: bytes
-    event_id: str
-    received_us: int
-    slots: tuple[bytes, ...]
-
-
-class Snapshot(NamedTuple):
-    """A state to store: it covers every event that was tracked when it was taken."""
-
-    key: DataKey
-    slot: bytes
-    dump: bytes
-    complete_from_us: int | None
-    keep_from_day: int
-    """Journalled events of this key received before this day are no longer needed."""
-    since_us: int
-    """Since when its view was fed."""
 
 
 class GroupCommit:
@@ -131,7 +93,7 @@ class GroupCommit:
 
     def _write(self, batch: list[JournalEntry], snapshots: list[Snapshot]) -> None:
         with self._database.write("journal") as tx:
-            sealed = [_seal(entry) for entry in batch if self._lives(entry.key)]
+            sealed = [seal_entry(entry) for entry in batch if self._lives(entry.key)]
             if sealed:
                 tx.append_events(sealed)
             through: dict[bytes, int] = {}
@@ -142,49 +104,8 @@ class GroupCommit:
                 if handle not in through:
                     through[handle] = tx.newest_event(handle)
                     tx.drop_events(handle, through[handle], snapshot.keep_from_day)
-                    tx.put_state(handle, COVERED, _seal_covered(snapshot.key, through[handle]))
-                tx.put_state(handle, snapshot.slot, _seal_state(snapshot, through[handle]))
+                    tx.put_state(handle, COVERED, seal_covered(snapshot.key, through[handle]))
+                tx.put_state(handle, snapshot.slot, seal_state(snapshot, through[handle]))
 
     def _lives(self, key: DataKey) -> bool:
         return self._keyring.by_handle(key.handle) is key
-
-
-def open_entry(key: DataKey, sealed: bytes) -> JournalEntry:
-    """The journal entry in a sealed row."""
-    record = msgspec.msgpack.decode(key.open("journal", key.handle, sealed), type=_Record)
-    return JournalEntry(key, from_bytes(record.event), record.event_id, record.received_us, record.slots)
-
-
-class StoredState(msgspec.Struct, frozen=True, array_like=True):
-    """A stored state, as it was when `through` was the newest journal row of its handle."""
-
-    through: int
-    complete_from_us: int | None
-    """Since when every event is in it; None when its whole history is."""
-    dump: bytes
-    since_us: int
-
-
-def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:
-    """The state in a sealed row."""
-    return msgspec.msgpack.decode(key.open("state", slot, sealed), type=StoredState)
-
-
-def open_covered(key: DataKey, sealed: bytes | None) -> int:
-    """The row up to which every state of a handle is stored; 0 when none was."""
-    return 0 if sealed is None else int.from_bytes(key.open("state", COVERED, sealed), "big")
-
-
-def _seal_covered(key: DataKey, through: int) -> bytes:
-    return key.seal("state", COVERED, through.to_bytes(8, "big"))
-
-
-def _seal(entry: JournalEntry) -> tuple[bytes, int, bytes]:
-    record = _Record(to_bytes(entry.event), entry.event_id, entry.received_us, entry.slots)
-    sealed = entry.key.seal("journal", entry.key.handle, msgspec.msgpack.encode(record))
-    return entry.key.handle, entry.received_us // DAY_US, sealed
-
-
-def _seal_state(snapshot: Snapshot, through: int) -> bytes:
-    stored = StoredState(through, snapshot.complete_from_us, snapshot.dump, snapshot.since_us)
-    return snapshot.key.seal("state", snapshot.slot, msgspec.msgpack.encode(stored))

@@ -11,16 +11,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.group_commit import (
-    COVERED,
-    DAY_US,
-    JournalEntry,
-    Snapshot,
-    open_covered,
-    open_entry,
-    open_state,
-)
 from edge_runtime.cache.histories import Histories
+from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, open_entries
+from edge_runtime.cache.stored_state import COVERED, Snapshot, open_covered, open_state
 from edge_runtime.clock import Clock
 from edge_runtime.errors import StateUnreadable
 from edge_runtime.keys.keyring import DataKey
@@ -93,7 +86,7 @@ class WorkingSet:
         with self._database.read() as tx:
             sealed = tx.state(handle, live.slot)
             covered = open_covered(live.key, tx.state(handle, COVERED))
-            tail = [(n, open_entry(live.key, row)) for n, row in tx.events(handle, covered)]
+            tail = [(n, e) for n, row in tx.events(handle, covered) for e in open_entries(live.key, row)]
         if handle not in self._unstored:
             self._unstored[handle] = {slot: e.event for _, e in tail for slot in e.slots}
         self._unstored[handle].pop(live.slot, None)
@@ -128,7 +121,7 @@ class WorkingSet:
         """Make the state from what the journal still holds, and note from when on it is whole."""
         with self._database.read() as tx:
             rows, trimmed = tx.events(live.key.handle), tx.events_dropped(live.key.handle)
-        journal = [open_entry(live.key, row) for _, row in rows]
+        journal = [e for _, row in rows for e in open_entries(live.key, row)]
         known = {e.event_id: e for e in reversed(journal) if self._feeds(e.event, live)}
         for entry in sorted(known.values(), key=lambda e: (e.event.at_us, e.event_id)):
             arrived_us = max(entry.received_us, entry.event.at_us)
@@ -153,7 +146,7 @@ class WorkingSet:
         with self._database.read() as tx:
             rows = tx.events(live.key.handle)
             whole = not tx.events_dropped(live.key.handle)
-        entries = [open_entry(live.key, row) for _, row in rows]
+        entries = [e for _, row in rows for e in open_entries(live.key, row)]
         return whole, [e for e in entries if live.slot in e.slots]
 
     def touched(self, handle: bytes) -> None:

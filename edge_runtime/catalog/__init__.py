@@ -5,6 +5,7 @@ from edge_runtime.catalog.limits import CatalogLimits
 from edge_runtime.catalog.model import (
     CatalogModel,
     Column,
+    DerivedFeature,
     DotColumn,
     DType,
     Encoding,
@@ -34,6 +35,7 @@ __all__ = [
     "CatalogModel",
     "Column",
     "DType",
+    "DerivedFeature",
     "DotColumn",
     "Encoding",
     "EntityType",

@@ -97,6 +97,20 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a value becomes numbers: `one_hot hash log1p zscore clip bucketize`, with its arguments."""
+
+    kind: Literal["one_hot", "hash", "log1p", "zscore", "clip", "bucketize"]
+    buckets: int | None = None
+    """hash: number of buckets."""
+    mean: float = 0.0
+    std: float = 1.0
+    low: float | None = None
+    high: float | None = None
+    edges: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFeature:
     """A feature computed on the device from events. Fields that an operator does not take are None."""
 
@@ -134,6 +148,20 @@ class SessionFeature:
 
 
 @dataclass(frozen=True, slots=True)
+class DerivedFeature:
+    """A feature of a session view worked out at the read from other features of that view, NULL from NULL."""
+
+    name: str
+    op: Literal["ratio", "log1p", "zscore", "clip", "bucketize"]
+    of: tuple[str, ...]
+    """The features that it is made of, in order: for `ratio` numerator and denominator, else one."""
+    encoding: Encoding | None = None
+    """The arguments of every op but `ratio`."""
+    dtype: DType = field(default_factory=lambda: DType("float64"))
+    default: Scalar | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FieldFeature:
     """A feature that is given: pushed by the server, or passed at the read (`source = "request"`)."""
 
@@ -144,7 +172,7 @@ class FieldFeature:
     default: Scalar | None = None
 
 
-Feature = SessionFeature | FieldFeature
+Feature = SessionFeature | DerivedFeature | FieldFeature
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +197,6 @@ class View:
     def key(self) -> str:
         """`name@version`, the name of this very version."""
         return f"{self.name}@{self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How a column becomes numbers: `one_hot hash log1p zscore clip bucketize`, with its arguments."""
-
-    kind: Literal["one_hot", "hash", "log1p", "zscore", "clip", "bucketize"]
-    buckets: int | None = None
-    """hash: number of buckets."""
-    mean: float = 0.0
-    std: float = 1.0
-    low: float | None = None
-    high: float | None = None
-    edges: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

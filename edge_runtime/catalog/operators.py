@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-ResultRule = Literal["int64", "float64", "of value", "list of value", "counts", "vector"]
+ResultRule = Literal["int64", "float64", "time", "of value", "list of value", "counts", "vector"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,48 @@ class OperatorSpec:
         return words.get(self.result, f"`{self.result}`")
 
 
+_WINDOW: Final = ("window",)
 _ALL: Final = (
-    OperatorSpec("count", (), ("window",), "int64", "0", False, "number of events"),
-    OperatorSpec("sum", ("value",), ("window",), "float64", "0.0", False, "exact sum of a property"),
-    OperatorSpec("last", ("value",), (), "of value", "NULL", True, "value of the newest event"),
+    OperatorSpec("count", (), _WINDOW, "int64", "0", False, "number of events"),
+    OperatorSpec("sum", ("value",), _WINDOW, "float64", "0.0", False, "exact sum of a number"),
+    OperatorSpec("mean", ("value",), _WINDOW, "float64", "NULL", True, "exact mean, rounded once"),
+    OperatorSpec("std", ("value",), _WINDOW, "float64", "NULL", True, "standard deviation, dividing by n"),
+    OperatorSpec("min", ("value",), _WINDOW, "of value", "NULL", True, "smallest number"),
+    OperatorSpec("max", ("value",), _WINDOW, "of value", "NULL", True, "largest number"),
+    OperatorSpec("first", ("value",), _WINDOW, "of value", "NULL", True, "value of the oldest event"),
+    OperatorSpec("last", ("value",), _WINDOW, "of value", "NULL", True, "value of the newest event"),
     OperatorSpec(
-        "last_n", ("value", "n"), (), "list of value", "[]", False, "values of the newest n, oldest first"
+        "last_n",
+        ("value", "n"),
+        _WINDOW,
+        "list of value",
+        "[]",
+        False,
+        "values of the newest n events, oldest first",
+    ),
+    OperatorSpec(
+        "distinct",
+        ("value",),
+        ("window", "cap"),
+        "int64",
+        "0",
+        False,
+        "number of different values: exact up to `cap`, then HyperLogLog",
     ),
     OperatorSpec(
         "count_by", ("by",), ("window", "max_keys"), "counts", "{}", False, "number of events for each key"
     ),
+    OperatorSpec(
+        "top_n",
+        ("by", "n"),
+        ("window", "max_keys"),
+        "list of value",
+        "[]",
+        False,
+        "the n most frequent keys: by count, then key",
+    ),
+    OperatorSpec("since_last", (), _WINDOW, "float64", "NULL", True, "seconds since the newest event"),
+    OperatorSpec("since_first", (), _WINDOW, "float64", "NULL", True, "seconds since the oldest event"),
     OperatorSpec(
         "decayed_count",
         ("half_life",),
@@ -54,8 +86,15 @@ _ALL: Final = (
         False,
         "events, each worth half after a half-life",
     ),
-    OperatorSpec("session_count", ("gap",), (), "int64", "0", False, "events of the current session"),
-    OperatorSpec("since_last", (), (), "float64", "NULL", True, "seconds since the newest event"),
+    OperatorSpec(
+        "decayed_sum",
+        ("value", "half_life"),
+        (),
+        "float64",
+        "0.0",
+        False,
+        "sum of a number, each part worth half after a half-life",
+    ),
     OperatorSpec(
         "decayed_mean_vector",
         ("value", "embedding", "half_life"),
@@ -65,12 +104,40 @@ _ALL: Final = (
         True,
         "mean of the embeddings of the newest n ids, weighted by decay",
     ),
+    OperatorSpec("session_count", ("gap",), (), "int64", "0", False, "events of the current session"),
+    OperatorSpec(
+        "session_sum", ("value", "gap"), (), "float64", "0.0", False, "exact sum over the current session"
+    ),
+    OperatorSpec(
+        "session_distinct",
+        ("value", "gap"),
+        ("cap",),
+        "int64",
+        "0",
+        False,
+        "number of different values in the current session",
+    ),
+    OperatorSpec(
+        "session_duration",
+        ("gap",),
+        (),
+        "float64",
+        "0.0",
+        False,
+        "seconds from the oldest to the newest event of the current session",
+    ),
+    OperatorSpec(
+        "session_start", ("gap",), (), "time", "NULL", True, "time of the current session's oldest event"
+    ),
 )
 
 OPERATORS: Final[dict[str, OperatorSpec]] = {spec.name: spec for spec in _ALL}
 """Every operator a catalog may name, by name."""
 
-ARGUMENTS: Final = ("value", "by", "window", "gap", "half_life", "n", "max_keys", "embedding")
+NUMERIC: Final = frozenset({"sum", "mean", "std", "min", "max", "decayed_sum", "session_sum"})
+"""Operators whose `value` must be a number."""
+
+ARGUMENTS: Final = ("value", "by", "window", "gap", "half_life", "n", "cap", "max_keys", "embedding")
 """Every key that some operator takes, besides `op event where default`."""
 
 

@@ -9,9 +9,11 @@ from edge_runtime.catalog.duration import write_duration
 from edge_runtime.catalog.model import (
     CatalogModel,
     Column,
+    DerivedFeature,
     DotColumn,
     Encoding,
     EventType,
+    Feature,
     FieldFeature,
     LookupColumn,
     Metric,
@@ -79,9 +81,27 @@ def _view(view: View) -> Table:
         table["dedup_horizon"] = write_duration(view.dedup_horizon_us)
     features: Table = {}
     for name, feature in view.features.items():
-        features[name] = _session(feature) if isinstance(feature, SessionFeature) else _field(feature)
+        features[name] = _feature(feature)
     table["features"] = features
     return table
+
+
+def _feature(f: Feature) -> Table:
+    match f:
+        case SessionFeature():
+            return _session(f)
+        case DerivedFeature():
+            return _derived(f)
+        case FieldFeature():
+            return _field(f)
+        case _:
+            assert_never(f)
+
+
+def _derived(f: DerivedFeature) -> Table:
+    arguments = {} if f.encoding is None else _encoding(f.encoding)
+    arguments.pop("kind", None)
+    return {"op": f.op} | _known([("of", f.of), ("default", f.default)]) | arguments
 
 
 def _field(f: FieldFeature) -> Table:
@@ -99,6 +119,7 @@ def _session(f: SessionFeature) -> Table:
             ("by", f.by),
             *((key, None if us is None else write_duration(us)) for key, us in durations),
             ("n", f.n),
+            ("cap", f.cap if "cap" in spec.optional else None),
             ("max_keys", f.max_keys if "max_keys" in spec.optional else None),
             ("embedding", f.embedding),
             ("default", f.default),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, cast
+from typing import cast
 
+from edge_runtime.catalog.encodings import ENCODINGS, NEEDS_ARGUMENTS, Kind, read_arguments
 from edge_runtime.catalog.model import (
     Column,
     DotColumn,
     DType,
     Encoding,
     EntityType,
+    Feature,
     FieldFeature,
     LookupColumn,
     PlainColumn,
@@ -22,15 +24,6 @@ from edge_runtime.catalog.model import (
 )
 from edge_runtime.catalog.references import declared_key, resolve
 from edge_runtime.catalog.section import Section, shown
-
-_Kind = Literal["one_hot", "hash", "log1p", "zscore", "clip", "bucketize"]
-ENCODINGS: Final = ("one_hot", "hash", "log1p", "zscore", "clip", "bucketize")
-_NEEDS_ARGUMENTS: Final = {
-    "hash": "buckets",
-    "zscore": "mean, std",
-    "clip": "low, high",
-    "bucketize": "edges",
-}
 
 
 def read_services(
@@ -154,7 +147,7 @@ def _plain(
     return PlainColumn(name or entry.text("ref") or str(ref), ref, encoding, width, default)
 
 
-def _width(feature: SessionFeature | FieldFeature, encoding: Encoding | None) -> int:
+def _width(feature: Feature, encoding: Encoding | None) -> int:
     if encoding is None:
         return feature.dtype.size or 1
     if encoding.kind == "one_hot" and isinstance(feature, FieldFeature):
@@ -162,50 +155,26 @@ def _width(feature: SessionFeature | FieldFeature, encoding: Encoding | None) ->
     return 1
 
 
-def _encoding(entry: Section, feature: SessionFeature | FieldFeature) -> Encoding | None:
+def _encoding(entry: Section, feature: Feature) -> Encoding | None:
     """`encode = "log1p"`, or a table with `kind` and its arguments."""
     if isinstance(entry.raw("encode"), dict):
         table = entry.table("encode")
         assert table is not None
         kind = table.text("kind", required=True, choices=ENCODINGS)
-        encoding = None if kind is None else _arguments(table, cast(_Kind, kind))
+        encoding = None if kind is None else read_arguments(table, cast(Kind, kind))
         if kind is not None:
             table.close()
     else:
         kind = entry.text("encode", choices=ENCODINGS)
-        if kind in _NEEDS_ARGUMENTS:
-            needs = _NEEDS_ARGUMENTS[kind]
+        if kind in NEEDS_ARGUMENTS:
+            needs = NEEDS_ARGUMENTS[kind]
             entry.fault("encode", f"{kind} needs {needs}: expected a table with kind and {needs}")
             return None
-        encoding = None if kind is None else Encoding(cast(_Kind, kind))
+        encoding = None if kind is None else Encoding(cast(Kind, kind))
     return encoding if encoding is not None and _suits(entry, encoding, feature) else None
 
 
-def _arguments(table: Section, kind: _Kind) -> Encoding:
-    match kind:
-        case "hash":
-            return Encoding(
-                kind, buckets=table.integer("buckets", 1, table.findings.limits.keys, required=True)
-            )
-        case "zscore":
-            mean, std = table.number("mean", required=True), table.number("std", required=True)
-            if std is not None and std <= 0:
-                table.fault("std", f"expected a number above 0, got {std:g}")
-            return Encoding(kind, mean=mean or 0.0, std=std or 1.0)
-        case "clip":
-            low, high = table.number("low"), table.number("high")
-            if low is None and high is None:
-                table.fault("low", "missing: expected low, high or both")
-            if low is not None and high is not None and low > high:
-                table.fault("low", f"expected at most high ({high:g}), got {low:g}")
-            return Encoding(kind, low=low, high=high)
-        case "bucketize":
-            return Encoding(kind, edges=table.numbers("edges", required=True, rising=True) or ())
-        case _:
-            return Encoding(kind)
-
-
-def _suits(entry: Section, encoding: Encoding, feature: SessionFeature | FieldFeature) -> bool:
+def _suits(entry: Section, encoding: Encoding, feature: Feature) -> bool:
     dtype, kind = feature.dtype, encoding.kind
     if kind == "one_hot":
         if not isinstance(feature, FieldFeature) or feature.values is None:

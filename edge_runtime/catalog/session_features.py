@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from edge_runtime.catalog.derived import DERIVED, read_derived
 from edge_runtime.catalog.dtype import fits
 from edge_runtime.catalog.duration import write_duration
 from edge_runtime.catalog.model import (
+    DerivedFeature,
     DType,
     EntityType,
     EventType,
@@ -17,7 +19,7 @@ from edge_runtime.catalog.model import (
     View,
     Where,
 )
-from edge_runtime.catalog.operators import ARGUMENTS, OPERATORS, OperatorSpec
+from edge_runtime.catalog.operators import ARGUMENTS, NUMERIC, OPERATORS, OperatorSpec
 from edge_runtime.catalog.references import resolve
 from edge_runtime.catalog.section import Section, shown
 
@@ -38,9 +40,13 @@ class Surroundings:
     """Views that are not session views."""
 
 
-def read_session_feature(name: str, body: Section, around: Surroundings) -> SessionFeature | None:
+def read_session_feature(
+    name: str, body: Section, around: Surroundings
+) -> SessionFeature | DerivedFeature | None:
     """One feature; None (with faults noted) when its operator or events are unknown."""
-    op = body.text("op", required=True, choices=tuple(OPERATORS))
+    op = body.text("op", required=True, choices=(*OPERATORS, *DERIVED))
+    if op in DERIVED:
+        return read_derived(name, op, body)
     events = _events(body, around)
     for key in _COMMON:
         body.has(key)
@@ -62,17 +68,19 @@ def _feature(
     limits = body.findings.limits
     value, value_dtype = _value(body, spec, events, around)
     embedding, size = _embedding(body, spec, value, around)
-    dtype = _result(spec, value_dtype, size)
+    by, by_dtype = _by(body, spec, events, around)
+    dtype = _result(spec, by_dtype if "by" in spec.required else value_dtype, size)
     return SessionFeature(
         name=name,
         op=spec.name,
         events=tuple(e.name for e in events),
         value=value,
-        by=_by(body, spec, events, around),
+        by=by,
         window_us=_within_retention(body, "window", around) if "window" in spec.optional else None,
         gap_us=_within_retention(body, "gap", around, required=True) if "gap" in spec.required else None,
         half_life_us=_half_life(body, spec),
         n=_n(body, spec),
+        cap=_cap(body, spec, limits.keys),
         max_keys=_max_keys(body, spec, limits.keys),
         where=_where(body, events),
         embedding=embedding,
@@ -82,7 +90,7 @@ def _feature(
 
 
 def _refuse_others(body: Section, spec: OperatorSpec) -> None:
-    taken = (*spec.required, *spec.optional)
+    taken = (*spec.required, *spec.optional, *(("value",) if spec.name == "top_n" else ()))
     for key in ARGUMENTS:
         if key not in taken:
             body.forbid(key, f"{spec.name} takes no {key}: expected {' '.join((*_COMMON, *taken))}")
@@ -161,28 +169,34 @@ def _value(
     name, dtype = found
     if dtype is None:
         _refuse_foreign_subject(body, "value", name, around)
-        if spec.name == "sum":
+        if spec.name in NUMERIC:
             body.fault("value", f"expected a numeric property, got the entity {name}")
         return name, DType("string")
-    if spec.name == "sum" and not (dtype.numeric and dtype.kind != "bool"):
+    if spec.name in NUMERIC and not (dtype.numeric and dtype.kind != "bool"):
         body.fault("value", f"expected a numeric property, {name} is {dtype}")
     if spec.result == "vector":
         body.fault("value", f"expected an entity type, {name} is a property")
     return name, dtype
 
 
-def _by(body: Section, spec: OperatorSpec, events: tuple[EventType, ...], around: Surroundings) -> str | None:
+def _by(
+    body: Section, spec: OperatorSpec, events: tuple[EventType, ...], around: Surroundings
+) -> tuple[str | None, DType]:
+    """What is counted by: an entity type, or a property with values that can be keys."""
+    keys = DType("string")
     if "by" not in spec.required:
-        return None
-    found = _input(body, "by", events)
+        return None, keys
+    # top_n gives values, so people write `value` for what it counts by: both words mean the same there.
+    key = "value" if spec.name == "top_n" and body.has("value") and not body.has("by") else "by"
+    found = _input(body, key, events)
     if found is None:
-        return None
+        return None, keys
     name, dtype = found
     if dtype is None:
-        _refuse_foreign_subject(body, "by", name, around)
+        _refuse_foreign_subject(body, key, name, around)
     elif dtype.kind != "string":
-        body.fault("by", f"expected an entity type or a string property, {name} is {dtype}")
-    return name
+        body.fault(key, f"expected an entity type or a string property, {name} is {dtype}")
+    return name, keys
 
 
 def _within_retention(body: Section, key: str, around: Surroundings, *, required: bool = False) -> int | None:
@@ -207,6 +221,11 @@ def _n(body: Section, spec: OperatorSpec) -> int | None:
         n = body.integer("n", 1, body.findings.limits.last_n)
         return 32 if n is None else n
     return None
+
+
+def _cap(body: Section, spec: OperatorSpec, limit: int) -> int:
+    cap = body.integer("cap", 1, limit) if "cap" in spec.optional else None
+    return 2048 if cap is None else cap
 
 
 def _max_keys(body: Section, spec: OperatorSpec, limit: int) -> int:

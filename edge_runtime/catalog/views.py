@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from edge_runtime.catalog.derived import check_derived
 from edge_runtime.catalog.dtype import EXPECTED, fits, parse_dtype
 from edge_runtime.catalog.duration import UNIT_US, write_duration
 from edge_runtime.catalog.model import (
@@ -171,6 +172,7 @@ def _features(body: Section, source: Source, around: Surroundings) -> dict[str, 
         )
         if feature is not None:
             features[name] = feature
+    check_derived(table, features)
     if not list(table.entries()):
         body.fault("features", "expected at least one feature, got none")
     return features

@@ -15,9 +15,10 @@ from typing import Any
 
 from edge_runtime.catalog.model import EventType, View, Where
 from edge_runtime.session.exact import SCALE, UNIT, UNIT_BITS
-from edge_runtime.session.layout import Layout, Placed
-from edge_runtime.session.operators import decayed, keyed, recent, runs, tally, vector
-from edge_runtime.session.operators.statistic import Code
+from edge_runtime.session.layout import Layout
+from edge_runtime.session.operators import decayed, derived, keyed, recent, runs, tally, vector
+from edge_runtime.session.operators.statistic import Code, Placed
+from edge_runtime.session.reading import reads_source
 
 _TESTS = {"eq": "==", "ne": "!=", "gt": ">", "ge": ">=", "lt": "<", "le": "<=", "in": "in"}
 _INDENT = "    "
@@ -28,6 +29,7 @@ SUPPORT: dict[str, Any] = {
     **decayed.FUNCTIONS,
     **runs.FUNCTIONS,
     **vector.FUNCTIONS,
+    **derived.FUNCTIONS,
     "CountMap": keyed.CountMap,
     "UNIT": UNIT,
 }
@@ -41,7 +43,7 @@ def view_source(view: View, layout: Layout, events: Mapping[str, EventType], ret
     for frame, slot in layout.frames.items():
         lines += ["", *_roll(layout, frame.hop_us, slot)]
     lines += ["", *_update(view, layout, events, silence_us)]
-    lines += ["", *_reads(layout)]
+    lines += ["", *reads_source(layout)]
     return "\n".join(lines) + "\n"
 
 
@@ -205,14 +207,6 @@ def _condition(where: tuple[Where, ...], declared: EventType, names: Mapping[str
 
 def _tuple(operands: tuple[Any, ...]) -> str:
     return "(" + "".join(f"{o!a}, " for o in operands) + ")"
-
-
-def _reads(layout: Layout) -> list[str]:
-    lines = ["def values(s, t, resolve=None):", "    return ("]
-    lines += [f"        {expression}," for expression in layout.reads.values()]
-    lines += ["    )", "", "READS = {"]
-    lines += [f"    {name!a}: lambda s, t, resolve=None: {e}," for name, e in layout.reads.items()]
-    return [*lines, "}"]
 
 
 def _indented(lines: Iterable[str], depth: int = 1) -> list[str]:

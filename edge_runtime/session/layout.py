@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_runtime.catalog.model import SessionFeature, View
+from edge_runtime.catalog.model import DerivedFeature, SessionFeature, View
 from edge_runtime.errors import CatalogError, Fault
-from edge_runtime.session.operators.decayed import Decay
-from edge_runtime.session.operators.keyed import Keyed
-from edge_runtime.session.operators.recent import Newest, Recent
-from edge_runtime.session.operators.runs import Runs
-from edge_runtime.session.operators.statistic import Frame, Statistic, Stream
-from edge_runtime.session.operators.tally import Tally
+from edge_runtime.session.operators import decayed, derived, keyed, recent, runs, tally, vector
+from edge_runtime.session.operators.recent import Recent
+from edge_runtime.session.operators.statistic import Built, Family, Frame, Placed, Statistic, Stream, unfit
 
-VECTOR_ITEMS = 32
-"""`n` of a decayed_mean_vector that declares none."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A statistic and its place: first slot, and the slot of its frame (-1 without one)."""
-
-    statistic: Statistic
-    base: int
-    frame_slot: int
+OPERATORS: Family = {
+    **tally.FAMILY,
+    **recent.FAMILY,
+    **decayed.FAMILY,
+    **runs.FAMILY,
+    **keyed.FAMILY,
+    **vector.FAMILY,
+}
+"""Every operator that is built."""
 
 
 @dataclass
@@ -34,7 +29,10 @@ class Layout:
     frames: dict[Frame, int] = field(default_factory=dict)
     placed: list[Placed] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
-    """For each feature an expression over `s` (the slots), `t` (time of the read) and `resolve`."""
+    """For each feature, in the view's order, an expression over `s` (the slots), `t` (time of the read) and
+    `resolve`."""
+    needs: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
+    """For each feature the statistics that it is read from, its operands' included."""
     width: int = 0
 
 
@@ -44,21 +42,62 @@ def lay_out(view: View) -> Layout:
     Raises:
         CatalogError: a feature of an operator that is not built, or without what its operator needs.
     """
-    features = [f for f in view.features.values() if isinstance(f, SessionFeature)]
-    wanted = {f.name: _statistic(view, f) for f in features}
-    merged = _widest(list(wanted.values()))
+    built = {f.name: _build(view, f) for f in view.features.values() if isinstance(f, SessionFeature)}
     layout = Layout()
-    for frame in dict.fromkeys(s.frame for s in merged if s.frame is not None):
+    _place(layout, _widest([s for one in built.values() for s in one.statistics]))
+    reads, needs = _plain(layout, built)
+    for name in view.features:
+        layout.reads[name] = _read(view, name, reads, ())
+        layout.needs[name] = _needs(view, name, needs)
+    return layout
+
+
+def _build(view: View, f: SessionFeature) -> Built:
+    build = OPERATORS.get(f.op)
+    if build is None:
+        raise unfit(view, f, "op", f"expected one of {', '.join(sorted(OPERATORS))}, got {f.op}")
+    return build(view, f)
+
+
+def _place(layout: Layout, statistics: list[Statistic]) -> None:
+    """Give every frame and every statistic its slots."""
+    for frame in dict.fromkeys(s.frame for s in statistics if s.frame is not None):
         layout.frames[frame] = layout.width
         layout.width += 1
-    for statistic in merged:
+    for statistic in statistics:
         frame_slot = -1 if statistic.frame is None else layout.frames[statistic.frame]
         layout.placed.append(Placed(statistic, layout.width, frame_slot))
         layout.width += len(statistic.fresh())
-    for feature in features:
-        placed = next(p for p in layout.placed if _serves(p.statistic, wanted[feature.name]))
-        layout.reads[feature.name] = _READS[feature.op](feature, placed)
-    return layout
+
+
+def _plain(
+    layout: Layout, built: Mapping[str, Built]
+) -> tuple[dict[str, str], dict[str, tuple[Placed, ...]]]:
+    """How every feature that is read from statistics alone is read, and from which."""
+    needs = {
+        name: tuple(next(p for p in layout.placed if _serves(p.statistic, s)) for s in one.statistics)
+        for name, one in built.items()
+    }
+    return {name: one.read(*needs[name]) for name, one in built.items()}, needs
+
+
+def _read(view: View, name: str, plain: Mapping[str, str], above: tuple[str, ...]) -> str:
+    """The expression of a feature; a derived one holds those of its operands."""
+    feature = view.features.get(name)
+    if isinstance(feature, DerivedFeature) and name not in above:
+        operands = tuple(_read(view, source, plain, (*above, name)) for source in feature.of)
+        return derived.expression(feature, operands)
+    if name in plain:
+        return plain[name]
+    place = f"views.{view.name}.features.{(*above, name)[0]}.of"
+    raise CatalogError([Fault(place, "expected features of this view, without a circle")])
+
+
+def _needs(view: View, name: str, plain: Mapping[str, tuple[Placed, ...]]) -> tuple[Placed, ...]:
+    feature = view.features[name]
+    if isinstance(feature, DerivedFeature):
+        return tuple(dict.fromkeys(p for source in feature.of for p in _needs(view, source, plain)))
+    return plain[name]
 
 
 def _widest(wanted: list[Statistic]) -> list[Statistic]:
@@ -76,105 +115,3 @@ def _serves(have: Statistic, wanted: Statistic) -> bool:
     if isinstance(have, Recent) and isinstance(wanted, Recent):
         return have.stream == wanted.stream
     return have == wanted
-
-
-def _statistic(view: View, f: SessionFeature) -> Statistic:
-    stream = Stream(f.events, f.where, f.value)
-    frame = None if f.window_us is None else Frame(f.hop_us or 0, f.tiles or 0)
-    match f.op:
-        case "count":
-            return Tally(stream._replace(value=None), frame, needs_units=False)
-        case "sum":
-            return Tally(_with_value(view, f, stream), frame, needs_units=True)
-        case "last":
-            return Recent(_with_value(view, f, stream), 1)
-        case "last_n":
-            return Recent(_with_value(view, f, stream), _needed(view, f, "n", f.n))
-        case "decayed_mean_vector":
-            return Recent(_with_value(view, f, stream), f.n or VECTOR_ITEMS)
-        case "since_last":
-            return Newest(stream._replace(value=None))
-        case "decayed_count":
-            return Decay(stream._replace(value=None), _needed(view, f, "half_life", f.half_life_us))
-        case "session_count":
-            gap_us = _needed(view, f, "gap", f.gap_us)
-            return Runs(stream._replace(value=None), gap_us, view.allowed_lateness_us)
-        case "count_by" if f.by is not None:
-            return Keyed(Stream(f.events, f.where, f.by), frame, f.max_keys)
-        case "count_by":
-            raise _fault(view, f, "by", "expected a property or an entity type, got nothing")
-    raise _fault(view, f, "op", f"expected one of {', '.join(sorted(_READS))}, got {f.op}")
-
-
-def _with_value(view: View, f: SessionFeature, stream: Stream) -> Stream:
-    if stream.value is None:
-        raise _fault(view, f, "value", "expected a property or an entity type, got nothing")
-    return stream
-
-
-def _needed(view: View, f: SessionFeature, key: str, value: int | None) -> int:
-    if value is None or value <= 0:
-        raise _fault(view, f, key, "expected more than 0")
-    return value
-
-
-def _fault(view: View, f: SessionFeature, key: str, reason: str) -> CatalogError:
-    return CatalogError([Fault(f"views.{view.name}.features.{f.name}.{key}", reason)])
-
-
-def _read_count(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Tally)
-    return p.statistic.read(p.base, p.frame_slot)
-
-
-def _read_sum(f: SessionFeature, p: Placed) -> str:
-    return f"{_read_count(f, p)} / UNIT"
-
-
-def _read_last(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Recent)
-    return p.statistic.read_last(p.base)
-
-
-def _read_last_n(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Recent)
-    return p.statistic.read_n(p.base, f.n or 0)
-
-
-def _read_vector(f: SessionFeature, p: Placed) -> str:
-    entries = f"tail(s[{p.base}], {f.n or VECTOR_ITEMS})"
-    return f"decayed_mean({entries}, {f.half_life_us}, resolve)"
-
-
-def _read_since(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Newest)
-    return p.statistic.read_since(p.base)
-
-
-def _read_decay(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Decay)
-    return p.statistic.read(p.base)
-
-
-def _read_session(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Runs)
-    return p.statistic.read(p.base)
-
-
-def _read_keyed(f: SessionFeature, p: Placed) -> str:
-    assert isinstance(p.statistic, Keyed)
-    return p.statistic.read(p.base, p.frame_slot)
-
-
-_READS: dict[str, Callable[[SessionFeature, Placed], str]] = {
-    "count": _read_count,
-    "sum": _read_sum,
-    "last": _read_last,
-    "last_n": _read_last_n,
-    "since_last": _read_since,
-    "decayed_count": _read_decay,
-    "session_count": _read_session,
-    "count_by": _read_keyed,
-    "decayed_mean_vector": _read_vector,
-}
-"""Every operator that is built, and how its value is read."""

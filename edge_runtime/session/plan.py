@@ -126,7 +126,7 @@ class ViewPlan:
     def __init__(self, view: View, catalog: Declared) -> None:
         self.view = view
         features = [f for f in view.features.values() if isinstance(f, SessionFeature)]
-        self.names = tuple(f.name for f in features)
+        self.names = tuple(view.features)
         self.event_types = tuple(dict.fromkeys(kind for f in features for kind in f.events))
         retention_us = catalog.purposes[view.purpose].retention_us if view.purpose is not None else None
         _check_lateness(view, retention_us)

@@ -15,7 +15,8 @@ import pytest
 
 import edge_runtime as er
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.group_commit import JournalEntry, Snapshot
+from edge_runtime.cache.journal_entry import JournalEntry
+from edge_runtime.cache.stored_state import Snapshot
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
 from edge_runtime.errors import StorageFull

@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 from edge_runtime.catalog.model import Scalar, SessionFeature, Where
 from edge_runtime.session.event import Event
+from tests.support import oracle_numbers, oracle_sets
 
 UNIT = Fraction(1, 2**60)
 
@@ -60,7 +61,9 @@ def oracle(
             return sum(1 for e in counted if any(e is one for one in session))
         case "decayed_mean_vector":
             return _mean_vector(feature, counted, resolve or (lambda item: None))
-    raise AssertionError(f"no oracle for {feature.op}")
+    counting = oracle_sets.ORACLES.get(feature.op) or oracle_numbers.ORACLES.get(feature.op)
+    assert counting is not None, f"no oracle for {feature.op}"
+    return counting(feature, mine, counted, t_us)
 
 
 def _alive(

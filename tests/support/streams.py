@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.session.event import Event, make_event
+from tests.support import oracle_numbers, oracle_sets
 
 SECOND = 1_000_000
 LATENESS_US = 60 * SECOND
@@ -67,6 +68,8 @@ depth = { op = "session_count", event = ["view", "buy"], gap = "30s" }
 depth_dear = { op = "session_count", event = "view", gap = "5m", where = { price = { gt = 10.0 } } }
 since_view = { op = "since_last", event = "view" }
 since_buy = { op = "since_last", event = "buy", where = { quantity = { ne = 0 } } }
+<oracle_numbers>
+<oracle_sets>
 [views.activity.features.count_named]
 op = "count"
 event = "view"
@@ -88,6 +91,9 @@ owner = "tests"
 [views.item_vec.features]
 embedding = { dtype = "float32[3]" }
 """
+
+for _name, _family in (("<oracle_numbers>", oracle_numbers), ("<oracle_sets>", oracle_sets)):
+    CATALOG = CATALOG.replace(_name, _family.FEATURES)
 
 EMBEDDINGS: dict[str, tuple[float, ...]] = {
     "a": (1.0, 0.5, -0.25),

@@ -15,9 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.catalog.model import SessionFeature, View
 from edge_runtime.session.admission import NEVER
 from edge_runtime.session.exact import SCALE, UNIT_BITS, exp2
-from edge_runtime.session.operators.statistic import Code, Slots, Stream
+from edge_runtime.session.operators.statistic import (
+    Built,
+    Code,
+    Family,
+    Placed,
+    Slots,
+    Stream,
+    needed,
+    stream_of,
+)
 
 BUCKETS = 64
 TOP = BUCKETS - 1
@@ -126,3 +136,15 @@ def _leaving(ring: list[int], head: int, steps: int) -> int:
 
 
 FUNCTIONS = {"roll_decay": roll_decay, "late_decay": late_decay, "decay_at": decay_at, "exp2": exp2}
+
+
+def _decayed_count(view: View, f: SessionFeature) -> Built:
+    return Built((Decay(stream_of(view, f), needed(view, f, "half_life", f.half_life_us)),), _read)
+
+
+def _read(p: Placed) -> str:
+    assert isinstance(p.statistic, Decay)
+    return p.statistic.read(p.base)
+
+
+FAMILY: Family = {"decayed_count": _decayed_count}

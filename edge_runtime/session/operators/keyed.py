@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from edge_runtime.session.operators.statistic import Code, Frame, Slots, Stream
+from edge_runtime.catalog.model import SessionFeature, View
+from edge_runtime.session.operators.statistic import (
+    Built,
+    Code,
+    Family,
+    Frame,
+    Placed,
+    Slots,
+    Stream,
+    frame_of,
+    unfit,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +276,17 @@ def _take(total: dict[str, int], key: str, count: int) -> None:
         del total[key]
     else:
         total[key] -= count
+
+
+def _count_by(view: View, f: SessionFeature) -> Built:
+    if f.by is None:
+        raise unfit(view, f, "by", "expected a property or an entity type, got nothing")
+    return Built((Keyed(Stream(f.events, f.where, f.by), frame_of(f), f.max_keys),), _read)
+
+
+def _read(p: Placed) -> str:
+    assert isinstance(p.statistic, Keyed)
+    return p.statistic.read(p.base, p.frame_slot)
+
+
+FAMILY: Family = {"count_by": _count_by}

@@ -10,8 +10,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.catalog.model import SessionFeature, View
 from edge_runtime.session.admission import NEVER
-from edge_runtime.session.operators.statistic import Code, Slots, Stream
+from edge_runtime.session.operators.statistic import (
+    Built,
+    Code,
+    Family,
+    Placed,
+    Slots,
+    Stream,
+    needed,
+    stream_of,
+)
 
 Entry = tuple[int, str, Any]
 """(time, id, value)"""
@@ -108,3 +118,29 @@ def _order(entry: Entry) -> tuple[int, str]:
 
 
 FUNCTIONS = {"late_recent": late_recent}
+
+
+def _last(view: View, f: SessionFeature) -> Built:
+    return Built((Recent(stream_of(view, f, valued=True), 1),), lambda p: _recent(p).read_last(p.base))
+
+
+def _last_n(view: View, f: SessionFeature) -> Built:
+    n = needed(view, f, "n", f.n)
+    return Built((Recent(stream_of(view, f, valued=True), n),), lambda p: _recent(p).read_n(p.base, n))
+
+
+def _since_last(view: View, f: SessionFeature) -> Built:
+    return Built((Newest(stream_of(view, f)),), _read_since)
+
+
+def _recent(p: Placed) -> Recent:
+    assert isinstance(p.statistic, Recent)
+    return p.statistic
+
+
+def _read_since(p: Placed) -> str:
+    assert isinstance(p.statistic, Newest)
+    return p.statistic.read_since(p.base)
+
+
+FAMILY: Family = {"last": _last, "last_n": _last_n, "since_last": _since_last}

@@ -11,8 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.catalog.model import SessionFeature, View
 from edge_runtime.session.admission import NEVER
-from edge_runtime.session.operators.statistic import Code, Slots, Stream
+from edge_runtime.session.operators.statistic import (
+    Built,
+    Code,
+    Family,
+    Placed,
+    Slots,
+    Stream,
+    needed,
+    stream_of,
+)
 
 Run = tuple[int, int, int]
 """(start, end, count)"""
@@ -106,3 +116,16 @@ def _runs(s: Slots, base: int) -> list[Run]:
 
 
 FUNCTIONS = {"begin_run": begin_run, "late_run": late_run}
+
+
+def _session_count(view: View, f: SessionFeature) -> Built:
+    gap_us = needed(view, f, "gap", f.gap_us)
+    return Built((Runs(stream_of(view, f), gap_us, view.allowed_lateness_us),), _read)
+
+
+def _read(p: Placed) -> str:
+    assert isinstance(p.statistic, Runs)
+    return p.statistic.read(p.base)
+
+
+FAMILY: Family = {"session_count": _session_count}

@@ -8,10 +8,12 @@ at run time nothing is looked up by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from edge_runtime.catalog.model import Where
+from edge_runtime.catalog.model import SessionFeature, View, Where
+from edge_runtime.errors import CatalogError, Fault
 
 Slots = list[Any]
 """The flat state of one view; each statistic knows the types of its own slots."""
@@ -90,3 +92,59 @@ class Statistic(Protocol):
     def unpack(self, packed: Any) -> list[object]:
         """The slots that `pack` gave."""
         ...
+
+
+class Placed(NamedTuple):
+    """A statistic and its place: first slot, and the slot of its frame (-1 without one)."""
+
+    statistic: Statistic
+    base: int
+    frame_slot: int
+
+
+class Built(NamedTuple):
+    """What one feature needs and how it is read."""
+
+    statistics: tuple[Statistic, ...]
+    read: Callable[..., str]
+    """Given a `Placed` for each statistic, an expression over `s` (slots), `t` (read time) and `resolve`.
+
+    The statistic found at that place may be a wider one of the same kind (a longer `Recent`)."""
+
+
+Family = Mapping[str, Callable[[View, SessionFeature], Built]]
+"""What each file of operators exports as `FAMILY`: how each of its operators is built."""
+
+
+def stream_of(view: View, f: SessionFeature, *, valued: bool = False) -> Stream:
+    """The events that a feature sees; with `valued` only those that carry its value.
+
+    Raises:
+        CatalogError: a value is needed and the feature names none.
+    """
+    if not valued:
+        return Stream(f.events, f.where, None)
+    if f.value is None:
+        raise unfit(view, f, "value", "expected a property or an entity type, got nothing")
+    return Stream(f.events, f.where, f.value)
+
+
+def frame_of(f: SessionFeature) -> Frame | None:
+    """The feature's window in tiles; None without a window."""
+    return None if f.window_us is None else Frame(f.hop_us or 0, f.tiles or 0)
+
+
+def needed(view: View, f: SessionFeature, key: str, value: int | None) -> int:
+    """`value`, which must be there and more than 0.
+
+    Raises:
+        CatalogError: it is not.
+    """
+    if value is None or value <= 0:
+        raise unfit(view, f, key, "expected more than 0")
+    return value
+
+
+def unfit(view: View, f: SessionFeature, key: str, reason: str) -> CatalogError:
+    """The error for a feature that cannot be built."""
+    return CatalogError([Fault(f"views.{view.name}.features.{f.name}.{key}", reason)])

@@ -11,8 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.catalog.model import SessionFeature, View
 from edge_runtime.session.admission import NEVER
-from edge_runtime.session.operators.statistic import Code, Frame, Slots, Stream
+from edge_runtime.session.operators.statistic import (
+    Built,
+    Code,
+    Family,
+    Frame,
+    Placed,
+    Slots,
+    Stream,
+    frame_of,
+    stream_of,
+)
 
 _UNREAD = (NEVER, 0)
 
@@ -124,3 +135,20 @@ def _span(ring: list[int], first: int, last: int) -> int:
 
 
 FUNCTIONS = {"roll_tally": roll_tally, "late_tally": late_tally, "tally_at": tally_at}
+
+
+def _count(view: View, f: SessionFeature) -> Built:
+    return Built((Tally(stream_of(view, f), frame_of(f), needs_units=False),), _read)
+
+
+def _sum(view: View, f: SessionFeature) -> Built:
+    tally = Tally(stream_of(view, f, valued=True), frame_of(f), needs_units=True)
+    return Built((tally,), lambda p: f"{_read(p)} / UNIT")
+
+
+def _read(p: Placed) -> str:
+    assert isinstance(p.statistic, Tally)
+    return p.statistic.read(p.base, p.frame_slot)
+
+
+FAMILY: Family = {"count": _count, "sum": _sum}

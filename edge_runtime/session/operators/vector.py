@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from edge_runtime.catalog.model import SessionFeature, View
 from edge_runtime.session.exact import Floats, exp2
-from edge_runtime.session.operators.recent import Entry
+from edge_runtime.session.operators.recent import Entry, Recent
+from edge_runtime.session.operators.statistic import Built, Family, needed, stream_of
 
 Resolve = Callable[[str], Sequence[float] | Floats | None]
 """The embedding of an item's bare id, or None."""
@@ -44,3 +46,16 @@ def tail(entries: Sequence[Entry] | Iterable[Entry], n: int) -> list[Entry]:
 
 
 FUNCTIONS = {"decayed_mean": decayed_mean, "tail": tail}
+
+
+VECTOR_ITEMS = 32
+"""`n` of a decayed_mean_vector that declares none."""
+
+
+def _decayed_mean_vector(view: View, f: SessionFeature) -> Built:
+    n, half_life_us = f.n or VECTOR_ITEMS, needed(view, f, "half_life", f.half_life_us)
+    newest = Recent(stream_of(view, f, valued=True), n)
+    return Built((newest,), lambda p: f"decayed_mean(tail(s[{p.base}], {n}), {half_life_us}, resolve)")
+
+
+FAMILY: Family = {"decayed_mean_vector": _decayed_mean_vector}

@@ -1,0 +1,43 @@
+"""Encodings as catalogs write them: how a value becomes numbers, and with which arguments."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from edge_runtime.catalog.model import Encoding
+from edge_runtime.catalog.section import Section
+
+Kind = Literal["one_hot", "hash", "log1p", "zscore", "clip", "bucketize"]
+ENCODINGS: Final = ("one_hot", "hash", "log1p", "zscore", "clip", "bucketize")
+NEEDS_ARGUMENTS: Final = {
+    "hash": "buckets",
+    "zscore": "mean, std",
+    "clip": "low, high",
+    "bucketize": "edges",
+}
+"""Encodings that mean nothing without arguments, and which."""
+
+
+def read_arguments(table: Section, kind: Kind) -> Encoding:
+    """The encoding with the arguments in `table`; faults are noted there."""
+    match kind:
+        case "hash":
+            return Encoding(
+                kind, buckets=table.integer("buckets", 1, table.findings.limits.keys, required=True)
+            )
+        case "zscore":
+            mean, std = table.number("mean", required=True), table.number("std", required=True)
+            if std is not None and std <= 0:
+                table.fault("std", f"expected a number above 0, got {std:g}")
+            return Encoding(kind, mean=mean or 0.0, std=std or 1.0)
+        case "clip":
+            low, high = table.number("low"), table.number("high")
+            if low is None and high is None:
+                table.fault("low", "missing: expected low, high or both")
+            if low is not None and high is not None and low > high:
+                table.fault("low", f"expected at most high ({high:g}), got {low:g}")
+            return Encoding(kind, low=low, high=high)
+        case "bucketize":
+            return Encoding(kind, edges=table.numbers("edges", required=True, rising=True) or ())
+        case _:
+            return Encoding(kind)
