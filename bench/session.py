@@ -143,7 +143,7 @@ def assert_identical(plan: ViewPlan, events: Stream) -> None:
 
 
 def _plain(value: object) -> object:
-    return (dict(value.counts), value.overflow) if isinstance(value, CountMap) else value
+    return (dict(value), value.overflow) if isinstance(value, CountMap) else value
 
 
 def _engine(plan: ViewPlan, events: Stream) -> Callable[[], object]:

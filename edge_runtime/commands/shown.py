@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def plain(value: object) -> object:
     """A feature's value as JSON can hold it."""
-    counts = getattr(value, "counts", None)
-    return dict(counts) if counts is not None else value
+    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -44,5 +44,5 @@ class Entries:
 def entries_of(value: object) -> Entries:
     """A map feature's value as `Entries`; anything that is no map has no keys."""
     if isinstance(value, CountMap):
-        return Entries(value.counts, value.truncated)
+        return Entries(value, value.truncated)
     return Entries(value if isinstance(value, Mapping) else {}, False)

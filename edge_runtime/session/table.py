@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import MalformedRequest
+from edge_runtime.session.operators.counts import CountMap
 
 
 class Table:
@@ -63,7 +64,7 @@ class Table:
         return {name: _array(values) for name, values in self._columns.items()}
 
     def to_pandas(self) -> Any:
-        """A DataFrame of the columns.
+        """A DataFrame of the columns; maps are dicts and lists are lists.
 
         Raises:
             ImportError: pandas is not installed.
@@ -75,7 +76,7 @@ class Table:
         return pandas.DataFrame({name: _plain(values) for name, values in self._columns.items()})
 
     def to_arrow(self) -> Any:
-        """An Arrow table of the columns; maps become lists of (key, count).
+        """An Arrow table of the columns; `count_by` is map<string, int64>.
 
         Raises:
             ImportError: pyarrow is not installed.
@@ -84,7 +85,7 @@ class Table:
             pyarrow = import_module("pyarrow")
         except ImportError:
             raise ImportError("Table.to_arrow needs pyarrow: pip install pyarrow") from None
-        return pyarrow.table({name: _plain(values) for name, values in self._columns.items()})
+        return pyarrow.table({name: _arrow(pyarrow, values) for name, values in self._columns.items()})
 
     def _known(self, ref: str) -> str:
         if ref not in self._columns:
@@ -96,8 +97,16 @@ def _array(values: Sequence[object]) -> npt.NDArray[Any]:
     if all(value is None or isinstance(value, int | float) for value in values):
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     array = np.empty(len(values), dtype=object)
-    array[:] = values
+    for position, value in enumerate(values):  # a whole list of lists would be taken for rows of numbers
+        array[position] = value
     return array
+
+
+def _arrow(pyarrow: Any, values: Sequence[object]) -> Any:
+    if any(isinstance(value, CountMap) for value in values):
+        pairs = [list(value.items()) if isinstance(value, CountMap) else None for value in values]
+        return pyarrow.array(pairs, pyarrow.map_(pyarrow.string(), pyarrow.int64()))
+    return pyarrow.array(_plain(values))
 
 
 def _plain(values: Sequence[object]) -> list[object]:
@@ -105,7 +114,6 @@ def _plain(values: Sequence[object]) -> list[object]:
 
 
 def _plain_value(value: object) -> object:
-    counts = getattr(value, "counts", None)
-    if isinstance(counts, Mapping):
-        return [(key, counts[key]) for key in sorted(counts)]
+    if isinstance(value, CountMap):
+        return dict(value)
     return value.tolist() if isinstance(value, np.ndarray) else value

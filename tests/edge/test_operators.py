@@ -43,7 +43,7 @@ def fed(stream: Sequence[Arrival]) -> ViewState:
 
 def plain(value: object) -> object:
     if isinstance(value, CountMap):
-        return Counts(dict(value.counts), value.overflow)
+        return Counts(dict(value), value.overflow)
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

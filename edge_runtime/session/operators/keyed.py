@@ -1,4 +1,4 @@
-"""`count_by`: events for each key, at most `max_keys` keys.
+"""`count_by` and `top_n`: events for each key, at most `max_keys` keys.
 
 Kept are the keys with the smallest BLAKE2b-64 (then by key) among all keys of the window; the rest is one
 overflow count. Each tile keeps its own `max_keys` smallest keys with exact counts, and that is enough: a key
@@ -10,12 +10,12 @@ neither the kept set nor a count depends on the order of arrival. Memory: at mos
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from edge_runtime.catalog.model import SessionFeature, View
+from edge_runtime.session.operators.counts import CountMap as CountMap
 from edge_runtime.session.operators.statistic import (
     Built,
     Code,
@@ -25,21 +25,9 @@ from edge_runtime.session.operators.statistic import (
     Slots,
     Stream,
     frame_of,
+    needed,
     unfit,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CountMap:
-    """Counts by key; `overflow` events had keys that are not kept. Read only."""
-
-    counts: Mapping[str, int]
-    overflow: int = 0
-
-    @property
-    def truncated(self) -> bool:
-        """Whether some keys are not kept."""
-        return self.overflow > 0
 
 
 def key_rank(key: str) -> tuple[int, str]:
@@ -136,9 +124,9 @@ class KeyCounts:
     def _value_at(self, head: int, tile: int) -> CountMap:
         tiles = len(self.ring)
         if tile <= head or not tiles:
-            return bounded(dict(self.total), self.overflow, self.max_keys)
+            return bounded(self.total, self.overflow, self.max_keys)
         if tile - head >= tiles:
-            return CountMap({})
+            return CountMap()
         total, overflow = dict(self.total), self.overflow
         for step in range(head + 1, tile + 1):
             gone = self.ring[step % tiles]
@@ -278,10 +266,19 @@ def _take(total: dict[str, int], key: str, count: int) -> None:
         total[key] -= count
 
 
-def _count_by(view: View, f: SessionFeature) -> Built:
+def _keyed(view: View, f: SessionFeature) -> Keyed:
     if f.by is None:
         raise unfit(view, f, "by", "expected a property or an entity type, got nothing")
-    return Built((Keyed(Stream(f.events, f.where, f.by), frame_of(f), f.max_keys),), _read)
+    return Keyed(Stream(f.events, f.where, f.by), frame_of(f), f.max_keys)
+
+
+def _count_by(view: View, f: SessionFeature) -> Built:
+    return Built((_keyed(view, f),), _read)
+
+
+def _top_n(view: View, f: SessionFeature) -> Built:
+    n = needed(view, f, "n", f.n)
+    return Built((_keyed(view, f),), lambda p: f"{_read(p)}.top({n})")
 
 
 def _read(p: Placed) -> str:
@@ -289,4 +286,4 @@ def _read(p: Placed) -> str:
     return p.statistic.read(p.base, p.frame_slot)
 
 
-FAMILY: Family = {"count_by": _count_by}
+FAMILY: Family = {"count_by": _count_by, "top_n": _top_n}
