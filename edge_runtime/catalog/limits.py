@@ -29,6 +29,8 @@ class CatalogLimits:
     """Largest `n` of an operator that keeps the newest n."""
     keys: int = 65_536
     """Largest `cap`, `max_keys` and number of hash buckets."""
+    derived_depth: int = 8
+    """Derived features made of one another, in one chain."""
     vector_size: int = 4_096
     """Largest n of `float32[n]`."""
     service_width: int = 65_536

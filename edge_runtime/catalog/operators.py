@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-ResultRule = Literal["int64", "float64", "time", "of value", "list of value", "counts", "vector"]
+ResultRule = Literal["int64", "float64", "time", "of value", "list of value", "keys", "counts", "vector"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class OperatorSpec:
         words = {
             "of value": "dtype of `value`",
             "list of value": "`list<dtype of value>`",
+            "keys": "`list<string>`",
             "counts": "`map<string,int64>`",
             "vector": "`float64[n]`, size of the embedding",
         }
@@ -70,7 +71,7 @@ _ALL: Final = (
         "top_n",
         ("by", "n"),
         ("window", "max_keys"),
-        "list of value",
+        "keys",
         "[]",
         False,
         "the n most frequent keys: by count, then key",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from edge_runtime.catalog.defaults import read_default
 from edge_runtime.catalog.derived import check_derived
 from edge_runtime.catalog.dtype import EXPECTED, fits, parse_dtype
 from edge_runtime.catalog.duration import UNIT_US, write_duration
+from edge_runtime.catalog.inputs import Surroundings
 from edge_runtime.catalog.model import (
     DType,
     EntityType,
@@ -22,7 +24,7 @@ from edge_runtime.catalog.model import (
 from edge_runtime.catalog.people import entity_names
 from edge_runtime.catalog.references import declared_key
 from edge_runtime.catalog.section import Section, check_name, shown
-from edge_runtime.catalog.session_features import Surroundings, read_session_feature
+from edge_runtime.catalog.session_features import read_session_feature
 
 DEFAULT_LATENESS_US: Final = 60 * UNIT_US["s"]
 DEDUP_MARGIN_US: Final = 60 * UNIT_US["s"]
@@ -172,7 +174,7 @@ def _features(body: Section, source: Source, around: Surroundings) -> dict[str, 
         )
         if feature is not None:
             features[name] = feature
-    check_derived(table, features)
+    check_derived(table, [name for name, _ in table.entries()], features)
     if not list(table.entries()):
         body.fault("features", "expected at least one feature, got none")
     return features
@@ -227,14 +229,11 @@ def _default(
     values: tuple[Scalar, ...] | None,
     bounds: tuple[float, float] | None,
 ) -> Scalar | None:
-    if not body.has("default"):
-        return None
-    value = body.raw("default")
-    if dtype.kind in ("list", "map") or dtype.size is not None or not fits(dtype, value):
-        body.fault("default", f"expected one {dtype} value, got {shown(value)}")
+    value = read_default(body, dtype)
+    if value is None:
         return None
     if values is not None and value not in values:
         body.fault("default", f"expected one of the values, got {shown(value)}")
     if bounds is not None and not bounds[0] <= cast(float, value) <= bounds[1]:
         body.fault("default", f"expected a number within the range, got {shown(value)}")
-    return cast(Scalar, value)
+    return value

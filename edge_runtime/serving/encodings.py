@@ -1,14 +1,13 @@
 """Encodings: from a feature's value to the numbers of a column, one value at a time or many at once.
 
-Both paths give the same bits: the same IEEE operations in the same order, and `log1p` from `session.exact`
-on both. Times count as Unix seconds. A value that an encoding has no number for (log1p at
-or under -1) raises ValueError in `one` and is NaN in `many`.
+What an encoding does to one number is defined in `session/encoding.py`; `many` gives the same bits: the same
+IEEE operations in the same order, and `log1p` from `session.exact` on both. Times count as Unix seconds. A
+value that an encoding has no number for (log1p at or under -1, a zscore beyond float64) raises ValueError in
+`one` and is NaN in `many`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never, cast
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.catalog.model import Encoding, Feature, FieldFeature, Scalar
+from edge_runtime.session import encoding as scalar
 from edge_runtime.session import exact
 
 Floats = npt.NDArray[np.float64]
@@ -42,6 +42,12 @@ def number(value: object) -> float:
     if isinstance(value, int | float):
         return float(value)
     raise ValueError(f"expected a number, got {type(value).__name__}")
+
+
+def _known(value: float | None) -> tuple[float, ...]:
+    if value is None:
+        raise ValueError("expected a number that the encoding has a number for")
+    return (float(value),)
 
 
 def _column(values: Sequence[object]) -> Floats:
@@ -145,9 +151,7 @@ class Hash:
         """The bucket, the same on every machine and in every process."""
         if not isinstance(value, str | int):
             raise ValueError(f"expected a string or an integer, got {type(value).__name__}")
-        tag = "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "s"
-        digest = hashlib.blake2b(f"{tag}:{value}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.buckets
+        return scalar.hash_bucket(value, self.buckets)
 
     def one(self, value: object) -> tuple[float, ...]:
         return (float(self.bucket(value)),)
@@ -166,7 +170,7 @@ class Log1p:
     width: int = 1
 
     def one(self, value: object) -> tuple[float, ...]:
-        return (exact.log1p(number(value) / self.scale),)
+        return _known(scalar.log1p(number(value) / self.scale))
 
     def many(self, values: Sequence[object]) -> Floats:
         column = _column(values) / self.scale
@@ -184,11 +188,12 @@ class ZScore:
     width: int = 1
 
     def one(self, value: object) -> tuple[float, ...]:
-        return ((number(value) / self.scale - self.mean) / self.std,)
+        return _known(scalar.zscore(number(value) / self.scale, self.mean, self.std))
 
     def many(self, values: Sequence[object]) -> Floats:
         with np.errstate(over="ignore"):
-            return ((_column(values) / self.scale - self.mean) / self.std).reshape(-1, 1)
+            scores = (_column(values) / self.scale - self.mean) / self.std
+        return np.where(np.isfinite(scores), scores, np.nan).reshape(-1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +206,7 @@ class Clip:
     width: int = 1
 
     def one(self, value: object) -> tuple[float, ...]:
-        v = number(value) / self.scale
-        if self.low is not None and v < self.low:
-            return (self.low,)
-        if self.high is not None and v > self.high:
-            return (self.high,)
-        return (v,)
+        return _known(scalar.clip(number(value) / self.scale, self.low, self.high))
 
     def many(self, values: Sequence[object]) -> Floats:
         column = _column(values) / self.scale
@@ -227,7 +227,7 @@ class Bucketize:
     width: int = 1
 
     def one(self, value: object) -> tuple[float, ...]:
-        return (float(bisect_right(self.edges, number(value) / self.scale)),)
+        return _known(scalar.bucketize(number(value) / self.scale, self.edges))
 
     def many(self, values: Sequence[object]) -> Floats:
         column = _column(values) / self.scale
