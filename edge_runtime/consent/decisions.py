@@ -73,6 +73,7 @@ class Consents:
         self._lock = threading.RLock() if lock is None else lock
         self._eraser = Eraser(keyring, database, clock, forget, lambda: leases.authority, step)
         self._standing = Standing(keyring, database)
+        self._leased = frozenset(p.name for p in catalog.purposes.values() if needs_consent(p))
         self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._standing)
         self.queued: Callable[[], None] = lambda: None
         """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
@@ -93,21 +94,25 @@ class Consents:
         key = self._keyring.key(subject, purpose)
         if key is None:
             return self._without_key(subject, declared)
-        barred = self._standing.barred(key)
-        if barred is not None:
-            return Permission(False, barred)
-        if needs_consent(declared) and not self._leases.live(declared):
-            return Permission(False, self._leases.reason())
-        return _ALLOWED
+        against = self._against(key, declared)
+        return _ALLOWED if against is None else Permission(False, against)
 
     def key(self, subject: str, purpose: str) -> DataKey | None:
         """The key to store under, with permission; None without.
 
         Under another basis than consent the key is made here at first use: declaring is what allows it.
         """
-        if not self.permission(subject, purpose).allowed:
-            return None
-        return self._keyring.key(subject, purpose) or self._declared_key(subject, purpose)
+        key, declared = self._keyring.key(subject, purpose), self._catalog.purposes.get(purpose)
+        if key is not None and declared is not None:
+            return key if self._against(key, declared) is None else None
+        return self._declared_key(subject, purpose) if self.permission(subject, purpose).allowed else None
+
+    def _against(self, key: DataKey, declared: Purpose) -> str | None:
+        """Why a living key may not be used now; None when it may."""
+        barred = self._standing.barred(key)
+        if barred is None and declared.name in self._leased and not self._leases.live(declared):
+            return self._leases.reason()
+        return barred
 
     def _without_key(self, subject: str, declared: Purpose) -> Permission:
         pseudonym = self._keyring.pseudonym(subject)

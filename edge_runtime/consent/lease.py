@@ -108,13 +108,13 @@ class Leases:
         """Whether only a fresh session unlocks: no server has answered since opening, or since the boot clock
         went back. A lease that merely ended is renewed in the session that runs."""
         self._elapsed_us()
-        return self._keyring.identity.enrolled and not self._opened
+        return self._keyring.enrolled and not self._opened
 
     # ---- judging ----------------------------------------------------------------------------------------
 
     def live(self, purpose: Purpose) -> bool:
         """Whether consented features of a purpose may be used now."""
-        if not self._keyring.identity.enrolled:
+        if not self._keyring.enrolled:
             return True
         elapsed_us = self._elapsed_us()
         if elapsed_us is None or not self._opened or self._duration_us is None:
@@ -124,7 +124,7 @@ class Leases:
     @property
     def state(self) -> State:
         """`standalone`, `fresh` (a lease runs) or `locked`."""
-        if not self._keyring.identity.enrolled:
+        if not self._keyring.enrolled:
             return "standalone"
         return "fresh" if self._opened and self.remaining_us() > 0 else "locked"
 
@@ -148,7 +148,7 @@ class Leases:
     @property
     def authority(self) -> Literal["server", "lease", "standalone"]:
         """What a receipt says of cold starts here."""
-        return self.cold_start if self._keyring.identity.enrolled else "standalone"
+        return self.cold_start if self._keyring.enrolled else "standalone"
 
     def _elapsed_us(self) -> int | None:
         """Consumed so far; None when there is no lease, or the boot clock went back (a restart, an image)."""

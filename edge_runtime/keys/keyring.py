@@ -40,6 +40,8 @@ class Keyring:
         self._newest: dict[tuple[bytes, str], Denial] = {}
         self._sequence = 0
         self._signing: tuple[bytes, Ed25519PrivateKey] | None = None
+        self.enrolled = False
+        """Whether a server is the authority (`identity.enrolled`, at hand for the gate of every event)."""
         self.authority_changed: Callable[[], None] = lambda: None
         """Called after the identity's authority changed; the consent room drops what the old one said."""
 
@@ -73,6 +75,7 @@ class Keyring:
         """
         body = self._vault.read()
         self._body, self._sequence = body, body.sequence
+        self.enrolled = body.identity.enrolled
         self._hold(body.denials)
         self._device = DataKey(self._vault.slot.database_id, body.device)
         for record in body.keys:
@@ -271,6 +274,7 @@ class Keyring:
             self._hold([])
             stand = msgspec.structs.replace(stand, authority=secrets.token_bytes(16))
         self._body = msgspec.structs.replace(stand, identity=identity)
+        self.enrolled = identity.enrolled
         self._write()
         if moved:
             self.authority_changed()
