@@ -43,7 +43,7 @@ def view_source(view: View, layout: Layout, events: Mapping[str, EventType], ret
     for frame, slot in layout.frames.items():
         lines += ["", *_roll(layout, frame.hop_us, slot)]
     lines += ["", *_update(view, layout, events, silence_us)]
-    lines += ["", *reads_source(layout)]
+    lines += ["", *reads_source(view, layout)]
     return "\n".join(lines) + "\n"
 
 

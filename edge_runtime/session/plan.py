@@ -32,6 +32,7 @@ from edge_runtime.session.codegen import load_source, view_source
 from edge_runtime.session.event import Event, content_id
 from edge_runtime.session.layout import Layout, lay_out
 from edge_runtime.session.operators.vector import Resolve
+from edge_runtime.session.reading import paces_of
 from edge_runtime.session.snapshot import dump_state, load_state
 
 _ACCEPTED, _WAITING = Admission.ACCEPTED, Admission.WAITING
@@ -141,6 +142,8 @@ class ViewPlan:
         """The generated function alone: no judgement, no ids. For replay, of distinct events in order."""
         self._values: Callable[..., tuple[object, ...]] = self._code["values"]
         self._reads: Mapping[str, Callable[..., object]] = self._code["READS"]
+        self.paces = paces_of(view, self._code["PACES"])
+        """What time alone changes, and when; see `reading`."""
         self._nothing = self._fresh_cells()
 
     def new_state(self) -> ViewState:
@@ -218,11 +221,11 @@ class ViewPlan:
         Raises:
             ReadInPast: `t_us` lies before the newest applied event.
         """
-        return self._values(self._cells_at(state, t_us), t_us, resolve)
+        return self._values(self.cells_at(state, t_us), t_us, resolve)
 
     def read_one(self, state: ViewState, name: str, t_us: int, resolve: Resolve | None = None) -> object:
         """The value of feature `name` alone; as `values`."""
-        return self._reads[name](self._cells_at(state, t_us), t_us, resolve)
+        return self._reads[name](self.cells_at(state, t_us), t_us, resolve)
 
     def dump(self, state: ViewState) -> bytes:
         """The state as bytes (msgpack)."""
@@ -263,7 +266,8 @@ class ViewPlan:
             merged.previous = (newest, oldest, cells)
         return merged
 
-    def _cells_at(self, state: ViewState, t_us: int) -> list[object]:
+    def cells_at(self, state: ViewState, t_us: int) -> list[object]:
+        """The slots that a read at `t_us` sees: the state's own, unless events wait or all is forgotten."""
         if state.waiting and any(w.at_us <= t_us for w in state.waiting):
             state = copy.deepcopy(state)
             self.advance(state, t_us)
