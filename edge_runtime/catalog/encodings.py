@@ -38,6 +38,9 @@ def read_arguments(table: Section, kind: Kind) -> Encoding:
                 table.fault("low", f"expected at most high ({high:g}), got {low:g}")
             return Encoding(kind, low=low, high=high)
         case "bucketize":
-            return Encoding(kind, edges=table.numbers("edges", required=True, rising=True) or ())
+            edges = table.numbers("edges", required=True, rising=True)
+            if edges == ():
+                table.fault("edges", "expected at least one edge, got an empty list")
+            return Encoding(kind, edges=edges or ())
         case _:
             return Encoding(kind)
