@@ -13,12 +13,11 @@ past retention plus lateness. So the order of arrival does not change what count
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from edge_runtime.catalog.model import EventType, Purpose, SessionFeature, View
-from edge_runtime.errors import CatalogError, Fault, ReadInPast
+from edge_runtime.errors import CatalogError, Fault, ReadInPast, StateUnreadable
 from edge_runtime.session.admission import (
     KNOWN_IDS_LIMIT,
     NEVER,
@@ -30,10 +29,11 @@ from edge_runtime.session.admission import (
 from edge_runtime.session.admission import ViewState as ViewState
 from edge_runtime.session.codegen import load_source, view_source
 from edge_runtime.session.event import Event, content_id
-from edge_runtime.session.layout import Layout, lay_out
+from edge_runtime.session.identity import identify
+from edge_runtime.session.layout import lay_out
 from edge_runtime.session.operators.vector import Resolve
 from edge_runtime.session.reading import paces_of
-from edge_runtime.session.snapshot import dump_state, load_state
+from edge_runtime.session.snapshot import Carried, Contents
 
 _ACCEPTED, _WAITING = Admission.ACCEPTED, Admission.WAITING
 
@@ -121,7 +121,7 @@ class ViewPlan:
         names: its features, in order; `values` answers in this order.
         event_types: the event types that it listens to.
         source: the generated source.
-        fingerprint: of the definitions that shape a state; `load` takes only states of the same.
+        statistics: what its states consist of, by names that other catalogs' plans give them too.
     """
 
     def __init__(self, view: View, catalog: Declared) -> None:
@@ -135,7 +135,8 @@ class ViewPlan:
         self.lateness_us, self.horizon_us = view.allowed_lateness_us, view.dedup_horizon_us
         self._silence_us = 1 << 61 if retention_us is None else retention_us
         self._layout = lay_out(view)
-        self.fingerprint = _fingerprint(self._layout)
+        self.statistics = identify(self._layout, catalog.events)
+        self._contents = Contents(self._layout, self.statistics, self.horizon_us)
         self.source = view_source(view, self._layout, catalog.events, retention_us)
         self._code = load_source(self.source, view.key, {"turn": self._turn, "rejoin": self._rejoin})
         self.update: Callable[[ViewState, Event, str], None] = self._code["update"]
@@ -229,15 +230,41 @@ class ViewPlan:
 
     def dump(self, state: ViewState) -> bytes:
         """The state as bytes (msgpack)."""
-        return dump_state(state, self._layout, self.fingerprint)
+        return self._contents.dump(state)
 
     def load(self, raw: bytes) -> ViewState:
         """The state that `dump` wrote.
 
         Raises:
-            StateUnreadable: damaged, or made under other definitions; rebuild it from the journal.
+            StateUnreadable: damaged, or made under definitions that lack some of these; see `carry`.
         """
-        return load_state(raw, self._layout, self.fingerprint)
+        carried = self.carry(raw)
+        if carried.missing:
+            raise StateUnreadable("the state was made under other definitions; carry it over from events")
+        return carried.state
+
+    def carry(self, raw: bytes) -> Carried:
+        """The state that another plan's `dump` wrote, as far as its statistics are the same.
+
+        Raises:
+            StateUnreadable: damaged; rebuild it from events.
+        """
+        return self._contents.carry(raw)
+
+    def graft(self, state: ViewState, names: Collection[bytes], donor: ViewState) -> ViewState:
+        """`state` with the statistics `names` as `donor` has them; neither is changed.
+
+        A kind of event that only the donor saw may bridge a silence that ended what came before; then that
+        counts again, as after a late event.
+        """
+        others = {one.name for one in self.statistics} - set(names)
+        return self.merge(self._without(state, names), self._without(donor, others))
+
+    def statistics_of(self, feature: str) -> tuple[bytes, ...]:
+        """Names of the statistics that a feature is read from, its operands' included."""
+        needed = self._layout.needs[feature]
+        pairs = zip(self._layout.placed, self.statistics, strict=True)
+        return tuple(one.name for placed, one in pairs if placed in needed)
 
     def merge(self, mine: ViewState, other: ViewState) -> ViewState:
         """The state of both streams together, which must have distinct ids; neither is changed.
@@ -274,6 +301,23 @@ class ViewPlan:
         if t_us < state.newest:
             raise ReadInPast("expected a time not before the newest event of this view; nothing changed")
         return state.cells if t_us - state.newest <= self._silence_us else self._nothing
+
+    def _without(self, state: ViewState, names: Collection[bytes]) -> ViewState:
+        """The state as if some statistics had seen no event."""
+        found = copy.copy(state)
+        found.cells = self._emptied(state.cells, names)
+        if state.previous is not None:
+            newest, oldest, cells = state.previous
+            found.previous = (newest, oldest, self._emptied(cells, names))
+        return found
+
+    def _emptied(self, cells: list[object], names: Collection[bytes]) -> list[object]:
+        found = list(cells)
+        for placed, one in zip(self._layout.placed, self.statistics, strict=True):
+            if one.name in names:
+                fresh = placed.statistic.fresh()
+                found[placed.base : placed.base + len(fresh)] = fresh
+        return found
 
     def _turn(self, state: ViewState, at_us: int) -> None:
         """A silence longer than the retention ended: set aside what was before it."""
@@ -335,8 +379,3 @@ def _check_lateness(view: View, retention_us: int | None) -> None:
     if retention_us is not None and view.allowed_lateness_us > retention_us:
         place = f"views.{view.name}.allowed_lateness"
         raise CatalogError([Fault(place, "expected at most the purpose's retention, got more")])
-
-
-def _fingerprint(layout: Layout) -> bytes:
-    text = repr((list(layout.frames), [(p.statistic, p.base) for p in layout.placed]))
-    return blake2b(text.encode(), digest_size=16).digest()

@@ -1,89 +1,157 @@
 """States as bytes: msgpack, never pickle, because bytes from a disk must not choose what runs.
 
+A dump holds its *contents*, a list of the frames and statistics in it by name, before the packed pieces. So a
+plan takes from the dump of another what it knows, drops what it does not need and says what is missing.
 Sums may exceed 64 bits; such an integer is an extension value of its big-endian two's complement bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
 from edge_runtime.errors import StateUnreadable
-from edge_runtime.session.admission import ViewState, Waiting
+from edge_runtime.session.admission import NEVER, ViewState, Waiting
 from edge_runtime.session.event import from_bytes, to_bytes
+from edge_runtime.session.identity import Identity
 from edge_runtime.session.layout import Layout
+from edge_runtime.session.operators.statistic import Statistic
 
-FORMAT = 1
+FORMAT = 2
 _BIG_INT = 1
+_READERS_KEPT = 8
 
 
-def dump_state(state: ViewState, layout: Layout, fingerprint: bytes) -> bytes:
-    """Everything that `state` holds, under the fingerprint of the definitions that shaped it."""
-    previous = None
-    if state.previous is not None:
-        newest, oldest, cells = state.previous
-        previous = [newest, oldest, _pack_cells(cells, layout)]
-    packed: bytes = msgpack.packb(
-        [
-            FORMAT,
-            fingerprint,
-            [state.newest, state.oldest, state.floor_us, state.prune_us],
-            state.ids,
-            [[w.event_id, to_bytes(w.event)] for w in state.waiting],
-            _pack_cells(state.cells, layout),
-            previous,
-        ],
-        default=_big_int,
+class Carried(NamedTuple):
+    """A state out of a dump, as far as the dump went."""
+
+    state: ViewState
+    missing: frozenset[bytes]
+    """Names of statistics that the dump did not have; they are as before any event."""
+    differs: bool
+    """Whether the dump is of another plan: it held more, or less, or with other room."""
+
+
+class Contents:
+    """What a plan's dumps hold, and how a dump of another plan is read under it."""
+
+    def __init__(self, layout: Layout, identities: Sequence[Identity], horizon_us: int) -> None:
+        self._layout, self._identities, self._horizon_us = layout, identities, horizon_us
+        self._list: bytes = msgpack.packb(
+            [horizon_us, [list(frame) for frame in layout.frames], [[i.name, i.room] for i in identities]]
+        )
+        self._readers: dict[bytes, _Reader] = {}
+
+    def dump(self, state: ViewState) -> bytes:
+        """Everything that `state` holds."""
+        previous = None
+        if state.previous is not None:
+            newest, oldest, cells = state.previous
+            previous = [newest, oldest, self._pack(cells)]
+        packed: bytes = msgpack.packb(
+            [
+                FORMAT,
+                self._list,
+                [state.newest, state.oldest, state.floor_us, state.prune_us],
+                state.ids,
+                [[w.event_id, to_bytes(w.event)] for w in state.waiting],
+                self._pack(state.cells),
+                previous,
+            ],
+            default=_big_int,
+        )
+        return packed
+
+    def carry(self, raw: bytes) -> Carried:
+        """What `dump` wrote, under this plan or another one.
+
+        Raises:
+            StateUnreadable: damaged, or of another format.
+        """
+        try:
+            return self._carried(msgpack.unpackb(raw, ext_hook=_from_ext))
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+            kind = type(error).__name__
+            raise StateUnreadable(f"not a session state ({kind}); rebuild it from events") from None
+
+    def _carried(self, packed: Any) -> Carried:
+        version, contents, times, ids, waiting, cells, previous = packed
+        if version != FORMAT:
+            raise StateUnreadable(f"expected format {FORMAT}, got another; rebuild the state from events")
+        reader = self._reader(contents)
+        state = ViewState(reader.unpack(cells))
+        if not all(isinstance(time_us, int) for time_us in times):
+            raise ValueError("a time that is none")
+        state.newest, state.oldest, state.floor_us, state.prune_us = times
+        state.ids = dict(ids)
+        state.waiting = [Waiting(from_bytes(event), event_id) for event_id, event in waiting]
+        if previous is not None:
+            state.previous = (previous[0], previous[1], reader.unpack(previous[2]))
+        if state.newest != NEVER and self._horizon_us > reader.horizon_us:
+            # Ids further back are forgotten: an event from there could be counted twice, so it is LATE.
+            state.floor_us = max(state.floor_us, state.newest - reader.horizon_us)
+        return Carried(state, reader.missing, reader.differs)
+
+    def _reader(self, contents: bytes) -> _Reader:
+        """How a dump of these contents is read; kept, for a database holds dumps of few catalogs."""
+        found = self._readers.get(contents)
+        if found is None:
+            horizon_us, frames, statistics = msgpack.unpackb(contents)
+            found = _reader(self._layout, self._identities, horizon_us, frames, statistics)
+            if len(self._readers) < _READERS_KEPT:
+                self._readers[contents] = found
+        return found
+
+    def _pack(self, cells: Sequence[Any]) -> list[object]:
+        frames: list[object] = [cells[slot] for slot in self._layout.frames.values()]
+        return frames + [
+            p.statistic.pack(list(cells[p.base : p.base + len(p.statistic.fresh())]))
+            for p in self._layout.placed
+        ]
+
+
+class _Reader(NamedTuple):
+    """Where in a dump's cells each piece of a layout lies; None for what the dump does not have."""
+
+    horizon_us: int
+    frames: tuple[int | None, ...]
+    pieces: tuple[tuple[Statistic, int | None], ...]
+    pieces_held: int
+    missing: frozenset[bytes]
+    differs: bool
+
+    def unpack(self, packed: Sequence[Any]) -> list[object]:
+        """The slots of the layout."""
+        if len(packed) != self.pieces_held:
+            raise ValueError("another number of statistics")
+        cells: list[object] = [NEVER if at is None else packed[at] for at in self.frames]
+        for statistic, at in self.pieces:
+            cells += statistic.fresh() if at is None else statistic.unpack(packed[at])
+        return cells
+
+
+def _reader(
+    layout: Layout, identities: Sequence[Identity], horizon_us: Any, frames: Any, statistics: Any
+) -> _Reader:
+    if not isinstance(horizon_us, int):
+        raise ValueError("a duration that is none")
+    frame_at = {(hop_us, tiles): at for at, (hop_us, tiles) in enumerate(frames)}
+    held = {name: (len(frames) + at, room) for at, (name, room) in enumerate(statistics)}
+    pieces = []
+    for placed, one in zip(layout.placed, identities, strict=True):
+        at, room = held.get(one.name, (None, 0))
+        pieces.append((placed.statistic, at if room >= one.room else None))
+    missing = [one.name for one, (_, at) in zip(identities, pieces, strict=True) if at is None]
+    return _Reader(
+        horizon_us,
+        tuple(frame_at.get(frame) for frame in layout.frames),
+        tuple(pieces),
+        len(frames) + len(statistics),
+        frozenset(missing),
+        {(one.name, one.room) for one in identities} != {(name, room) for name, room in statistics},
     )
-    return packed
-
-
-def load_state(raw: bytes, layout: Layout, fingerprint: bytes) -> ViewState:
-    """The state that `dump_state` wrote.
-
-    Raises:
-        StateUnreadable: damaged, of another format, or made under other definitions.
-    """
-    try:
-        return _unpacked(msgpack.unpackb(raw, ext_hook=_from_ext), layout, fingerprint)
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        kind = type(error).__name__
-        raise StateUnreadable(f"not a session state ({kind}); rebuild it from events") from None
-
-
-def _unpacked(packed: Any, layout: Layout, fingerprint: bytes) -> ViewState:
-    version, definitions, times, ids, waiting, cells, previous = packed
-    if version != FORMAT:
-        raise StateUnreadable(f"expected format {FORMAT}, got another; rebuild the state from events")
-    if definitions != fingerprint:
-        raise StateUnreadable("the state was made under other definitions; rebuild it from events")
-    state = ViewState(_unpack_cells(cells, layout))
-    if not all(isinstance(time_us, int) for time_us in times):
-        raise ValueError("a time that is none")
-    state.newest, state.oldest, state.floor_us, state.prune_us = times
-    state.ids = dict(ids)
-    state.waiting = [Waiting(from_bytes(event), event_id) for event_id, event in waiting]
-    if previous is not None:
-        state.previous = (previous[0], previous[1], _unpack_cells(previous[2], layout))
-    return state
-
-
-def _pack_cells(cells: Sequence[Any], layout: Layout) -> list[object]:
-    frames: list[object] = [cells[slot] for slot in layout.frames.values()]
-    return frames + [
-        p.statistic.pack(list(cells[p.base : p.base + len(p.statistic.fresh())])) for p in layout.placed
-    ]
-
-
-def _unpack_cells(packed: Sequence[Any], layout: Layout) -> list[object]:
-    if len(packed) != len(layout.frames) + len(layout.placed):
-        raise ValueError("another number of statistics")
-    cells = list(packed[: len(layout.frames)])
-    for placed, one in zip(layout.placed, packed[len(layout.frames) :], strict=True):
-        cells += placed.statistic.unpack(one)
-    return cells
 
 
 def _big_int(value: object) -> msgpack.ExtType:

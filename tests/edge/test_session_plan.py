@@ -89,7 +89,7 @@ def test_sums_beyond_64_bits_are_stored() -> None:
 
 
 def test_a_state_of_other_definitions_is_refused() -> None:
-    """The fingerprint of the definitions stands in every dump."""
+    """A dump that lacks what a plan needs is carried over, never loaded as whole."""
     other = Catalog.from_toml(CATALOG.replace('half_life = "10s"', 'half_life = "11s"'))
     raw = compile_catalog(other).views["activity@1"].dump(VIEW.new_state())
     with pytest.raises(StateUnreadable, match="other definitions"):
