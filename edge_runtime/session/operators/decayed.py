@@ -1,13 +1,16 @@
-"""`decayed_count`: each event is worth 2^-(age / half_life).
+"""`decayed_count` and `decayed_sum`: each event, or each value, is worth 2^-(age / half_life) of itself.
 
-Time is cut into buckets of one half-life. An event adds 2^frac (frac: its place in its bucket, 0 to 1) in
-units of 2^-60 to its bucket's integer. At time t, in bucket B at place f, the value is
+Time is cut into buckets of one half-life. An event adds 2^frac (frac: its place in its bucket, 0 to 1), for
+`decayed_sum` its value times that, in units of 2^-60 to its bucket's integer. The product of value and 2^frac
+rounds once to a float, that to units once more, half to even (an int is first the nearest float). At time t,
+in bucket B at place f, the decayed value is
 
     (sum over the last 64 buckets b of units[b] * 2^(b - B)) * 2^-60 * exp2(-f)
 
 where the sum is exact, its conversion to float rounds once and the product once. Events in older buckets are
 worth 0 by definition. `rest` holds the older buckets' part scaled by 2^63, so that a read needs no loop. A
-read notes its bucket's converted sum and of which integers it was made: until one is another, it holds.
+read notes its bucket's converted sum and of which head it was made: it holds until the head is another, or
+the note is taken away because the ring changed.
 """
 
 from __future__ import annotations
@@ -31,12 +34,14 @@ from edge_runtime.session.operators.statistic import (
 
 BUCKETS = 64
 TOP = BUCKETS - 1
-_UNREAD = (NEVER, 0, 0, 0, 0.0)
+_UNREAD = (NEVER, 0, 0.0)
 
 
 @dataclass(frozen=True)
 class Decay:
-    """Sum of 2^frac for each bucket. Slots: start of the head bucket, head, rest, ring, note."""
+    """Sum of 2^frac for each bucket, times the value if the stream has one.
+
+    Slots: start of the head bucket, head, rest, ring, note."""
 
     stream: Stream
     half_life_us: int
@@ -48,14 +53,15 @@ class Decay:
         return [NEVER, 0, 0, [0] * BUCKETS, _UNREAD]
 
     def ahead(self, base: int, code: Code) -> list[str]:
-        # 2^frac * 2^60 is at least 2^60: a whole number already, so `int` loses nothing.
+        growth = f"exp2((at - s[{base}]) / {self.half_life_us})"
         return [
             f"if at - s[{base}] >= {self.half_life_us}: roll_decay(s, {base}, at, {self.half_life_us})",
-            f"s[{base + 1}] += int(exp2((at - s[{base}]) / {self.half_life_us}) * {SCALE!r})",
+            f"s[{base + 1}] += {self._units(growth, code)}",
         ]
 
     def late(self, base: int, frame_slot: int, code: Code) -> list[str]:
-        return [f"late_decay(s, {base}, at, {self.half_life_us})"]
+        growth = f"exp2(at % {self.half_life_us} / {self.half_life_us})"
+        return [f"late_decay(s, {base}, at, {self._units(growth, code)}, {self.half_life_us})"]
 
     def roll(self, base: int) -> list[str]:
         return []
@@ -78,43 +84,49 @@ class Decay:
     def unpack(self, packed: Any) -> list[object]:
         return [*packed, _UNREAD]
 
+    def _units(self, growth: str, code: Code) -> str:
+        if self.stream.value is not None:
+            return f"round({code.value} * {growth} * {SCALE!r})"
+        # 2^frac * 2^60 is at least 2^60: a whole number already, so `int` loses nothing.
+        return f"int({growth} * {SCALE!r})"
+
 
 def roll_decay(s: Slots, base: int, at_us: int, half_life_us: int) -> None:
     """Move the head to the bucket of `at_us`; what is 64 buckets old or older goes, exactly."""
     bucket, old = at_us // half_life_us, s[base] // half_life_us
     steps, ring = bucket - old, s[base + 3]
     if steps >= BUCKETS:
-        s[base : base + 4] = bucket * half_life_us, 0, 0, [0] * BUCKETS
+        s[base : base + 5] = bucket * half_life_us, 0, 0, [0] * BUCKETS, _UNREAD
         return
     ring[old % BUCKETS] = s[base + 1]
     whole = (s[base + 1] << TOP) + s[base + 2] - _leaving(ring, old, steps)
     for step in range(1, steps + 1):
         ring[(old + step) % BUCKETS] = 0
     s[base], s[base + 1], s[base + 2] = bucket * half_life_us, 0, whole >> steps
+    s[base + 4] = _UNREAD
 
 
-def late_decay(s: Slots, base: int, at_us: int, half_life_us: int) -> None:
-    """Add an event to its bucket, wherever it lies."""
+def late_decay(s: Slots, base: int, at_us: int, units: int, half_life_us: int) -> None:
+    """Add an event's units to its bucket, wherever it lies."""
     if at_us - s[base] >= half_life_us:
         roll_decay(s, base, at_us, half_life_us)
     bucket, head = at_us // half_life_us, s[base] // half_life_us
-    units = int(exp2((at_us - bucket * half_life_us) / half_life_us) * SCALE)
     if bucket == head:
         s[base + 1] += units
     elif bucket > head - BUCKETS:
         s[base + 3][bucket % BUCKETS] += units
         s[base + 2] += units << (TOP - (head - bucket))
+        s[base + 4] = _UNREAD
 
 
 def decay_at(s: Slots, base: int, t_us: int, half_life_us: int) -> float:
     """The value at `t_us`, which is not before the head bucket; the state keeps its meaning."""
     bucket, place_us = divmod(t_us, half_life_us)
-    start, head, rest = s[base], s[base + 1], s[base + 2]
-    noted, of_start, of_head, of_rest, whole = s[base + 4]
-    # No event changes a ring and leaves all three as they were, and the note keeps its three alive.
-    if noted != bucket or of_head is not head or of_rest is not rest or of_start is not start:
-        whole = _whole(s, base, bucket - start // half_life_us, half_life_us)
-        s[base + 4] = bucket, start, head, rest, whole
+    noted, of_head, whole = s[base + 4]
+    # The note keeps its head alive, so the same object is the same number.
+    if noted != bucket or of_head is not s[base + 1]:
+        whole = _whole(s, base, bucket - s[base] // half_life_us, half_life_us)
+        s[base + 4] = bucket, s[base + 1], whole
     value: float = whole * exp2(-place_us / half_life_us)
     return value
 
@@ -142,9 +154,14 @@ def _decayed_count(view: View, f: SessionFeature) -> Built:
     return Built((Decay(stream_of(view, f), needed(view, f, "half_life", f.half_life_us)),), _read)
 
 
+def _decayed_sum(view: View, f: SessionFeature) -> Built:
+    half_life_us = needed(view, f, "half_life", f.half_life_us)
+    return Built((Decay(stream_of(view, f, valued=True), half_life_us),), _read)
+
+
 def _read(p: Placed) -> str:
     assert isinstance(p.statistic, Decay)
     return p.statistic.read(p.base)
 
 
-FAMILY: Family = {"decayed_count": _decayed_count}
+FAMILY: Family = {"decayed_count": _decayed_count, "decayed_sum": _decayed_sum}

@@ -1,5 +1,7 @@
 """`last`, `last_n` and `since_last`: the newest events by (time, id).
 
+A window needs no tiles here. Those of the newest n events that lie in the window are the newest n of the
+window, so one state serves every window and none: a read leaves out what lies before the window's first tile.
 Code points order as UTF-8 bytes do, so ids compare as strings.
 """
 
@@ -16,9 +18,11 @@ from edge_runtime.session.operators.statistic import (
     Built,
     Code,
     Family,
+    Frame,
     Placed,
     Slots,
     Stream,
+    frame_of,
     needed,
     stream_of,
 )
@@ -49,13 +53,17 @@ class Recent:
     def roll(self, base: int) -> list[str]:
         return []
 
-    def read_last(self, base: int) -> str:
+    def read_last(self, base: int, window: Frame | None) -> str:
         """An expression for the newest value or None."""
+        if window is not None:
+            return f"last_since(s[{base}], {window.start})"
         return f"(s[{base}][-1][2] if s[{base}] else None)"
 
-    def read_n(self, base: int, n: int) -> str:
+    def read_n(self, base: int, n: int, window: Frame | None) -> str:
         """An expression for the newest `n` values, oldest first."""
         tail = "" if n == self.n else f"[-{n}:]"
+        if window is not None:
+            return f"values_since(s[{base}], {window.start}){tail}"
         return f"[entry[2] for entry in s[{base}]]{tail}"
 
     def merge(self, mine: Slots, other: Slots) -> list[object]:
@@ -89,9 +97,10 @@ class Newest:
     def roll(self, base: int) -> list[str]:
         return []
 
-    def read_since(self, base: int) -> str:
+    def read_since(self, base: int, window: Frame | None) -> str:
         """An expression for the seconds since the newest event, or None."""
-        return f"(None if s[{base}] == {NEVER} else (t - s[{base}]) / 1000000)"
+        none = f"s[{base}] == {NEVER}" if window is None else f"s[{base}] < {window.start}"
+        return f"(None if {none} else (t - s[{base}]) / 1000000)"
 
     def merge(self, mine: Slots, other: Slots) -> list[object]:
         return [max(mine[0], other[0])]
@@ -113,24 +122,37 @@ def late_recent(newest: deque[Entry], entry: Entry) -> None:
     newest.extend(entries)  # beyond maxlen the oldest fall out
 
 
+def last_since(newest: deque[Entry], first_us: int) -> Any:
+    """The newest value, unless it lies before `first_us`; else None."""
+    return newest[-1][2] if newest and newest[-1][0] >= first_us else None
+
+
+def values_since(newest: deque[Entry], first_us: int) -> list[Any]:
+    """The values from `first_us` on, oldest first."""
+    return [value for at_us, _, value in newest if at_us >= first_us]
+
+
 def _order(entry: Entry) -> tuple[int, str]:
     return entry[0], entry[1]
 
 
-FUNCTIONS = {"late_recent": late_recent}
+FUNCTIONS = {"late_recent": late_recent, "last_since": last_since, "values_since": values_since}
 
 
 def _last(view: View, f: SessionFeature) -> Built:
-    return Built((Recent(stream_of(view, f, valued=True), 1),), lambda p: _recent(p).read_last(p.base))
+    newest, window = Recent(stream_of(view, f, valued=True), 1), frame_of(f)
+    return Built((newest,), lambda p: _recent(p).read_last(p.base, window))
 
 
 def _last_n(view: View, f: SessionFeature) -> Built:
-    n = needed(view, f, "n", f.n)
-    return Built((Recent(stream_of(view, f, valued=True), n),), lambda p: _recent(p).read_n(p.base, n))
+    n, window = needed(view, f, "n", f.n), frame_of(f)
+    newest = Recent(stream_of(view, f, valued=True), n)
+    return Built((newest,), lambda p: _recent(p).read_n(p.base, n, window))
 
 
 def _since_last(view: View, f: SessionFeature) -> Built:
-    return Built((Newest(stream_of(view, f)),), _read_since)
+    window = frame_of(f)
+    return Built((Newest(stream_of(view, f)),), lambda p: _newest(p).read_since(p.base, window))
 
 
 def _recent(p: Placed) -> Recent:
@@ -138,9 +160,9 @@ def _recent(p: Placed) -> Recent:
     return p.statistic
 
 
-def _read_since(p: Placed) -> str:
+def _newest(p: Placed) -> Newest:
     assert isinstance(p.statistic, Newest)
-    return p.statistic.read_since(p.base)
+    return p.statistic
 
 
 FAMILY: Family = {"last": _last, "last_n": _last_n, "since_last": _since_last}

@@ -33,6 +33,11 @@ class Frame(NamedTuple):
     hop_us: int
     tiles: int
 
+    @property
+    def start(self) -> str:
+        """An expression for the first microsecond of the window at time `t`."""
+        return f"(t // {self.hop_us} - {self.tiles - 1}) * {self.hop_us}"
+
 
 @dataclass(frozen=True, slots=True)
 class Code:

@@ -1,4 +1,4 @@
-"""`count` and `sum`: integers in tiles.
+"""`count` and `sum`: integers in tiles, exact; `mean` and `std` are read from the same integers (`moments`).
 
 A window of `tiles` tiles is a ring; the head tile is a number of its own and `rest` is the sum of the ring,
 so an event costs one addition and a read of a window that has not moved costs another. A read after the head
@@ -9,7 +9,7 @@ tile notes what has left the window by its own tile, for the next read in that t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from edge_runtime.catalog.model import SessionFeature, View
 from edge_runtime.session.admission import NEVER
@@ -34,9 +34,13 @@ class Tally:
 
     stream: Stream
     frame: Frame | None
-    needs_units: bool
-    """True: adds the value in units; False: adds 1."""
+    adds: Literal["one", "units", "squares"]
+    """What an event adds: 1, its value in units of 2^-60, or the square of that, in units of 2^-120."""
     sees_all = False
+
+    @property
+    def needs_units(self) -> bool:
+        return self.adds != "one"
 
     def fresh(self) -> list[object]:
         return [0] if self.frame is None else [0, 0, [0] * self.frame.tiles, _UNREAD]
@@ -75,7 +79,13 @@ class Tally:
         return list(packed) if self.frame is None else [*packed, _UNREAD]
 
     def _step(self, code: Code) -> str:
-        return code.units if self.needs_units else "1"
+        match self.adds:
+            case "one":
+                return "1"
+            case "units":
+                return code.units
+            case "squares":
+                return f"{code.units} * {code.units}"
 
 
 def roll_tally(s: Slots, base: int, old: int, tile: int, tiles: int) -> None:
@@ -138,15 +148,16 @@ FUNCTIONS = {"roll_tally": roll_tally, "late_tally": late_tally, "tally_at": tal
 
 
 def _count(view: View, f: SessionFeature) -> Built:
-    return Built((Tally(stream_of(view, f), frame_of(f), needs_units=False),), _read)
+    return Built((Tally(stream_of(view, f), frame_of(f), "one"),), read_tally)
 
 
 def _sum(view: View, f: SessionFeature) -> Built:
-    tally = Tally(stream_of(view, f, valued=True), frame_of(f), needs_units=True)
-    return Built((tally,), lambda p: f"{_read(p)} / UNIT")
+    tally = Tally(stream_of(view, f, valued=True), frame_of(f), "units")
+    return Built((tally,), lambda p: f"{read_tally(p)} / UNIT")
 
 
-def _read(p: Placed) -> str:
+def read_tally(p: Placed) -> str:
+    """An expression for the integer of a placed `Tally`."""
     assert isinstance(p.statistic, Tally)
     return p.statistic.read(p.base, p.frame_slot)
 
