@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from bench.session import CATALOG, assert_identical, stream
+import pytest
+
+from bench.session import CATALOG, assert_identical
+from bench.session_feeds import made, real
+from bench.streams import find
 from edge_runtime.catalog import Catalog
-from edge_runtime.session.plan import compile_catalog
+from edge_runtime.session.plan import ViewPlan, compile_catalog
 
 
-def test_the_hand_written_limit_gives_identical_bits() -> None:
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return Catalog.from_toml(CATALOG)
+
+
+@pytest.fixture(scope="module")
+def plan(catalog: Catalog) -> ViewPlan:
+    return compile_catalog(catalog).views["activity@1"]
+
+
+def test_the_hand_written_limit_gives_identical_bits(plan: ViewPlan, catalog: Catalog) -> None:
     """Late events, duplicates and pauses included: 12 features, compared with ==."""
-    catalog = Catalog.from_toml(CATALOG)
-    assert_identical(compile_catalog(catalog).views["activity@1"], stream(catalog, 2_000))
+    assert_identical(plan, made(catalog, 2_000))
+
+
+def test_so_it_does_over_many_customers(
+    plan: ViewPlan, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Online Retail: ties, cancellations and repeated rows of many users, each with a state of their own."""
+    monkeypatch.delenv("EDGE_BENCH_DATA", raising=False)
+    assert_identical(plan, real(catalog, find("online_retail"), limit=3_000))
