@@ -20,6 +20,7 @@ from edge_runtime.consent.denying import base_of, new_denial
 from edge_runtime.consent.erasure import Eraser, ErasureReceipt, Forget
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
+from edge_runtime.consent.permit import Permits
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import (
@@ -75,6 +76,8 @@ class Consents:
         self._standing = Standing(keyring, database)
         self._leased = frozenset(p.name for p in catalog.purposes.values() if needs_consent(p))
         self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._standing)
+        self.permits = Permits(keyring, self._standing, leases, catalog.purposes, self._against)
+        """Answers of the gate that hold until something is decided or a lease ends."""
         self.queued: Callable[[], None] = lambda: None
         """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
         keyring.authority_changed = self._begin_authority

@@ -22,6 +22,8 @@ from edge_runtime.wire.messages import Lease
 
 CEILING_US: Final = 30 * 86_400_000_000
 """No lease lasts longer on this device, whatever was signed."""
+NO_END_US: Final = 1 << 62
+"""What `allows_us` says where there is no lease to end."""
 REQUESTS_KEPT: Final = 8
 """Requests without an answer that are remembered; the oldest is forgotten when there are more."""
 
@@ -54,6 +56,8 @@ class Leases:
         self.cold_start: ColdStart = cold_start
         self._requests: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
         self._opened = False
+        self.changes = 0
+        """Counts what may have changed an answer besides the passing of time."""
         self._duration_us: int | None = None
         self._sent_boot_us = self._sent_wall_us = 0
         self._seen_boot_us = clock.boot_us()
@@ -95,12 +99,14 @@ class Leases:
         if self._duration_us is not None and sent_boot_us < self._sent_boot_us:
             return  # an answer that was overtaken by a newer one
         self._duration_us = min(lease.duration_us, CEILING_US)
+        self.changes += 1
         self._sent_boot_us, self._sent_wall_us = sent_boot_us, sent_wall_us
         self.keep()
 
     def opened_by_server(self) -> None:
         """A server answered a fresh nonce and the lane was drained: a cold start is over."""
         self._opened = True
+        self.changes += 1
         self._why = "no lease granted yet"
 
     @property
@@ -120,6 +126,22 @@ class Leases:
         if elapsed_us is None or not self._opened or self._duration_us is None:
             return False
         return elapsed_us < min(self._duration_us, purpose.lease_us)
+
+    def allows_us(self, purpose: Purpose) -> int:
+        """How much of the lease may be consumed while `live(purpose)` stays true and nothing `changes`.
+
+        Without a lease (standalone) there is no end to it.
+        """
+        if not self._keyring.enrolled:
+            return NO_END_US
+        return 0 if self._duration_us is None else min(self._duration_us, purpose.lease_us)
+
+    def within(self, allowed_us: int) -> bool:
+        """Whether less than `allowed_us` (see `allows_us`) is consumed; notes a clock that was set back."""
+        if allowed_us == NO_END_US:
+            return True
+        elapsed_us = self._elapsed_us()
+        return elapsed_us is not None and elapsed_us < allowed_us
 
     @property
     def state(self) -> State:
@@ -166,6 +188,7 @@ class Leases:
 
     def _lose(self, why: str) -> None:
         self._duration_us, self._opened, self._why = None, False, why
+        self.changes += 1
         self._requests.clear()
 
     # ---- outliving the process --------------------------------------------------------------------------

@@ -31,6 +31,8 @@ class Standing:
         self._bars: dict[bytes, str] = {}
         self._objections: dict[tuple[bytes, str], str] = {}
         self._declared: set[str] = set()
+        self.changes = 0
+        """Counts what may have changed an answer."""
 
     def barred(self, key: DataKey) -> str | None:
         """Why a living key may not be used; None when it may."""
@@ -56,10 +58,12 @@ class Standing:
     def bar(self, key: DataKey) -> None:
         """A denial of this key is committed: from now on nobody may use it."""
         self._bars[key.handle] = "withdrawn"
+        self.changes += 1
 
     def tidy(self) -> None:
         """Drop the bars of keys that are gone."""
         self._bars = {h: why for h, why in self._bars.items() if self._keyring.by_handle(h) is not None}
+        self.changes += 1
 
     def decided(self, subject: str, purpose: str) -> None:
         """A new decision was taken, with the whole lane seen: only a restriction still stands."""
@@ -81,6 +85,7 @@ class Standing:
     def load(self, purposes: Iterable[Purpose]) -> None:
         """Read what the stored lane says, for every declared purpose."""
         self._bars, self._objections = {}, {}
+        self.changes += 1
         all_purposes = list(purposes)
         self._declared = {p.name for p in all_purposes if not needs_consent(p)}
         with self._database.read() as tx:
@@ -90,6 +95,7 @@ class Standing:
 
     def _judge(self, key: DataKey, entry: LaneEntry | None) -> None:
         self._bars.pop(key.handle, None)
+        self.changes += 1
         if entry is None or entry.state in GIVEN:
             return
         if entry.state == "restricted" or entry.seq > max(key.grant, key.base):
@@ -97,5 +103,6 @@ class Standing:
 
     def _object(self, entry: LaneEntry) -> None:
         self._objections.pop((entry.subject, entry.purpose), None)
+        self.changes += 1
         if entry.state not in GIVEN:
             self._objections[entry.subject, entry.purpose] = entry.state

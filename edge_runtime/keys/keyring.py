@@ -42,6 +42,8 @@ class Keyring:
         self._signing: tuple[bytes, Ed25519PrivateKey] | None = None
         self.enrolled = False
         """Whether a server is the authority (`identity.enrolled`, at hand for the gate of every event)."""
+        self.changes = 0
+        """Counts the keys that came or went and every change of identity."""
         self.authority_changed: Callable[[], None] = lambda: None
         """Called after the identity's authority changed; the consent room drops what the old one said."""
 
@@ -274,6 +276,7 @@ class Keyring:
             self._hold([])
             stand = msgspec.structs.replace(stand, authority=secrets.token_bytes(16))
         self._body = msgspec.structs.replace(stand, identity=identity)
+        self.changes += 1
         self.enrolled = identity.enrolled
         self._write()
         if moved:
@@ -346,11 +349,13 @@ class Keyring:
         return self._body
 
     def _add(self, key: DataKey) -> None:
+        self.changes += 1
         self._keys[key.subject, key.purpose] = key
         self._by_pseudonym[self.pseudonym(key.subject), key.purpose] = key
         self._by_handle[key.handle] = key
 
     def _remove(self, key: DataKey) -> None:
+        self.changes += 1
         del self._keys[key.subject, key.purpose]
         del self._by_pseudonym[self.pseudonym(key.subject), key.purpose]
         del self._by_handle[key.handle]
