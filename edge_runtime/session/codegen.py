@@ -16,7 +16,17 @@ from typing import Any
 from edge_runtime.catalog.model import EventType, View, Where
 from edge_runtime.session.exact import SCALE, UNIT, UNIT_BITS
 from edge_runtime.session.layout import Layout
-from edge_runtime.session.operators import decayed, derived, keyed, recent, runs, tally, vector
+from edge_runtime.session.operators import (
+    decayed,
+    derived,
+    extremes,
+    moments,
+    oldest,
+    recent,
+    runs,
+    tally,
+    vector,
+)
 from edge_runtime.session.operators.statistic import Code, Placed
 from edge_runtime.session.reading import reads_source
 
@@ -25,12 +35,14 @@ _INDENT = "    "
 
 SUPPORT: dict[str, Any] = {
     **tally.FUNCTIONS,
+    **moments.FUNCTIONS,
+    **extremes.FUNCTIONS,
+    **oldest.FUNCTIONS,
     **recent.FUNCTIONS,
     **decayed.FUNCTIONS,
     **runs.FUNCTIONS,
     **vector.FUNCTIONS,
     **derived.FUNCTIONS,
-    "CountMap": keyed.CountMap,
     "UNIT": UNIT,
 }
 """Every name that generated code may use besides its own arguments."""
@@ -149,11 +161,24 @@ def _group(
         lines.append(f"{hit} = {condition}")
         condition = hit
     for placed in always:
-        lines += _lines(placed, Code("None", "0", hit), late=late)
+        lines += _lines(placed, _seen_by_all(placed, hit, declared, names), late=late)
     body = _by_value(inside, declared, names, late=late)
     if where and body:
         return [*lines, f"if {condition}:", *_indented(body)]
     return lines + body
+
+
+def _seen_by_all(placed: Placed, hit: str, declared: EventType, names: Mapping[str, str]) -> Code:
+    """For a statistic that sees every event: a hit must carry its value, if it has one."""
+    value = placed.statistic.stream.value
+    if value is None:
+        return Code("None", "0", hit)
+    name = names[value]
+    if value in declared.properties:
+        carried = f"{name} is not None"
+        hit = carried if hit == "True" else f"{hit} and {carried}"
+    units = _in_units(declared, value, name) if placed.statistic.needs_units else "0"
+    return Code(name, units, hit)
 
 
 def _by_value(
@@ -181,8 +206,12 @@ def _conversions(sharing: list[Placed], value: str, name: str, declared: EventTy
     """A line that turns a value into units of 2^-60, where some statistic adds that."""
     if not any(p.statistic.needs_units for p in sharing):
         return []
+    return [f"u_{name} = {_in_units(declared, value, name)}"]
+
+
+def _in_units(declared: EventType, value: str, name: str) -> str:
     whole = declared.properties[value].kind not in ("float32", "float64")
-    return [f"u_{name} = " + (f"{name} << {UNIT_BITS}" if whole else f"round({name} * {SCALE!r})")]
+    return f"({name} << {UNIT_BITS})" if whole else f"round({name} * {SCALE!r})"
 
 
 def _lines(placed: Placed, code: Code, *, late: bool) -> list[str]:

@@ -7,16 +7,32 @@ from dataclasses import dataclass, field
 
 from edge_runtime.catalog.model import DerivedFeature, SessionFeature, View
 from edge_runtime.errors import CatalogError, Fault
-from edge_runtime.session.operators import decayed, derived, keyed, recent, runs, tally, vector
+from edge_runtime.session.operators import (
+    decayed,
+    derived,
+    distinct,
+    extremes,
+    keyed,
+    moments,
+    oldest,
+    recent,
+    runs,
+    tally,
+    vector,
+)
 from edge_runtime.session.operators.recent import Recent
 from edge_runtime.session.operators.statistic import Built, Family, Frame, Placed, Statistic, Stream, unfit
 
 OPERATORS: Family = {
     **tally.FAMILY,
+    **moments.FAMILY,
+    **extremes.FAMILY,
+    **oldest.FAMILY,
     **recent.FAMILY,
     **decayed.FAMILY,
     **runs.FAMILY,
     **keyed.FAMILY,
+    **distinct.FAMILY,
     **vector.FAMILY,
 }
 """Every operator that is built."""
