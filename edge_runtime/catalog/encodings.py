@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from edge_runtime.catalog.model import Encoding
+from edge_runtime.catalog.model import DType, Encoding, Scalar
 from edge_runtime.catalog.section import Section
 
 Kind = Literal["one_hot", "hash", "log1p", "zscore", "clip", "bucketize"]
@@ -44,3 +44,47 @@ def read_arguments(table: Section, kind: Kind) -> Encoding:
             return Encoding(kind, edges=edges or ())
         case _:
             return Encoding(kind)
+
+
+def default_numbers(
+    default: Scalar | None, dtype: DType, values: tuple[Scalar, ...] | None, encoding: Encoding | None
+) -> tuple[float, ...] | None:
+    """What a feature's declared default is in a column: its numbers, or None where it has none.
+
+    Args:
+        dtype: of the feature; times count as seconds.
+        values: the feature's categories, for `one_hot`.
+    """
+    if default is None:
+        return None
+    if encoding is not None and encoding.kind == "one_hot":
+        return tuple(float(_same(default, value)) for value in values or ())
+    number = _number(default, dtype, encoding)
+    return None if number is None else (float(number),)
+
+
+def _same(one: Scalar, other: Scalar) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _number(value: Scalar, dtype: DType, encoding: Encoding | None) -> float | None:
+    from edge_runtime.session import (
+        encoding as scalar,
+    )  # brings numpy, which reading a catalog else needs not
+
+    if encoding is not None and encoding.kind == "hash":
+        return None if isinstance(value, float) else scalar.hash_bucket(value, encoding.buckets or 1)
+    if isinstance(value, str):
+        return None
+    number = float(value) / 1e6 if dtype.kind == "time" else float(value)
+    match None if encoding is None else encoding.kind:
+        case "log1p":
+            return scalar.log1p(number)
+        case "zscore" if encoding is not None:
+            return scalar.zscore(number, encoding.mean, encoding.std)
+        case "clip" if encoding is not None:
+            return scalar.clip(number, encoding.low, encoding.high)
+        case "bucketize" if encoding is not None:
+            return scalar.bucketize(number, encoding.edges)
+        case _:
+            return number

@@ -99,7 +99,7 @@ def _feature(f: Feature) -> Table:
 
 
 def _derived(f: DerivedFeature) -> Table:
-    arguments = {} if f.encoding is None else _encoding(f.encoding)
+    arguments = {} if f.encoding is None else encoding_table(f.encoding)
     arguments.pop("kind", None)
     return {"op": f.op} | _known([("of", f.of), ("default", f.default)]) | arguments
 
@@ -142,7 +142,7 @@ def _column(column: Column) -> Table:
     named = [("name", column.name), ("default", column.default)]
     match column:
         case PlainColumn():
-            encoding = None if column.encoding is None else _encoding(column.encoding)
+            encoding = None if column.encoding is None else encoding_table(column.encoding)
             return _known([*named, ("ref", str(column.ref)), ("encode", encoding)])
         case LookupColumn():
             return _known([*named, ("lookup", str(column.ref)), ("key", column.key)])
@@ -155,7 +155,8 @@ def _column(column: Column) -> Table:
             assert_never(column)
 
 
-def _encoding(e: Encoding) -> Table:
+def encoding_table(e: Encoding) -> Table:
+    """`kind` and the arguments that it takes."""
     match e.kind:
         case "hash":
             return {"kind": e.kind, "buckets": e.buckets}

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from edge_runtime.catalog.encodings import ENCODINGS, NEEDS_ARGUMENTS, Kind, read_arguments
+from edge_runtime.catalog.encodings import (
+    ENCODINGS,
+    NEEDS_ARGUMENTS,
+    Kind,
+    default_numbers,
+    read_arguments,
+)
 from edge_runtime.catalog.model import (
     Column,
     DotColumn,
@@ -144,6 +150,8 @@ def _plain(
     width = _width(feature, encoding)
     if default is not None and width != 1:
         entry.fault("default", f"expected none: the column has {width} numbers, declare it on the feature")
+    if default is None and encoding is not None:
+        _check_default(entry, feature, encoding)
     return PlainColumn(name or entry.text("ref") or str(ref), ref, encoding, width, default)
 
 
@@ -190,6 +198,17 @@ def _suits(entry: Section, encoding: Encoding, feature: Feature) -> bool:
         entry.fault("encode", f"{kind} takes a number or a time: {feature.name} is {dtype}")
         return False
     return True
+
+
+def _check_default(entry: Section, feature: Feature, encoding: Encoding) -> None:
+    values = feature.values if isinstance(feature, FieldFeature) else None
+    numbers = default_numbers(feature.default, feature.dtype, values, encoding)
+    if feature.default is not None and numbers is None:
+        entry.fault(
+            "encode",
+            f"the default {shown(feature.default)} of {feature.name} has no number under {encoding.kind}: "
+            "give the column a default",
+        )
 
 
 def _map_ref(entry: Section, key: str, views: Mapping[str, View]) -> Ref | None:
