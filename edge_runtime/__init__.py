@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edge_runtime.errors import RuntimeClosed as RuntimeClosed
     from edge_runtime.errors import StorageFull as StorageFull
     from edge_runtime.errors import SyncRefused as SyncRefused
+    from edge_runtime.history.replay import replay as replay
     from edge_runtime.keys.providers import KeyFile as KeyFile
     from edge_runtime.keys.providers import KeyMemory as KeyMemory
     from edge_runtime.keys.providers import KeyProvider as KeyProvider
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from edge_runtime.serving.plan import Matrix as Matrix
     from edge_runtime.serving.plan import Vector as Vector
     from edge_runtime.serving.status import Status as Status
-    from edge_runtime.serving.training import replay as replay
     from edge_runtime.serving.value import FeatureValue as FeatureValue
     from edge_runtime.session.admission import Admission as Admission
     from edge_runtime.session.event import Event as Event
@@ -89,7 +89,7 @@ _HOMES = {
     "Table": "session.table",
     "TrackSummary": "tracking",
     "Vector": "serving.plan",
-    "replay": "serving.training",
+    "replay": "history.replay",
 }
 _VERDICTS = ("ACCEPTED", "DUPLICATE", "LATE", "NO_CONSENT")
 

@@ -1,4 +1,4 @@
-"""What a service would have given in the past: the same plan over replayed events and the rows of that time.
+"""What would have been read in the past: the serving plan over replayed events and the rows of that time.
 
 A training row and a served row come from one code path (law 8): `ServicePlan.vector`, fed with session values
 of the replay engine and, for each server view, the newest row at or before the point. No cache and no consent
@@ -7,71 +7,27 @@ gate stand between: the caller owns the events.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
-from edge_runtime.catalog import Catalog, Ref, SessionFeature, View
-from edge_runtime.errors import MalformedEvent, MalformedRequest
+from edge_runtime.catalog import Catalog, Ref, View
+from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.binding import group_of
-from edge_runtime.serving.groups import Group
-from edge_runtime.serving.plan import Numbers, ServicePlan
-from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
-from edge_runtime.serving.status import Status
-from edge_runtime.serving.value import read_feature
-from edge_runtime.session.event import Event, instant_us
-from edge_runtime.session.operators.vector import Resolve
-from edge_runtime.session.plan import Plan, compile_catalog
-from edge_runtime.session.replay import History, Received, sort_history, states_at
+from edge_runtime.serving.past_rows import PastEmbeddings, PastRows, RowsAt, instant
+from edge_runtime.serving.plan import Numbers, ServicePlan, Statuses
+from edge_runtime.serving.reads import Missing, SessionValues
+from edge_runtime.serving.request import RequestForm
+from edge_runtime.serving.value import read_group
+from edge_runtime.session.plan import Plan, ViewPlan, compile_catalog
+from edge_runtime.session.replay import Histories, Place, states_at
 from edge_runtime.session.table import Table
 
-_NO_ROW = Missing(Status.NOT_FOUND, "no row at or before this time")
-_EMPTY = SessionValues((), None)
-
-
-def replay(
-    catalog: Catalog,
-    events: Iterable[Event | Received | Mapping[str, object]],
-    *,
-    points: Sequence[Mapping[str, object]],
-    refs: Sequence[str] | None = None,
-    service: str | None = None,
-    rows: Iterable[Mapping[str, object]] | None = None,
-    as_seen: bool = False,
-) -> Table:
-    """Session features (`refs`) or whole rows of a service (`service`) as they were at `points`.
-
-    Args:
-        events: as for `track_many`, in any order, each with its time.
-        points: `{"user": "alice", "item": "x", "at": t, "request": {"ctx:hour": 14}}`; `request` is optional.
-        service: `ranker` or `ranker@2`. The table then has one float32 column for each number, and
-            `to_numpy()` is the float32[points, n] matrix.
-        rows: feature rows as published: `{"view": "item_stats", "entity": "item:x", "event_time": t,
-            "created": t, "values": {...}}`, `version` for other than the newest version, `created` defaults
-            to the event time. The newest by (event time, created) at or before the point counts.
-        as_seen: leave out events received, and rows created, after the point.
-
-    Raises:
-        MalformedEvent: an event that does not fit the catalog.
-        MalformedRequest: a bad point, row, reference or service, or not exactly one of refs and service.
-    """
-    if (refs is None) == (service is None):
-        raise MalformedRequest("replay", "exactly one of refs and service", "both" if refs else "none")
-    past = PastRows(catalog, rows or (), as_seen)
-    engine = compile_catalog(catalog)
-    history = sort_history(catalog, engine, events)
-    moments = [_moment(catalog, number, point) for number, point in enumerate(points)]
-    if refs is not None:
-        found = [catalog.ref(text) for text in refs]
-        source = PastSource(catalog, engine, history, past, moments, {ref.view for ref in found}, as_seen)
-        return _feature_table(catalog, source, moments, dict(zip(refs, found, strict=True)))
-    plan = ServicePlan(catalog, catalog.service(service or ""))
-    source = PastSource(catalog, engine, history, past, moments, plan.view_keys, as_seen)
-    return _service_table(plan, source, moments)
+ANSWERED = 256
+"""Points between two calls of `answered`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,179 +39,197 @@ class Moment:
     request: Mapping[str, object] | None
 
 
-def _moment(catalog: Catalog, number: int, point: Mapping[str, object]) -> Moment:
-    place = f"points[{number}]"
-    ids: dict[str, str] = {}
-    for name, value in point.items():
-        if name in ("at", "request"):
-            continue
-        if name not in catalog.entities:
-            raise MalformedRequest(place, " ".join((*catalog.entities, "at", "request")), "another key")
-        if not isinstance(value, str) or not value:
-            raise MalformedRequest(f"{place}.{name}", "an id", type(value).__name__)
-        ids[name] = value
-    request = point.get("request")
-    if request is not None and not isinstance(request, Mapping):
-        raise MalformedRequest(f"{place}.request", "a table of request values", type(request).__name__)
-    return Moment(ids, _instant(point.get("at"), f"{place}.at"), request)
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was found at some points, in their order: a service's rows, or a column for each reference."""
+
+    rows: tuple[Numbers, Statuses] | None
+    columns: Mapping[str, tuple[list[object], list[int]]]
 
 
-def _instant(value: object, place: str) -> int:
-    try:
-        return instant_us(value)
-    except MalformedEvent as error:
-        raise MalformedRequest(place, error.expected, error.got) from None
+class Question:
+    """What a replay asks at every point: references, or one service. Exactly one of both.
 
-
-class PastRows:
-    """Every row ever published, found by (view, entity) and time."""
-
-    def __init__(self, catalog: Catalog, rows: Iterable[Mapping[str, object]], as_seen: bool) -> None:
-        self._as_seen = as_seen
-        found: dict[tuple[str, str], list[tuple[int, int, int, ServerRow]]] = defaultdict(list)
-        for number, given in enumerate(rows):
-            place = f"rows[{number}]"
-            view = self._view(catalog, given, place)
-            row = self._row(given, view, place)
-            entity = given.get("entity")
-            if not isinstance(entity, str) or not entity:
-                raise MalformedRequest(
-                    f"{place}.entity", 'a typed id such as "item:x"', type(entity).__name__
-                )
-            found[view.key, entity].append((row.event_time_us, row.created_us, number, row))
-        self._rows = {key: sorted(versions, key=lambda v: v[:3]) for key, versions in found.items()}
-        self._times = {key: [v[0] for v in versions] for key, versions in self._rows.items()}
-
-    @staticmethod
-    def _view(catalog: Catalog, given: Mapping[str, object], place: str) -> View:
-        name, version = given.get("view"), given.get("version")
-        if not isinstance(name, str):
-            raise MalformedRequest(f"{place}.view", "a view's name", type(name).__name__)
-        view = catalog.view(name if version is None or "@" in name else f"{name}@{version}")
-        if view.source != "server":
-            raise MalformedRequest(f"{place}.view", "a server view", f"a {view.source} view")
-        return view
-
-    @staticmethod
-    def _row(given: Mapping[str, object], view: View, place: str) -> ServerRow:
-        values = given.get("values")
-        if not isinstance(values, Mapping):
-            raise MalformedRequest(f"{place}.values", "a table of values", type(values).__name__)
-        unknown = [name for name in values if name not in view.features]
-        if unknown:
-            raise MalformedRequest(f"{place}.values", f"features of {view.key}", "an unknown feature")
-        event_time_us = _instant(given.get("event_time"), f"{place}.event_time")
-        created = given.get("created")
-        created_us = event_time_us if created is None else _instant(created, f"{place}.created")
-        return ServerRow(cast("Mapping[str, object]", values), event_time_us, created_us)
-
-    def at(self, view_key: str, entity: str, t_us: int) -> ServerRow | Missing:
-        """The newest row with event time at or before `t_us`; of equal times the last created."""
-        versions = self._rows.get((view_key, entity))
-        if versions is None:
-            return _NO_ROW
-        for n in range(bisect_right(self._times[view_key, entity], t_us) - 1, -1, -1):
-            row = versions[n][3]
-            if not self._as_seen or row.created_us <= t_us:
-                return row
-        return _NO_ROW
-
-    def resolve(self, catalog: Catalog, view: View, t_us: int) -> Resolve | None:
-        """The embeddings that a session view reads, as they were at `t_us`; None if it reads none."""
-        for feature in view.features.values():
-            if isinstance(feature, SessionFeature) and feature.embedding is not None:
-                ref = catalog.ref(feature.embedding)
-                break
-        else:
-            return None
-        group: Group = group_of(catalog.views[ref.view], catalog.purposes)
-        prefix, position = f"{group.types[0]}:", group.positions[ref.feature]
-        at = _RowsAt(self)
-
-        def embedding(item: str) -> Sequence[float] | None:
-            reading = group.read_entity(at, prefix + item, t_us)
-            if isinstance(reading, Missing):
-                return None
-            return cast("Sequence[float] | None", reading[position])
-
-        at.t_us = t_us
-        return embedding
-
-
-class _RowsAt:
-    """A `Source` of rows alone, at the time set."""
-
-    def __init__(self, rows: PastRows) -> None:
-        self._rows = rows
-        self.t_us = 0
-
-    def session_values(self, view_key: str, entity: str, t_us: int) -> SessionValues:
-        """None are kept here: an embedding never comes from a session view."""
-        return _EMPTY
-
-    def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
-        return self._rows.at(view_key, entity, self.t_us)
-
-
-class PastSource(_RowsAt):
-    """What the runtime's source would have answered at each moment. Set `t_us` before reading at it."""
+    Raises:
+        MalformedRequest: both or none, or an unknown reference or service.
+    """
 
     def __init__(
-        self,
-        catalog: Catalog,
-        engine: Plan,
-        history: History,
-        rows: PastRows,
-        moments: Sequence[Moment],
-        view_keys: Collection[str],
-        as_seen: bool,
+        self, catalog: Catalog, refs: Sequence[str] | None, service: str | None, *, as_seen: bool
     ) -> None:
+        if (refs is None) == (service is None):
+            raise MalformedRequest(
+                "replay", "exactly one of refs and service", "none" if refs is None else "both"
+            )
+        self.catalog, self.as_seen = catalog, as_seen
+        self.engine: Plan = compile_catalog(catalog)
+        self.refs: dict[str, Ref] = {text: catalog.ref(text) for text in refs or ()}
+        self.service = None if service is None else ServicePlan(catalog, catalog.service(service))
+        keys = self.service.view_keys if self.service else {ref.view for ref in self.refs.values()}
+        self.session_views = tuple(key for key in self.engine.views if key in keys)
+        """Keys of the session views that are read, in the catalog's order."""
+        self.groups = {key: group_of(catalog.views[key], catalog.purposes) for key in sorted(keys)}
+        self._wanted = {key: self._features(key) for key in self.session_views}
+        self._form = RequestForm(catalog.views)
+        for text, ref in self.refs.items():
+            if catalog.views[ref.view].source == "request":
+                raise MalformedRequest(f"refs.{text}", "a server or session feature", "a request feature")
+
+    def moments(self, points: Sequence[Mapping[str, object]]) -> list[Moment]:
+        """The points, checked: their ids, times and request values.
+
+        Raises:
+            MalformedRequest: a point that does not fit; the place begins `points[number]`.
+        """
+        return [self._moment(number, point) for number, point in enumerate(points)]
+
+    def places(self, moment: Moment) -> list[Place]:
+        """The session states that are read at a moment."""
+        found = ((key, self.groups[key].entity(moment.ids)) for key in self.session_views)
+        return [(key, entity) for key, entity in found if not isinstance(entity, Missing)]
+
+    def table(self, answers: Answers) -> Table:
+        """The answers with their names."""
+        if answers.rows is None:
+            columns = {text: values for text, (values, _) in answers.columns.items()}
+            return Table(columns, {text: statuses for text, (_, statuses) in answers.columns.items()})
+        assert self.service is not None
+        matrix, statuses = answers.rows
+        names = self.service.names
+        return Table(
+            {name: cast("list[object]", matrix[:, n].tolist()) for n, name in enumerate(names)},
+            {name: statuses[:, n].tolist() for n, name in enumerate(names)},
+            matrix,
+        )
+
+    def session_values(self, plan: ViewPlan) -> Callable[..., tuple[object, ...]]:
+        """The reader of one view's values: all of them for a service, for references only what they name."""
+        wanted = self._wanted[plan.view.key]
+        if self.service is not None or len(wanted) == len(plan.names):
+            return plan.values
+        return lambda state, t_us, resolve: tuple(
+            plan.read_one(state, name, t_us, resolve) if name in wanted else None for name in plan.names
+        )
+
+    def _features(self, view_key: str) -> frozenset[str]:
+        return frozenset(ref.feature for ref in self.refs.values() if ref.view == view_key)
+
+    def _moment(self, number: int, point: Mapping[str, object]) -> Moment:
+        place, entities = f"points[{number}]", self.catalog.entities
+        ids: dict[str, str] = {}
+        for name, value in point.items():
+            if name in ("at", "request"):
+                continue
+            if name not in entities:
+                raise MalformedRequest(place, " ".join((*entities, "at", "request")), "another key")
+            if not isinstance(value, str) or not value:
+                raise MalformedRequest(f"{place}.{name}", "an id", type(value).__name__)
+            ids[name] = value
+        for ref in self.refs.values():
+            for kind in self.catalog.views[ref.view].entity:
+                if kind not in ids:
+                    raise MalformedRequest(f"{place}.{kind}", "an id", "nothing")
+        request = self._request(f"{place}.request", point.get("request"))
+        return Moment(ids, instant(point.get("at"), f"{place}.at"), request)
+
+    def _request(self, place: str, request: object) -> Mapping[str, object] | None:
+        if request is None:
+            return None
+        if not isinstance(request, Mapping):
+            raise MalformedRequest(place, "a table of request values", type(request).__name__)
+        try:
+            self._form.read(request)
+        except MalformedRequest as error:
+            below = error.place.removeprefix("request")
+            raise MalformedRequest(f"{place}{below}", error.expected, error.got) from None
+        return cast("Mapping[str, object]", request)
+
+
+class Training:
+    """Some points of a question and the events that they need; first `take` all events, then `answers`."""
+
+    def __init__(self, question: Question, rows: PastRows, moments: Sequence[Moment]) -> None:
+        self._question, self._rows, self._moments = question, rows, moments
+        self._times: dict[Place, set[int]] = defaultdict(set)
+        for moment in moments:
+            for place in question.places(moment):
+                self._times[place].add(moment.at_us)
+        self._histories = Histories(question.catalog, question.engine, self._times)
+        self.take = self._histories.take
+        """Take event number n: see `Histories.take`."""
+
+    def answers(self, answered: Callable[[int], None] | None = None) -> Answers:
+        """The values at the points. `answered` is told now and then how many more points were answered."""
+        source = self._source()
+        if self._question.service is not None:
+            return self._service_rows(self._question.service, source, answered)
+        columns: dict[str, tuple[list[object], list[int]]] = {t: ([], []) for t in self._question.refs}
+        reads = [
+            (*columns[text], self._question.groups[ref.view], self._view(ref), ref.feature)
+            for text, ref in self._question.refs.items()
+        ]
+        for moment in self._told(answered):
+            source.t_us = moment.at_us
+            for values, statuses, group, view, feature in reads:
+                found = read_group(source, group, view, feature, moment.ids, moment.at_us)
+                values.append(found.value)
+                statuses.append(int(found.status))
+        return Answers(None, columns)
+
+    def _service_rows(
+        self, plan: ServicePlan, source: PastSource, answered: Callable[[int], None] | None
+    ) -> Answers:
+        matrix = np.empty((len(self._moments), len(plan.names)), dtype=np.float32)
+        statuses = np.empty((len(self._moments), len(plan.names)), dtype=np.uint8)
+        for n, moment in enumerate(self._told(answered)):
+            source.t_us = moment.at_us
+            vector = plan.vector(source, moment.ids, moment.at_us, None, moment.request)
+            matrix[n], statuses[n] = vector.values, vector.status
+        return Answers((matrix, statuses), {})
+
+    def _source(self) -> PastSource:
+        """The session values of every place, at each time that is asked of it once."""
+        question, source = self._question, PastSource(self._rows)
+        for view_key, places in _by_view(self._times).items():
+            plan = question.engine.views[view_key]
+            read, embeddings = (
+                question.session_values(plan),
+                PastEmbeddings(question.catalog, plan.view, source),
+            )
+            for place in places:
+                events, times_us = self._histories.sorted(place), sorted(self._times[place])
+                for t_us, state in states_at(plan, events, times_us, as_seen=question.as_seen):
+                    source.t_us = t_us
+                    values = read(state, t_us, embeddings.resolve)
+                    source.values[view_key, place[1], t_us] = SessionValues(values, state.newest_us)
+        return source
+
+    def _view(self, ref: Ref) -> View:
+        return self._question.catalog.views[ref.view]
+
+    def _told(self, answered: Callable[[int], None] | None) -> Iterator[Moment]:
+        for n, moment in enumerate(self._moments, 1):
+            yield moment
+            if answered is not None and n % ANSWERED == 0:
+                answered(ANSWERED)
+        if answered is not None:
+            answered(len(self._moments) % ANSWERED)
+
+
+class PastSource(RowsAt):
+    """What the runtime's source would have answered. Set `t_us` before reading at it."""
+
+    def __init__(self, rows: PastRows) -> None:
         super().__init__(rows)
-        self._values: dict[tuple[str, str, int], SessionValues] = {}
-        for view_key in sorted(set(view_keys) & set(engine.views)):
-            plan = engine.views[view_key]
-            group = group_of(plan.view, catalog.purposes)
-            asked: dict[str, set[int]] = defaultdict(set)
-            for moment in moments:
-                entity = group.entity(moment.ids)
-                if not isinstance(entity, Missing):
-                    asked[entity].add(moment.at_us)
-            for entity, times_us in asked.items():
-                events = history.get((view_key, entity), ())
-                for t_us, state in states_at(plan, events, sorted(times_us), as_seen=as_seen):
-                    values = plan.values(state, t_us, rows.resolve(catalog, plan.view, t_us))
-                    self._values[view_key, entity, t_us] = SessionValues(values, state.newest_us)
+        self.values: dict[tuple[str, str, int], SessionValues] = {}
 
     def session_values(self, view_key: str, entity: str, t_us: int) -> SessionValues:
-        return self._values[view_key, entity, t_us]
+        """The values that were put for exactly this time."""
+        return self.values[view_key, entity, t_us]
 
 
-def _service_table(plan: ServicePlan, source: PastSource, moments: Sequence[Moment]) -> Table:
-    matrix = np.empty((len(moments), len(plan.names)), dtype=np.float32)
-    statuses = np.empty((len(moments), len(plan.names)), dtype=np.uint8)
-    for n, moment in enumerate(moments):
-        source.t_us = moment.at_us
-        vector = plan.vector(source, moment.ids, moment.at_us, None, moment.request)
-        matrix[n], statuses[n] = vector.values, vector.status
-    columns = {name: _column(matrix, i) for i, name in enumerate(plan.names)}
-    return Table(columns, {name: statuses[:, i].tolist() for i, name in enumerate(plan.names)}, matrix)
-
-
-def _column(matrix: Numbers, position: int) -> list[object]:
-    return cast("list[object]", matrix[:, position].tolist())
-
-
-def _feature_table(
-    catalog: Catalog, source: PastSource, moments: Sequence[Moment], refs: Mapping[str, Ref]
-) -> Table:
-    columns: dict[str, list[object]] = {text: [] for text in refs}
-    statuses: dict[str, list[int]] = {text: [] for text in refs}
-    for moment in moments:
-        source.t_us = moment.at_us
-        for text, ref in refs.items():
-            view = catalog.views[ref.view]
-            retention_us = None if view.purpose is None else catalog.purposes[view.purpose].retention_us
-            found = read_feature(source, view, ref.feature, moment.ids, moment.at_us, retention_us)
-            columns[text].append(found.value)
-            statuses[text].append(found.status)
-    return Table(columns, statuses)
+def _by_view(places: Collection[Place]) -> Mapping[str, list[Place]]:
+    found: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        found[place[0]].append(place)
+    return found

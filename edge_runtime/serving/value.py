@@ -47,7 +47,17 @@ def read_feature(
     """
     if view.source == "request":
         raise MalformedRequest("ref", "a server or session feature", "a request feature")
-    group = Group(view, retention_us)
+    return read_group(source, Group(view, retention_us), view, feature, ids, t_us)
+
+
+def read_group(
+    source: Source, group: Group, view: View, feature: str, ids: Mapping[str, str], t_us: int
+) -> FeatureValue:
+    """`read_feature` for callers that keep the view's group.
+
+    Raises:
+        MalformedRequest: an entity type not given.
+    """
     entity = group.entity(ids)
     if isinstance(entity, Missing):
         raise MalformedRequest("entity", " ".join(view.entity), "not all of them")

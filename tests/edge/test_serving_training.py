@@ -11,10 +11,10 @@ import pytest
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.errors import MalformedEvent, MalformedRequest
+from edge_runtime.history.replay import replay
 from edge_runtime.serving.plan import compile_service
 from edge_runtime.serving.reads import ServerRow, SessionValues
 from edge_runtime.serving.status import Status
-from edge_runtime.serving.training import replay
 from edge_runtime.session.event import event_from_dict
 from edge_runtime.session.plan import compile_catalog
 from tests.support.broken_catalog import SHOP

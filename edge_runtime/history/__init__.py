@@ -1,0 +1,1 @@
+"""Recorded events: read from files, replayed in one or several processes, compared."""
