@@ -45,13 +45,6 @@ def oracle(
             return len(_in_window(feature, counted, t_us))
         case "sum":
             return float(sum(map(_units, _values(feature.value, _in_window(feature, counted, t_us)))) * UNIT)
-        case "last":
-            values = _values(feature.value, counted)
-            return values[-1] if values else None
-        case "last_n":
-            return _values(feature.value, counted)[-(feature.n or 0) :]
-        case "since_last":
-            return (t_us - counted[-1].at_us) / 1_000_000 if counted else None
         case "count_by":
             return _count_by(feature, _in_window(feature, counted, t_us))
         case "decayed_count":
