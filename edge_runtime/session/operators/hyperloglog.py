@@ -27,6 +27,8 @@ REGISTERS = 1 << PRECISION
 _REST_BITS = 64 - PRECISION
 _REST_MASK = (1 << _REST_BITS) - 1
 _ALPHA = 1 / (2 * math.log(2))
+_MOST = 2.0**62
+"""Where every register is at its last rank the formula has no number; an int64 has this one."""
 
 _float_bytes = struct.Struct(">d").pack
 
@@ -100,7 +102,8 @@ def _improved_raw(ranks: list[int]) -> float:
     for count in reversed(ranks[1:-1]):
         z = 0.5 * (z + count)
     z += REGISTERS * _sigma(ranks[0] / REGISTERS)
-    return _ALPHA * REGISTERS * REGISTERS / z
+    scale = _ALPHA * REGISTERS * REGISTERS
+    return scale / max(z, scale / _MOST)
 
 
 def _sigma(x: float) -> float:
