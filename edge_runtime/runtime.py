@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from edge_runtime.cache.commit_timer import CommitTimer
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.evolution import evolve
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.working_set import WorkingSet
 from edge_runtime.catalog import Catalog, View
@@ -74,7 +75,10 @@ class Runtime:
         self._closed = False
         plan = compile_catalog(catalog)
         self._leases = Leases(clock, keyring, database, cold_start=settings.cold_start)
-        self._states = WorkingSet(database, clock, plan, settings.live_states, settings.snapshot_every_events)
+        known = evolve(database, keyring, catalog, plan, clock.now_us())
+        self._states = WorkingSet(
+            database, clock, plan, catalog.events, known, settings.live_states, settings.snapshot_every_events
+        )
         self._commit = GroupCommit(database, keyring, self._states.due, self._states.missed, self._lock)
         self.consent = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
@@ -186,9 +190,9 @@ class Runtime:
         """
         with self._lock:
             self._check_open()
-            admission = self._tracker.take(self._tracker.parse(event_type, fields))
+            admission = self._tracker.take(event_type, fields)
         self._make_room()
-        return _told(admission)
+        return admission
 
     def track_many(self, events: Iterable[Event | Mapping[str, object]]) -> TrackSummary:
         """Take many events: `Event`s, or flat dicts with `type`. Malformed ones are counted and explained."""
@@ -392,8 +396,3 @@ def _chunks(events: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(events)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _told(admission: Admission) -> Admission:
-    """The verdict as callers know it: an event that waits for its time was accepted."""
-    return Admission.ACCEPTED if admission is Admission.WAITING else admission

@@ -29,6 +29,10 @@ class ReadTransaction:
         """The newest `n` in the journal of a handle; 0 when it is empty."""
         return _int(self._value("SELECT coalesce(max(n), 0) FROM journal WHERE handle = ?", handle))
 
+    def newest_row(self) -> int:
+        """The newest `n` that any event ever had; 0 before the first."""
+        return _int(self._value("SELECT seq FROM sqlite_sequence WHERE name = 'journal'") or 0)
+
     def events_dropped(self, handle: bytes) -> bool:
         """Whether the journal of a handle is no longer whole."""
         return self._value("SELECT 1 FROM trimmed WHERE handle = ?", handle) is not None
@@ -44,6 +48,11 @@ class ReadTransaction:
     def state(self, handle: bytes, slot: bytes) -> bytes | None:
         """The sealed state in a slot of a handle."""
         return _maybe(self._value("SELECT sealed FROM state WHERE handle = ? AND slot = ?", handle, slot))
+
+    def states(self, handle: bytes) -> list[tuple[bytes, bytes]]:
+        """(slot, sealed) of everything stored as a state of a handle."""
+        sql = "SELECT slot, sealed FROM state WHERE handle = ? ORDER BY slot"
+        return [(_bytes(slot), _bytes(sealed)) for slot, sealed in self._connection.execute(sql, (handle,))]
 
     def personal_row(self, handle: bytes, slot: bytes) -> bytes | None:
         """The sealed server row in a slot of a handle."""

@@ -1,15 +1,26 @@
-"""Session states at rest: sealed dumps, and up to which journal row every state of a handle is stored."""
+"""Session states at rest: sealed dumps, and what is known of every state of a handle.
+
+Beside the states of a handle lie two facts about all of them: up to which row of the journal each is stored,
+and since when each statistic is known that was added after the handle's key was made. The second one speaks
+for entities that have no state: nothing came for them since, and of what came before nobody can tell.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from typing import Final, NamedTuple
 
 import msgspec
 
 from edge_runtime.keys.keyring import DataKey
 
-COVERED = bytes(16)
+COVERED: Final = bytes(16)
 """The slot that says up to which journal row every state of its handle is stored."""
+ADDED: Final = bytes(15) + b"\1"
+"""The slot that says since when the statistics are known that were added later."""
+
+Since = dict[bytes, int]
+"""Statistic -> since when every event is in it, microseconds UTC; one whose whole history is has no entry."""
 
 
 class Snapshot(NamedTuple):
@@ -17,22 +28,33 @@ class Snapshot(NamedTuple):
 
     key: DataKey
     slot: bytes
+    view: str
+    entity: str
     dump: bytes
-    complete_from_us: int | None
+    since: Since
     keep_from_day: int
     """Journalled events of this key received before this day are no longer needed."""
-    since_us: int
-    """Since when its view was fed."""
 
 
 class StoredState(msgspec.Struct, frozen=True, array_like=True):
     """A stored state, as it was when `through` was the newest journal row of its handle."""
 
     through: int
-    complete_from_us: int | None
-    """Since when every event is in it; None when its whole history is."""
+    view: str
+    """Key of its view."""
+    entity: str
+    """Typed entity key."""
+    since: Since
     dump: bytes
-    since_us: int
+
+
+_Added = dict[str, Since]
+"""View key -> its statistics."""
+
+
+def slot_of(view_key: str, entity: str) -> bytes:
+    """The 16-byte name of one (view, entity) under its random handle."""
+    return hashlib.blake2b(f"{view_key}\x00{entity}".encode(), digest_size=16, person=b"edge-slot").digest()
 
 
 def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:
@@ -45,10 +67,19 @@ def open_covered(key: DataKey, sealed: bytes | None) -> int:
     return 0 if sealed is None else int.from_bytes(key.open("state", COVERED, sealed), "big")
 
 
+def open_added(key: DataKey, sealed: bytes | None) -> dict[str, Since]:
+    """View key -> since when its statistics are known, for entities of a handle that have no state."""
+    return {} if sealed is None else msgspec.msgpack.decode(key.open("state", ADDED, sealed), type=_Added)
+
+
 def seal_covered(key: DataKey, through: int) -> bytes:
     return key.seal("state", COVERED, through.to_bytes(8, "big"))
 
 
+def seal_added(key: DataKey, added: dict[str, Since]) -> bytes:
+    return key.seal("state", ADDED, msgspec.msgpack.encode(added))
+
+
 def seal_state(snapshot: Snapshot, through: int) -> bytes:
-    stored = StoredState(through, snapshot.complete_from_us, snapshot.dump, snapshot.since_us)
+    stored = StoredState(through, snapshot.view, snapshot.entity, snapshot.since, snapshot.dump)
     return snapshot.key.seal("state", snapshot.slot, msgspec.msgpack.encode(stored))

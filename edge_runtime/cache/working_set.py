@@ -6,19 +6,33 @@ acknowledged and a cold load replays only a short tail.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.histories import Histories
+from edge_runtime.cache.histories import Known
 from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, open_entries
-from edge_runtime.cache.stored_state import COVERED, Snapshot, open_covered, open_state
+from edge_runtime.cache.past import Past, Place
+from edge_runtime.cache.stored_state import (
+    ADDED,
+    COVERED,
+    Since,
+    Snapshot,
+    open_added,
+    open_covered,
+    open_state,
+)
+from edge_runtime.cache.stored_state import slot_of as slot_of
+from edge_runtime.catalog.model import EventType
 from edge_runtime.clock import Clock
 from edge_runtime.errors import StateUnreadable
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import Plan, ViewPlan, ViewState
+
+HANDLES_AT_ONCE = 8
+"""Most handles whose states one commit stores: taking them takes time in which nobody can track."""
 
 
 @dataclass(slots=True)
@@ -34,22 +48,37 @@ class LiveState:
     stored: bool
     """Whether the purpose may rest on disk at all (`retention = "session"` may not)."""
     changed: bool = False
-    complete_from_us: int | None = None
-    """Since when every event is in it; None when its whole history is."""
+    version: int = 0
+    """Grows with every event that the state takes in; whoever keeps values read from it compares."""
+    since: Since = field(default_factory=dict)
+    """Statistic -> since when every event is in it, microseconds UTC; those that are whole have no entry."""
+    incomplete: dict[str, int] = field(default_factory=dict)
+    """Feature -> since when every event that it needs is known; those that are whole have no entry."""
 
-
-def slot_of(view_key: str, entity: str) -> bytes:
-    """The 16-byte name of one (view, entity) under its random handle."""
-    return hashlib.blake2b(f"{view_key}\x00{entity}".encode(), digest_size=16, person=b"edge-slot").digest()
+    def known_since(self, since: Since) -> None:
+        """Since when its statistics are known."""
+        self.since = since
+        names = self.plan.names if since else ()
+        found = {f: [since[n] for n in self.plan.statistics_of(f) if n in since] for f in names}
+        self.incomplete = {feature: max(times) for feature, times in found.items() if times}
 
 
 class WorkingSet:
     """The live states, least recently used first. The runtime's lock guards every call."""
 
-    def __init__(self, database: Database, clock: Clock, plan: Plan, limit: int, snapshot_every: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        plan: Plan,
+        events: Mapping[str, EventType],
+        known: Known,
+        limit: int,
+        snapshot_every: int,
+    ) -> None:
         self._database, self._clock, self._plan = database, clock, plan
+        self._events, self._known = events, known
         self._limit, self._snapshot_every = limit, snapshot_every
-        self._histories = Histories(database, plan, clock.now_us())
         self._live: OrderedDict[bytes, LiveState] = OrderedDict()
         self._since_snapshot: dict[bytes, int] = {}
         self._unstored: dict[bytes, dict[bytes, Event]] = {}
@@ -90,51 +119,39 @@ class WorkingSet:
         if handle not in self._unstored:
             self._unstored[handle] = {slot: e.event for _, e in tail for slot in e.slots}
         self._unstored[handle].pop(live.slot, None)
-        through = self._stored(live, sealed)
-        if through is None:
-            self._refill(live)
+        try:
+            through = self._stored(live, sealed)
+        except StateUnreadable:
+            self._rebuild(live)
             return
         for n, entry in tail:
             if n > through and live.slot in entry.slots:
                 live.plan.apply(live.state, entry.event, entry.event_id, entry.received_us)
                 self._change(live)
 
-    def _stored(self, live: LiveState, sealed: bytes | None) -> int | None:
-        """Take the stored state; returns the journal row it stands at, None when there is a past without one.
-
-        That is so for a view that was not there all the time, and for one made under other definitions.
-        """
-        since_us = self._histories.since_us(live.plan)
+    def _stored(self, live: LiveState, sealed: bytes | None) -> int:
+        """Take the stored state, or what is known of one that has none; returns the row it stands at."""
         if sealed is None:
-            return None if live.key.at_us < since_us else 0
+            with self._database.read() as tx:
+                added = open_added(live.key, tx.state(live.key.handle, ADDED))
+            live.known_since(added.get(live.plan.view.key, {}))
+            return 0
         stored = open_state(live.key, live.slot, sealed)
-        if stored.since_us != since_us:
-            return None
-        try:
-            live.state = live.plan.load(stored.dump)
-        except StateUnreadable:
-            return None
-        live.complete_from_us = stored.complete_from_us
+        live.state = live.plan.load(stored.dump)
+        live.known_since(stored.since)
         return stored.through
 
-    def _refill(self, live: LiveState) -> None:
-        """Make the state from what the journal still holds, and note from when on it is whole."""
-        with self._database.read() as tx:
-            rows, trimmed = tx.events(live.key.handle), tx.events_dropped(live.key.handle)
-        journal = [e for _, row in rows for e in open_entries(live.key, row)]
-        known = {e.event_id: e for e in reversed(journal) if self._feeds(e.event, live)}
-        for entry in sorted(known.values(), key=lambda e: (e.event.at_us, e.event_id)):
-            arrived_us = max(entry.received_us, entry.event.at_us)
-            live.plan.apply(live.state, entry.event, entry.event_id, arrived_us)
-        whole_us = self._histories.journalled_us(live.plan)
-        if trimmed:
-            whole_us = max(whole_us, min((e.received_us for e in journal), default=self._clock.now_us()))
-        live.complete_from_us = whole_us if trimmed or whole_us > live.key.at_us else None
+    def _rebuild(self, live: LiveState) -> None:
+        """The stored state is damaged: make it from what the journal still holds."""
+        past = self._past(live.key)
+        names = {one.name for one in live.plan.statistics}
+        live.state = past.filled(live.plan, live.entity, live.plan.new_state(), names)
+        live.known_since(past.since(live.plan, names))
         self._change(live)
 
-    def _feeds(self, event: Event, live: LiveState) -> bool:
-        routes = self._plan.routes.get(event.type, ())
-        return any(r.view_key == live.plan.view.key and r.entity_of(event) == live.entity for r in routes)
+    def _past(self, key: DataKey) -> Past:
+        with self._database.read() as tx:
+            return Past(key, self._known, self._plan, self._events, tx, self._clock.now_us())
 
     def _change(self, live: LiveState) -> None:
         """It is no longer as it is stored."""
@@ -143,36 +160,37 @@ class WorkingSet:
 
     def journal(self, live: LiveState) -> tuple[bool, list[JournalEntry]]:
         """(whole, entries): the journalled events of this state; `whole` when none was ever dropped."""
-        with self._database.read() as tx:
-            rows = tx.events(live.key.handle)
-            whole = not tx.events_dropped(live.key.handle)
-        entries = [e for _, row in rows for e in open_entries(live.key, row)]
-        return whole, [e for e in entries if live.slot in e.slots]
+        past = self._past(live.key)
+        place = Place(live.plan.view.key, live.entity)
+        return not past.floor_us, [one.entry for one in past.places.get(place, ())]
 
     def touched(self, handle: bytes) -> None:
         """One more event was applied under this handle."""
         self._since_snapshot[handle] = self._since_snapshot.get(handle, 0) + 1
 
-    def due(self, everything: bool) -> list[Snapshot]:
-        """States to store now: of handles with enough new events, or of all, every one that changed."""
-        handles = {
-            h for h, count in self._since_snapshot.items() if everything or count >= self._snapshot_every
-        }
+    def due(self, everything: bool) -> tuple[list[Snapshot], bool]:
+        """(states to store now, whether more are due): every changed one of handles with enough new events.
+
+        Nobody can track meanwhile, so a few handles have their turn at a time, unless `everything` is asked.
+        """
+        enough = 0 if everything else self._snapshot_every
+        ripe = [handle for handle, count in self._since_snapshot.items() if count >= enough]
+        handles = set(ripe if everything else ripe[:HANDLES_AT_ONCE])
         if not handles:
-            return []
+            return [], False
         self._bring_unstored(handles)
         now_us = self._clock.now_us()
         snapshots = []
         for live in self._live.values():
             if live.changed and live.stored and live.key.handle in handles:
                 keep_from_day = (now_us - live.keep_events_us) // DAY_US
-                dump, since_us = live.plan.dump(live.state), self._histories.since_us(live.plan)
-                one = Snapshot(live.key, live.slot, dump, live.complete_from_us, keep_from_day, since_us)
+                dump, view = live.plan.dump(live.state), live.plan.view.key
+                one = Snapshot(live.key, live.slot, view, live.entity, dump, live.since, keep_from_day)
                 snapshots.append(one)
                 live.changed = False
         for handle in handles:
             del self._since_snapshot[handle]
-        return snapshots
+        return snapshots, len(handles) < len(ripe)
 
     def missed(self, snapshots: list[Snapshot]) -> None:
         """These could not be stored: they are as changed as they were."""

@@ -43,6 +43,11 @@ class WriteTransaction(ReadTransaction):
         )
         self._connection.execute(sql, (handle, slot, sealed))
 
+    def drop_state(self, handle: bytes, slot: bytes) -> bool:
+        """Delete the session state in a slot; whether there was one."""
+        self._connection.execute("DELETE FROM state WHERE handle = ? AND slot = ?", (handle, slot))
+        return self._connection.changes() > 0
+
     def put_personal_row(self, handle: bytes, slot: bytes, day: int, sealed: bytes) -> None:
         """Store a server row of a subject, replacing the one in its slot."""
         sql = (

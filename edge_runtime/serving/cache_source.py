@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, cast
 
 import msgspec
@@ -15,16 +15,19 @@ import msgspec
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.working_set import LiveState, WorkingSet
-from edge_runtime.catalog import Catalog, Ref, SessionFeature, View
+from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
+from edge_runtime.consent.permit import Permit
 from edge_runtime.errors import ReadInPast
 from edge_runtime.keys.keyring import DataKey, Keyring
-from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
+from edge_runtime.serving.embeddings import Embeddings
+from edge_runtime.serving.evidence import FOREVER_US, Evidence, Place
+from edge_runtime.serving.reads import Kept, Missing, ServerRow, SessionValues
 from edge_runtime.serving.status import Status
-from edge_runtime.session.operators.vector import Resolve
+from edge_runtime.serving.warming import warmed
 from edge_runtime.sync.personal_rows import open_row, row_slot, stand_slot
-from edge_runtime.tracking import Target, Tracker
+from edge_runtime.tracking import Tracker
 from edge_runtime.wire.seal import subject_token
 
 _NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
@@ -54,11 +57,11 @@ class CacheSource:
         self._rows_limit = rows_limit
         self._rows: OrderedDict[tuple[str, str], ServerRow | Missing] = OrderedDict()
         self._views = {view.key: _Asked.of(catalog, view) for view in catalog.views.values()}
-        self._embeddings = {
-            view.key: found
-            for view in catalog.views.values()
-            if (found := _embedding_of(catalog, view)) is not None
-        }
+        self._embeddings = {view.key: Embeddings(catalog, view) for view in catalog.views.values()}
+        self.rows_changes = 0
+        """Counts the changes of rows that were told of."""
+        self.holds = consents.permits.holds
+        """Whether a permit still stands; see `permit`."""
 
     # ---- session views -----------------------------------------------------------------------------------
 
@@ -67,20 +70,25 @@ class CacheSource:
         key = self._key(self._views[view_key], entity)
         if isinstance(key, Missing):
             return SessionValues((), None, key.status, key.reason)
-        target = self._tracker.target(view_key)
-        live = self._tracker.state(target, entity, key)
+        live = self._tracker.state(self._tracker.target(view_key), entity, key)
         plan, state = live.plan, live.state
         plan.advance(state, self._clock.now_us())
         newest_us = state.newest_us
         if newest_us is not None and t_us < newest_us:
-            return self._in_past(target, live, t_us)
-        resolve = self._embedding(target, t_us) if self._embeddings else None
-        values = plan.values(state, t_us, resolve)
-        if live.complete_from_us is None:
-            return SessionValues(values, newest_us)
-        return _refilled(target, values, newest_us, live.complete_from_us, t_us)
+            return self._in_past(live, t_us)
+        heard = Evidence(self)
+        values = plan.values(state, t_us, self._embeddings[view_key].at(heard, t_us))
+        whole = warmed(plan, values, live.incomplete, state, t_us) if live.incomplete else values
+        if whole is not values or state.waiting:
+            return SessionValues(whole, newest_us, incomplete=live.incomplete)
+        # A silence longer than the retention ends everything; without an event nothing can.
+        until_us = FOREVER_US
+        if newest_us is not None and plan.retention_us is not None:
+            until_us = newest_us + plan.retention_us + 1
+        kept = Kept((live, live.version), plan.cells_at(state, t_us), plan.paces, until_us, heard.rows)
+        return SessionValues(values, newest_us, incomplete=live.incomplete, kept=kept)
 
-    def _in_past(self, target: Target, live: LiveState, t_us: int) -> SessionValues:
+    def _in_past(self, live: LiveState, t_us: int) -> SessionValues:
         whole, entries = self._states.journal(live)
         if not whole or not live.stored:
             raise ReadInPast("the journal no longer reaches back to the time asked for; nothing changed")
@@ -90,22 +98,31 @@ class CacheSource:
         for event_id, event in sorted(known.items(), key=lambda item: (item[1].at_us, item[0])):
             if event.at_us <= t_us:
                 live.plan.apply(state, event, event_id, t_us)
-        return SessionValues(live.plan.values(state, t_us, self._embedding(target, t_us)), state.newest_us)
+        resolve = self._embeddings[live.plan.view.key].at(self, t_us)
+        return SessionValues(live.plan.values(state, t_us, resolve), state.newest_us)
 
-    def _embedding(self, target: Target, t_us: int) -> Resolve | None:
-        place = self._embeddings.get(target.view_key)
-        if place is None:
-            return None
-        ref, prefix = place
-        ttl_us = self._catalog.views[ref.view].ttl_us
+    # ---- what may be kept between reads ------------------------------------------------------------------
 
-        def resolve(item: str) -> Sequence[float] | None:
-            row = self.server_row(ref.view, prefix + item)
-            if isinstance(row, Missing) or (ttl_us and row.event_time_us + ttl_us < t_us):
-                return None
-            return cast("Sequence[float] | None", row.values.get(ref.feature))
+    def permit(self, places: Iterable[Place]) -> Permit | None:
+        """The permit under which the values of these places may be kept; None if some may not be used."""
+        pairs = []
+        for view_key, entity in places:
+            asked = self._views[view_key]
+            if asked.purpose is not None:
+                subject = entity if asked.alone else asked.subject_of(entity)
+                if subject is None:
+                    return None
+                pairs.append((subject, asked.purpose))
+        return self._consents.permits.of(pairs)
 
-        return resolve
+    def unchanged(self, kept: Kept) -> bool:
+        """Whether the state that values were kept from is in memory still and took in no event since."""
+        live, version = kept.live
+        return live.version == version and self._states.find(live.slot) is live
+
+    def same_rows(self, rows: Mapping[Place, ServerRow | Missing]) -> bool:
+        """Whether each of these rows is the one held now."""
+        return all(self._rows.get(place) is row for place, row in rows.items())
 
     # ---- server views ------------------------------------------------------------------------------------
 
@@ -117,6 +134,16 @@ class CacheSource:
             return key
         found = self._rows.get((view_key, entity))
         return self._fetch(asked, view_key, entity, key) if found is None else found
+
+    def server_rows(self, view_key: str, entities: Sequence[str]) -> Sequence[ServerRow | Missing]:
+        """`server_row` of each; a view that is about nobody asks no permission."""
+        if self._views[view_key].purpose is not None:
+            return [self.server_row(view_key, entity) for entity in entities]
+        held = self._rows.get
+        found = [held((view_key, entity)) for entity in entities]
+        if None not in found:
+            return cast("list[ServerRow | Missing]", found)
+        return [self.server_row(view_key, entity) for entity in entities]
 
     def _fetch(self, asked: _Asked, view_key: str, entity: str, key: DataKey) -> ServerRow | Missing:
         if asked.personal:
@@ -153,6 +180,7 @@ class CacheSource:
 
     def changed(self, view_key: str | None, entity: str) -> None:
         """The replica changed a row, or (None, channel) a whole channel: decode again at the next read."""
+        self.rows_changes += 1
         if view_key is None:
             self._rows.clear()
         else:
@@ -223,21 +251,3 @@ class _Asked(NamedTuple):
 def _shape(view: View, as_many: str) -> re.Pattern[str]:
     parts = (f"({re.escape(kind)}:.{as_many})" for kind in view.entity)
     return re.compile(r"\|".join(parts), re.DOTALL)
-
-
-def _embedding_of(catalog: Catalog, view: View) -> tuple[Ref, str] | None:
-    """Where a view's vectors come from, and the id prefix of the items that have them."""
-    for feature in view.features.values():
-        if isinstance(feature, SessionFeature) and feature.embedding is not None:
-            return catalog.ref(feature.embedding), f"{feature.value}:"
-    return None
-
-
-def _refilled(
-    target: Target, values: tuple[object, ...], newest_us: int | None, complete_us: int, t_us: int
-) -> SessionValues:
-    """Values of a state refilled after its definition changed: WARMING until its windows are whole."""
-    if t_us - target.reach_us < complete_us:
-        reason = "the view changed; its windows reach back before what the journal could refill"
-        return SessionValues(values, newest_us, Status.WARMING, reason, complete_us)
-    return SessionValues(values, newest_us, complete_from_us=complete_us)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from edge_runtime.catalog.model import EventType, Purpose, SessionFeature, View
 from edge_runtime.errors import CatalogError, Fault, ReadInPast, StateUnreadable
@@ -31,6 +31,7 @@ from edge_runtime.session.codegen import load_source, view_source
 from edge_runtime.session.event import Event, content_id
 from edge_runtime.session.identity import identify
 from edge_runtime.session.layout import lay_out
+from edge_runtime.session.operators.runs import Runs
 from edge_runtime.session.operators.vector import Resolve
 from edge_runtime.session.reading import paces_of
 from edge_runtime.session.snapshot import Carried, Contents
@@ -94,7 +95,10 @@ def entity_key(types: Sequence[str]) -> Callable[[Event], str]:
 def next_content_id(event: Event, states: Sequence[ViewState]) -> str:
     """The id of an event that came without one: the first ordinal that none of `states` knows."""
     first = content_id(event, 0)
-    if not _known(first, states):
+    for state in states:
+        if first in state.ids:
+            break
+    else:
         return first
     ordinal, step = 1, 2
     while _known(content_id(event, ordinal), states):
@@ -217,7 +221,7 @@ class ViewPlan:
 
         Args:
             t_us: not before the newest applied event; waiting events up to it are seen.
-            resolve: the embedding of an item's bare id, for `decayed_mean_vector`.
+            resolve: an item's embedding, for `decayed_mean_vector`.
 
         Raises:
             ReadInPast: `t_us` lies before the newest applied event.
@@ -318,6 +322,15 @@ class ViewPlan:
                 fresh = placed.statistic.fresh()
                 found[placed.base : placed.base + len(fresh)] = fresh
         return found
+
+    def session_began_us(self, state: ViewState, feature: str, t_us: int) -> int | None:
+        """When the session began that is current for a session feature at `t_us`; None where none is."""
+        cells = self.cells_at(state, t_us)
+        for placed in self._layout.needs[feature]:
+            if isinstance(placed.statistic, Runs):
+                end_us, start_us = cast("list[int]", cells[placed.base : placed.base + 2])
+                return start_us if t_us - end_us <= placed.statistic.gap_us else None
+        return None
 
     def _turn(self, state: ViewState, at_us: int) -> None:
         """A silence longer than the retention ended: set aside what was before it."""

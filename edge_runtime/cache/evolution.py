@@ -1,0 +1,206 @@
+"""A catalog other than the one before: every stored state is brought over in one transaction.
+
+Read what the catalog before left, decide what each state keeps, lacks and no longer needs, write. Features
+whose definition did not change keep their state; new ones are made from the journal and say since when they
+are known; what no feature needs any more goes, and so do the states of views that are gone or rest under
+another purpose. A crash leaves all as it was before, or all as it is after.
+
+This is upkeep of what rests here, under the keys of purposes that the subject permitted. Nothing is read out:
+a bar or an ended lease forbids every use afterwards as it did before. A subject whose key is gone has no rows
+that could be opened. Purposes kept in memory only have none at all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edge_runtime.cache.database import Database
+from edge_runtime.cache.histories import META, Known, followed, holder_of
+from edge_runtime.cache.journal_entry import DAY_US
+from edge_runtime.cache.past import Numbered, Past, Place
+from edge_runtime.cache.stored_state import (
+    ADDED,
+    COVERED,
+    Since,
+    Snapshot,
+    StoredState,
+    open_added,
+    open_covered,
+    open_state,
+    seal_added,
+    seal_covered,
+    seal_state,
+    slot_of,
+)
+from edge_runtime.cache.writing import WriteTransaction
+from edge_runtime.catalog import Catalog
+from edge_runtime.errors import StateUnreadable
+from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.keys.vault import Step, no_step
+from edge_runtime.session.plan import Plan, ViewPlan, ViewState
+
+
+def evolve(
+    database: Database,
+    keyring: Keyring,
+    catalog: Catalog,
+    plan: Plan,
+    now_us: int,
+    step: Step = no_step,
+) -> Known:
+    """Bring the database to `catalog`; returns what it knows since when. The same catalog again costs a look.
+
+    Points for `step`: `begun`, `handle` (after each), `facts` (before the commit), `committed`.
+
+    Raises:
+        StorageFull, StorageError: the database is as it was.
+        DatabaseUnreadable: a sealed row was damaged or moved; the database is as it was.
+    """
+    with database.read() as tx:
+        raw, newest_row = tx.meta(META), tx.newest_row()
+    before = None if raw is None else Known.decode(raw)
+    known = followed(before, catalog, plan, now_us, newest_row)
+    if known == before:
+        return known
+    with database.write("evolve") as tx:
+        step("begun")
+        if before is not None:
+            change = _Change(before, known, catalog, plan, now_us)
+            for key in (keyring.device_key(), *keyring.keys()):
+                if change.concerns(key):
+                    _Handle(change, key, tx).bring_over()
+                    step("handle")
+        tx.set_meta(META, known.encode())
+        step("facts")
+    if before is not None:
+        database.checkpoint_truncate()  # what was dropped does not stay in the log
+    step("committed")
+    return known
+
+
+class _Change(NamedTuple):
+    """From one catalog to the next."""
+
+    before: Known
+    known: Known
+    catalog: Catalog
+    plan: Plan
+    now_us: int
+
+    def concerns(self, key: DataKey) -> bool:
+        """Whether anything under a key's holder is another than before."""
+        holder = holder_of(key)
+        old = {k: fed for k, fed in self.before.views.items() if fed.holder == holder}
+        return old != {k: fed for k, fed in self.known.views.items() if fed.holder == holder}
+
+    def new_in(self, view_key: str) -> frozenset[bytes]:
+        """The statistics of a view that it did not have before, or with less room."""
+        fed = self.known.views[view_key]
+        stood = self.before.view(view_key, fed.holder, fed.entity)
+        had = {} if stood is None else stood.statistics
+        return frozenset(name for name, room in fed.statistics.items() if had.get(name, -1) < room)
+
+
+class _Handle:
+    """Everything that rests under one key."""
+
+    def __init__(self, change: _Change, key: DataKey, tx: WriteTransaction) -> None:
+        self._change, self._key, self._tx = change, key, tx
+        holder = holder_of(key)
+        self._views = {
+            k: change.plan.views[k] for k, fed in change.known.views.items() if fed.holder == holder
+        }
+        self._added = open_added(key, tx.state(key.handle, ADDED))
+        self._covered = open_covered(key, tx.state(key.handle, COVERED))
+        self._newest = max(tx.newest_event(key.handle), self._covered)
+
+    def bring_over(self) -> None:
+        """States, facts about them, and the journal."""
+        change, handle = self._change, self._key.handle
+        stored = self._kept()
+        if not self._views:
+            for fact in (COVERED, ADDED):
+                self._tx.drop_state(handle, fact)
+            self._tx.drop_events(handle, self._newest)
+            return
+        past = Past(self._key, change.known, change.plan, change.catalog.events, self._tx, change.now_us)
+        for place in dict.fromkeys((*stored, *past.places)):
+            self._state(place, stored.get(place), past)
+        self._facts(past)
+        keep_us = max(change.known.views[key].keep_events_us for key in self._views)
+        self._tx.drop_events(handle, self._newest, (change.now_us - keep_us) // DAY_US)
+
+    def _kept(self) -> dict[Place, StoredState]:
+        """The stored states whose view is still here; the others are deleted."""
+        kept = {}
+        for slot, sealed in self._tx.states(self._key.handle):
+            if slot in (COVERED, ADDED):
+                continue
+            one = open_state(self._key, slot, sealed)
+            if one.view in self._views and self._change.before.view(one.view, *self._shape(one.view)):
+                kept[Place(one.view, one.entity)] = one
+            else:
+                self._tx.drop_state(self._key.handle, slot)
+        return kept
+
+    def _shape(self, view_key: str) -> tuple[str, tuple[str, ...]]:
+        fed = self._change.known.views[view_key]
+        return fed.holder, fed.entity
+
+    def _state(self, place: Place, stored: StoredState | None, past: Past) -> None:
+        """One state as the catalog in use would have it, stored if it is another than before."""
+        plan = self._views[place.view_key]
+        state, since, missing, stands = self._base(plan, stored)
+        slot = slot_of(*place)
+        through = self._covered if stored is None else stored.through
+        tail = [one for one in past.places[place] if one.row > through and slot in one.entry.slots]
+        if stands and not tail:
+            return
+        if missing:
+            state = past.filled(plan, place.entity, _applied(plan, state, tail), missing)
+            since = {n: us for n, us in since.items() if n not in missing} | past.since(plan, missing)
+        else:
+            _applied(plan, state, tail)
+        snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, keep_from_day=0)
+        self._tx.put_state(self._key.handle, slot, seal_state(snapshot, self._newest))
+
+    def _base(
+        self, plan: ViewPlan, stored: StoredState | None
+    ) -> tuple[ViewState, Since, frozenset[bytes], bool]:
+        """(what is kept, since when, which statistics are missing, whether it can stay stored as it is)."""
+        names = frozenset(one.name for one in plan.statistics)
+        if stored is None:
+            since, missing = self._added.get(plan.view.key, {}), self._change.new_in(plan.view.key)
+            return plan.new_state(), _only(since, names), missing, not missing
+        try:
+            state, missing, differs = plan.carry(stored.dump)
+        except StateUnreadable:
+            return plan.new_state(), {}, names, False
+        return state, _only(stored.since, names), missing, not differs
+
+    def _facts(self, past: Past) -> None:
+        """What is known of entities without a state, and that every state is stored up to now."""
+        added = {}
+        for key, plan in self._views.items():
+            missing = self._change.new_in(key)
+            kept = {one.name for one in plan.statistics} - missing
+            since = _only(self._added.get(key, {}), kept) | past.since(plan, missing)
+            if since:
+                added[key] = since
+        handle = self._key.handle
+        if added:
+            self._tx.put_state(handle, ADDED, seal_added(self._key, added))
+        else:
+            self._tx.drop_state(handle, ADDED)
+        self._tx.put_state(handle, COVERED, seal_covered(self._key, self._newest))
+
+
+def _only(since: Since, names: frozenset[bytes] | set[bytes]) -> Since:
+    return {name: us for name, us in since.items() if name in names}
+
+
+def _applied(plan: ViewPlan, state: ViewState, tail: list[Numbered]) -> ViewState:
+    """The state with the journalled events that came after it was stored."""
+    for _, entry in tail:
+        plan.apply(state, entry.event, entry.event_id, entry.received_us)
+    return state
