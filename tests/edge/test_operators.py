@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from edge_runtime.catalog import SessionFeature
 from edge_runtime.catalog.operators import OPERATORS
 from edge_runtime.session.admission import Admission, ViewState
 from edge_runtime.session.event import Event, make_event
+from edge_runtime.session.operators.decayed import BUCKETS
+from edge_runtime.session.operators.hyperloglog import REGISTERS
 from edge_runtime.session.operators.keyed import CountMap
-from edge_runtime.session.plan import compile_catalog
+from edge_runtime.session.plan import ViewPlan, compile_catalog
 from tests.support.oracle import Counts, oracle
 from tests.support.streams import (
     EMBEDDINGS,
@@ -30,6 +34,8 @@ from tests.support.streams import (
 
 CATALOG = every_operator()
 PLAN = compile_catalog(CATALOG).views["activity@1"]
+FEATURES = [f for f in PLAN.view.features.values() if isinstance(f, SessionFeature)]
+_LARGEST = (1 << 63) - 1
 LATER_US = st.sampled_from([0, 1, SECOND, 7 * SECOND, 30 * SECOND, 31 * SECOND, 5 * 60 * SECOND])
 MUCH_LATER_US = st.sampled_from([59 * 60 * SECOND, RETENTION_US, RETENTION_US + 1, 99 * RETENTION_US])
 
@@ -41,20 +47,25 @@ def fed(stream: Sequence[Arrival]) -> ViewState:
     return state
 
 
-def plain(value: object) -> object:
-    if isinstance(value, CountMap):
-        return Counts(dict(value), value.overflow)
-    return value.tolist() if isinstance(value, np.ndarray) else value
+def bits(value: object) -> str:
+    """A value's text: where two are equal so are the bits and the types; 0 is neither 0.0 nor -0.0."""
+    match value:
+        case CountMap():
+            return bits(Counts(dict(value), value.overflow))
+        case Counts(counts, overflow):
+            return f"{sorted(counts.items())} and {overflow}"
+        case np.ndarray():
+            return repr(value.tolist())
+    return repr(value)
 
 
-def read(state: ViewState, t_us: int) -> dict[str, object]:
-    return dict(zip(PLAN.names, map(plain, PLAN.values(state, t_us, EMBEDDINGS.get)), strict=True))
+def read(state: ViewState, t_us: int) -> dict[str, str]:
+    return dict(zip(PLAN.names, map(bits, PLAN.values(state, t_us, EMBEDDINGS.get)), strict=True))
 
 
-def expected(stream: Sequence[Arrival], t_us: int) -> dict[str, object]:
+def expected(stream: Sequence[Arrival], t_us: int) -> dict[str, str]:
     history = [(one.event, one.event_id) for one in stream]
-    features = [f for f in PLAN.view.features.values() if isinstance(f, SessionFeature)]
-    return {f.name: oracle(f, history, t_us, RETENTION_US, EMBEDDINGS.get) for f in features}
+    return {f.name: bits(oracle(f, history, t_us, RETENTION_US, EMBEDDINGS.get)) for f in FEATURES}
 
 
 def newest(stream: Sequence[Arrival]) -> int:
@@ -63,8 +74,7 @@ def newest(stream: Sequence[Arrival]) -> int:
 
 def test_every_operator_is_under_this_contract() -> None:
     """The catalog of the contract test uses every operator there is."""
-    used = {f.op for f in PLAN.view.features.values() if isinstance(f, SessionFeature)}
-    assert used == set(OPERATORS)
+    assert {f.op for f in FEATURES} == set(OPERATORS)
 
 
 @settings(max_examples=150)
@@ -132,7 +142,7 @@ def test_law_8_storage_in_mid_stream_changes_nothing(stream: list[Arrival], cut:
 def test_one_feature_read_alone_is_the_same(stream: list[Arrival], later_us: int) -> None:
     """`read_one` gives what `values` gives."""
     state, t_us = fed(stream), newest(stream) + later_us
-    alone = {name: plain(PLAN.read_one(state, name, t_us, EMBEDDINGS.get)) for name in PLAN.names}
+    alone = {name: bits(PLAN.read_one(state, name, t_us, EMBEDDINGS.get)) for name in PLAN.names}
     assert alone == read(state, t_us)
 
 
@@ -146,6 +156,55 @@ def test_law_11_a_long_stream_leaves_the_state_bounded() -> None:
         if number in (1_999, 19_999):
             sizes.append(len(PLAN.dump(state)))
     assert sizes[1] < sizes[0] * 1.2
+
+
+@pytest.mark.parametrize("name", [f.name for f in FEATURES])
+def test_law_11_no_feature_outgrows_its_bound(name: str) -> None:
+    """Twelve thousand events, their values ever new, leave a feature within bounds, stored or pickled."""
+    feature = next(f for f in FEATURES if f.name == name)
+    plan = ViewPlan(replace(PLAN.view, features={name: feature}), CATALOG)
+    state = plan.new_state()
+    for number, one in enumerate(_ever_new(), 1):
+        plan.update(state, one, f"id-{number}")
+    assert len(plan.dump(state)) <= _bound_bytes(feature)
+    assert len(pickle.dumps(state)) <= _bound_bytes(feature)
+
+
+def _bound_bytes(f: SessionFeature) -> int:
+    """1 KiB, and for each tile or run 256 bytes and 64 for each entry that it may hold."""
+    match f.op:
+        case "last_n" | "decayed_mean_vector":
+            tiles, entries = 1, f.n or 0
+        case "count_by" | "top_n":
+            tiles, entries = f.tiles or 1, f.max_keys
+        case "distinct":
+            tiles, entries = f.tiles or 1, max(f.cap, REGISTERS // 64)
+        case "decayed_count" | "decayed_sum":
+            tiles, entries = 1, BUCKETS
+        case op if op.startswith("session_"):
+            entries = max(f.cap, REGISTERS // 64) if op == "session_distinct" else 1
+            tiles = LATENESS_US // (f.gap_us or 1) + 3
+        case _:
+            tiles, entries = f.tiles or 1, 0
+    return 1024 + tiles * (256 + 64 * entries)
+
+
+@cache
+def _ever_new() -> list[Event]:
+    """Two events a second for 100 minutes, one in 31 late, with keys and numbers that hardly repeat."""
+    found = []
+    for number in range(12_000):
+        at_us = START_US + number * SECOND // 2 - (40 * SECOND if number % 31 == 0 else 0)
+        sign, kind = (-1) ** number, "view" if number % 3 else "buy"
+        fields: dict[str, object] = {"user": "alice", "item": f"item-{number * 7919 % 5003}"}
+        fields |= {"price": sign * 2.0**500 / (number + 1.5)}
+        if kind == "view":
+            fields |= {"category": f"category-{number % 4001}", "logged_in": sign > 0}
+            fields |= {"clicks": sign * (_LARGEST - number)}
+        else:
+            fields |= {"quantity": _LARGEST - number}
+        found.append(make_event(CATALOG, kind, fields, now_us=at_us))
+    return found
 
 
 def test_hop_edges_are_exact() -> None:
