@@ -5,12 +5,13 @@ Read, decide, write: nothing is applied before every target has judged the event
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edge_runtime.cache.group_commit import GroupCommit
-from edge_runtime.cache.journal_entry import JournalEntry
+from edge_runtime.cache.journal_entry import pack_entry
 from edge_runtime.cache.working_set import LiveState, WorkingSet, slot_of
 from edge_runtime.catalog import Catalog, SessionFeature, View
 from edge_runtime.clock import Clock
@@ -19,14 +20,9 @@ from edge_runtime.errors import MalformedEvent
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits, check_event, event_from_dict, make_event
-from edge_runtime.session.plan import Plan, Route, ViewPlan, next_content_id
+from edge_runtime.session.plan import Plan, Route, ViewPlan, ViewState, next_content_id
 
-_ACCEPTED, _DUPLICATE, _LATE, _WAITING = (
-    Admission.ACCEPTED,
-    Admission.DUPLICATE,
-    Admission.LATE,
-    Admission.WAITING,
-)
+_ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING = Admission
 
 REASONS_KEPT = 100
 """Most refusals that one `track_many` explains; all are counted."""
@@ -45,27 +41,24 @@ class TrackSummary:
     refused: int = 0
     reasons: list[tuple[int, str]] = field(default_factory=list)
     """(position, reason) of the first refused events."""
-    _position: int = 0
 
-    def count(self, admission: Admission) -> None:
-        """Add one verdict."""
-        match admission:
-            case Admission.DUPLICATE:
-                self.duplicate += 1
-            case Admission.LATE:
-                self.late += 1
-            case Admission.NO_CONSENT:
-                self.no_consent += 1
-            case Admission.ACCEPTED | Admission.WAITING:
-                self.accepted += 1
-        self._position += 1
+    @property
+    def told(self) -> int:
+        """How many events were judged or refused: the position of the next."""
+        return self.accepted + self.duplicate + self.late + self.no_consent + self.refused
 
-    def refuse(self, error: MalformedEvent) -> None:
+    def count(self, verdicts: Counter[Admission]) -> None:
+        """Add verdicts."""
+        self.accepted += verdicts[_ACCEPTED]
+        self.duplicate += verdicts[_DUPLICATE]
+        self.late += verdicts[_LATE]
+        self.no_consent += verdicts[_NO_CONSENT]
+
+    def refuse(self, position: int, error: MalformedEvent) -> None:
         """Add one event that does not fit the catalog."""
         self.refused += 1
         if len(self.reasons) < REASONS_KEPT:
-            self.reasons.append((self._position, str(error)))
-        self._position += 1
+            self.reasons.append((position, str(error)))
 
 
 class Target(NamedTuple):
@@ -102,6 +95,16 @@ class Held(NamedTuple):
     lives: list[LiveState]
 
 
+class Feed(NamedTuple):
+    """All that one event goes into."""
+
+    held: list[Held]
+    lives: list[LiveState]
+    """The states of all shares."""
+    states: list[ViewState]
+    """What is in them."""
+
+
 class Tracker:
     """Takes events for one runtime; the runtime's lock guards every call."""
 
@@ -120,39 +123,33 @@ class Tracker:
         self._states, self._commit, self._clock, self._limits = states, commit, clock, limits
         self._by_view = {key: self._target(view_plan) for key, view_plan in plan.views.items()}
         self._shares = {event_type: self._shared(routes) for event_type, routes in plan.routes.items()}
+        self._alone = {event_type: _alone(shares) for event_type, shares in self._shares.items()}
 
-    def parse(self, event_type: str, fields: Mapping[str, object]) -> Event:
-        """The typed event in `fields`, or `MalformedEvent` with nothing changed."""
-        return make_event(self._catalog, event_type, fields, now_us=self._clock.now_us(), limits=self._limits)
+    def take(self, event_type: str, fields: Mapping[str, object]) -> Admission:
+        """Judge, apply and queue the event in `fields`.
 
-    def take(self, event: Event) -> Admission:
-        """Judge, apply and queue one well-formed event."""
+        Raises:
+            MalformedEvent: it does not fit the catalog; nothing changed.
+        """
         now_us = self._clock.now_us()
-        shares = self._shares.get(event.type, ())
-        held = [found for share in shares if (found := self._held(share, event)) is not None]
-        if shares and not held:
-            return Admission.NO_CONSENT
-        lives = [live for one in held for live in one.lives]
-        for live in lives:
-            live.plan.advance(live.state, now_us)
-        event_id = event.id
-        if event_id is None:
-            event_id = next_content_id(event, [live.state for live in lives])
-        if event.at_us > now_us:  # only such an event can still be malformed: too many wait already
-            for live in lives:
-                live.plan.admit(live.state, event_id, event.at_us, now_us)
-        verdicts: list[Admission] = []
-        for one in held:
-            verdicts += self._offer(one, event, event_id, now_us)
-        return _overall(verdicts)
+        event = make_event(self._catalog, event_type, fields, now_us=now_us, limits=self._limits)
+        return self._take(event, now_us, self._feed(event))
 
     def take_many(self, events: Iterable[Event | Mapping[str, object]], summary: TrackSummary) -> None:
-        """Take events one by one into `summary`; a malformed one changes nothing and is explained."""
-        for given in events:
+        """Take events in order into `summary`; a malformed one changes nothing and is explained.
+
+        Permission is asked, and states are found, once for each subject: a decision, a lane entry and the
+        letting go of a state all need the runtime's lock, which is held until the last event was taken.
+        """
+        verdicts, noted = Counter[Admission](), dict[tuple[str, str], Feed | None]()
+        for position, given in enumerate(events, summary.told):
+            now_us = self._clock.now_us()
             try:
-                summary.count(self.take(self._typed(given)))
+                event = self._typed(given, now_us)
+                verdicts[self._take(event, now_us, self._noted(event, noted))] += 1
             except MalformedEvent as error:
-                summary.refuse(error)
+                summary.refuse(position, error)
+        summary.count(verdicts)
 
     def target(self, view_key: str) -> Target:
         """How a session view takes events."""
@@ -171,6 +168,25 @@ class Tracker:
         for target in self._by_view.values():
             target.slots.clear()
 
+    def _noted(self, event: Event, noted: dict[tuple[str, str], Feed | None]) -> Feed | None:
+        """As `_feed`, asked once for each subject where the states depend on nothing else of the event."""
+        alone = self._alone[event.type]
+        if alone is None:
+            return self._feed(event)
+        place = event.type, event.entities[alone]
+        if place not in noted:
+            noted[place] = self._feed(event)
+        return noted[place]
+
+    def _feed(self, event: Event) -> Feed | None:
+        """What an event goes into; None when no permission is there for any of it."""
+        shares = self._shares[event.type]
+        held = [found for share in shares if (found := self._held(share, event)) is not None]
+        if shares and not held:
+            return None
+        lives = held[0].lives if len(held) == 1 else [live for one in held for live in one.lives]
+        return Feed(held, lives, [live.state for live in lives])
+
     def _held(self, share: Share, event: Event) -> Held | None:
         """The states of a share, with permission (law 1); None without."""
         key: DataKey | None
@@ -185,22 +201,37 @@ class Tracker:
         lives = [self.state(target, subject if of is None else of(event), key) for target, of in targets]
         return Held(key, on_disk, lives)
 
-    def _offer(self, held: Held, event: Event, event_id: str, now_us: int) -> list[Admission]:
-        """Every state of a share judges and applies; what any took goes to the journal once."""
-        verdicts, slots = [], []
-        for live in held.lives:
-            verdict = live.plan.offer(live.state, event, event_id, now_us)
-            verdicts.append(verdict)
-            if verdict is _ACCEPTED or verdict is _WAITING:
-                live.changed = True
-                slots.append(live.slot)
-        if slots and held.on_disk:
-            self._commit.add(JournalEntry(held.key, event, event_id, now_us, tuple(slots)))
-            self._states.touched(held.key.handle)
-        return verdicts
+    def _take(self, event: Event, now_us: int, feed: Feed | None) -> Admission:
+        """Judge, apply and queue a well-formed event."""
+        if feed is None:
+            return _NO_CONSENT
+        held, lives, states = feed
+        for live in lives:
+            live.plan.advance(live.state, now_us)
+        event_id = event.id
+        if event_id is None:
+            event_id = next_content_id(event, states)
+        if event.at_us > now_us:  # only such an event can still be malformed: too many wait already
+            for live in lives:
+                live.plan.admit(live.state, event_id, event.at_us, now_us)
+        taken, known = not lives, False
+        for one in held:
+            slots = []
+            for live in one.lives:
+                verdict = live.plan.offer(live.state, event, event_id, now_us)
+                if verdict is _ACCEPTED or verdict is _WAITING:
+                    live.changed, live.version = True, live.version + 1
+                    slots.append(live.slot)
+                elif verdict is _DUPLICATE:
+                    known = True
+            taken = taken or bool(slots)
+            if slots and one.on_disk:
+                self._commit.add(one.key, now_us, pack_entry((event, event_id, now_us, slots)))
+        if taken:
+            return _ACCEPTED
+        return _DUPLICATE if known else _LATE
 
-    def _typed(self, given: Event | Mapping[str, object]) -> Event:
-        now_us = self._clock.now_us()
+    def _typed(self, given: Event | Mapping[str, object], now_us: int) -> Event:
         if isinstance(given, Event):
             return check_event(self._catalog, given, now_us=now_us, limits=self._limits)
         return event_from_dict(self._catalog, given, now_us=now_us, limits=self._limits)
@@ -240,11 +271,11 @@ def _reach_us(view: View, retention_us: int | None) -> int:
     return max((whole_us if f.window_us is None else f.window_us for f in features), default=0)
 
 
-def _overall(verdicts: list[Admission]) -> Admission:
-    """One word for several views: taken anywhere is ACCEPTED; else DUPLICATE outranks LATE."""
-    if not verdicts or _ACCEPTED in verdicts or _WAITING in verdicts:
-        return _ACCEPTED
-    return _DUPLICATE if _DUPLICATE in verdicts else _LATE
+def _alone(shares: Iterable[Share]) -> str | None:
+    """The entity type whose id alone says which states these shares have; None if it takes more."""
+    kinds = {share.subject_type for share in shares}
+    simple = all(of is None for share in shares for _, of in share.targets)
+    return kinds.pop() if simple and len(kinds) == 1 else None
 
 
 def _slot(target: Target, entity: str) -> bytes:

@@ -2,15 +2,19 @@
 
 An event is acknowledged when a `flush` that covers it returns. The owner of the timer calls `flush` at least
 every `commit_interval_us`, so that is the window in which a power cut can lose an event.
+
+A stored state says up to which row of the journal it reaches. Its snapshot is taken in the same moment as the
+batch, so it lies between two rows and never between two entries of one.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.journal_entry import JournalEntry, seal_entry
+from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, JournalRow
 from edge_runtime.cache.stored_state import COVERED, Snapshot, seal_covered, seal_state
 from edge_runtime.keys.keyring import DataKey, Keyring
 
@@ -21,8 +25,8 @@ class GroupCommit:
     Args:
         database: where the journal lives.
         keyring: asked at commit time whether a key still lives: an erasure that came in between wins.
-        due: called under `lock` at each flush, returns the states to store with this batch: of a handle all
-            that are not stored as they are, or none.
+        due: called under `lock` at each flush with the batch, returns the states to store with it (of a
+            handle all that are not stored as they are, or none), and whether more are due.
         missed: called under `lock` with those states when they could not be stored.
         lock: the runtime's lock, held while the batch is taken and not while it is written.
     """
@@ -31,38 +35,49 @@ class GroupCommit:
         self,
         database: Database,
         keyring: Keyring,
-        due: Callable[[bool], list[Snapshot]],
+        due: Callable[[bool, Iterable[JournalRow]], tuple[list[Snapshot], bool]],
         missed: Callable[[list[Snapshot]], None],
         lock: threading.RLock,
     ) -> None:
         self._database, self._keyring, self._due, self._lock = database, keyring, due, lock
         self._missed = missed
-        self._pending: list[JournalEntry] = []
-        self._in_flight: list[JournalEntry] = []
+        self._pending: list[JournalRow] = []
+        self._open: dict[bytes, JournalRow] = {}
+        """Handle -> the pending row that takes its next entry."""
+        self._in_flight: list[JournalRow] = []
         self._writing = threading.Lock()
         self.work = threading.Event()
+        self.size = 0
+        """Entries that wait for the next commit."""
 
-    def add(self, entry: JournalEntry) -> None:
-        """Queue an entry; the caller holds the runtime's lock."""
-        self._pending.append(entry)
+    def add(self, key: DataKey, received_us: int, entry: bytes) -> None:
+        """Queue an entry (`pack_entry`); the caller holds the runtime's lock."""
+        row = self._open.get(key.handle)
+        if row is None or row.room_bytes < len(entry) or row.day != received_us // DAY_US:
+            row = self._begin(key, received_us // DAY_US)
+        row.entries.append(entry)
+        row.room_bytes -= len(entry)
+        self.size += 1
+
+    def _begin(self, key: DataKey, day: int) -> JournalRow:
+        row = self._open[key.handle] = JournalRow(key, day)
+        self._pending.append(row)
         if len(self._pending) == 1:
             self.work.set()
-
-    @property
-    def size(self) -> int:
-        """Entries that wait for the next commit."""
-        return len(self._pending)
+        return row
 
     def forget(self, handles: Iterable[bytes]) -> int:
         """Drop pending entries under these handles; returns how many there were."""
-        gone = set(handles)
-        before = len(self._pending)
-        self._pending = [e for e in self._pending if e.key.handle not in gone]
-        return before - len(self._pending)
+        gone, before = set(handles), self.size
+        self._wait([row for row in self._pending if row.key.handle not in gone])
+        for handle in gone:
+            self._open.pop(handle, None)
+        return before - self.size
 
     def unwritten(self, handle: bytes) -> list[JournalEntry]:
         """Entries of a handle that may not be in the journal yet; the caller holds the runtime's lock."""
-        return [e for e in (*self._in_flight, *self._pending) if e.key.handle == handle]
+        rows = [row for row in (*self._in_flight, *self._pending) if row.key.handle == handle]
+        return list(chain.from_iterable(row.opened() for row in rows))
 
     def flush(self, *, everything: bool = False, then: Callable[[], None] = lambda: None) -> None:
         """Make everything tracked so far durable; `everything` also stores every changed state.
@@ -74,26 +89,34 @@ class GroupCommit:
         """
         with self._writing:
             with self._lock:
-                self._in_flight, self._pending = self._pending, []
+                self._in_flight = self._pending
+                self._wait([])
+                self._open.clear()
                 self.work.clear()
-                snapshots = self._due(everything)
+                snapshots, more_due = self._due(everything, self._in_flight)
             try:
                 if self._in_flight or snapshots:
                     self._write(self._in_flight, snapshots)
             except BaseException:
                 with self._lock:
-                    waiting = [entry for entry in self._in_flight if self._lives(entry.key)]
-                    self._pending[:0], self._in_flight = waiting, []
+                    living = [row for row in self._in_flight if self._lives(row.key)]
+                    self._wait([*living, *self._pending])
+                    self._in_flight = []
                     self._missed(snapshots)
                     self.work.set()
                 raise
             with self._lock:
                 self._in_flight = []
                 then()
+            if more_due:
+                self.work.set()
 
-    def _write(self, batch: list[JournalEntry], snapshots: list[Snapshot]) -> None:
+    def _wait(self, rows: list[JournalRow]) -> None:
+        self._pending, self.size = rows, sum(len(row) for row in rows)
+
+    def _write(self, batch: list[JournalRow], snapshots: list[Snapshot]) -> None:
         with self._database.write("journal") as tx:
-            sealed = [seal_entry(entry) for entry in batch if self._lives(entry.key)]
+            sealed = [row.sealed() for row in batch if self._lives(row.key)]
             if sealed:
                 tx.append_events(sealed)
             through: dict[bytes, int] = {}

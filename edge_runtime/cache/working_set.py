@@ -7,12 +7,12 @@ acknowledged and a cold load replays only a short tail.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.histories import Known
-from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, open_entries
+from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, JournalRow, open_entries
 from edge_runtime.cache.past import Past, Place
 from edge_runtime.cache.stored_state import (
     ADDED,
@@ -31,6 +31,9 @@ from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import Plan, ViewPlan, ViewState
 
+SNAPSHOT_BYTES_PER_EVENT = 256
+"""Most bytes of snapshots that are written for each event, so that a state that remembers much is not written
+all the time; the tail that a cold load replays grows with the state it loads."""
 HANDLES_AT_ONCE = 8
 """Most handles whose states one commit stores: taking them takes time in which nobody can track."""
 
@@ -81,6 +84,8 @@ class WorkingSet:
         self._limit, self._snapshot_every = limit, snapshot_every
         self._live: OrderedDict[bytes, LiveState] = OrderedDict()
         self._since_snapshot: dict[bytes, int] = {}
+        self._dumped_bytes: dict[bytes, int] = {}
+        """Handle -> size of its last snapshot."""
         self._unstored: dict[bytes, dict[bytes, Event]] = {}
         """Handle -> slot of a state that is not in memory and not stored with all its events -> one of them.
         A crash leaves such; known from the first time that a handle is touched."""
@@ -164,33 +169,40 @@ class WorkingSet:
         place = Place(live.plan.view.key, live.entity)
         return not past.floor_us, [one.entry for one in past.places.get(place, ())]
 
-    def touched(self, handle: bytes) -> None:
-        """One more event was applied under this handle."""
-        self._since_snapshot[handle] = self._since_snapshot.get(handle, 0) + 1
+    def due(self, everything: bool, batch: Iterable[JournalRow]) -> tuple[list[Snapshot], bool]:
+        """(states to store with this batch, whether more are due).
 
-    def due(self, everything: bool) -> tuple[list[Snapshot], bool]:
-        """(states to store now, whether more are due): every changed one of handles with enough new events.
-
-        Nobody can track meanwhile, so a few handles have their turn at a time, unless `everything` is asked.
+        Of a handle with enough new events, or of all, every state that changed. Nobody can track meanwhile,
+        so a few handles have their turn at a time, unless `everything` is asked.
         """
-        enough = 0 if everything else self._snapshot_every
-        ripe = [handle for handle, count in self._since_snapshot.items() if count >= enough]
+        for row in batch:
+            handle = row.key.handle
+            self._since_snapshot[handle] = self._since_snapshot.get(handle, 0) + len(row)
+        ripe = [handle for handle in self._since_snapshot if everything or self._ripe(handle)]
         handles = set(ripe if everything else ripe[:HANDLES_AT_ONCE])
         if not handles:
             return [], False
         self._bring_unstored(handles)
         now_us = self._clock.now_us()
-        snapshots = []
+        dumped = dict.fromkeys(handles, 0)
+        snapshots: list[Snapshot] = []
         for live in self._live.values():
             if live.changed and live.stored and live.key.handle in handles:
                 keep_from_day = (now_us - live.keep_events_us) // DAY_US
                 dump, view = live.plan.dump(live.state), live.plan.view.key
                 one = Snapshot(live.key, live.slot, view, live.entity, dump, live.since, keep_from_day)
                 snapshots.append(one)
+                dumped[live.key.handle] += len(dump)
                 live.changed = False
         for handle in handles:
             del self._since_snapshot[handle]
+            self._dumped_bytes[handle] = dumped[handle]
         return snapshots, len(handles) < len(ripe)
+
+    def _ripe(self, handle: bytes) -> bool:
+        """Whether enough events came since the last snapshot: a big one must not be written all the time."""
+        big = self._dumped_bytes.get(handle, 0) // SNAPSHOT_BYTES_PER_EVENT
+        return self._since_snapshot[handle] >= max(self._snapshot_every, big)
 
     def missed(self, snapshots: list[Snapshot]) -> None:
         """These could not be stored: they are as changed as they were."""
@@ -229,5 +241,6 @@ class WorkingSet:
             live.state = live.plan.new_state()
         for handle in handles:
             self._since_snapshot.pop(handle, None)
+            self._dumped_bytes.pop(handle, None)
             self._unstored.pop(handle, None)
         return len(gone)

@@ -15,7 +15,7 @@ import pytest
 
 import edge_runtime as er
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.journal_entry import JournalEntry
+from edge_runtime.cache.journal_entry import JournalRow
 from edge_runtime.cache.stored_state import Snapshot
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
@@ -154,7 +154,7 @@ def test_law_5_events_and_states_rest_sealed_under_their_subjects_key(
         if name in ("journal", "state", "personal", "meta", "outbox", "trimmed")
     }
     database.close()
-    assert len(found["journal"]) > 700
+    assert sum(len(value) for value in found["journal"] if isinstance(value, bytes)) > 700 * 50
     assert found["state"]
     text = b"\x00".join(v if isinstance(v, bytes) else str(v).encode() for vs in found.values() for v in vs)
     for needle in (ITEM, CATEGORY, "alice", "e699"):
@@ -265,7 +265,7 @@ def test_law_4_a_batch_on_its_way_to_the_disk_leaves_out_whom_a_withdrawal_overt
             rt.track("view", user=subject, item=ITEM)
         write = rt._commit._write
 
-        def overtaken(batch: list[JournalEntry], snapshots: list[Snapshot]) -> None:
+        def overtaken(batch: list[JournalRow], snapshots: list[Snapshot]) -> None:
             rt.consent.withdraw("alice", [P])
             write(batch, snapshots)
 
