@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from zlib import crc32
 
 from edge_runtime.catalog import Catalog, SumLookupColumn
-from edge_runtime.serving.past_rows import PastRows, embedding_of
+from edge_runtime.serving.embeddings import Embeddings
+from edge_runtime.serving.past_rows import PastRows
 from edge_runtime.serving.training import Moment, Question
 from edge_runtime.session.event import Event
 from edge_runtime.session.replay import Place, Received
@@ -98,8 +99,9 @@ def dealt_by(question: Question) -> str | None:
 
 def _by_value(question: Question) -> frozenset[str]:
     catalog: Catalog = question.catalog
-    embeddings = (embedding_of(catalog.views[key]) for key in question.session_views)
-    found = {catalog.ref(text).view for text in embeddings if text is not None}
+    found: set[str] = set()
+    for key in question.session_views:
+        found |= Embeddings(catalog, catalog.views[key]).view_keys
     if question.service is not None:
         sums = (c for c in question.service.service.columns if isinstance(c, SumLookupColumn))
         found |= {column.ref.view for column in sums}

@@ -23,7 +23,7 @@ from edge_runtime.session.event import (
     event_from_dict,
     instant_us,
 )
-from edge_runtime.session.plan import Declared, Plan, Route, ViewPlan
+from edge_runtime.session.plan import Declared, Plan, ViewPlan
 
 Given = Event | Mapping[str, object]
 """An event as callers hand it in, or a flat dict (`{"type": "view", "user": "alice", "at": 1.7e9, ...}`)."""
@@ -52,8 +52,14 @@ class Histories:
     """The distinct events of the entities that are asked about; every other event is only checked."""
 
     def __init__(self, catalog: Declared, plan: Plan, wanted: Collection[Place]) -> None:
-        self._catalog, self._routes = catalog, plan.routes
-        self._found: dict[Place, dict[str, Seen]] = {place: {} for place in wanted}
+        self._catalog = catalog
+        self._views: dict[str, dict[str, dict[str, Seen]]] = {key: {} for key in plan.views}
+        for view_key, entity in wanted:
+            self._views[view_key][entity] = {}
+        self._routes = {
+            kind: [(self._views[route.view_key], route.entity_of) for route in routes]
+            for kind, routes in plan.routes.items()
+        }
         self._repeats: dict[str, int] = {}
 
     def take(self, number: int, given: Given | Received) -> None:
@@ -66,21 +72,23 @@ class Histories:
             event, received_us = _checked(self._catalog, given)
         except MalformedEvent as error:
             raise MalformedEvent(f"events[{number}].{error.place}", error.expected, error.got) from None
-        kept = self._kept(self._routes[event.type], event)
+        kept = []
+        for view, entity_of in self._routes[event.type]:
+            distinct = view.get(entity_of(event))
+            if distinct is not None:
+                kept.append(distinct)
         if not kept:
             return
         event_id = self._content_id(event, kept) if event.id is None else event.id
-        seen = Seen(event.at_us, event_id, max(event.at_us, received_us), event)
+        at_us = event.at_us
+        seen = Seen(at_us, event_id, received_us if received_us > at_us else at_us, event)
         for distinct in kept:
             distinct.setdefault(event_id, seen)
 
     def sorted(self, place: Place) -> list[Seen]:
         """The events of a wanted place by (time, id); they are given away, not kept beside."""
-        return sorted(self._found.pop(place).values())  # ids differ, so no comparison goes past them
-
-    def _kept(self, routes: Iterable[Route], event: Event) -> list[dict[str, Seen]]:
-        found = self._found
-        return [found[place] for r in routes if (place := (r.view_key, r.entity_of(event))) in found]
+        view_key, entity = place
+        return sorted(self._views[view_key].pop(entity).values())  # ids differ: nothing compares past them
 
     def _content_id(self, event: Event, kept: Sequence[Mapping[str, Seen]]) -> str:
         """The first ordinal that is new, as a live runtime would have given it."""
