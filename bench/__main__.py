@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from importlib import import_module
 
-BENCHES = ("session", "read", "track", "aggregate")
+from bench.streams import FOLDER_VARIABLE
+
+BENCHES = ("session", "read", "track", "startup", "memory", "aggregate")
 """One question each; `bench/<name>.py` answers it with `run()`."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the named bench, or all; the exit code is 2 for a name that is none."""
-    if len(arguments) != 1 or arguments[0] not in (*BENCHES, "all"):
-        print(f"usage: python -m bench {'|'.join(BENCHES)}|all", file=sys.stderr)
-        return 2
-    for name in BENCHES if arguments[0] == "all" else arguments:
-        print(json.dumps(import_module(f"bench.{name}").run()))
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", choices=(*BENCHES, "all"))
+    parser.add_argument("--data", metavar="FOLDER", help=f"the real streams; else ${FOLDER_VARIABLE}")
+    chosen = parser.parse_args(arguments)
+    if chosen.data is not None:
+        os.environ[FOLDER_VARIABLE] = chosen.data
+    for name in BENCHES if chosen.name == "all" else (chosen.name,):
+        print(json.dumps(import_module(f"bench.{name}").run()), flush=True)
     return 0
 
 
