@@ -1,296 +1,455 @@
-"""What becomes of states, rows and contracts under a new catalog: said before, and true afterwards."""
+"""A new catalog over an old database: what is kept, made from the journal, marked, dropped; and crashes."""
 
 from __future__ import annotations
 
-import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from edge_runtime.catalog import Catalog
-from edge_runtime.catalog.change import Change
-from edge_runtime.catalog.evolution import evolve
-from edge_runtime.catalog.operators import OPERATORS
-from edge_runtime.session.event import make_event
+import edge_runtime as er
+from edge_runtime.cache.stored_state import ADDED, COVERED, open_state
+from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.plan import compile_catalog
-from tests.support.broken_catalog import TABLE, Table
-from tests.support.features import arguments, with_features
-
-NOW_US = 1_700_000_000_000_000
-VIEW = "views.activity@1"
-OLD: Table = {
-    "views": {"op": "count", "event": "view"},
-    "views_1d": {"op": "count", "event": "view", "window": "1d"},
-    "spent": {"op": "sum", "event": "buy", "value": "price"},
-    "recent": {"op": "last_n", "event": "view", "value": "item", "n": 5},
-}
-
-
-def plan_of(old: Table, new: Table) -> dict[str, Change]:
-    return {c.place: c for c in evolve(Catalog.from_dict(old), Catalog.from_dict(new))}
-
-
-def features(**changes: Table | None) -> dict[str, Change]:
-    """The plan from OLD to OLD with these features put in, or (None) taken out."""
-    after = {k: v for k, v in {**OLD, **changes}.items() if v is not None}
-    plan = plan_of(with_features(OLD), with_features(after))
-    return {k.removeprefix(f"{VIEW}.features."): v for k, v in plan.items()}
-
-
-def test_the_same_catalog_changes_nothing() -> None:
-    """Kept is every feature and contract, also when the catalog's version or the order of features differs."""
-    table = copy.deepcopy(TABLE)
-    table["catalog"]["version"] = 4
-    inner = table["views"]["activity"]["features"]
-    table["views"]["activity"]["features"] = dict(reversed(inner.items()))
-    plan = plan_of(TABLE, table)
-    assert {c.outcome for c in plan.values()} == {"kept"}
-    assert not any(c.loses for c in plan.values())
-
-
-@pytest.mark.parametrize(
-    ("name", "feature", "outcome", "detail", "loses"),
-    [
-        # what keeps its state
-        ("views", {"op": "count", "event": "view", "default": 3}, "kept", "read another way", False),
-        ("recent", {**OLD["recent"], "n": 3}, "kept", "read another way", False),
-        ("again", OLD["spent"], "kept", "new, read from state that was there", False),
-        ("rate", {"op": "ratio", "of": ["spent", "views"]}, "kept", "new, read from state", False),
-        # what the journal of 7 days makes whole
-        ("views_2d", {"op": "count", "event": "view", "window": "2d"}, "backfilled", "whole at once", False),
-        ("views_1d", {"op": "count", "event": "view", "window": "7d"}, "backfilled", "whole at once", False),
-        ("half", {"op": "decayed_count", "event": "buy", "half_life": "2h"}, "backfilled", "at once", False),
-        # what it does not
-        (
-            "views_1d",
-            {"op": "count", "event": "view", "window": "10d"},
-            "backfilled",
-            "from the journal: at least the last 7d; WARMING for at most 3d",
-            True,
-        ),
-        ("slow", {"op": "decayed_count", "event": "buy", "half_life": "3h"}, "backfilled", "most 1d", False),
-        ("recent", {**OLD["recent"], "n": 6}, "backfilled", "at least the last 7d", True),
-        ("mean", {"op": "mean", "event": "view", "value": "price"}, "backfilled", "at most 23d", False),
-        ("spent", {**OLD["spent"], "event": ["buy", "view"]}, "backfilled", "at most 23d", True),
-        ("spent", {**OLD["spent"], "where": {"price": {"gt": 1}}}, "backfilled", "at most 23d", True),
-    ],
+from tests.support.clock import ManualClock
+from tests.support.grown import (
+    BUYS,
+    DEPTH,
+    SPEND,
+    VIEWS_1H,
+    VIEWS_5M,
+    P,
+    activity,
+    given,
+    open_with,
+    tracked,
+    view,
 )
-def test_a_feature_is_kept_backfilled_or_warming(
-    name: str, feature: Table, outcome: str, detail: str, loses: bool
+from tests.support.shop import BASE_US
+
+PRESENT, WARMING = er.Status.PRESENT, er.Status.WARMING
+HOUR, DAY = 3600, 86_400
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(BASE_US)
+
+
+def read(
+    rt: er.Runtime, feature: str, view: str = "activity", user: str = "alice"
+) -> tuple[object, er.Status]:
+    found = rt.read(f"{view}:{feature}", user=user)
+    return found.value, found.status
+
+
+def key_of(rt: er.Runtime, purpose: str = P, user: str = "alice") -> DataKey:
+    key = rt._keyring.key(f"user:{user}", purpose)
+    assert key is not None
+    return key
+
+
+def stored(rt: er.Runtime, purpose: str = P) -> dict[str, bytes]:
+    """View key -> dump of every state at rest under alice's key."""
+    key = key_of(rt, purpose)
+    with rt._database.read() as tx:
+        rows = [(slot, sealed) for slot, sealed in tx.states(key.handle) if slot not in (ADDED, COVERED)]
+    return {one.view: one.dump for slot, sealed in rows if (one := open_state(key, slot, sealed))}
+
+
+def begun(folder: Path, clock: ManualClock, catalog: er.Catalog, views: int = 3, buys: int = 0) -> None:
+    """A database that one catalog has fed."""
+    with open_with(folder, clock, catalog) as rt:
+        given(rt, "alice")
+        tracked(rt, clock, views)
+        tracked(rt, clock, buys, "buy")
+
+
+def test_law_8_an_added_feature_is_made_from_the_journal_and_the_others_stay(
+    tmp_path: Path, clock: ManualClock
 ) -> None:
-    """Kept as far as its statistics are; else made from what the journal still holds."""
-    found = features(**{name: feature})[name]
-    assert (found.outcome, found.loses) == (outcome, loses)
-    assert detail in found.detail
+    begun(tmp_path, clock, activity(VIEWS_5M, SPEND))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, SPEND, VIEWS_1H, DEPTH)) as rt:
+        assert rt._database.writes["evolve"] == 1
+        assert read(rt, "views_5m") == (3, PRESENT)
+        assert read(rt, "spend")[1] is PRESENT
+        assert read(rt, "views_1h") == (3, PRESENT)
+        assert read(rt, "depth") == (3, PRESENT)
+        tracked(rt, clock, 2)
+        assert read(rt, "views_1h") == (5, PRESENT)
+        assert read(rt, "depth") == (5, PRESENT)
 
 
-def test_a_chain_is_as_warm_as_what_it_is_made_of() -> None:
-    """A derived feature looks back as far as its farthest operand."""
-    plan = features(
-        buys_2d={"op": "count", "event": "buy", "window": "2d"},
-        buys_9d={"op": "count", "event": "buy", "window": "9d"},
-        near={"op": "ratio", "of": ["buys_2d", "views"]},
-        far={"op": "log1p", "of": "both"},
-        both={"op": "ratio", "of": ["buys_2d", "buys_9d"]},
-    )
-    assert plan["near"].detail == "from the journal: at least the last 7d; WARMING for at most 23d"
-    assert plan["far"].detail == "from the journal: at least the last 7d; WARMING for at most 2d"
+def test_law_6_what_the_journal_told_is_known_as_sent(tmp_path: Path, clock: ManualClock) -> None:
+    """The ids of events that a new view got from the journal make a second sending a DUPLICATE."""
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        given(rt, "alice")
+        rt.track("view", user="alice", item="x", id="once")
+    with open_with(tmp_path, clock, activity(BUYS, more=view("other", VIEWS_5M))) as rt:
+        assert read(rt, "views_5m", "other") == (1, PRESENT)
+        assert rt.track("view", user="alice", item="x", id="once") is er.DUPLICATE
+        assert read(rt, "views_5m", "other") == (1, PRESENT)
 
 
-def test_a_dropped_feature_says_whether_its_state_goes() -> None:
-    """Renamed, its state serves the new name; gone altogether, it is lost."""
-    plan = features(spent=None, sum_spent=OLD["spent"], recent=None)
-    assert plan["spent"] == Change(
-        f"{VIEW}.features.spent", "dropped", "its state serves other features", False
-    )
-    assert plan["sum_spent"].outcome == "kept"
-    assert plan["recent"] == Change(f"{VIEW}.features.recent", "dropped", "its state goes", True)
-
-
-def test_a_definition_changed_under_the_same_version_is_warned_of() -> None:
-    """`activity@1` that now means something else: the names are given; adding a feature is no such thing."""
-    plan = features(views_1d={"op": "count", "event": "view", "window": "2d"})
-    assert plan[VIEW] == Change(VIEW, "reused", "views_1d changed: a new version would stand beside", False)
-    assert VIEW not in features(more=OLD["views"])
-
-
-def test_another_purpose_or_entity_starts_empty() -> None:
-    """A view moved to a purpose whose journal has no such events knows all from now on."""
-    moved, pair = with_features(OLD), with_features(OLD)
-    moved["views"]["activity"]["purpose"] = "measurement"
-    pair["views"]["activity"]["entity"] = ["user", "item"]
-    plan = plan_of(with_features(OLD), moved)
-    expected = "moved from purpose personalization to measurement: starts empty"
-    assert plan[VIEW] == Change(VIEW, "empty", expected, True)
-    found = plan[f"{VIEW}.features.views_1d"]
-    assert (found.outcome, found.detail) == (
-        "empty",
-        "its events are not in the journal; WARMING for at most 1d",
-    )
-    assert (
-        plan_of(with_features(OLD), pair)[VIEW].detail == "was kept by user, now by user item: starts empty"
-    )
-
-
-def test_a_new_view_is_made_from_what_its_purpose_journalled() -> None:
-    """Events that another view of the purpose took are there; those that none took are not."""
-    old = with_features({"views": OLD["views"]})
-    new = with_features(
-        {
-            "views": OLD["views"],
-            "fresh": {"op": "count", "event": "buy", "window": "1d"},
-        }
-    )
-    new["views"]["activity@2"] = copy.deepcopy(new["views"]["activity"])
-    del new["views"]["activity@2"]["version"]
-    plan = plan_of(old, new)
-    assert plan["views.activity@2.features.views"].outcome == "backfilled"
-    assert plan["views.activity@2.features.fresh"].outcome == "empty"
-    assert plan[f"{VIEW}.features.fresh"].outcome == "empty"
-    assert not any(c.loses for c in plan.values())
-    back = plan_of(new, old)
-    assert back["views.activity@2"] == Change("views.activity@2", "dropped", "its states go", True)
-
-
-def test_what_is_in_memory_only_loses_nothing() -> None:
-    """A purpose with `retention = "session"` begins anew at every opening."""
-    old, new = with_features(OLD), with_features({**OLD, "views_1d": OLD["views"]})
-    for table in (old, new):
-        table["purposes"]["personalization"] |= {"retention": "session"}
-        del table["purposes"]["personalization"]["keep_events"]
-    plan = plan_of(old, new)
-    assert not any(c.loses for c in plan.values())
-    assert "in memory only" in plan[f"{VIEW}.features.views_1d"].detail
-
-
-def test_server_views_keep_rows_that_still_fit() -> None:
-    """A new field is NULL, a field of another dtype does not fit, a field gone is read no more."""
-    new = copy.deepcopy(TABLE)
-    new["services"], new["metrics"] = {}, {}
-    stats = new["views"]["item_stats"]["features"]
-    stats["price"] = {"dtype": "float64"}
-    stats["popularity"] = {"dtype": "int64"}
-    del stats["co_bought"]
-    new["views"]["news"] = {**new["views"]["item_stats"], "features": {"n": {"dtype": "int64"}}}
-    plan = plan_of(TABLE, new)
-    place = "views.item_stats@1.features"
-    assert (plan[f"{place}.price"].outcome, plan[f"{place}.price"].loses) == ("added", False)
-    assert plan[f"{place}.popularity"].detail == "was float32, is int64: rows at rest do not fit"
-    assert (plan[f"{place}.co_bought"].outcome, plan[f"{place}.co_bought"].loses) == ("dropped", True)
-    assert plan["views.news@1"].detail == "NOT_SYNCED until pushed"
-    new["views"]["profile"]["purpose"] = "measurement"
-    assert plan_of(TABLE, new)["views.profile@1"].outcome == "empty"
-    new["views"]["item_stats"] |= {"source": "request"}
-    for key in ("ttl", "entity", "tier"):
-        del new["views"]["item_stats"][key]
-    assert plan_of(TABLE, new)["views.item_stats@1"].detail == "its values came from server, now request"
-
-
-def services(change: Table) -> list[Change]:
-    """Changes of the shop's services when `ranker@2` is replaced by these tables."""
-    new = copy.deepcopy(TABLE)
-    del new["services"]["ranker"]
-    new["services"] |= change
-    changes = evolve(Catalog.from_dict(TABLE), Catalog.from_dict(new))
-    return [c for c in changes if c.place.startswith("services.")]
-
-
-COLUMNS = TABLE["services"]["ranker"]["features"]
+def test_what_no_feature_needs_any_more_leaves_the_states(tmp_path: Path, clock: ManualClock) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M, SPEND, DEPTH))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, SPEND, DEPTH)) as rt:
+        before = stored(rt)["activity@1"]
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        after = stored(rt)["activity@1"]
+        assert len(after) < len(before)
+        old = compile_catalog(activity(VIEWS_5M, SPEND, DEPTH)).views["activity@1"]
+        assert len(old.carry(before).missing) == 0
+        assert len(old.carry(after).missing) == 2
+        assert read(rt, "views_5m") == (3, PRESENT)
 
 
 @pytest.mark.parametrize(
-    ("columns", "details"),
+    "changed",
     [
-        (COLUMNS, [""]),
-        (COLUMNS[:-1], ["width 12 is 11", "taste_match removed"]),
-        ([*COLUMNS, "activity:spend_7d"], ["width 12 is 13", "activity:spend_7d added at 12"]),
-        (
-            [COLUMNS[1], COLUMNS[0], *COLUMNS[2:]],
-            ["activity:views_5m moved from 0 to 1", "activity:pace moved from 1 to 0"],
-        ),
-        ([{"ref": COLUMNS[0], "name": "fast"}, *COLUMNS[1:]], ["activity:views_5m is named fast"]),
-        (
-            [{"ref": COLUMNS[0], "default": 2}, *COLUMNS[1:]],
-            ["activity:views_5m defaults to 2, did to NaN"],
-        ),
-        (
-            [{"ref": COLUMNS[0], "encode": {"kind": "clip", "high": 9}}, *COLUMNS[1:]],
-            [
-                "activity:views_5m is encoded otherwise",
-                "activity:views_5m ranges over [0, 9], did over [0, inf]",
-            ],
-        ),
-        (
-            [{"ref": "activity:depth", "name": COLUMNS[0]}, *COLUMNS[1:]],
-            ["activity:views_5m is of activity@1:depth, was of activity@1:views_5m"],
-        ),
+        'f = { op = "count", event = "view", window = "10m" }',
+        'f = { op = "count", event = "view", window = "5m", where = { price = { gt = 0.15 } } }',
+        'f = { op = "count", event = ["view", "buy"], window = "5m" }',
+        'f = { op = "sum", event = "view", value = "price", window = "5m" }',
+        'f = { op = "decayed_count", event = "view", half_life = "1m" }',
+        'f = { op = "last_n", event = "view", value = "price", n = 2 }',
+        'f = { op = "distinct", event = "view", value = "price" }',
     ],
 )
-def test_a_contract_that_changes_says_what_of_it(columns: list[object], details: list[str]) -> None:
-    """Columns added, removed, renamed, moved; another default, encoding, range or source."""
-    found = services({"ranker@2": {"features": columns}})
-    assert [c.detail for c in found] == details
-    assert all(c.loses == bool(c.detail) for c in found)
+def test_law_8_a_changed_definition_is_as_if_it_had_always_been_so(
+    tmp_path: Path, clock: ManualClock, changed: str
+) -> None:
+    first = 'f = { op = "count", event = "view", window = "5m" }'
+    other = view("other", VIEWS_5M, BUYS)
+    for folder, catalog in (
+        ("changed", activity(first, more=other)),
+        ("always", activity(changed, more=other)),
+    ):
+        (tmp_path / folder).mkdir()
+        at = ManualClock(BASE_US)
+        begun(tmp_path / folder, at, catalog, views=4, buys=2)
+    with (
+        open_with(tmp_path / "changed", at, activity(changed, more=other)) as mine,
+        open_with(tmp_path / "always", at, activity(changed, more=other)) as theirs,
+    ):
+        assert mine._database.writes["evolve"] == 1
+        assert theirs._database.writes["evolve"] == 0
+        assert read(mine, "f") == read(theirs, "f")
+        assert read(mine, "f")[1] is PRESENT
 
 
-def test_a_bare_name_that_means_another_version_is_told() -> None:
-    """A version beside the old one breaks nobody who names it; who asks by the bare name gets the new row."""
-    same = services({"ranker@2": {"features": COLUMNS}, "ranker@3": {"features": COLUMNS}})
-    assert [c[:2] for c in same] == [
-        ("services.ranker@2", "kept"),
-        ("services.ranker@3", "added"),
-        ("services.ranker", "moved"),
-    ]
-    assert not any(c.loses for c in same)
-    other = services({"ranker@2": {"features": COLUMNS}, "ranker@3": {"features": COLUMNS[:1]}})
-    assert other[-1] == Change("services.ranker", "moved", "a bare ranker meant ranker@2, now ranker@3", True)
-    gone = services({"other": {"features": COLUMNS}})
-    assert Change("services.ranker@2", "dropped", "an app that asks for it is refused", True) in gone
-
-
-def test_what_apps_may_no_longer_send_is_told() -> None:
-    """Events and properties removed, of another dtype, or naming other entities."""
-    old, new = with_features({"views": OLD["views"]}), with_features({"views": OLD["views"]})
-    del new["events"]["buy"]
-    new["events"]["view"]["properties"] = {"price": "int64", "colour": "string"}
-    new["events"]["view"]["entities"] = ["user"]
-    changes = evolve(Catalog.from_dict(old), Catalog.from_dict(new))
-    assert [c for c in changes if c.place.startswith("events.")] == [
-        Change("events.view.entities", "changed", "named user item, now user", True),
-        Change("events.view.properties.price", "changed", "was float64, is int64", True),
-        Change("events.view.properties.category", "dropped", "an app that still sends it is refused", True),
-        Change("events.buy", "dropped", "an app that still tracks it is refused", True),
-    ]
-
-
-def test_a_property_of_another_dtype_costs_the_state_that_was_made_of_it() -> None:
-    """Sums of what is now an int64 begin again from the journal; counts of the same events go on."""
-    new = with_features(OLD)
-    new["events"]["buy"]["properties"]["price"] = "int64"
-    plan = plan_of(with_features(OLD), new)
-    assert plan[f"{VIEW}.features.spent"].outcome == "backfilled"
-    assert plan[f"{VIEW}.features.views"].outcome == "kept"
-
-
-# ---- what is said is what happens --------------------------------------------------------------------------
-
-ANY = st.dictionaries(
-    st.sampled_from("abcdef"), st.sampled_from(sorted(OPERATORS)).flatmap(arguments), min_size=1, max_size=4
+@pytest.mark.parametrize(
+    "more",
+    [
+        'rate = { op = "ratio", of = ["views_5m", "views_1h"] }',
+        'views_5m = { op = "count", event = "view", window = "5m", default = 7 }',
+    ],
 )
+def test_a_derived_feature_or_a_default_changes_no_state(
+    tmp_path: Path, clock: ManualClock, more: str
+) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H))
+    features = (VIEWS_1H, more) if more.startswith("views_5m") else (VIEWS_5M, VIEWS_1H, more)
+    with open_with(tmp_path, clock, activity(*features)) as rt:
+        assert not rt._database.writes
+        assert read(rt, "views_5m") == (3, PRESENT)
 
 
-@given(ANY, ANY, st.sets(st.sampled_from("abcdef")))
-@settings(max_examples=150)
-def test_law_8_kept_is_what_a_stored_state_still_holds(before: Table, after: Table, same: set[str]) -> None:
-    """A feature is said to be kept exactly if the state that the old catalog stored holds all it needs."""
-    after |= {name: before[name] for name in same if name in before}
-    old, new = Catalog.from_dict(with_features(before)), Catalog.from_dict(with_features(after))
-    was, now = (compile_catalog(c).views["activity@1"] for c in (old, new))
-    state = was.new_state()
-    event = make_event(old, "view", {"user": "a", "item": "x", "price": 1.0}, now_us=NOW_US)
-    was.offer(state, event, "1", NOW_US)
-    missing = now.carry(was.dump(state)).missing
-    said = {c.place.rpartition(".")[2]: c.outcome for c in evolve(old, new) if c.place.startswith(VIEW)}
-    for name in after:
-        assert (said[name] == "kept") == (not missing & set(now.statistics_of(name))), name
+def test_the_same_catalog_again_writes_nothing(tmp_path: Path, clock: ManualClock) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        assert not rt._database.writes
+
+
+def test_a_shorter_list_is_cut_from_a_longer_one_and_a_longer_one_is_new(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    def last(n: int) -> er.Catalog:
+        return activity(VIEWS_5M, f'last = {{ op = "last_n", event = "view", value = "price", n = {n} }}')
+
+    begun(tmp_path, clock, last(3), views=5)
+    with open_with(tmp_path, clock, last(3)) as rt:
+        three = read(rt, "last")[0]
+        assert isinstance(three, list)
+        with rt._database.write("test") as tx:  # as if the journal were trimmed: nothing could be made new
+            tx.drop_events(key_of(rt).handle, tx.newest_event(key_of(rt).handle))
+    with open_with(tmp_path, clock, last(2)) as rt:
+        assert read(rt, "last") == (three[-2:], PRESENT)
+    with open_with(tmp_path, clock, last(3)) as rt:
+        assert read(rt, "last")[1] is WARMING
+
+
+def test_law_7_a_kind_of_event_that_was_not_journalled_warms_the_features_that_read_it(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    rate = 'rate = { op = "ratio", of = ["buys", "views_5m"] }'
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS, rate)) as rt:
+        since = clock.now_us()
+        assert read(rt, "views_5m") == (3, PRESENT)
+        assert read(rt, "buys") == (None, WARMING)
+        assert read(rt, "rate") == (None, WARMING)
+        assert rt.read("activity:buys", user="alice").complete_from == since
+        assert rt.read("activity:rate", user="alice").complete_from == since
+        assert rt.read("activity:views_5m", user="alice").complete_from is None
+        clock.advance(seconds=HOUR / 2)
+        tracked(rt, clock, 2, "buy")
+        clock.advance(us=since + HOUR * 1_000_000 - 1 - clock.now_us())
+        assert read(rt, "buys") == (None, WARMING)
+        clock.advance(us=1)
+        assert read(rt, "buys") == (2, PRESENT)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS, rate)) as rt:
+        assert read(rt, "buys") == (2, PRESENT)
+        rt.consent.give("user:bob", [P], notice="n")
+        assert read(rt, "buys", user="bob") == (0, PRESENT)
+
+
+def test_law_7_a_trimmed_journal_warms_until_the_window_has_left_it(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Ten days of events, a journal of two: what needs more says so, for exactly as long as it lacks them."""
+    seven = 'seven = { op = "count", event = "view", window = "7d" }'
+    with open_with(tmp_path, clock, activity(VIEWS_5M, keep="2d"), snapshot_every=1) as rt:
+        given(rt, "alice")
+        for _ in range(10):
+            tracked(rt, clock, 1)
+            clock.advance(seconds=DAY - 1)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, seven, keep="2d"), snapshot_every=1) as rt:
+        found = rt.read("activity:seven", user="alice")
+        assert found.status is WARMING
+        assert found.value is None
+        assert found.complete_from is not None
+        assert clock.now_us() - found.complete_from <= 3 * DAY * 1_000_000
+        whole_us = found.complete_from + 7 * DAY * 1_000_000
+        while clock.now_us() < whole_us:
+            assert read(rt, "seven")[1] is WARMING
+            tracked(rt, clock, 1)
+            clock.advance(us=min(DAY * 1_000_000 - 1_000_000, max(whole_us - clock.now_us(), 0)))
+        value, status = read(rt, "seven")
+        assert status is PRESENT
+        assert value in (6, 7, 8)
+
+
+def test_law_7_a_session_that_began_after_the_gap_is_whole(tmp_path: Path, clock: ManualClock) -> None:
+    """The features of the current session do not wait for the retention."""
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    bought = 'bought = { op = "session_count", event = "buy", gap = "30m" }'
+    with open_with(tmp_path, clock, activity(VIEWS_5M, bought)) as rt:
+        assert read(rt, "bought")[1] is WARMING
+        tracked(rt, clock, 2, "buy")
+        for _ in range(3):  # one session that may have begun before anybody listened
+            clock.advance(seconds=29 * 60)
+            tracked(rt, clock, 1, "buy")
+            assert read(rt, "bought")[1] is WARMING
+        clock.advance(seconds=31 * 60)
+        assert read(rt, "bought") == (0, PRESENT)
+        tracked(rt, clock, 2, "buy")
+        assert read(rt, "bought") == (2, PRESENT)
+
+
+def test_law_7_a_decayed_feature_is_whole_after_64_half_lives(tmp_path: Path, clock: ManualClock) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    pace = 'pace = { op = "decayed_count", event = "buy", half_life = "1m" }'
+    with open_with(tmp_path, clock, activity(VIEWS_5M, pace)) as rt:
+        clock.advance(seconds=64 * 60 - 1)
+        assert read(rt, "pace")[1] is WARMING
+        clock.advance(seconds=1)
+        assert read(rt, "pace") == (0.0, PRESENT)
+
+
+def test_a_new_view_is_filled_at_once_for_everybody_in_the_journal(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Also for an entity that is asked about only after the journal has let its events go."""
+    pair = view("pair", 'n = { op = "count", event = "view", window = "30d" }').replace(
+        'entity = "user"', 'entity = ["user", "item"]'
+    )
+    begun(tmp_path, clock, activity(VIEWS_5M, keep="1d"))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, more=pair, keep="1d"), snapshot_every=1) as rt:
+        for _ in range(4):
+            clock.advance(seconds=DAY)
+            rt.track("view", user="alice", item="y")
+            rt.flush()
+        found = rt.read("pair:n", user="alice", item="x")
+        assert (found.value, found.status) == (3, PRESENT)
+        never = rt.read("pair:n", user="alice", item="never seen")
+        assert (never.value, never.status) == (0, PRESENT)
+
+
+def test_a_view_that_moves_to_another_purpose_starts_empty(tmp_path: Path, clock: ManualClock) -> None:
+    """Although its new purpose has the same events in its journal."""
+    counts = view("counts", VIEWS_1H, purpose="measurement")
+    begun(tmp_path, clock, activity(VIEWS_5M, more=counts))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, purpose="measurement", more=counts)) as rt:
+        assert read(rt, "views_5m") == (None, WARMING)
+        assert not stored(rt)
+        clock.advance(seconds=4 * 60)
+        tracked(rt, clock, 2)
+        assert read(rt, "views_5m") == (None, WARMING)
+        clock.advance(seconds=58)
+        assert read(rt, "views_5m") == (2, PRESENT)
+        assert read(rt, "views_1h", "counts") == (5, PRESENT)
+
+
+def test_the_states_of_a_removed_view_leave_the_file(tmp_path: Path, clock: ManualClock) -> None:
+    both = activity(VIEWS_5M, more=view("other", SPEND) + view("third", SPEND, purpose="measurement"))
+    begun(tmp_path, clock, both)
+    with open_with(tmp_path, clock, both) as rt:
+        assert set(stored(rt)) == {"activity@1", "other@1"}
+        assert set(stored(rt, "measurement")) == {"third@1"}
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        assert set(stored(rt)) == {"activity@1"}
+        with rt._database.read() as tx:
+            assert not tx.states(key_of(rt, "measurement").handle)
+            assert not tx.events(key_of(rt, "measurement").handle)
+    with open_with(
+        tmp_path, clock, both
+    ) as rt:  # the journal of `personalization` still tells, the other is gone
+        assert read(rt, "spend", "other")[1] is PRESENT
+        assert read(rt, "spend", "third")[1] is WARMING
+
+
+def test_law_7_a_roll_back_does_not_pass_off_what_it_missed(tmp_path: Path, clock: ManualClock) -> None:
+    """BUYS is dropped for a while, and its events are not journalled meanwhile."""
+    old, new = activity(VIEWS_5M, BUYS), activity(VIEWS_5M, VIEWS_1H)
+    begun(tmp_path, clock, old, buys=2)
+    with open_with(tmp_path, clock, new) as rt:
+        tracked(rt, clock, 2)
+        assert read(rt, "views_1h") == (5, PRESENT)
+    with open_with(tmp_path, clock, old) as rt:
+        assert read(rt, "views_5m") == (5, PRESENT)
+        assert read(rt, "buys") == (None, WARMING)
+        clock.advance(seconds=HOUR)
+        assert read(rt, "buys") == (0, PRESENT)
+
+
+def test_two_upgrades_in_a_row_keep_what_the_first_one_knew(tmp_path: Path, clock: ManualClock) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    open_with(tmp_path, clock, activity(VIEWS_5M, BUYS)).close()
+    since = clock.now_us()
+    clock.advance(seconds=600)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS, VIEWS_1H)) as rt:
+        assert rt.read("activity:buys", user="alice").complete_from == since
+        assert read(rt, "views_1h") == (3, PRESENT)
+        clock.advance(seconds=HOUR - 600)
+        assert read(rt, "buys") == (0, PRESENT)
+
+
+def test_law_6_a_crash_before_the_upgrade_loses_nothing(tmp_path: Path, clock: ManualClock) -> None:
+    """What stood in the journal only is brought over with the states."""
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    script = f"""
+import os, pathlib
+from tests.support.clock import ManualClock
+from tests.support.grown import *
+clock = ManualClock({clock.now_us()})
+rt = open_with(pathlib.Path({str(tmp_path)!r}), clock, activity(VIEWS_5M))
+tracked(rt, clock, 4)
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    clock.advance(seconds=4)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
+        assert read(rt, "views_5m") == (7, PRESENT)
+        assert read(rt, "views_1h") == (7, PRESENT)
+
+
+@pytest.mark.parametrize("point", ["begun", "handle", "facts", "committed"])
+def test_law_6_an_upgrade_killed_anywhere_is_before_or_after(
+    tmp_path: Path, clock: ManualClock, point: str
+) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M, SPEND))
+    script = f"""
+import os, pathlib
+import edge_runtime as er
+import edge_runtime.cache.evolution as evolution
+from edge_runtime.consent.opening import open_cache
+from edge_runtime.session.plan import compile_catalog
+from tests.support.grown import *
+folder = pathlib.Path({str(tmp_path)!r})
+catalog = activity(VIEWS_5M, VIEWS_1H)
+keyring, database = open_cache(str(folder / "cache.db"), er.KeyFile(folder / "device.key"))
+step = lambda point: os._exit(9) if point == {point!r} else None
+evolution.evolve(database, keyring, catalog, compile_catalog(catalog), {clock.now_us()}, step)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    with open_with(tmp_path, clock, activity(VIEWS_5M, SPEND)) as rt:
+        assert rt._database.writes["evolve"] == (point == "committed")
+        assert read(rt, "views_5m") == (3, PRESENT)
+        assert read(rt, "spend")[1] is PRESENT
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
+        assert read(rt, "views_1h") == (3, PRESENT)
+
+
+def test_law_4_an_upgrade_brings_nobody_back(tmp_path: Path, clock: ManualClock) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        rt.consent.withdraw("user:alice", [P])
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
+        assert read(rt, "views_1h") == (None, er.Status.REVOKED)
+        rt.consent.give("user:alice", [P], notice="n")
+        assert read(rt, "views_1h") == (0, PRESENT)
+
+
+def test_a_purpose_that_moves_into_memory_leaves_nothing_at_rest(tmp_path: Path, clock: ManualClock) -> None:
+    visits = view("visits", 'n = { op = "count", event = "look" }', purpose="guests", entity="guest")
+    with open_with(tmp_path, clock, activity(VIEWS_5M, more=visits)) as rt:
+        given(rt, "alice")
+        tracked(rt, clock, 2)
+        rt.track("look", guest="g", item="x")
+        assert rt.read("visits:n", guest="g").value == 1
+    changed = visits.replace('n = { op = "count", event = "look" }', 'm = { op = "count", event = "look" }')
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H, more=changed)) as rt:
+        assert rt.read("visits:m", guest="g").value == 0
+        assert read(rt, "views_1h") == (2, PRESENT)
+
+
+def test_a_damaged_state_is_made_from_the_journal(tmp_path: Path, clock: ManualClock) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        key = key_of(rt)
+        with rt._database.write("test") as tx:
+            for slot, sealed in tx.states(key.handle):
+                if slot not in (ADDED, COVERED):
+                    whole = key.open("state", slot, sealed)
+                    dump = open_state(key, slot, sealed).dump
+                    tx.put_state(
+                        key.handle, slot, key.seal("state", slot, whole.replace(dump, b"\x01" * len(dump)))
+                    )
+        assert read(rt, "views_5m") == (3, PRESENT)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
+        assert read(rt, "views_1h") == (3, PRESENT)
+
+
+def test_law_7_events_that_no_longer_fit_are_not_passed_off_as_known(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """`price` becomes a string: old prices cannot be one, so what reads it begins with the next event."""
+    first = 'f = { op = "distinct", event = "view", value = "price", window = "1h" }'
+    begun(tmp_path, clock, activity(VIEWS_5M, first))
+    text = activity(VIEWS_5M, first).to_dict()
+    text["events"]["view"]["properties"]["price"] = "string"
+    with open_with(tmp_path, clock, er.Catalog.from_dict(text)) as rt:
+        assert read(rt, "views_5m") == (3, PRESENT)
+        assert read(rt, "f") == (None, WARMING)
+        clock.advance(seconds=HOUR)
+        rt.track("view", user="alice", item="x", price="dear")
+        assert read(rt, "f") == (1, PRESENT)
+
+
+def test_a_longer_lateness_counts_nothing_twice(tmp_path: Path, clock: ManualClock) -> None:
+    """An id from before the old horizon is forgotten, so an event from there is LATE under the new one."""
+    begun(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H, DEPTH), views=1)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H, DEPTH)) as rt:
+        clock.advance(seconds=29 * 60)
+        tracked(rt, clock, 1)
+    longer = activity(VIEWS_5M, VIEWS_1H, DEPTH).to_dict()
+    longer["views"]["activity@1"] |= {"allowed_lateness": "1h", "dedup_horizon": "2h"}
+    with open_with(tmp_path, clock, er.Catalog.from_dict(longer)) as rt:
+        assert rt.track("view", user="alice", item="x", at=BASE_US / 1e6, id=f"view{BASE_US}") in (
+            er.DUPLICATE,
+            er.LATE,
+        )
+        assert read(rt, "views_1h") == (2, PRESENT)
+        assert read(rt, "depth") == (2, PRESENT)
