@@ -352,6 +352,7 @@ def test_a_count_map_is_a_dict_that_nobody_changes() -> None:
         with pytest.raises(TypeError, match="cannot be changed"):
             getattr(found, change)({"a": 1})
     assert found == {"a": 2, "b": 1}
+    assert str(plain(found)) == "{'a': 2, 'b': 1}"
     assert json.loads(json.dumps(plain(found))) == msgpack.unpackb(msgpack.packb(found)) == {"a": 2, "b": 1}
 
 
