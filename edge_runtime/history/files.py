@@ -14,7 +14,7 @@ from functools import cache
 
 from edge_runtime.catalog import Catalog, DType, FieldFeature, View
 from edge_runtime.errors import MalformedEvent, MalformedRequest
-from edge_runtime.history.cells import Unfit, converter, in_zone, instant, read_json
+from edge_runtime.history.cells import Unfit, converter, in_zone, instant, integer, read_json
 from edge_runtime.history.records import Record, Sheet
 from edge_runtime.session.event import instant_us
 
@@ -85,7 +85,7 @@ def rows_of(sheet: Sheet, catalog: Catalog, *, zone: tzinfo | None = None) -> It
     if sheet.is_text:
         cells |= {
             "values": _json,
-            "version": lambda value: int(str(value)) if str(value).isdecimal() else value,
+            "version": _text(integer),
         }
     own = ("view", "version", "entity", "event_time", "created", "values")
     for line, record in sheet.records():
