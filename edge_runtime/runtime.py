@@ -19,20 +19,20 @@ from edge_runtime.cache.database import Database
 from edge_runtime.cache.evolution import evolve
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.working_set import WorkingSet
-from edge_runtime.catalog import Catalog, View
+from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.opening import open_cache
 from edge_runtime.consent.record import ConsentRecord
-from edge_runtime.errors import MalformedRequest, RuntimeClosed
+from edge_runtime.errors import RuntimeClosed
 from edge_runtime.far_side import FarSide
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
 from edge_runtime.serving.cache_source import CacheSource
-from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
-from edge_runtime.serving.request import read_time_us
-from edge_runtime.serving.value import FeatureValue, read_feature
+from edge_runtime.serving.plan import Matrix, Vector
+from edge_runtime.serving.reader import Reader
+from edge_runtime.serving.value import FeatureValue
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.plan import compile_catalog
@@ -109,7 +109,7 @@ class Runtime:
             changed=self._row_changed,
             read=self._read_subject,
         )
-        self._services: dict[str, ServicePlan] = {}
+        self._reader = Reader(catalog, self._source, clock, settings)
         self._timer = CommitTimer(self._commit, settings.commit_interval_us)
 
     # ---- opening and closing -----------------------------------------------------------------------------
@@ -235,9 +235,7 @@ class Runtime:
         """
         with self._lock:
             self._check_open()
-            now_us = self._clock.now_us()
-            plan = self._service(service)
-            return plan.vector(self._source, entities, now_us, read_time_us(at), request)
+            return self._reader.vector(service, entities, at, request)
 
     def matrix(
         self,
@@ -249,28 +247,15 @@ class Runtime:
         **entities: str | Sequence[str],
     ) -> Matrix:
         """One row a candidate: `rt.matrix("ranker", user="alice", item=["a", "b"])` is float32[2, n]."""
-        single = {kind: ids for kind, ids in entities.items() if isinstance(ids, str)}
-        several = [(kind, tuple(ids)) for kind, ids in entities.items() if not isinstance(ids, str)]
-        if len(several) != 1:
-            raise MalformedRequest("entities", "one list of candidates", f"{len(several)} lists")
-        if len(several[0][1]) > self._settings.candidates:
-            limit = self._settings.candidates
-            raise MalformedRequest(several[0][0], f"at most {limit} candidates", str(len(several[0][1])))
         with self._lock:
             self._check_open()
-            now_us = self._clock.now_us()
-            plan = self._service(service)
-            return plan.matrix(self._source, single, several[0], now_us, read_time_us(at), request)
+            return self._reader.matrix(service, entities, at, request)
 
     def read(self, ref: str, /, *, at: object = None, **entities: str) -> FeatureValue:
         """One feature: `rt.read("activity:views_5m", user="alice")`, with its status and times."""
         with self._lock:
             self._check_open()
-            found = self.catalog.ref(ref)
-            at_us = read_time_us(at)
-            t_us = self._clock.now_us() if at_us is None else at_us
-            view = self.catalog.views[found.view]
-            return read_feature(self._source, view, found.feature, entities, t_us, self._retention_us(view))
+            return self._reader.read(ref, entities, at)
 
     # ---- subjects ----------------------------------------------------------------------------------------
 
@@ -360,6 +345,7 @@ class Runtime:
     def _forget(self, subject: str, purposes: Sequence[str]) -> dict[str, int]:
         """An erasure begins: nothing of these purposes stays in memory; returns what was there."""
         with self._lock:
+            self._reader.forget()
             handles = {key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None}
             return {
                 "memory": self._states.forget(handles) + self._source.forget(subject),
@@ -371,15 +357,6 @@ class Runtime:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeClosed("the runtime was closed; nothing changed")
-
-    def _service(self, name: str) -> ServicePlan:
-        found = self._services.get(name)
-        if found is None:
-            found = self._services[name] = compile_service(self.catalog, self.catalog.service(name))
-        return found
-
-    def _retention_us(self, view: View) -> int | None:
-        return None if view.purpose is None else self.catalog.purposes[view.purpose].retention_us
 
     def _make_room(self) -> None:
         """A full journal commits by itself; too many states are stored and let go."""

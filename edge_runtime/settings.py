@@ -23,6 +23,8 @@ class Settings:
     """Session states held in memory; the least recently used is stored and let go."""
     live_rows: int = 200_000
     """Decoded server rows held in memory; the least recently used is let go."""
+    held_rows: int = 4_096
+    """Rows of services held between reads; beyond, those read first are let go and read anew."""
     id_limit_bytes: int = 512
     """Longest id of an entity or event, in UTF-8."""
     string_limit_bytes: int = 4_096

@@ -73,7 +73,7 @@ class Binding:
         rows = group_of(self._views[column.ref.view], self._purposes)
         group, position = self._place(column.keys)
         return SumLookup(
-            rows=rows,
+            lists=rows,
             map_position=rows.positions[column.ref.feature],
             group=group,
             position=position,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, cast
 
 import msgspec
@@ -60,7 +60,7 @@ class CacheSource:
         self._embeddings = {view.key: Embeddings(catalog, view) for view in catalog.views.values()}
         self.rows_changes = 0
         """Counts the changes of rows that were told of."""
-        self.holds = consents.permits.holds
+        self.holds: Callable[[Permit], bool] = consents.permits.holds
         """Whether a permit still stands; see `permit`."""
 
     # ---- session views -----------------------------------------------------------------------------------
@@ -79,14 +79,8 @@ class CacheSource:
         heard = Evidence(self)
         values = plan.values(state, t_us, self._embeddings[view_key].at(heard, t_us))
         whole = warmed(plan, values, live.incomplete, state, t_us) if live.incomplete else values
-        if whole is not values or state.waiting:
-            return SessionValues(whole, newest_us, incomplete=live.incomplete)
-        # A silence longer than the retention ends everything; without an event nothing can.
-        until_us = FOREVER_US
-        if newest_us is not None and plan.retention_us is not None:
-            until_us = newest_us + plan.retention_us + 1
-        kept = Kept((live, live.version), plan.cells_at(state, t_us), plan.paces, until_us, heard.rows)
-        return SessionValues(values, newest_us, incomplete=live.incomplete, kept=kept)
+        kept = _kept(live, t_us, heard.rows) if whole is values else None
+        return SessionValues(whole, newest_us, incomplete=live.incomplete, kept=kept)
 
     def _in_past(self, live: LiveState, t_us: int) -> SessionValues:
         whole, entries = self._states.journal(live)
@@ -251,3 +245,15 @@ class _Asked(NamedTuple):
 def _shape(view: View, as_many: str) -> re.Pattern[str]:
     parts = (f"({re.escape(kind)}:.{as_many})" for kind in view.entity)
     return re.compile(r"\|".join(parts), re.DOTALL)
+
+
+def _kept(live: LiveState, t_us: int, rows: Mapping[Place, ServerRow | Missing]) -> Kept | None:
+    """What a state's whole values rest on; they end where a waiting event's time comes, or retention does."""
+    plan, state = live.plan, live.state
+    until_us = min([FOREVER_US, *(event.at_us for event in state.waiting)])
+    if until_us <= t_us:
+        return None
+    if state.newest_us is not None and plan.retention_us is not None:
+        end_us = state.newest_us + plan.retention_us + 1
+        until_us = min(until_us, end_us) if end_us > t_us else until_us
+    return Kept((live, live.version), plan.cells_at(state, t_us), plan.paces, until_us, rows)

@@ -18,11 +18,11 @@ from edge_runtime.serving.cells import Cell, Fallback
 from edge_runtime.serving.encodings import Encoder, Floats, vector_of
 from edge_runtime.serving.groups import Group
 from edge_runtime.serving.maps import entries_of
-from edge_runtime.serving.reads import Missing, Reading, Source
+from edge_runtime.serving.reads import NOTHING, Missing, Reading, Source, value_at
 from edge_runtime.serving.status import Status
 
 Statuses = npt.NDArray[np.uint8]
-_NOTHING = Missing(Status.NULL, "")
+_ADDS_NOTHING = (Status.NULL, Status.NOT_FOUND)
 _TRUNCATED = Missing(Status.NULL, "the map is truncated and may have dropped this key")
 _FOREIGN = Missing(Status.NULL, "the value has no number under its dtype or encoding")
 
@@ -66,6 +66,15 @@ class BoundColumn(Protocol):
         """Entity types whose id changes the cell."""
         ...
 
+    @property
+    def inputs(self) -> tuple[tuple[int, int], ...]:
+        """Group and position of each feature that it is read from."""
+        ...
+
+    def rows(self, readings: Sequence[Reading]) -> list[tuple[Group, str]]:
+        """Further rows that it looks up: their group and typed entity."""
+        ...
+
     def cell(self, scope: Scope, readings: Sequence[Reading]) -> Cell:
         """The cell of one row."""
         ...
@@ -98,13 +107,12 @@ def fill(
     usable: list[int] = []
     raw: list[object] = []
     for n, reading in enumerate(readings):
-        value = None if isinstance(reading, Missing) else reading[position]
-        if value is not None:
+        value = value_at(reading, position)
+        if isinstance(value, Missing):
+            values[n], statuses[n], _ = fallback.cell(value)
+        else:
             usable.append(n)
             raw.append(value)
-        else:
-            missing = reading if isinstance(reading, Missing) else _NOTHING
-            values[n], statuses[n], _ = fallback.cell(missing)
     if not raw:
         return values, statuses
     converted = convert(raw)
@@ -128,13 +136,17 @@ class Plain:
     def width(self) -> int:
         return self.encoder.width
 
+    @property
+    def inputs(self) -> tuple[tuple[int, int], ...]:
+        return ((self.group, self.position),)
+
+    def rows(self, readings: Sequence[Reading]) -> list[tuple[Group, str]]:
+        return []
+
     def cell(self, scope: Scope, readings: Sequence[Reading]) -> Cell:
-        reading = readings[self.group]
-        if isinstance(reading, Missing):
-            return self.fallback.cell(reading)
-        value = reading[self.position]
-        if value is None:
-            return self.fallback.cell(_NOTHING)
+        value = value_at(readings[self.group], self.position)
+        if isinstance(value, Missing):
+            return self.fallback.cell(value)
         try:
             return Cell(self.encoder.one(value), Status.PRESENT, "")
         except (ValueError, OverflowError):
@@ -155,26 +167,31 @@ class Lookup:
     entities: frozenset[str]
     width: int = 1
 
+    @property
+    def inputs(self) -> tuple[tuple[int, int], ...]:
+        return ((self.group, self.position),)
+
+    def rows(self, readings: Sequence[Reading]) -> list[tuple[Group, str]]:
+        return []
+
     def cell(self, scope: Scope, readings: Sequence[Reading]) -> Cell:
-        reading = readings[self.group]
-        if isinstance(reading, Missing):
-            return self.fallback.cell(reading)
-        if reading[self.position] is None:
-            return self.fallback.cell(_NOTHING)
+        value = value_at(readings[self.group], self.position)
+        if isinstance(value, Missing):
+            return self.fallback.cell(value)
         bare = scope.ids.get(self.key)
         if bare is None:
             return self.fallback.cell(Missing(Status.NOT_FOUND, f"no {self.key} was given"))
-        found = entries_of(reading[self.position]).at(bare)
+        found = entries_of(value).at(bare)
         if found is None:
             return self.fallback.cell(_TRUNCATED)
         return Cell((found,), Status.PRESENT, "")
 
     def block(self, batch: Batch) -> tuple[Floats, Statuses]:
-        reading = batch.single[self.group]
+        value = value_at(batch.single[self.group], self.position)
         shared = self.key == batch.kind and self.group not in batch.many
-        if not shared or isinstance(reading, Missing) or reading[self.position] is None:
+        if not shared or isinstance(value, Missing):
             return one_by_one(self, batch)
-        found = entries_of(reading[self.position]).at_each(batch.candidates)
+        found = entries_of(value).at_each(batch.candidates)
         statuses = np.zeros(len(found), dtype=np.uint8)
         for n in np.flatnonzero(np.isnan(found)).tolist():
             (found[n],), statuses[n], _ = self.cell(*batch.row(n))
@@ -189,7 +206,8 @@ class SumLookup:
     (expired, not synced, revoked) makes the sum not whole, and the cell takes that status.
     """
 
-    rows: Group
+    lists: Group
+    """Whose rows hold the maps."""
     map_position: int
     group: int
     position: int
@@ -198,25 +216,33 @@ class SumLookup:
     entities: frozenset[str]
     width: int = 1
 
-    def _maps(self, scope: Scope, reading: Reading) -> list[object] | Missing:
-        if isinstance(reading, Missing):
-            return reading
-        listed = reading[self.position]
+    @property
+    def inputs(self) -> tuple[tuple[int, int], ...]:
+        return ((self.group, self.position),)
+
+    def rows(self, readings: Sequence[Reading]) -> list[tuple[Group, str]]:
+        listed = value_at(readings[self.group], self.position)
+        found = listed if isinstance(listed, list | tuple) else ()
+        return [(self.lists, f"{self.lists.types[0]}:{bare}") for bare in found]
+
+    def _maps(self, scope: Scope, readings: Sequence[Reading]) -> list[object] | Missing:
+        listed = value_at(readings[self.group], self.position)
+        if isinstance(listed, Missing):
+            return listed
         if not isinstance(listed, list | tuple):
-            return _NOTHING
+            return NOTHING
         maps: list[object] = []
-        prefix = f"{self.rows.types[0]}:"
-        for bare in listed:
-            row = self.rows.read_entity(scope.source, f"{prefix}{bare}", scope.t_us)
-            if not isinstance(row, Missing):
-                if row[self.map_position] is not None:
-                    maps.append(row[self.map_position])
-            elif row.status is not Status.NOT_FOUND:
-                return row
+        for group, entity in self.rows(readings):
+            row = group.read_entity(scope.source, entity, scope.t_us)
+            entries = value_at(row, self.map_position)
+            if not isinstance(entries, Missing):
+                maps.append(entries)
+            elif entries.status not in _ADDS_NOTHING:
+                return entries
         return maps
 
     def cell(self, scope: Scope, readings: Sequence[Reading]) -> Cell:
-        maps = self._maps(scope, readings[self.group])
+        maps = self._maps(scope, readings)
         if isinstance(maps, Missing):
             return self.fallback.cell(maps)
         bare = scope.ids.get(self.key)
@@ -230,12 +256,16 @@ class SumLookup:
     def block(self, batch: Batch) -> tuple[Floats, Statuses]:
         if self.key != batch.kind or self.group in batch.many:
             return one_by_one(self, batch)
-        maps = self._maps(batch.scope, batch.single[self.group])
+        maps = self._maps(batch.scope, batch.single)
         if isinstance(maps, Missing):
             return one_by_one(self, batch)
         totals = np.zeros(len(batch.candidates))
-        for entries in maps:
-            totals += np.nan_to_num(entries_of(entries).at_each(batch.candidates), nan=0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for entries in maps:
+                each = entries_of(entries).at_each(batch.candidates)
+                totals += np.where(np.isnan(each), 0.0, each)
+        if np.isnan(totals).any():
+            return one_by_one(self, batch)
         return totals.reshape(-1, 1), np.zeros(len(batch.candidates), dtype=np.uint8)
 
 
@@ -251,16 +281,21 @@ class Dot:
     entities: frozenset[str]
     width: int = 1
 
+    @property
+    def inputs(self) -> tuple[tuple[int, int], ...]:
+        return self.left, self.right
+
+    def rows(self, readings: Sequence[Reading]) -> list[tuple[Group, str]]:
+        return []
+
     def cell(self, scope: Scope, readings: Sequence[Reading]) -> Cell:
         sides: list[Floats] = []
         for group, position in (self.left, self.right):
-            reading = readings[group]
-            if isinstance(reading, Missing):
-                return self.fallback.cell(reading)
-            if reading[position] is None:
-                return self.fallback.cell(_NOTHING)
+            value = value_at(readings[group], position)
+            if isinstance(value, Missing):
+                return self.fallback.cell(value)
             try:
-                sides.append(vector_of(reading[position], self.size))
+                sides.append(vector_of(value, self.size))
             except ValueError:
                 return self.fallback.cell(_FOREIGN)
         # Added in order, never by BLAS: its order depends on the machine and the shape (law 8).
@@ -273,11 +308,8 @@ class Dot:
         fixed = [side for side in (self.left, self.right) if side[0] not in batch.many]
         if len(varying) != 1:
             return one_by_one(self, batch)
-        reading = batch.single[fixed[0][0]]
-        if isinstance(reading, Missing) or reading[fixed[0][1]] is None:
-            return one_by_one(self, batch)
         try:
-            query = vector_of(reading[fixed[0][1]], self.size)
+            query = vector_of(value_at(batch.single[fixed[0][0]], fixed[0][1]), self.size)
         except ValueError:
             return one_by_one(self, batch)
         group, position = varying[0]

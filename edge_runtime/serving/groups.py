@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from edge_runtime.catalog.model import View
-from edge_runtime.serving.reads import Missing, Reading, Source
+from edge_runtime.serving.reads import Missing, Reading, ServerRow, Source
 from edge_runtime.serving.status import Status
 
 STALE: Final = Missing(Status.EXPIRED, "older than the view's ttl")
@@ -69,7 +69,9 @@ class Group:
                 return Missing(found.status, found.reason)
             newest_us = found.event_time_us
             return STALE if newest_us is not None and self.stale(newest_us, t_us) else found.values
-        row = source.server_row(self._key, entity)
+        return self._usable(source.server_row(self._key, entity), t_us)
+
+    def _usable(self, row: ServerRow | Missing, t_us: int) -> Reading:
         if isinstance(row, Missing):
             return row
         return STALE if self.stale(row.event_time_us, t_us) else row.in_order(self._names)
@@ -86,7 +88,10 @@ class Group:
         """One reading for each candidate id of entity type `kind`, the other ids staying."""
         if self.types == (kind,):
             prefix = self._prefix
-            return [self.read_entity(source, prefix + bare, t_us) for bare in candidates]
+            entities = [prefix + bare for bare in candidates]
+            if self._kind == "session":
+                return [self.read_entity(source, entity, t_us) for entity in entities]
+            return [self._usable(row, t_us) for row in source.server_rows(self._key, entities)]
         scope = dict(ids)
         readings: list[Reading] = []
         for bare in candidates:

@@ -7,13 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from edge_runtime.catalog import Catalog, SessionFeature, View
+from edge_runtime.catalog import Catalog, View
 from edge_runtime.errors import MalformedEvent, MalformedRequest
-from edge_runtime.serving.binding import group_of
 from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
 from edge_runtime.serving.status import Status
 from edge_runtime.session.event import instant_us
-from edge_runtime.session.operators.vector import Resolve
 
 _NO_ROW = Missing(Status.NOT_FOUND, "no row at or before this time")
 _EMPTY = SessionValues((), None)
@@ -94,32 +92,9 @@ class RowsAt:
         """The row as of `t_us`."""
         return self._rows.at(view_key, entity, self.t_us)
 
-
-class PastEmbeddings:
-    """The embeddings that one session view reads, at the time set in `rows.t_us`."""
-
-    def __init__(self, catalog: Catalog, view: View, rows: RowsAt) -> None:
-        self._rows = rows
-        self.resolve: Resolve | None = None
-        """An item's embedding by its bare id; None where the view reads no embedding."""
-        found = embedding_of(view)
-        if found is not None:
-            ref = catalog.ref(found)
-            self._group = group_of(catalog.views[ref.view], catalog.purposes)
-            self._prefix, self._position = f"{self._group.types[0]}:", self._group.positions[ref.feature]
-            self.resolve = self._embedding
-
-    def _embedding(self, item: str) -> Sequence[float] | None:
-        reading = self._group.read_entity(self._rows, self._prefix + item, self._rows.t_us)
-        if isinstance(reading, Missing):
-            return None
-        return cast("Sequence[float] | None", reading[self._position])
-
-
-def embedding_of(view: View) -> str | None:
-    """The reference of the embedding that a session view reads; a view reads at most one."""
-    refs = (f.embedding for f in view.features.values() if isinstance(f, SessionFeature))
-    return next((ref for ref in refs if ref is not None), None)
+    def server_rows(self, view_key: str, entities: Sequence[str]) -> Sequence[ServerRow | Missing]:
+        """The rows as of `t_us`."""
+        return [self._rows.at(view_key, entity, self.t_us) for entity in entities]
 
 
 def instant(value: object, place: str) -> int:

@@ -8,77 +8,43 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_runtime.catalog import Catalog
-from edge_runtime.catalog.model import PlainColumn, Service
+from edge_runtime.catalog.model import Service
 from edge_runtime.errors import MalformedRequest
+from edge_runtime.serving.answer import Matrix as Matrix
+from edge_runtime.serving.answer import Numbers as Numbers
+from edge_runtime.serving.answer import Recalled, numbers_of, reasons_of, statuses_of
+from edge_runtime.serving.answer import Statuses as Statuses
+from edge_runtime.serving.answer import Vector as Vector
 from edge_runtime.serving.binding import Binding
-from edge_runtime.serving.cells import Cell
-from edge_runtime.serving.columns import Batch, BoundColumn, Plain, Scope
+from edge_runtime.serving.candidates import Candidates
+from edge_runtime.serving.columns import BoundColumn, Plain, Scope
 from edge_runtime.serving.encodings import AsIs
+from edge_runtime.serving.evidence import Evidence
+from edge_runtime.serving.explain import Described
+from edge_runtime.serving.held import Given, Held, Keeper
+from edge_runtime.serving.holding import Holding
 from edge_runtime.serving.reads import Reading, Source
 from edge_runtime.serving.request import RequestForm
-from edge_runtime.serving.status import Status
-
-Numbers = npt.NDArray[np.float32]
-Statuses = npt.NDArray[np.uint8]
 
 
-class Vector:
-    """One row for a model: `values[i]` is the number of `names[i]`, `status[i]` says what it is.
+class Told:
+    """What one read was told, for its explanation."""
 
-    Attributes:
-        values: float32[n].
-        names: one for each number.
-        status: uint8[n] of `Status`. Read only when every cell is PRESENT: vectors share that array.
-        reason: empty for PRESENT, else the cause (`NOT_FOUND: ...`), also behind a default.
-        as_of: the time read at, microseconds since 1970 UTC.
-        refs: what each number comes from, as `explain` shows it.
-    """
+    __slots__ = ("_evidence", "_ids", "_readings")
 
-    # Not a frozen dataclass: setting six frozen fields costs a microsecond of a 20 microsecond read.
-    __slots__ = ("as_of", "names", "reason", "refs", "status", "values")
+    def __init__(self, evidence: Evidence, ids: Mapping[str, str], readings: list[Reading]) -> None:
+        self._evidence, self._ids, self._readings = evidence, ids, readings
 
-    def __init__(
-        self,
-        values: Numbers,
-        names: tuple[str, ...],
-        status: Statuses,
-        reason: tuple[str, ...],
-        as_of: int,
-        refs: tuple[str, ...],
-    ) -> None:
-        self.values, self.names, self.status = values, names, status
-        self.reason, self.as_of, self.refs = reason, as_of, refs
-
-    def explain(self) -> list[dict[str, Any]]:
-        """One record for each number: name, value, status, reason and where it comes from."""
-        return [
-            {"name": name, "value": value, "status": Status(status).name, "reason": reason, "source": ref}
-            for name, value, status, reason, ref in zip(
-                self.names, self.values.tolist(), self.status.tolist(), self.reason, self.refs, strict=True
-            )
-        ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Matrix:
-    """One row for each candidate, in the order given."""
-
-    values: Numbers
-    """float32[k, n]."""
-    names: tuple[str, ...]
-    status: Statuses
-    """uint8[k, n]."""
-    candidates: tuple[str, ...]
-    as_of: int
+    def recall(self, t_us: int, moved: Sequence[Any], given: Given) -> Recalled:
+        """The inputs of that read."""
+        return Recalled(Scope(self._evidence, self._ids, t_us), self._readings)
 
 
 class ServicePlan:
@@ -88,20 +54,23 @@ class ServicePlan:
         binding = Binding(catalog.views, catalog.purposes, service)
         self.service = service
         self.names = service.names
-        self._groups = tuple(binding.groups)
+        self._described = Described(
+            service.names, tuple(binding.groups), service.columns, tuple(binding.columns)
+        )
         self.view_keys = frozenset(g.view.key for g in binding.groups)
         """Keys of the views that a row reads."""
         self._readers = tuple(
             (g.read, g.view.key if g.view.source == "request" else None) for g in binding.groups
         )
-        self._columns = tuple(binding.columns)
+        self._columns = self._described.columns
         self._entity_types = frozenset(catalog.entities)
         self._form = RequestForm(catalog.views)
-        self._refs = tuple(_source_of(c) for c in service.columns for _ in range(c.width))
         self._computed, self._pick = _short_way(binding)
         self._all_present = np.zeros(len(self.names), dtype=np.uint8)
         self._all_present.flags.writeable = False
         self._no_reasons = ("",) * len(self.names)
+        self._holding = Holding(self._described, {key: v.ttl_us for key, v in catalog.views.items()})
+        self._candidates: dict[str, Candidates] = {}
 
     def vector(
         self,
@@ -120,12 +89,24 @@ class ServicePlan:
         """
         self._check_entities(entities)
         t_us = now_us if at_us is None else at_us
-        given = self._form.read(request)
-        readings = self._read(source, entities, t_us, given)
-        values = self._quick(source, entities, t_us, readings)
-        if values is not None:
-            return Vector(values, self.names, self._all_present, self._no_reasons, t_us, self._refs)
-        return self._slow(Scope(source, entities, t_us), readings)
+        return self._vector(Evidence(source), entities, t_us, self._form.read(request))[0]
+
+    def given(self, request: Mapping[str, object] | None) -> Given:
+        """The values given at a read, by request view and in feature order.
+
+        Raises:
+            MalformedRequest: a bad request value.
+        """
+        return self._form.read(request)
+
+    def hold(
+        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given
+    ) -> tuple[Vector, Held | None]:
+        """The row at the clock's now, and one to keep for the next reads where that can be."""
+        self._check_entities(entities)
+        evidence = Evidence(source)
+        vector, readings = self._vector(evidence, entities, now_us, given)
+        return vector, self._holding.hold(source, evidence, entities, readings, vector)
 
     def _check_entities(self, entities: Mapping[str, str]) -> None:
         known = self._entity_types
@@ -135,14 +116,20 @@ class ServicePlan:
             if not isinstance(bare, str) or not bare:
                 raise MalformedRequest(kind, "an id: text that is not empty", type(bare).__name__)
 
-    def _read(
-        self,
-        source: Source,
-        entities: Mapping[str, str],
-        t_us: int,
-        given: Mapping[str, tuple[object, ...]],
-    ) -> list[Reading]:
-        return [read(source, entities, t_us) if key is None else given[key] for read, key in self._readers]
+    def _vector(
+        self, evidence: Evidence, entities: Mapping[str, str], t_us: int, given: Given
+    ) -> tuple[Vector, list[Reading]]:
+        readings = [
+            read(evidence, entities, t_us) if key is None else given[key] for read, key in self._readers
+        ]
+        values = self._quick(evidence, entities, t_us, readings)
+        status, reason = self._all_present, self._no_reasons
+        if values is None:
+            scope = Scope(evidence, entities, t_us)
+            cells = [column.cell(scope, readings) for column in self._columns]
+            values, status, reason = cast_row(numbers_of(cells)), statuses_of(cells), reasons_of(cells)
+        told = Told(evidence, entities, readings)
+        return Vector(self._described, values, status, reason, t_us, told, (), given), readings
 
     def _quick(
         self, source: Source, entities: Mapping[str, str], t_us: int, readings: list[Reading]
@@ -162,13 +149,6 @@ class ServicePlan:
         except (TypeError, ValueError, OverflowError):
             return None
 
-    def _slow(self, scope: Scope, readings: list[Reading]) -> Vector:
-        cells = [column.cell(scope, readings) for column in self._columns]
-        values = cast_row([number for cell in cells for number in cell.numbers])
-        status = np.array([cell.status for cell in cells for _ in cell.numbers], dtype=np.uint8)
-        reason = tuple(cell.reason for cell in cells for _ in cell.numbers)
-        return Vector(values, self.names, status, reason, scope.t_us, self._refs)
-
     def matrix(
         self,
         source: Source,
@@ -185,32 +165,27 @@ class ServicePlan:
         Raises:
             MalformedRequest: as `vector`; or candidates that are no texts.
         """
-        kind, ids = candidates
-        self._check_entities(entities)
-        self._check_candidates(entities, kind, ids)
-        t_us = now_us if at_us is None else at_us
-        batch = self._batch(source, entities, kind, ids, t_us, self._form.read(request))
-        fixed = [None if kind in c.entities else c.cell(batch.scope, batch.single) for c in self._columns]
-        values = np.empty((len(ids), len(self.names)))
-        status = np.empty((len(ids), len(self.names)), dtype=np.uint8)
-        values[:], status[:] = self._row_of(fixed)
-        at = 0
-        for column, cell in zip(self._columns, fixed, strict=True):
-            block = slice(at, at + column.width)
-            at += column.width
-            if cell is None:
-                values[:, block], column_status = column.block(batch)
-                status[:, block] = column_status[:, None]
-        return Matrix(_cast(values), self.names, status, tuple(ids), t_us)
+        return self.beside(
+            source, self.vector(source, entities, now_us, at_us, request), entities, candidates
+        )
 
-    def _row_of(self, cells: Sequence[Cell | None]) -> tuple[list[float], list[int]]:
-        """Numbers and statuses of one row; zeros where a column has no cell yet."""
-        numbers: list[float] = []
-        statuses: list[int] = []
-        for column, cell in zip(self._columns, cells, strict=True):
-            numbers += (0.0,) * column.width if cell is None else cell.numbers
-            statuses += [0 if cell is None else cell.status] * column.width
-        return numbers, statuses
+    def beside(
+        self,
+        source: Source,
+        row: Vector,
+        entities: Mapping[str, str],
+        candidates: tuple[str, Sequence[str]],
+    ) -> Matrix:
+        """The matrix of candidates whose common part is `row`, the vector of `entities` alone.
+
+        Raises:
+            MalformedRequest: candidates that are no texts, or of a type that `entities` has already.
+        """
+        kind, ids = candidates
+        self._check_candidates(entities, kind, ids)
+        if kind not in self._candidates:
+            self._candidates[kind] = Candidates(self._described, kind)
+        return self._candidates[kind].matrix(source, row, tuple(ids))
 
     def _check_candidates(self, entities: Mapping[str, str], kind: str, ids: Sequence[str]) -> None:
         if kind not in self._entity_types:
@@ -220,23 +195,6 @@ class ServicePlan:
         for bare in ids:
             if not isinstance(bare, str) or not bare:
                 raise MalformedRequest(kind, "ids: texts that are not empty", type(bare).__name__)
-
-    def _batch(
-        self,
-        source: Source,
-        entities: Mapping[str, str],
-        kind: str,
-        ids: Sequence[str],
-        t_us: int,
-        given: Mapping[str, tuple[object, ...]],
-    ) -> Batch:
-        single = self._read(source, entities, t_us, given)
-        many = {
-            n: g.read_many(source, entities, kind, ids, t_us)
-            for n, g in enumerate(self._groups)
-            if kind in g.types
-        }
-        return Batch(Scope(source, entities, t_us), kind, ids, single, many)
 
 
 def compile_service(catalog: Catalog, service: Service) -> ServicePlan:
@@ -260,25 +218,17 @@ def _short_way(binding: Binding) -> tuple[tuple[BoundColumn, ...], Callable[[Any
         computed.append(column)
         order.extend(range(end, end + column.width))
         end += column.width
+    return tuple(computed), picker(order)
+
+
+def picker(order: Sequence[int]) -> Callable[[Any], tuple[Any, ...]]:
+    """A function from a sequence to the tuple of its items at these places."""
     if len(order) == 1:
-        return tuple(computed), lambda flat: (flat[order[0]],)
-    return tuple(computed), itemgetter(*order)
-
-
-def _source_of(column: object) -> str:
-    if isinstance(column, PlainColumn):
-        encoding = "" if column.encoding is None else f" {column.encoding.kind}"
-        return f"{column.ref}{encoding}"
-    kind = type(column).__name__.removesuffix("Column").lower()
-    refs = [str(v) for k in ("ref", "keys", "left", "right") if (v := getattr(column, k, None)) is not None]
-    return f"{kind} {' '.join(refs)}"
+        only = order[0]
+        return lambda flat: (flat[only],)
+    return itemgetter(*order)
 
 
 def cast_row(numbers: Sequence[float]) -> Numbers:
     """float32[n]: the one cast; a number too large for float32 becomes infinite."""
     return np.frombuffer(array("f", numbers), dtype=np.float32)
-
-
-def _cast(values: npt.NDArray[np.float64]) -> Numbers:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(np.float32)

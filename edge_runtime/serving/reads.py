@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edge_runtime.serving.status import Status
+from edge_runtime.session.reading import Hops, Pace
+
+if TYPE_CHECKING:
+    from edge_runtime.cache.working_set import LiveState
+
+
+class Kept(NamedTuple):
+    """What session values rest on, for a reader that keeps them instead of asking again."""
+
+    live: tuple[LiveState, int]
+    """The state, and its version when it was read."""
+    cells: list[object]
+    paces: Mapping[Hops, Pace]
+    """What time alone changes before `until_us`."""
+    until_us: int
+    """From then on the values are others, whatever the paces say."""
+    rows: Mapping[tuple[str, str], ServerRow | Missing]
+    """Rows that the values were made with, by (view key, typed entity)."""
 
 
 class SessionValues(NamedTuple):
     """All features of a session view for one entity at one time, in the view's feature order."""
 
     values: tuple[object, ...]
+    """A `Missing` stands for a feature that has no usable value of its own (WARMING)."""
     event_time_us: int | None
     """Event time of the newest event in them; None when there is none."""
     status: Status = Status.PRESENT
     """Anything but PRESENT: the values may not be used, and `reason` says why."""
     reason: str = ""
-    complete_from_us: int | None = None
-    """Since when every event is known; None when the whole history is."""
+    incomplete: Mapping[str, int] = {}
+    """Since when every event is counted, by feature; those not named count their whole history."""
+    kept: Kept | None = None
+    """None: the values are of this read alone."""
 
 
 class ServerRow:
@@ -46,7 +67,7 @@ def _usable(value: object) -> object:
 
 
 class Missing:
-    """No usable row or values, and why."""
+    """No usable row or value, and why."""
 
     __slots__ = ("reason", "status")
 
@@ -60,6 +81,17 @@ class Missing:
 Reading = tuple[object, ...] | Missing
 """One view's values for one entity, in feature order, or why there are none."""
 
+NOTHING = Missing(Status.NULL, "")
+"""A value that is not there in a row or state that is."""
+
+
+def value_at(reading: Reading, position: int) -> object:
+    """The value of one feature, or the `Missing` that says why there is none."""
+    if isinstance(reading, Missing):
+        return reading
+    value = reading[position]
+    return NOTHING if value is None else value
+
 
 class Source(Protocol):
     """Handed in by the runtime: answers from memory, and judges permission at the clock's now."""
@@ -70,4 +102,8 @@ class Source(Protocol):
 
     def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
         """The row held, or REVOKED, NOT_SYNCED, NOT_FOUND with the reason. Serving judges the ttl."""
+        ...
+
+    def server_rows(self, view_key: str, entities: Sequence[str]) -> Sequence[ServerRow | Missing]:
+        """`server_row` of each."""
         ...

@@ -17,7 +17,8 @@ import numpy as np
 from edge_runtime.catalog import Catalog, Ref, View
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.binding import group_of
-from edge_runtime.serving.past_rows import PastEmbeddings, PastRows, RowsAt, instant
+from edge_runtime.serving.embeddings import Embeddings
+from edge_runtime.serving.past_rows import PastRows, RowsAt, instant
 from edge_runtime.serving.plan import Numbers, ServicePlan, Statuses
 from edge_runtime.serving.reads import Missing, SessionValues
 from edge_runtime.serving.request import RequestForm
@@ -192,15 +193,12 @@ class Training:
         question, source = self._question, PastSource(self._rows)
         for view_key, places in _by_view(self._times).items():
             plan = question.engine.views[view_key]
-            read, embeddings = (
-                question.session_values(plan),
-                PastEmbeddings(question.catalog, plan.view, source),
-            )
+            read, embeddings = question.session_values(plan), Embeddings(question.catalog, plan.view)
             for place in places:
                 events, times_us = self._histories.sorted(place), sorted(self._times[place])
                 for t_us, state in states_at(plan, events, times_us, as_seen=question.as_seen):
                     source.t_us = t_us
-                    values = read(state, t_us, embeddings.resolve)
+                    values = read(state, t_us, embeddings.at(source, t_us))
                     source.values[view_key, place[1], t_us] = SessionValues(values, state.newest_us)
         return source
 

@@ -9,7 +9,7 @@ from edge_runtime.catalog.model import View
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.cells import cause, settle
 from edge_runtime.serving.groups import STALE, Group
-from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source
+from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source, value_at
 from edge_runtime.serving.status import Status
 
 
@@ -67,16 +67,15 @@ def read_group(
 
 
 def _session(view: View, group: Group, feature: str, found: SessionValues, t_us: int) -> FeatureValue:
-    newest_us, complete_us = found.event_time_us, found.complete_from_us
-    status, reason, value = found.status, found.reason, None
-    if not status and newest_us is not None and group.stale(newest_us, t_us):
-        status, reason = Status.EXPIRED, STALE.reason
-    if not status:
-        value = found.values[group.positions[feature]]
-        status = Status.NULL if value is None else status
-    if status:
-        return _settled(view, feature, Missing(status, reason), newest_us, None, complete_us)
-    return FeatureValue(value, status, newest_us, None, complete_us)
+    newest_us, complete_us = found.event_time_us, found.incomplete.get(feature)
+    if found.status:
+        return _settled(view, feature, Missing(found.status, found.reason), newest_us, None, complete_us)
+    if newest_us is not None and group.stale(newest_us, t_us):
+        return _settled(view, feature, STALE, newest_us, None, complete_us)
+    value = value_at(found.values, group.positions[feature])
+    if isinstance(value, Missing):
+        return _settled(view, feature, value, newest_us, None, complete_us)
+    return FeatureValue(value, Status.PRESENT, newest_us, None, complete_us)
 
 
 def _server(view: View, group: Group, feature: str, row: ServerRow | Missing, t_us: int) -> FeatureValue:
@@ -84,9 +83,9 @@ def _server(view: View, group: Group, feature: str, row: ServerRow | Missing, t_
         return _settled(view, feature, row)
     if group.stale(row.event_time_us, t_us):
         return _settled(view, feature, STALE, row.event_time_us, row.created_us)
-    value = row.in_order(tuple(view.features))[group.positions[feature]]
-    if value is None:
-        return _settled(view, feature, Missing(Status.NULL, ""), row.event_time_us, row.created_us)
+    value = value_at(row.in_order(tuple(view.features)), group.positions[feature])
+    if isinstance(value, Missing):
+        return _settled(view, feature, value, row.event_time_us, row.created_us)
     return FeatureValue(value, Status.PRESENT, row.event_time_us, row.created_us)
 
 

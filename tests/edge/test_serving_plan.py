@@ -264,6 +264,10 @@ def test_explain_names_every_number() -> None:
         "status": "DEFAULTED",
         "reason": "NOT_FOUND: no such row",
         "source": "item_stats@1:popularity",
+        "feature": "item_stats@1:popularity",
+        "version": 1,
+        "event_time": None,
+        "raw": None,
     }
     assert records[DEPTH]["source"] == "activity@1:depth log1p"
 

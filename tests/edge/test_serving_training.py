@@ -70,7 +70,7 @@ def served(point: dict[str, Any], events: list[dict[str, Any]], rows: list[dict[
             event = event_from_dict(CATALOG, given, now_us=t_us)
             engine.apply(state, event, given["id"], event.at_us)
 
-    def resolve(item: str) -> Any:
+    def resolve(embedding: str, item: str) -> Any:
         row = source.rows.get(("item_vec@2", f"item:{item}"))
         return row.values["embedding"] if isinstance(row, ServerRow) else None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
 from edge_runtime.serving.status import Status
 
@@ -22,3 +24,7 @@ class HeldSource:
     def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
         """The row as held."""
         return self.rows.get((view_key, entity), NOT_FOUND)
+
+    def server_rows(self, view_key: str, entities: Sequence[str]) -> Sequence[ServerRow | Missing]:
+        """Each row as held."""
+        return [self.server_row(view_key, entity) for entity in entities]

@@ -18,15 +18,17 @@ from edge_runtime.session.exact import Floats, exp2
 from edge_runtime.session.operators.recent import Entry, Recent
 from edge_runtime.session.operators.statistic import Built, Family, needed, stream_of
 
-Resolve = Callable[[str], Sequence[float] | Floats | None]
-"""The embedding of an item's bare id, or None."""
+Resolve = Callable[[str, str], Sequence[float] | Floats | None]
+"""From an embedding's reference, as the catalog writes it, and an item's bare id to its vector, or None."""
 
 
-def decayed_mean(entries: Iterable[Entry], half_life_us: int, resolve: Resolve | None) -> Floats | None:
+def decayed_mean(
+    entries: Iterable[Entry], half_life_us: int, embedding: str, resolve: Resolve | None
+) -> Floats | None:
     """The weighted mean in float64, or None where no item has an embedding."""
     found = []
     for at_us, _, item in entries:
-        row = None if resolve is None else resolve(item)
+        row = None if resolve is None else resolve(embedding, item)
         if row is not None:
             found.append((at_us, np.asarray(row, dtype=np.float64)))
     if not found:
@@ -54,8 +56,11 @@ VECTOR_ITEMS = 32
 
 def _decayed_mean_vector(view: View, f: SessionFeature) -> Built:
     n, half_life_us = f.n or VECTOR_ITEMS, needed(view, f, "half_life", f.half_life_us)
-    newest = Recent(stream_of(view, f, valued=True), n)
-    return Built((newest,), lambda p: f"decayed_mean(tail(s[{p.base}], {n}), {half_life_us}, resolve)")
+    newest, embedding = Recent(stream_of(view, f, valued=True), n), ascii(f.embedding)
+    return Built(
+        (newest,),
+        lambda p: f"decayed_mean(tail(s[{p.base}], {n}), {half_life_us}, {embedding}, resolve)",
+    )
 
 
 FAMILY: Family = {"decayed_mean_vector": _decayed_mean_vector}

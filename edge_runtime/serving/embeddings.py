@@ -1,0 +1,61 @@
+"""The embeddings that session features are means of: rows that the server pushed, looked up at the read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
+
+from edge_runtime.catalog import Catalog, SessionFeature, View
+from edge_runtime.serving.binding import group_of
+from edge_runtime.serving.encodings import Floats, vector_of
+from edge_runtime.serving.groups import Group
+from edge_runtime.serving.reads import Missing, Source
+from edge_runtime.session.operators.vector import Resolve
+
+
+class _Place(NamedTuple):
+    group: Group
+    prefix: str
+    position: int
+    size: int
+
+
+class Embeddings:
+    """Where each embedding that a view's features name is found. Live reads and replays ask here alike."""
+
+    def __init__(self, catalog: Catalog, view: View) -> None:
+        texts = (f.embedding for f in view.features.values() if isinstance(f, SessionFeature))
+        self._places: Mapping[str, _Place] = {
+            text: _place(catalog, text) for text in texts if text is not None
+        }
+
+    @property
+    def view_keys(self) -> frozenset[str]:
+        """Keys of the server views whose rows are read."""
+        return frozenset(place.group.view.key for place in self._places.values())
+
+    def at(self, source: Source, t_us: int) -> Resolve | None:
+        """The rows' embeddings as they may be used at `t_us`; None for a view that names none."""
+        places = self._places
+        if not places:
+            return None
+
+        def resolve(embedding: str, item: str) -> Floats | None:
+            group, prefix, position, size = places[embedding]
+            reading = group.read_entity(source, prefix + item, t_us)
+            if isinstance(reading, Missing):
+                return None
+            try:
+                return vector_of(cast("Sequence[float]", reading[position]), size)
+            except ValueError:
+                return None
+
+        return resolve
+
+
+def _place(catalog: Catalog, text: str) -> _Place:
+    ref = catalog.ref(text)
+    view = catalog.views[ref.view]
+    group = group_of(view, catalog.purposes)
+    size = view.features[ref.feature].dtype.size or 1
+    return _Place(group, f"{group.types[0]}:", group.positions[ref.feature], size)

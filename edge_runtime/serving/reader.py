@@ -1,0 +1,92 @@
+"""The reads of one runtime: vectors, matrices and single features, from rows held where that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edge_runtime.catalog import Catalog
+from edge_runtime.clock import Clock
+from edge_runtime.errors import MalformedRequest
+from edge_runtime.serving.cache_source import CacheSource
+from edge_runtime.serving.held import Held
+from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
+from edge_runtime.serving.request import read_time_us
+from edge_runtime.serving.value import FeatureValue, read_feature
+from edge_runtime.settings import Settings
+
+Entities = Mapping[str, str | Sequence[str]]
+
+
+class Reader:
+    """Answers reads; the runtime's lock guards every call."""
+
+    def __init__(self, catalog: Catalog, source: CacheSource, clock: Clock, settings: Settings) -> None:
+        self._catalog, self._source, self._clock = catalog, source, clock
+        self._candidates_limit, self._held_limit = settings.candidates, settings.held_rows
+        self._plans: dict[str, ServicePlan] = {}
+        self._held: dict[tuple[object, ...], Held] = {}
+
+    def vector(
+        self, service: str, entities: Mapping[str, str], at: object, request: Mapping[str, object] | None
+    ) -> Vector:
+        """As `Runtime.vector`."""
+        now_us, plan = self._clock.now_us(), self._plan(service)
+        if at is not None:
+            return plan.vector(self._source, entities, now_us, read_time_us(at), request)
+        given = plan.given(request)
+        key = (service, *entities.items())
+        try:
+            held = self._held.get(key)
+        except TypeError:  # an id that is no text, nor anything a row could be held for
+            held = None
+        if held is not None and held.stands(self._source, now_us):
+            if now_us >= held.until_us:
+                held = self._held[key] = held.turned(now_us)
+            vector = held.vector(now_us, given)
+            if vector is not None:
+                return vector
+        vector, held = plan.hold(self._source, entities, now_us, given)
+        self._keep(key, held)
+        return vector
+
+    def matrix(
+        self, service: str, entities: Entities, at: object, request: Mapping[str, object] | None
+    ) -> Matrix:
+        """As `Runtime.matrix`."""
+        single = {kind: ids for kind, ids in entities.items() if isinstance(ids, str)}
+        several = [(kind, tuple(ids)) for kind, ids in entities.items() if not isinstance(ids, str)]
+        if len(several) != 1:
+            raise MalformedRequest("entities", "one list of candidates", f"{len(several)} lists")
+        kind, ids = several[0]
+        if len(ids) > self._candidates_limit:
+            raise MalformedRequest(kind, f"at most {self._candidates_limit} candidates", str(len(ids)))
+        row = self.vector(service, single, at, request)
+        return self._plan(service).beside(self._source, row, single, (kind, ids))
+
+    def read(self, ref: str, entities: Mapping[str, str], at: object) -> FeatureValue:
+        """As `Runtime.read`."""
+        found, at_us = self._catalog.ref(ref), read_time_us(at)
+        view = self._catalog.views[found.view]
+        retention_us = None if view.purpose is None else self._catalog.purposes[view.purpose].retention_us
+        t_us = self._clock.now_us() if at_us is None else at_us
+        return read_feature(self._source, view, found.feature, entities, t_us, retention_us)
+
+    def forget(self) -> None:
+        """Somebody is erased: no number of a held row stays in memory."""
+        for held in self._held.values():
+            held.wipe()
+        self._held.clear()
+
+    def _keep(self, key: tuple[object, ...], held: Held | None) -> None:
+        if held is None:
+            self._held.pop(key, None)
+            return
+        self._held[key] = held
+        if len(self._held) > self._held_limit:
+            del self._held[next(iter(self._held))]
+
+    def _plan(self, service: str) -> ServicePlan:
+        found = self._plans.get(service)
+        if found is None:
+            found = self._plans[service] = compile_service(self._catalog, self._catalog.service(service))
+        return found
