@@ -59,8 +59,13 @@ def bits(value: object) -> str:
     return repr(value)
 
 
+def embedded(embedding: str, item: str) -> tuple[float, ...] | None:
+    assert embedding == "item_vec@1:embedding"
+    return EMBEDDINGS.get(item)
+
+
 def read(state: ViewState, t_us: int) -> dict[str, str]:
-    return dict(zip(PLAN.names, map(bits, PLAN.values(state, t_us, EMBEDDINGS.get)), strict=True))
+    return dict(zip(PLAN.names, map(bits, PLAN.values(state, t_us, embedded)), strict=True))
 
 
 def expected(stream: Sequence[Arrival], t_us: int) -> dict[str, str]:
@@ -142,7 +147,7 @@ def test_law_8_storage_in_mid_stream_changes_nothing(stream: list[Arrival], cut:
 def test_one_feature_read_alone_is_the_same(stream: list[Arrival], later_us: int) -> None:
     """`read_one` gives what `values` gives."""
     state, t_us = fed(stream), newest(stream) + later_us
-    alone = {name: bits(PLAN.read_one(state, name, t_us, EMBEDDINGS.get)) for name in PLAN.names}
+    alone = {name: bits(PLAN.read_one(state, name, t_us, embedded)) for name in PLAN.names}
     assert alone == read(state, t_us)
 
 
