@@ -14,11 +14,10 @@ from edge_runtime.catalog.change import Change
 from edge_runtime.catalog.contract_changes import event_changes, service_changes
 from edge_runtime.catalog.document import Catalog
 from edge_runtime.catalog.duration import write_duration
-from edge_runtime.catalog.model import DerivedFeature, FieldFeature, Purpose, SessionFeature, View
+from edge_runtime.catalog.look_back import look_back, sources
+from edge_runtime.catalog.model import FieldFeature, Purpose, SessionFeature, View
 from edge_runtime.session.identity import Identity, identify
 from edge_runtime.session.layout import lay_out
-
-_DECAYED_HALF_LIVES = 64
 
 
 def evolve(old: Catalog, new: Catalog) -> list[Change]:
@@ -68,12 +67,13 @@ class _Standing:
     def __init__(self, old: Catalog, new: Catalog, before: View | None, view: View) -> None:
         self._old, self._new, self._before, self._view = old, new, before, view
         self._moved = None if before is None else _moved(before, view)
-        stands = before is not None and self._moved is None
         self._had = None if before is None else _Stock.of(old, before)
-        self._stock = self._had if stands else None
+        rested = before is not None and _rests(old, before)
+        self._stock = self._had if rested and self._moved is None else None
         self._has = _Stock.of(new, view)
         self._purpose = _purpose_of(new, view)
-        self._journalled = _journalled(old, view)
+        other_keys = before is not None and _holder(old, before) != _holder(new, view)
+        self._journalled = set[str]() if other_keys else _journalled(old, view)
         self._reach_us = _reach_us(old, view)
 
     def changes(self) -> Iterator[Change]:
@@ -93,20 +93,27 @@ class _Standing:
     def _feature(self, place: str, name: str) -> Change:
         if self._purpose is not None and not self._purpose.on_disk:
             return Change(place, "kept", "in memory only: new at every opening in any case", False)
-        needs = self._has.needs[name]
-        if self._stock is not None and all(self._stock.holds(one) for one in needs):
+        if not self._missing(name):
             return Change(place, "kept", self._why_kept(name), False)
+        return self._refilled(place, name)
+
+    def _missing(self, name: str) -> list[Identity]:
+        """What a feature needs and no state holds."""
+        needs = self._has.needs[name]
+        return [one for one in needs if self._stock is None or not self._stock.holds(one)]
+
+    def _refilled(self, place: str, name: str) -> Change:
         known = self._before is not None and name in self._before.features
-        missing = [one for one in needs if self._stock is None or not self._stock.holds(one)]
-        journalled = all(set(one.events) <= self._journalled for one in missing)
-        looks_us = self._looks_back_us(name)
-        if not journalled or not self._reach_us:
-            return Change(place, "empty", f"its events are not in the journal; {_warming(looks_us)}", known)
-        if looks_us is not None and looks_us <= self._reach_us:
-            return Change(place, "backfilled", "from the journal, whole at once", False)
-        rest_us = None if looks_us is None else looks_us - self._reach_us
+        cold = [source for source in sources(self._view, name) if self._missing(source)]
+        back = look_back(self._view, cold, None if self._purpose is None else self._purpose.retention_us)
+        missing = self._missing(name)
+        if not self._reach_us or not all(set(one.events) <= self._journalled for one in missing):
+            return Change(place, "empty", f"its events are not in the journal; {back.warming(0)}", known)
+        if back.us is not None and back.us <= self._reach_us:
+            unless = ", unless its session began before that" if back.session else ""
+            return Change(place, "backfilled", f"from the journal, whole at once{unless}", False)
         reach = f"from the journal: at least the last {write_duration(self._reach_us)}"
-        return Change(place, "backfilled", f"{reach}; {_warming(rest_us)}", known)
+        return Change(place, "backfilled", f"{reach}; {back.warming(self._reach_us)}", known)
 
     def _why_kept(self, name: str) -> str:
         before = None if self._before is None else self._before.features.get(name)
@@ -122,28 +129,6 @@ class _Standing:
                 lost = not all(self._stock is not None and self._has.holds(n) for n in self._had.needs[name])
                 detail = "its state goes" if lost else "its state serves other features"
                 yield Change(f"{place}.features.{name}", "dropped", detail, lost)
-
-    def _looks_back_us(self, name: str) -> int | None:
-        """How far back a feature looks; None for ever."""
-        retention_us = None if self._purpose is None else self._purpose.retention_us
-        return _looks_back_us(self._view, name, retention_us)
-
-
-def _looks_back_us(view: View, name: str, retention_us: int | None) -> int | None:
-    feature = view.features[name]
-    if isinstance(feature, DerivedFeature):
-        backs = [_looks_back_us(view, source, retention_us) for source in feature.of]
-        return None if None in backs else max(back for back in backs if back is not None)
-    assert isinstance(feature, SessionFeature)
-    if feature.window_us is not None:
-        return feature.window_us
-    decayed = feature.op in ("decayed_count", "decayed_sum") and feature.half_life_us is not None
-    bounds = [retention_us, (feature.half_life_us or 0) * _DECAYED_HALF_LIVES if decayed else None]
-    return min((us for us in bounds if us is not None), default=None)
-
-
-def _warming(us: int | None) -> str:
-    return "WARMING for good: it looks back for ever" if us is None else f"WARMING for at most {write_duration(us)}"
 
 
 def _moved(before: View, view: View) -> str | None:
@@ -166,6 +151,12 @@ def _redefined(before: View, view: View) -> list[str]:
 
 def _purpose_of(catalog: Catalog, view: View) -> Purpose | None:
     return None if view.purpose is None else catalog.purposes.get(view.purpose)
+
+
+def _rests(catalog: Catalog, view: View) -> bool:
+    """Whether the states of a view are stored."""
+    purpose = _purpose_of(catalog, view)
+    return purpose is None or purpose.on_disk
 
 
 def _holder(catalog: Catalog, view: View) -> tuple[str | None, tuple[str, ...]]:

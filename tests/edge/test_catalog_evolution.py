@@ -60,18 +60,32 @@ def test_the_same_catalog_changes_nothing() -> None:
         # what the journal of 7 days makes whole
         ("views_2d", {"op": "count", "event": "view", "window": "2d"}, "backfilled", "whole at once", False),
         ("views_1d", {"op": "count", "event": "view", "window": "7d"}, "backfilled", "whole at once", False),
+        (
+            "depth",
+            {"op": "session_count", "event": "view", "gap": "30m"},
+            "backfilled",
+            "from the journal, whole at once, unless its session began before that",
+            False,
+        ),
         ("half", {"op": "decayed_count", "event": "buy", "half_life": "2h"}, "backfilled", "at once", False),
         # what it does not
         (
             "views_1d",
-            {"op": "count", "event": "view", "window": "10d"},
+            {"op": "count", "event": "view", "window": "864001s"},
             "backfilled",
-            "from the journal: at least the last 7d; WARMING for at most 3d",
+            "from the journal: at least the last 7d; WARMING for at most 4321m",  # 60 tiles of 14,401 s
             True,
         ),
         ("slow", {"op": "decayed_count", "event": "buy", "half_life": "3h"}, "backfilled", "most 1d", False),
         ("recent", {**OLD["recent"], "n": 6}, "backfilled", "at least the last 7d", True),
         ("mean", {"op": "mean", "event": "view", "value": "price"}, "backfilled", "at most 23d", False),
+        (
+            "long",
+            {"op": "session_sum", "event": "view", "value": "price", "gap": "8d"},
+            "backfilled",
+            "from the journal: at least the last 7d; WARMING until a session begins",
+            False,
+        ),
         ("spent", {**OLD["spent"], "event": ["buy", "view"]}, "backfilled", "at most 23d", True),
         ("spent", {**OLD["spent"], "where": {"price": {"gt": 1}}}, "backfilled", "at most 23d", True),
     ],
@@ -91,10 +105,13 @@ def test_a_chain_is_as_warm_as_what_it_is_made_of() -> None:
         buys_2d={"op": "count", "event": "buy", "window": "2d"},
         buys_9d={"op": "count", "event": "buy", "window": "9d"},
         near={"op": "ratio", "of": ["buys_2d", "views"]},
+        means={"op": "mean", "event": "view", "value": "price"},
+        ever={"op": "ratio", "of": ["means", "views"]},
         far={"op": "log1p", "of": "both"},
         both={"op": "ratio", "of": ["buys_2d", "buys_9d"]},
     )
-    assert plan["near"].detail == "from the journal: at least the last 7d; WARMING for at most 23d"
+    assert plan["near"].detail == "from the journal, whole at once", "the other operand is kept"
+    assert plan["ever"].detail == "from the journal: at least the last 7d; WARMING for at most 23d"
     assert plan["far"].detail == "from the journal: at least the last 7d; WARMING for at most 2d"
 
 
@@ -162,6 +179,8 @@ def test_what_is_in_memory_only_loses_nothing() -> None:
     plan = plan_of(old, new)
     assert not any(c.loses for c in plan.values())
     assert "in memory only" in plan[f"{VIEW}.features.views_1d"].detail
+    onto_disk = plan_of(old, with_features(OLD))
+    assert onto_disk[f"{VIEW}.features.views"].outcome == "empty"
 
 
 def test_server_views_keep_rows_that_still_fit() -> None:
