@@ -129,7 +129,7 @@ def test_a_late_event_at_the_very_lateness_reaches_a_run_a_whole_gap_before_it()
     newest_us = 90 * SECOND
     events = [view(0, item="a"), view(newest_us, item="z")]
     late = [view(30 * SECOND, item="b"), view(60 * SECOND, item="c")]
-    for before in ([], [view(-500 * SECOND)], [view(-500 * SECOND), *events, view(89 * SECOND)]):
+    for before in ([], [view(-50 * SECOND)], [view(-500 * SECOND), *events, view(89 * SECOND)]):
         state = state_of([*before, *(() if events[0] in before else events), *late])
         assert read(state, "length", "start", after_us=newest_us) == (90.0, START_US)
     state = state_of(events)
