@@ -5,9 +5,9 @@ Read, decide, write: nothing is applied before every target has judged the event
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from edge_runtime.cache.group_commit import GroupCommit
@@ -47,8 +47,8 @@ class TrackSummary:
         """How many events were judged or refused: the position of the next."""
         return self.accepted + self.duplicate + self.late + self.no_consent + self.refused
 
-    def count(self, verdicts: Counter[Admission]) -> None:
-        """Add verdicts."""
+    def count(self, verdicts: Sequence[int]) -> None:
+        """Add how many verdicts there were of each kind."""
         self.accepted += verdicts[_ACCEPTED]
         self.duplicate += verdicts[_DUPLICATE]
         self.late += verdicts[_LATE]
@@ -85,14 +85,14 @@ class Share(NamedTuple):
     on_disk: bool
     targets: tuple[tuple[Target, Callable[[Event], str] | None], ...]
     """Each view, and whose state in it: the typed entity key of an event; None where that is the subject."""
+    alone: bool
+    """Whether that is the subject in every view."""
+    noted: dict[bytes, list[LiveState]]
+    """Handle of a subject -> its states, where that says which; see `Tracker._lives`."""
 
 
-class Held(NamedTuple):
-    """The states of one share that may be used now, and their key."""
-
-    key: DataKey
-    on_disk: bool
-    lives: list[LiveState]
+Held = tuple[DataKey, bool, list[LiveState]]
+"""The states of one share that may be used now: their key, whether they may rest on disk, themselves."""
 
 
 class Feed(NamedTuple):
@@ -121,6 +121,7 @@ class Tracker:
     ) -> None:
         self._catalog, self._consents, self._keyring = catalog, consents, keyring
         self._states, self._commit, self._clock, self._limits = states, commit, clock, limits
+        self._departed = states.departed
         self._by_view = {key: self._target(view_plan) for key, view_plan in plan.views.items()}
         self._shares = {event_type: self._shared(routes) for event_type, routes in plan.routes.items()}
         self._alone = {event_type: _alone(shares) for event_type, shares in self._shares.items()}
@@ -141,7 +142,7 @@ class Tracker:
         Permission is asked, and states are found, once for each subject: a decision, a lane entry and the
         letting go of a state all need the runtime's lock, which is held until the last event was taken.
         """
-        verdicts, noted = Counter[Admission](), dict[tuple[str, str], Feed | None]()
+        verdicts, noted = [0] * len(Admission), dict[tuple[str, str], Feed | None]()
         for position, given in enumerate(events, summary.told):
             now_us = self._clock.now_us()
             try:
@@ -167,6 +168,7 @@ class Tracker:
         """Somebody was erased: no name of a slot stays in memory."""
         for target in self._by_view.values():
             target.slots.clear()
+        self._let_go()
 
     def _noted(self, event: Event, noted: dict[tuple[str, str], Feed | None]) -> Feed | None:
         """As `_feed`, asked once for each subject where the states depend on nothing else of the event."""
@@ -174,9 +176,10 @@ class Tracker:
         if alone is None:
             return self._feed(event)
         place = event.type, event.entities[alone]
-        if place not in noted:
-            noted[place] = self._feed(event)
-        return noted[place]
+        feed = noted.get(place)
+        if feed is None:
+            feed = noted[place] = self._feed(event)
+        return feed
 
     def _feed(self, event: Event) -> Feed | None:
         """What an event goes into; None when no permission is there for any of it."""
@@ -184,22 +187,39 @@ class Tracker:
         held = [found for share in shares if (found := self._held(share, event)) is not None]
         if shares and not held:
             return None
-        lives = held[0].lives if len(held) == 1 else [live for one in held for live in one.lives]
+        lives = held[0][2] if len(held) == 1 else [live for _, _, mine in held for live in mine]
         return Feed(held, lives, [live.state for live in lives])
 
     def _held(self, share: Share, event: Event) -> Held | None:
         """The states of a share, with permission (law 1); None without."""
-        key: DataKey | None
-        kind, purpose, on_disk, targets = share
+        kind, purpose = share.subject_type, share.purpose
         if kind is None or purpose is None:
-            subject, key = "", self._keyring.device_key()
-        else:
-            subject = f"{kind}:{event.entities[kind]}"
-            key = self._consents.key(subject, purpose)
-            if key is None:
-                return None
-        lives = [self.state(target, subject if of is None else of(event), key) for target, of in targets]
-        return Held(key, on_disk, lives)
+            key = self._keyring.device_key()
+            return key, share.on_disk, self._lives(share, event, "", key)
+        subject = f"{kind}:{event.entities[kind]}"
+        permitted = self._consents.key(subject, purpose)
+        if permitted is None:
+            return None
+        return permitted, share.on_disk, self._lives(share, event, subject, permitted)
+
+    def _let_go(self) -> None:
+        """States left memory: nobody's are known where to be."""
+        self._departed = self._states.departed
+        for share in chain.from_iterable(self._shares.values()):
+            share.noted.clear()
+
+    def _lives(self, share: Share, event: Event, subject: str, key: DataKey) -> list[LiveState]:
+        """The states of a share; those of a subject alone are noted until some state leaves memory."""
+        if self._departed != self._states.departed:
+            self._let_go()
+        lives = share.noted.get(key.handle)
+        if lives is None:
+            lives = [
+                self.state(target, subject if of is None else of(event), key) for target, of in share.targets
+            ]
+            if share.alone:
+                share.noted[key.handle] = lives
+        return lives
 
     def _take(self, event: Event, now_us: int, feed: Feed | None) -> Admission:
         """Judge, apply and queue a well-formed event."""
@@ -215,18 +235,19 @@ class Tracker:
             for live in lives:
                 live.plan.admit(live.state, event_id, event.at_us, now_us)
         taken, known = not lives, False
-        for one in held:
+        for key, on_disk, mine in held:
             slots = []
-            for live in one.lives:
+            for live in mine:
                 verdict = live.plan.offer(live.state, event, event_id, now_us)
                 if verdict is _ACCEPTED or verdict is _WAITING:
                     live.changed, live.version = True, live.version + 1
                     slots.append(live.slot)
                 elif verdict is _DUPLICATE:
                     known = True
-            taken = taken or bool(slots)
-            if slots and one.on_disk:
-                self._commit.add(one.key, now_us, pack_entry((event, event_id, now_us, slots)))
+            if slots:
+                taken = True
+                if on_disk:
+                    self._commit.add(key, now_us, pack_entry((event, event_id, now_us, slots)))
         if taken:
             return _ACCEPTED
         return _DUPLICATE if known else _LATE
@@ -243,10 +264,14 @@ class Tracker:
             personal = target.subject_type is not None and target.view.purpose is not None
             whose = (target.subject_type, target.view.purpose) if personal else (None, None)
             groups.setdefault((*whose, target.on_disk), []).append(route)
-        return tuple(
-            Share(*common, tuple(self._aimed(common[0], route) for route in members))
-            for common, members in groups.items()
-        )
+        return tuple(self._share(*common, members) for common, members in groups.items())
+
+    def _share(
+        self, subject_type: str | None, purpose: str | None, on_disk: bool, routes: Iterable[Route]
+    ) -> Share:
+        targets = tuple(self._aimed(subject_type, route) for route in routes)
+        alone = all(of is None for _, of in targets)
+        return Share(subject_type, purpose, on_disk, targets, alone, {})
 
     def _aimed(self, subject_type: str | None, route: Route) -> tuple[Target, Callable[[Event], str] | None]:
         target = self._by_view[route.view_key]
@@ -273,9 +298,8 @@ def _reach_us(view: View, retention_us: int | None) -> int:
 
 def _alone(shares: Iterable[Share]) -> str | None:
     """The entity type whose id alone says which states these shares have; None if it takes more."""
-    kinds = {share.subject_type for share in shares}
-    simple = all(of is None for share in shares for _, of in share.targets)
-    return kinds.pop() if simple and len(kinds) == 1 else None
+    kinds = {share.subject_type if share.alone else None for share in shares}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _slot(target: Target, entity: str) -> bytes:

@@ -83,6 +83,8 @@ class WorkingSet:
         self._events, self._known = events, known
         self._limit, self._snapshot_every = limit, snapshot_every
         self._live: OrderedDict[bytes, LiveState] = OrderedDict()
+        self.departed = 0
+        """Counts the times that states left memory: who keeps one must find it again when it has grown."""
         self._since_snapshot: dict[bytes, int] = {}
         self._dumped_bytes: dict[bytes, int] = {}
         """Handle -> size of its last snapshot."""
@@ -112,6 +114,7 @@ class WorkingSet:
         live = LiveState(plan, entity, slot, key, plan.new_state(), keep_events_us, stored)
         if stored:
             self._restore(live)
+        self.departed += slot in self._live
         self._live[slot] = live
         return live
 
@@ -232,6 +235,7 @@ class WorkingSet:
             : max(spare, 0)
         ]:
             del self._live[slot]
+        self.departed += 1
 
     def forget(self, handles: set[bytes]) -> int:
         """Erase from memory every state under these handles; returns how many there were."""
@@ -243,4 +247,5 @@ class WorkingSet:
             self._since_snapshot.pop(handle, None)
             self._dumped_bytes.pop(handle, None)
             self._unstored.pop(handle, None)
+        self.departed += 1
         return len(gone)
