@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_runtime.consent.erasure import ErasureReceipt as ErasureReceipt
     from edge_runtime.errors import CatalogError as CatalogError
     from edge_runtime.errors import CipherMissing as CipherMissing
+    from edge_runtime.errors import ContractMismatch as ContractMismatch
     from edge_runtime.errors import DatabaseInUse as DatabaseInUse
     from edge_runtime.errors import DatabaseTooNew as DatabaseTooNew
     from edge_runtime.errors import DatabaseUnreadable as DatabaseUnreadable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from edge_runtime.errors import KeystoreMismatch as KeystoreMismatch
     from edge_runtime.errors import MalformedEvent as MalformedEvent
     from edge_runtime.errors import MalformedRequest as MalformedRequest
+    from edge_runtime.errors import MissingExtra as MissingExtra
     from edge_runtime.errors import NotEnrolled as NotEnrolled
     from edge_runtime.errors import ReadInPast as ReadInPast
     from edge_runtime.errors import RuntimeClosed as RuntimeClosed
@@ -39,8 +41,12 @@ if TYPE_CHECKING:
     from edge_runtime.keys.providers import KeyMemory as KeyMemory
     from edge_runtime.keys.providers import KeyProvider as KeyProvider
     from edge_runtime.runtime import Runtime as Runtime
+    from edge_runtime.serving.linear import LinearModel as LinearModel
+    from edge_runtime.serving.onnx_model import OnnxModel as OnnxModel
     from edge_runtime.serving.plan import Matrix as Matrix
     from edge_runtime.serving.plan import Vector as Vector
+    from edge_runtime.serving.scoring import Model as Model
+    from edge_runtime.serving.scoring import Scores as Scores
     from edge_runtime.serving.status import Status as Status
     from edge_runtime.serving.value import FeatureValue as FeatureValue
     from edge_runtime.session.admission import Admission as Admission
@@ -60,6 +66,7 @@ _HOMES = {
     "CatalogError": "errors",
     "CipherMissing": "errors",
     "ConsentRecord": "consent.decisions",
+    "ContractMismatch": "errors",
     "DatabaseInUse": "errors",
     "DatabaseTooNew": "errors",
     "DatabaseUnreadable": "errors",
@@ -76,11 +83,16 @@ _HOMES = {
     "KeystoreMismatch": "errors",
     "MalformedEvent": "errors",
     "MalformedRequest": "errors",
+    "LinearModel": "serving.linear",
     "Matrix": "serving.plan",
+    "MissingExtra": "errors",
+    "Model": "serving.scoring",
     "NotEnrolled": "errors",
+    "OnnxModel": "serving.onnx_model",
     "ReadInPast": "errors",
     "Runtime": "runtime",
     "RuntimeClosed": "errors",
+    "Scores": "serving.scoring",
     "Settings": "settings",
     "Status": "serving.status",
     "StorageFull": "errors",

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from edge_runtime.commands import caches, catalogs, histories
+from edge_runtime.commands import caches, catalogs, histories, models
 from edge_runtime.commands.command import Out, Run
 from edge_runtime.errors import EdgeError
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    for family in (catalogs, histories, caches):
+    for family in (catalogs, models, histories, caches):
         family.add(command)
     return parser
 

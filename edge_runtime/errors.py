@@ -6,6 +6,8 @@
     ├── CatalogError            the catalog's author: a list of (place, reason)
     ├── MalformedEvent          the caller: an event that does not fit the catalog
     ├── MalformedRequest        the caller: a read, decision or setting that does not fit
+    ├── ContractMismatch        the caller: a model that takes other inputs than its service gives
+    ├── MissingExtra            this installation: an optional package is not there
     ├── ReadInPast              the caller: a live read before what the journal still holds
     ├── RuntimeClosed           the caller: a call after close()
     ├── StorageError            this device's disk
@@ -69,6 +71,23 @@ class MalformedRequest(EdgeError):
     def __init__(self, place: str, expected: str, got: str) -> None:
         self.place, self.expected, self.got = place, expected, got
         super().__init__(f"{place}: expected {expected}, got {got}; nothing changed")
+
+
+class ContractMismatch(EdgeError):
+    """A model and a service that do not fit; `faults` names every place. Nothing was attached or scored."""
+
+    def __init__(self, service: str, faults: Sequence[Fault]) -> None:
+        self.service, self.faults = service, tuple(faults)
+        found = "; ".join(str(f) for f in self.faults)
+        super().__init__(f"{service} and the model: {found}; nothing was attached or scored")
+
+
+class MissingExtra(EdgeError, ImportError):
+    """An optional package is not installed; the message names what to install."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"expected {package}: pip install 'edge-runtime[{extra}]'; nothing changed")
 
 
 class ReadInPast(EdgeError):

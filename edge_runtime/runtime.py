@@ -40,6 +40,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.tracking import Tracker, TrackSummary
 
 if TYPE_CHECKING:
+    from edge_runtime.serving.scoring import Bindable, Model, Scores
     from edge_runtime.sync.background import BackgroundSync
     from edge_runtime.sync.link import Link
     from edge_runtime.sync.settings import SyncSettings
@@ -87,27 +88,12 @@ class Runtime:
         self._tracker = Tracker(
             catalog, plan, self.consent, keyring, self._states, self._commit, clock, limits
         )
+        rooms = (catalog, database, keyring, self.consent)
         self._source = CacheSource(
-            catalog,
-            database,
-            keyring,
-            self.consent,
-            self._tracker,
-            self._states,
-            self._commit,
-            clock,
-            settings.live_rows,
+            *rooms, self._tracker, self._states, self._commit, clock, settings.live_rows
         )
         self._far_side = FarSide(
-            catalog,
-            database,
-            keyring,
-            self.consent,
-            self._leases,
-            clock,
-            self._lock,
-            changed=self._row_changed,
-            read=self._read_subject,
+            *rooms, self._leases, clock, self._lock, changed=self._row_changed, read=self._read_subject
         )
         self._reader = Reader(catalog, self._source, clock, settings)
         self._timer = CommitTimer(self._commit, settings.commit_interval_us)
@@ -250,6 +236,41 @@ class Runtime:
         with self._lock:
             self._check_open()
             return self._reader.matrix(service, entities, at, request)
+
+    def use_model(self, service: str, model: Model | Bindable) -> None:
+        """Attach the model that `score` runs: `rt.use_model("ranker", er.OnnxModel("ranker.onnx"))`.
+
+        Args:
+            service: `name` (its highest version) or `name@version`; a model before it is replaced.
+
+        Raises:
+            ContractMismatch: the model's inputs are not what the service gives; nothing was attached.
+        """
+        with self._lock:
+            self._check_open()
+            self._reader.attach(service, model)
+
+    def score(
+        self,
+        service: str,
+        /,
+        *,
+        at: object = None,
+        request: Mapping[str, object] | None = None,
+        **entities: str | Sequence[str],
+    ) -> Scores:
+        """The attached model's scores: `rt.score("ranker", user="alice", item=["a", "b"])`, one a candidate.
+
+        The rows are those of `matrix`, or of `vector` without a list. A number without a usable value goes in
+        as it stands there, NaN or its default; the scores carry every status.
+
+        Raises:
+            MalformedRequest: as `matrix`; or no model is attached.
+        """
+        with self._lock:
+            self._check_open()
+            score = self._reader.scoring(service, entities, at, request)
+        return score()
 
     def read(self, ref: str, /, *, at: object = None, **entities: str) -> FeatureValue:
         """One feature: `rt.read("activity:views_5m", user="alice")`, with its status and times."""

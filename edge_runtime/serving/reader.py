@@ -1,16 +1,19 @@
-"""The reads of one runtime: vectors, matrices and single features, from rows held where that can be."""
+"""The reads of one runtime: vectors, matrices, scores and single features, from held rows where it can."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from edge_runtime.catalog import Catalog
+from edge_runtime.catalog.contract import Contract
 from edge_runtime.clock import Clock
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.held import Held
 from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
 from edge_runtime.serving.request import read_time_us
+from edge_runtime.serving.scoring import Bindable, Model, Scores, bound, scored
 from edge_runtime.serving.value import FeatureValue, read_feature
 from edge_runtime.settings import Settings
 
@@ -24,6 +27,7 @@ class Reader:
         self._catalog, self._source, self._clock = catalog, source, clock
         self._candidates_limit, self._held_limit = settings.candidates, settings.held_rows
         self._plans: dict[str, ServicePlan] = {}
+        self._models: dict[str, Model] = {}
         self._held: dict[tuple[object, ...], Held] = {}
 
     def vector(
@@ -62,6 +66,25 @@ class Reader:
             raise MalformedRequest(kind, f"at most {self._candidates_limit} candidates", str(len(ids)))
         row = self.vector(service, single, at, request)
         return self._plan(service).beside(self._source, row, single, (kind, ids))
+
+    def attach(self, service: str, model: Model | Bindable) -> None:
+        """As `Runtime.use_model`."""
+        contract = Contract.of(self._catalog, service)
+        self._models[contract.service] = bound(model, contract)
+
+    def scoring(
+        self, service: str, entities: Entities, at: object, request: Mapping[str, object] | None
+    ) -> Callable[[], Scores]:
+        """Reads the rows now and returns what scores them, which needs no lock."""
+        found = self._catalog.service(service)
+        name = f"{found.name}@{found.version}"
+        model = self._models.get(name)
+        if model is None:
+            raise MalformedRequest("service", "one that `use_model` gave a model", "one without a model")
+        single = {kind: ids for kind, ids in entities.items() if isinstance(ids, str)}
+        if len(single) == len(entities):
+            return partial(scored, model, self.vector(service, single, at, request), name)
+        return partial(scored, model, self.matrix(service, entities, at, request), name)
 
     def read(self, ref: str, entities: Mapping[str, str], at: object) -> FeatureValue:
         """As `Runtime.read`."""
