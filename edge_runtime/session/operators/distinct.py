@@ -137,6 +137,8 @@ class WindowSet:
         elif tile > known:
             self._leave(known, value)
             self._keep(tile, value)
+        else:
+            return  # seen as late as this, so every window that has this tile has it already
         if self.noted is not None and tile >= self.noted[0]:
             self.noted[1].add(value)
 
@@ -206,7 +208,11 @@ class WindowSet:
 
     def _keep(self, tile: int, value: int) -> None:
         self.kept[value] = tile
-        self.by_tile.setdefault(tile, set()).add(value)
+        values = self.by_tile.get(tile)
+        if values is None:
+            self.by_tile[tile] = {value}
+        else:
+            values.add(value)
 
     def _leave(self, tile: int, value: int) -> None:
         values = self.by_tile[tile]

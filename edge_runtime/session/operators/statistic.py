@@ -46,7 +46,7 @@ class Code:
     value: str
     units: str
     hit: str
-    """Name of the `where` condition's outcome, for statistics that see every event; "True" without one."""
+    """For statistics that see every event: whether `where` holds and the value is there; or "True"."""
 
 
 class Statistic(Protocol):
