@@ -54,13 +54,13 @@ class Scores:
         return self.rows.status.reshape(-1, len(self.rows.names))
 
 
-def bound(model: Model | Bindable, contract: Contract) -> Model:
+def bound(model: object, contract: Contract) -> Model:
     """The model for rows of this contract; one that does not say what it takes is taken at its word.
 
     Raises:
         ContractMismatch: it takes other inputs, or is no model.
     """
-    made = model.bind(contract) if isinstance(model, Bindable) else model
+    made: object = model.bind(contract) if isinstance(model, Bindable) else model
     if not isinstance(made, Model):
         fault = Fault("model", f"expected an object with `score`, got {type(made).__name__}")
         raise ContractMismatch(contract.service, [fault])
