@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from edge_runtime.catalog.derived import derived_markdown
 from edge_runtime.catalog.operators import operators_markdown
 from edge_runtime.serving.status import Status
 from edge_runtime.wire.conversation import TABLE
@@ -19,9 +20,13 @@ MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
 
 
 def operators_page() -> str:
-    """The table of session operators."""
-    about = "What `op` may be in a session view, and what it takes."
-    return f"# Operators\n\n{MADE}{about}\n\n{operators_markdown()}"
+    """The tables of session operators and of derived features."""
+    about = (
+        "What `op` may be in a session view, and what it takes. How to use it: [features.md](features.md)."
+    )
+    below = "Made of other features of the same view, at the read; anything made of NULL is NULL."
+    tables = f"{operators_markdown()}\n## Derived features\n\n{below}\n\n{derived_markdown()}"
+    return f"# Operators\n\n{MADE}{about}\n\n{tables}"
 
 
 def wire_page() -> str:

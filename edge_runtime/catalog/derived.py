@@ -15,9 +15,24 @@ from edge_runtime.catalog.encodings import read_arguments
 from edge_runtime.catalog.model import DerivedFeature, DType, Feature
 from edge_runtime.catalog.section import Section, shown
 
-DERIVED: Final = ("ratio", "log1p", "zscore", "clip", "bucketize")
+_MEANINGS: Final = {
+    "ratio": ("`of` (two)", "`float64`", "the first over the second; NULL where that is 0"),
+    "log1p": ("`of`", "`float64`", "ln(1 + x); NULL at and under -1"),
+    "zscore": ("`of` `mean` `std`", "`float64`", "(x - mean) / std"),
+    "clip": ("`of`, `low` or `high` or both", "`float64`", "the nearest number from low to high"),
+    "bucketize": ("`of` `edges`", "`int64`", "how many of the rising edges lie at or under x"),
+}
+DERIVED: Final = tuple(_MEANINGS)
 _Op = Literal["ratio", "log1p", "zscore", "clip", "bucketize"]
 _Derived = Mapping[str, DerivedFeature]
+
+
+def derived_markdown() -> str:
+    """The docs' table of derived features: required keys, result dtype, meaning."""
+    lines = ["| operator | required | optional | result | meaning |", "|---|---|---|---|---|"]
+    for op, (required, result, meaning) in _MEANINGS.items():
+        lines.append(f"| `{op}` | {required} | `default` | {result} | {meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def read_derived(name: str, op: str | None, body: Section) -> DerivedFeature | None:
