@@ -137,9 +137,7 @@ def form_of(path: Path) -> str:
     ending = (Path(path.stem) if path.suffix == ".gz" else path).suffix.lower()
     known = (*_DELIMITERS, *_JSON_LINES, ".parquet")
     if ending not in known or (ending == ".parquet" and path.suffix == ".gz"):
-        raise MalformedRequest(
-            str(path), f"one of {' '.join(known)}, text perhaps with .gz", ending or "none"
-        )
+        raise MalformedRequest(str(path), f"an ending {' '.join(known)}, text perhaps with .gz", "another")
     return ending
 
 

