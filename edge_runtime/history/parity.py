@@ -203,7 +203,7 @@ def _relative(a: float, b: float) -> float:
 
 def _close(a: float, b: float, tolerance: float) -> bool:
     larger = max(abs(a), abs(b))
-    return not math.isinf(larger) and abs(a / 4 - b / 4) <= tolerance * (larger / 4)
+    return tolerance > 0 and not math.isinf(larger) and abs(a / 4 - b / 4) <= tolerance * (larger / 4)
 
 
 def _value(value: object) -> object:
