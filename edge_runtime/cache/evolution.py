@@ -12,6 +12,7 @@ that could be opened. Purposes kept in memory only have none at all.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 from edge_runtime.cache.database import Database
@@ -123,12 +124,26 @@ class _Handle:
                 self._tx.drop_state(handle, fact)
             self._tx.drop_events(handle, self._newest)
             return
-        past = Past(self._key, change.known, change.plan, change.catalog.events, self._tx, change.now_us)
-        for place in dict.fromkeys((*stored, *past.places)):
-            self._state(place, stored.get(place), past)
-        self._facts(past)
+        for place in dict.fromkeys((*stored, *self._past.places)):
+            self._state(place, stored.get(place))
+        self._facts()
         keep_us = max(change.known.views[key].keep_events_us for key in self._views)
         self._tx.drop_events(handle, self._newest, (change.now_us - keep_us) // DAY_US)
+
+    @cached_property
+    def _past(self) -> Past:
+        """The journal; where nothing is new, what no stored state covers is enough."""
+        return self._whole_past if any(map(self._change.new_in, self._views)) else self._opened(self._covered)
+
+    @cached_property
+    def _whole_past(self) -> Past:
+        return self._opened(0)
+
+    def _opened(self, after: int) -> Past:
+        change = self._change
+        return Past(
+            self._key, change.known, change.plan, change.catalog.events, self._tx, change.now_us, after
+        )
 
     def _kept(self) -> dict[Place, StoredState]:
         """The stored states whose view is still here; the others are deleted."""
@@ -147,18 +162,19 @@ class _Handle:
         fed = self._change.known.views[view_key]
         return fed.holder, fed.entity
 
-    def _state(self, place: Place, stored: StoredState | None, past: Past) -> None:
+    def _state(self, place: Place, stored: StoredState | None) -> None:
         """One state as the catalog in use would have it, stored if it is another than before."""
         plan = self._views[place.view_key]
         state, since, missing, stands = self._base(plan, stored)
         slot = slot_of(*place)
         through = self._covered if stored is None else stored.through
-        tail = [one for one in past.places[place] if one.row > through and slot in one.entry.slots]
+        tail = [one for one in self._past.places[place] if one.row > through and slot in one.entry.slots]
         if stands and not tail:
             return
         if missing:
+            past, names = self._whole_past, {one.name for one in plan.statistics}
             state = past.filled(plan, place.entity, _applied(plan, state, tail), missing)
-            since = {n: us for n, us in since.items() if n not in missing} | past.since(plan, missing)
+            since = _only(since, names - missing) | past.since(plan, missing)
         else:
             _applied(plan, state, tail)
         snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, keep_from_day=0)
@@ -178,13 +194,15 @@ class _Handle:
             return plan.new_state(), {}, names, False
         return state, _only(stored.since, names), missing, not differs
 
-    def _facts(self, past: Past) -> None:
+    def _facts(self) -> None:
         """What is known of entities without a state, and that every state is stored up to now."""
         added = {}
         for key, plan in self._views.items():
             missing = self._change.new_in(key)
             kept = {one.name for one in plan.statistics} - missing
-            since = _only(self._added.get(key, {}), kept) | past.since(plan, missing)
+            since = _only(self._added.get(key, {}), kept) | (
+                self._past.since(plan, missing) if missing else {}
+            )
             if since:
                 added[key] = since
         handle = self._key.handle

@@ -40,7 +40,7 @@ class Numbered(NamedTuple):
 
 
 class Past:
-    """The journal of `key` at `now_us`, under the catalog in use.
+    """The journal of `key` at `now_us`, under the catalog in use; only what follows row `after`.
 
     An entry feeds a state that took it. It also feeds one whose view did not listen to such events then: what
     other views of the purpose were given belongs to a feature that is added later, as a replay would have it.
@@ -59,9 +59,12 @@ class Past:
         events: Mapping[str, EventType],
         tx: ReadTransaction,
         now_us: int,
+        after: int = 0,
     ) -> None:
         self._key, self._known, self._plan, self._now_us = key, known, plan, now_us
-        self.entries = [Numbered(n, e) for n, row in tx.events(key.handle) for e in open_entries(key, row)]
+        self.entries = [
+            Numbered(n, e) for n, row in tx.events(key.handle, after) for e in open_entries(key, row)
+        ]
         self.floor_us = 0
         if tx.events_dropped(key.handle):
             self.floor_us = min((one.entry.received_us for one in self.entries), default=now_us)
@@ -80,7 +83,7 @@ class Past:
         return found
 
     def filled(self, plan: ViewPlan, entity: str, kept: ViewState, names: Collection[bytes]) -> ViewState:
-        """`kept` with the statistics `names` made from the journal; `kept` is not changed."""
+        """`kept` with the statistics `names` made from the journal; `kept` is used up."""
         past, waiting = plan.new_state(), {one.event_id for one in kept.waiting}
         for entry in self._distinct(Place(plan.view.key, entity)):
             if entry.event_id not in waiting:

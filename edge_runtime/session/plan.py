@@ -30,6 +30,7 @@ from edge_runtime.session.admission import ViewState as ViewState
 from edge_runtime.session.codegen import load_source, view_source
 from edge_runtime.session.event import Event, content_id
 from edge_runtime.session.identity import identify
+from edge_runtime.session.joining import Joining
 from edge_runtime.session.layout import lay_out
 from edge_runtime.session.operators.runs import Runs
 from edge_runtime.session.operators.vector import Resolve
@@ -150,6 +151,9 @@ class ViewPlan:
         self.paces = paces_of(view, self._code["PACES"])
         """What time alone changes, and when; see `reading`."""
         self._nothing = self._fresh_cells()
+        self._joining = Joining(
+            self._layout, self.statistics, self._silence_us, self._roll, self._fresh_cells
+        )
 
     def new_state(self) -> ViewState:
         """The state of an entity of which nothing was seen."""
@@ -256,13 +260,8 @@ class ViewPlan:
         return self._contents.carry(raw)
 
     def graft(self, state: ViewState, names: Collection[bytes], donor: ViewState) -> ViewState:
-        """`state` with the statistics `names` as `donor` has them; neither is changed.
-
-        A kind of event that only the donor saw may bridge a silence that ended what came before; then that
-        counts again, as after a late event.
-        """
-        others = {one.name for one in self.statistics} - set(names)
-        return self.merge(self._without(state, names), self._without(donor, others))
+        """`state` with the statistics `names` as `donor` has them; both are used up (see `joining`)."""
+        return self._joining.graft(state, names, donor)
 
     def statistics_of(self, feature: str) -> tuple[bytes, ...]:
         """Names of the statistics that a feature is read from, its operands' included."""
@@ -276,26 +275,7 @@ class ViewPlan:
         Sessions and silences longer than the retention keep only what late events can reach, so there the
         streams must be consecutive in time, overlapping by at most the lateness.
         """
-        parts = sorted(
-            (part for state in (mine, other) for part in _segments(state)), key=lambda part: part[:2]
-        )
-        merged = self.new_state()
-        merged.ids = {**mine.ids, **other.ids}
-        merged.waiting = [*mine.waiting, *other.waiting]
-        merged.floor_us = max(mine.floor_us, other.floor_us)
-        joined: list[tuple[int, int, list[object]]] = []
-        for oldest, newest, cells in parts:
-            if joined and oldest - joined[-1][1] <= self._silence_us:
-                first, last, before = joined[-1]
-                joined[-1] = (first, max(last, newest), self._join(before, cells))
-            else:
-                joined.append((oldest, newest, copy.deepcopy(cells)))
-        if joined:
-            merged.oldest, merged.newest, merged.cells = joined.pop()
-        if joined:
-            oldest, newest, cells = joined.pop()
-            merged.previous = (newest, oldest, cells)
-        return merged
+        return self._joining.merge(mine, other)
 
     def cells_at(self, state: ViewState, t_us: int) -> list[object]:
         """The slots that a read at `t_us` sees: the state's own, unless events wait or all is forgotten."""
@@ -305,23 +285,6 @@ class ViewPlan:
         if t_us < state.newest:
             raise ReadInPast("expected a time not before the newest event of this view; nothing changed")
         return state.cells if t_us - state.newest <= self._silence_us else self._nothing
-
-    def _without(self, state: ViewState, names: Collection[bytes]) -> ViewState:
-        """The state as if some statistics had seen no event."""
-        found = copy.copy(state)
-        found.cells = self._emptied(state.cells, names)
-        if state.previous is not None:
-            newest, oldest, cells = state.previous
-            found.previous = (newest, oldest, self._emptied(cells, names))
-        return found
-
-    def _emptied(self, cells: list[object], names: Collection[bytes]) -> list[object]:
-        found = list(cells)
-        for placed, one in zip(self._layout.placed, self.statistics, strict=True):
-            if one.name in names:
-                fresh = placed.statistic.fresh()
-                found[placed.base : placed.base + len(fresh)] = fresh
-        return found
 
     def session_began_us(self, state: ViewState, feature: str, t_us: int) -> int | None:
         """When the session began that is current for a session feature at `t_us`; None where none is."""
@@ -344,20 +307,11 @@ class ViewPlan:
         """A late event bridges the silence: what was before it counts again."""
         assert state.previous is not None
         _, state.oldest, cells = state.previous
-        state.cells = self._join(cells, state.cells)
+        state.cells = self._joining.cells(cells, state.cells)
         state.previous = None
 
-    def _join(self, mine: list[Any], other: list[Any]) -> list[object]:
-        mine, other = copy.deepcopy(mine), copy.deepcopy(other)
-        for slot in self._layout.frames.values():
-            end_us = max(mine[slot], other[slot])
-            for cells in (mine, other):
-                if cells[slot] < end_us:
-                    self._code[f"roll_{slot}"](cells, end_us - 1)
-        for placed in self._layout.placed:
-            span = slice(placed.base, placed.base + len(placed.statistic.fresh()))
-            mine[span] = placed.statistic.merge(mine[span], other[span])
-        return mine
+    def _roll(self, slot: int, cells: list[Any], at_us: int) -> None:
+        self._code[f"roll_{slot}"](cells, at_us)
 
     def _forget(self, state: ViewState, now_us: int) -> None:
         forget_ids(state, now_us, self.horizon_us)
@@ -378,14 +332,6 @@ class ViewPlan:
         for placed in self._layout.placed:
             cells += placed.statistic.fresh()
         return cells
-
-
-def _segments(state: ViewState) -> list[tuple[int, int, list[object]]]:
-    found = [] if state.newest == NEVER else [(state.oldest, state.newest, state.cells)]
-    if state.previous is not None:
-        newest, oldest, cells = state.previous
-        found.append((oldest, newest, cells))
-    return found
 
 
 def _check_lateness(view: View, retention_us: int | None) -> None:
