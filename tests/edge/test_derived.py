@@ -148,6 +148,41 @@ def test_law_11_a_chain_of_derived_features_ends_at_a_limit() -> None:
         Catalog.from_dict(with_features(features), limits=CatalogLimits(derived_depth=2))
 
 
+GARBAGE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(list(PLAIN)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(["op", "of", "mean", "std", "low", "high", "edges", "default", "where"])
+
+
+@given(st.sampled_from(sorted(DERIVED)), st.dictionaries(KEYS, GARBAGE, min_size=1, max_size=3))
+@settings(max_examples=200)
+def test_law_12_garbage_in_a_derived_feature_loads_or_is_named(name: str, garbage: Table) -> None:
+    """Whatever stands in it, the catalog reads back equal and compiles, or says where and why."""
+    table = with_features({**PLAIN, **DERIVED, name: {**DERIVED[name], **garbage}})
+    found = found_in(table)
+    assert all(fault.place.startswith(PLACE) and fault.reason for fault in found)
+    if not found:
+        catalog = Catalog.from_dict(table)
+        assert Catalog.from_dict(catalog.to_dict()) == catalog
+        assert name in compile_catalog(catalog).views["activity@1"].names
+
+
+def found_in(table: Table) -> tuple[er.Fault, ...]:
+    """The faults of a table, none when it loads."""
+    try:
+        Catalog.from_dict(table)
+    except er.CatalogError as error:
+        return error.faults
+    return ()
+
+
 # ---- computed ----------------------------------------------------------------------------------------------
 
 
