@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.commands.command import Declare, Out
+from edge_runtime.commands.contract_text import contract_text
 from edge_runtime.commands.table import table
 
 if TYPE_CHECKING:
     from edge_runtime.catalog import Catalog
-    from edge_runtime.catalog.contract import Contract
     from edge_runtime.commands.explained import ExplainedView
 
 
@@ -58,7 +58,7 @@ def _explain(options: argparse.Namespace) -> tuple[int, Out, str]:
         "views": {one.key: one.to_dict() for one in views},
         "services": {one.service: one.to_dict() for one in contracts},
     }
-    return 0, out, "\n\n".join([*map(_view_text, views), *map(_contract_text, contracts)])
+    return 0, out, "\n\n".join([*map(_view_text, views), *map(contract_text, contracts)])
 
 
 def _view_keys(catalog: Catalog, options: argparse.Namespace) -> Iterable[str]:
@@ -93,21 +93,6 @@ def _view_text(view: ExplainedView) -> str:
         view.source,
     ]
     return heading + "\n" + "\n\n".join(parts).rstrip()
-
-
-def _contract_text(contract: Contract) -> str:
-    rows = []
-    for number in contract.numbers:
-        bounds = f"[{_or(number.low, '-inf')}, {_or(number.high, 'inf')}]"
-        made = number.join or ("" if number.encoding is None else number.encoding.kind)
-        place = str(number.position)
-        rows.append((place, number.name, bounds, _or(number.default, "NaN"), made, number.source))
-    heading = f"Service {contract.service}: float32 [batch, {contract.shape[1]}]\n\n"
-    return heading + table(("", "name", "range", "default", "by", "source"), rows)
-
-
-def _or(number: float | None, word: str) -> str:
-    return word if number is None else f"{number:g}"
 
 
 def _plan(options: argparse.Namespace) -> tuple[int, Out, str]:

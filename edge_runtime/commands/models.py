@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.commands.command import Declare, Out
+from edge_runtime.commands.contract_text import contract_text
 from edge_runtime.commands.table import table
 
 if TYPE_CHECKING:
-    from edge_runtime.catalog.contract import Contract
     from edge_runtime.catalog.model_inputs import ModelInput
 
 
@@ -33,7 +33,7 @@ def _check(options: argparse.Namespace) -> tuple[int, Out, str]:
     catalog = Catalog.load(options.catalog)
     contract = Contract.of(catalog, options.service or _only_service(list(catalog.services)))
     out: Out = {"contract": contract.to_dict()}
-    text = _contract_text(contract)
+    text = contract_text(contract)
     if options.model is None:
         return 0, out, text
     inputs = OnnxModel(options.model).inputs
@@ -56,19 +56,6 @@ def _only_service(keys: list[str]) -> str:
     return names[0]
 
 
-def _contract_text(contract: Contract) -> str:
-    rows = [
-        (str(n.position), n.name, _bound(n.low), _bound(n.high), _bound(n.default), n.source)
-        for n in contract.numbers
-    ]
-    head = f"{contract.service}: float32[batch, {len(rows)}]"
-    return f"{head}\n" + table(("", "name", "low", "high", "default", "source"), rows)
-
-
 def _inputs_text(inputs: tuple[ModelInput, ...]) -> str:
     rows = [(one.name, one.dtype, str(list(one.shape))) for one in inputs]
     return table(("input", "dtype", "shape"), rows)
-
-
-def _bound(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"

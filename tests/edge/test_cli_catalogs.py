@@ -85,7 +85,7 @@ def test_explain_shows_contracts(shop: Path, capsys: pytest.CaptureFixture[str])
     code, answer = said(capsys, "explain", shop, "--service", "ranker")
     assert (code, answer) == (0, {"views": {}, "services": {"ranker@2": contract.to_dict()}})
     _, text = shown(capsys, "explain", shop, "--service", "ranker@2")
-    assert text.startswith("Service ranker@2: float32 [batch, 12]\n")
+    assert text.startswith("Service ranker@2: float32[batch, 12]\n")
     line = next(line for line in text.splitlines() if "ctx:hour" in line)
     assert line.split() == ["3", "ctx:hour", "[0,", "23]", "NaN", "ctx@1:hour"]
     _, both = shown(capsys, "explain", shop)
