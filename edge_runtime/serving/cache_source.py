@@ -93,7 +93,10 @@ class CacheSource:
             if event.at_us <= t_us:
                 live.plan.apply(state, event, event_id, t_us)
         resolve = self._embeddings[live.plan.view.key].at(self, t_us)
-        return SessionValues(live.plan.values(state, t_us, resolve), state.newest_us)
+        values = live.plan.values(state, t_us, resolve)
+        if live.incomplete:
+            values = warmed(live.plan, values, live.incomplete, state, t_us)
+        return SessionValues(values, state.newest_us, incomplete=live.incomplete)
 
     # ---- what may be kept between reads ------------------------------------------------------------------
 

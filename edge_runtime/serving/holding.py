@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from edge_runtime.serving.answer import Vector
-from edge_runtime.serving.columns import Plain
+from edge_runtime.serving.columns import BoundColumn, Plain
 from edge_runtime.serving.encodings import AsIs
-from edge_runtime.serving.evidence import Evidence
+from edge_runtime.serving.evidence import FOREVER_US, Evidence
 from edge_runtime.serving.explain import Described
-from edge_runtime.serving.held import Asked, Held, Keeper, Moving, Tiled
+from edge_runtime.serving.held import Asked, Held, Keeper, Moving, Places, Tiled, Told
 from edge_runtime.serving.reads import Kept, Missing, Reading
-from edge_runtime.session.reading import MOVING, Pace
+from edge_runtime.session.reading import MOVING, Hops, Pace
+
+PATTERNS_LIMIT = 256
+"""Most patterns of NULLs for which a service's places are noted."""
 
 
 class Holding:
@@ -28,7 +31,8 @@ class Holding:
         self._keys = [g.view.key if g.view.source == "request" else None for g in described.groups]
         self._asked: list[Asked] = []
         self._plain: dict[tuple[int, int], list[tuple[int, Plain]]] = defaultdict(list)
-        self._joined: set[tuple[int, int]] = set()
+        self._joined: dict[tuple[int, int], list[tuple[int, BoundColumn]]] = defaultdict(list)
+        self._placed: dict[tuple[int, Hops, tuple[int, ...]], Places] = {}
         start = 0
         for column in described.columns:
             if any(self._keys[group] is not None for group, _ in column.inputs):
@@ -36,7 +40,8 @@ class Holding:
             if isinstance(column, Plain):
                 self._plain[column.group, column.position].append((start, column))
             else:
-                self._joined.update(column.inputs)
+                for place in column.inputs:
+                    self._joined[place].append((start, column))
             start += column.width
 
     def hold(
@@ -56,30 +61,31 @@ class Holding:
         tiled: list[Tiled] = []
         for group, kept in sessions.items():
             reading = readings[group]
-            for pace in () if isinstance(reading, Missing) else kept.paces.values():
+            if isinstance(reading, Missing):
+                continue
+            for pace in kept.paces.values():
+                places = self._places(group, pace, reading)
                 if pace.hops_us != MOVING:
-                    tiled.append(Tiled(pace.until_us(vector.as_of), kept, group, pace))
-                elif any((group, position) in self._joined for position in pace.positions):
-                    return None
+                    if places.plain or places.joined:
+                        tiled.append(Tiled(pace.until_us(vector.as_of), kept, group, pace, places))
+                elif places.joined:
+                    return None  # a join of what moves: none is declared so far
                 else:
-                    moving.append(self._moving(group, kept, pace, reading))
+                    moving.append(Moving(kept, group, pace, places))
         return Held(
             described=self._described,
+            told=Told(evidence, dict(ids), tuple(readings), self._keys, tuple(moving)),
             asked=self._asked,
-            request_keys=self._keys,
-            evidence=evidence,
-            ids=dict(ids),
-            readings=readings,
             numbers=array("f", vector.values.tobytes()),
             status=vector.status,
             reason=vector.reason,
-            moving=tuple(moving),
-            tiled=tuple(self._used(tiled)),
+            tiled=tiled,
             kept=tuple(sessions.values()),
             permit=permit,
             rows_changes=source.rows_changes,
             from_us=vector.as_of,
             ends_us=evidence.until_us(self._ttls_us, vector.as_of),
+            until_us=min([FOREVER_US, *(one.until_us for one in tiled)]),
         )
 
     def _sessions(self, evidence: Evidence, ids: Mapping[str, str]) -> dict[int, Kept] | None:
@@ -92,23 +98,24 @@ class Holding:
             return None  # a row that a join looked up: its tiles are not watched
         return {places[place]: one for place, one in kept.items()}
 
-    def _moving(self, group: int, kept: Kept, pace: Pace, reading: Reading) -> Moving:
-        as_is, encoded, absent = [], [], []
+    def _places(self, group: int, pace: Pace, reading: tuple[object, ...]) -> Places:
+        absent = tuple([n for n, position in enumerate(pace.positions) if reading[position] is None])
+        found = self._placed.get((group, pace.hops_us, absent))
+        if found is None:
+            if len(self._placed) >= PATTERNS_LIMIT:
+                self._placed.clear()
+            found = self._placed[group, pace.hops_us, absent] = self._place(group, pace, absent)
+        return found
+
+    def _place(self, group: int, pace: Pace, absent: tuple[int, ...]) -> Places:
+        as_is, encoded = [], []
+        plain: list[tuple[int, BoundColumn]] = []
         for n, position in enumerate(pace.positions):
-            if not isinstance(reading, Missing) and reading[position] is None:
-                absent.append(n)
-                continue
-            for start, column in self._plain[group, position]:
+            plain += self._plain[group, position]
+            for start, column in self._plain[group, position] if n not in absent else ():
                 if isinstance(column.encoder, AsIs):
                     as_is.append((n, start))
                 else:
                     encoded.append((n, start, column))
-        return Moving(kept, group, pace, tuple(as_is), tuple(encoded), tuple(absent))
-
-    def _used(self, tiled: list[Tiled]) -> list[Tiled]:
-        """Those that some column reads."""
-        return [
-            one
-            for one in tiled
-            if any((one.group, p) in self._joined or self._plain[one.group, p] for p in one.pace.positions)
-        ]
+        joined = {at: c for position in pace.positions for at, c in self._joined[group, position]}
+        return Places(tuple(as_is), tuple(encoded), absent, tuple(plain), tuple(joined.items()))

@@ -100,13 +100,14 @@ class ServicePlan:
         return self._form.read(request)
 
     def hold(
-        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given
+        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given, *, hold: bool
     ) -> tuple[Vector, Held | None]:
-        """The row at the clock's now, and one to keep for the next reads where that can be."""
+        """The row at the clock's now; with `hold` also one to keep for the next reads, where that can be."""
         self._check_entities(entities)
         evidence = Evidence(source)
         vector, readings = self._vector(evidence, entities, now_us, given)
-        return vector, self._holding.hold(source, evidence, entities, readings, vector)
+        held = self._holding.hold(source, evidence, entities, readings, vector) if hold else None
+        return vector, held
 
     def _check_entities(self, entities: Mapping[str, str]) -> None:
         known = self._entity_types

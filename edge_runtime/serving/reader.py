@@ -17,6 +17,7 @@ from edge_runtime.serving.scoring import Bindable, Model, Scores, bound, scored
 from edge_runtime.serving.value import FeatureValue, read_feature
 from edge_runtime.settings import Settings
 
+_UNSEEN = object()
 Entities = Mapping[str, str | Sequence[str]]
 
 
@@ -28,7 +29,9 @@ class Reader:
         self._candidates_limit, self._held_limit = settings.candidates, settings.held_rows
         self._plans: dict[str, ServicePlan] = {}
         self._models: dict[str, Model] = {}
-        self._held: dict[tuple[object, ...], Held] = {}
+        self._held: dict[tuple[object, ...], Held | None] = {}
+        """None: it was read once since it last changed. Holding a row costs more than reading it once, so
+        only what is read again is held: an app that reads after every event pays nothing for it."""
 
     def vector(
         self, service: str, entities: Mapping[str, str], at: object, request: Mapping[str, object] | None
@@ -40,17 +43,19 @@ class Reader:
         given = plan.given(request)
         key = (service, *entities.items())
         try:
-            held = self._held.get(key)
+            held = self._held.get(key, _UNSEEN)
         except TypeError:  # an id that is no text, nor anything a row could be held for
-            held = None
-        if held is not None and held.stands(self._source, now_us):
-            if now_us >= held.until_us:
-                held = self._held[key] = held.turned(now_us)
-            vector = held.vector(now_us, given)
-            if vector is not None:
-                return vector
-        vector, held = plan.hold(self._source, entities, now_us, given)
-        self._keep(key, held)
+            held = _UNSEEN
+        if isinstance(held, Held):
+            if held.stands(self._source, now_us):
+                if now_us >= held.until_us:
+                    held.turn(now_us)
+                vector = held.vector(now_us, given)
+                if vector is not None:
+                    return vector
+            held = _UNSEEN
+        vector, again = plan.hold(self._source, entities, now_us, given, hold=held is None)
+        self._keep(key, again)
         return vector
 
     def matrix(
@@ -97,13 +102,11 @@ class Reader:
     def forget(self) -> None:
         """Somebody is erased: no number of a held row stays in memory."""
         for held in self._held.values():
-            held.wipe()
+            if held is not None:
+                held.wipe()
         self._held.clear()
 
     def _keep(self, key: tuple[object, ...], held: Held | None) -> None:
-        if held is None:
-            self._held.pop(key, None)
-            return
         self._held[key] = held
         if len(self._held) > self._held_limit:
             del self._held[next(iter(self._held))]
