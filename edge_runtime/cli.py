@@ -1,4 +1,4 @@
-"""`edge-runtime`: start a catalog, replay events, read one feature, check a cache, verify a receipt.
+"""`edge-runtime`: start, explain and compare catalogs, replay events, read features, check models and caches.
 
 Exit codes: 0 all is well; 1 the answer is no (a fault found, a receipt that does not verify); 2 the call or
 its input is wrong. With `--json` each command prints one JSON object and nothing else.

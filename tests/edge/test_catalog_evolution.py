@@ -115,6 +115,32 @@ def test_a_chain_is_as_warm_as_what_it_is_made_of() -> None:
     assert plan["far"].detail == "from the journal: at least the last 7d; WARMING for at most 2d"
 
 
+def test_a_rule_of_admission_is_no_definition() -> None:
+    """Another retention or dedup horizon keeps all; a longer lateness costs the sessions their state only."""
+    depth = {"op": "session_count", "event": "view", "gap": "30m"}
+    old, new = with_features({**OLD, "depth": depth}), with_features({**OLD, "depth": depth})
+    new["purposes"]["personalization"] |= {"retention": "60d", "keep_events": "1d"}
+    new["views"]["activity"]["dedup_horizon"] = "1h"
+    assert {c.outcome for c in plan_of(old, new).values()} == {"kept"}
+    new["views"]["activity"]["allowed_lateness"] = "10s"
+    assert {c.outcome for c in plan_of(old, new).values()} == {"kept"}
+    new["views"]["activity"]["allowed_lateness"] = "5m"
+    plan = plan_of(old, new)
+    assert [place for place, c in plan.items() if c.outcome != "kept"] == [f"{VIEW}.features.depth"]
+
+
+def test_a_list_that_a_neighbour_makes_longer_is_made_anew() -> None:
+    """Newest values of one stream are one list, as long as the longest asks: 5 do not hold 6."""
+    plan = features(more={**OLD["recent"], "n": 6})
+    assert (plan["recent"].outcome, plan["recent"].loses) == ("backfilled", True)
+    assert (
+        plan_of(with_features(OLD), with_features({**OLD, "few": {**OLD["recent"], "n": 2}}))[
+            f"{VIEW}.features.recent"
+        ].outcome
+        == "kept"
+    )
+
+
 def test_a_dropped_feature_says_whether_its_state_goes() -> None:
     """Renamed, its state serves the new name; gone altogether, it is lost."""
     plan = features(spent=None, sum_spent=OLD["spent"], recent=None)
