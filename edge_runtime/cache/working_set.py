@@ -122,13 +122,14 @@ class WorkingSet:
         handle = live.key.handle
         with self._database.read() as tx:
             sealed = tx.state(handle, live.slot)
+            added = tx.state(handle, ADDED) if sealed is None else None
             covered = open_covered(live.key, tx.state(handle, COVERED))
             tail = [(n, e) for n, row in tx.events(handle, covered) for e in open_entries(live.key, row)]
         if handle not in self._unstored:
             self._unstored[handle] = {slot: e.event for _, e in tail for slot in e.slots}
         self._unstored[handle].pop(live.slot, None)
         try:
-            through = self._stored(live, sealed)
+            through = self._stored(live, sealed, added)
         except StateUnreadable:
             self._rebuild(live)
             return
@@ -137,12 +138,10 @@ class WorkingSet:
                 live.plan.apply(live.state, entry.event, entry.event_id, entry.received_us)
                 self._change(live)
 
-    def _stored(self, live: LiveState, sealed: bytes | None) -> int:
+    def _stored(self, live: LiveState, sealed: bytes | None, added: bytes | None) -> int:
         """Take the stored state, or what is known of one that has none; returns the row it stands at."""
         if sealed is None:
-            with self._database.read() as tx:
-                added = open_added(live.key, tx.state(live.key.handle, ADDED))
-            live.known_since(added.get(live.plan.view.key, {}))
+            live.known_since(open_added(live.key, added).get(live.plan.view.key, {}))
             return 0
         stored = open_state(live.key, live.slot, sealed)
         live.state = live.plan.load(stored.dump)

@@ -258,6 +258,36 @@ def test_law_7_a_decayed_feature_is_whole_after_64_half_lives(tmp_path: Path, cl
         assert read(rt, "pace") == (0.0, PRESENT)
 
 
+def test_law_7_a_subject_without_a_state_is_no_more_known_than_the_others(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Carol agreed before the upgrade and has no event yet: nobody knows whether she bought anything."""
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    with open_with(tmp_path, clock, activity(VIEWS_5M)) as rt:
+        given(rt, "carol")
+        clock.advance(seconds=1)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS)) as rt:
+        assert read(rt, "views_5m", user="carol") == (0, PRESENT)
+        assert read(rt, "buys", user="carol") == (None, WARMING)
+        tracked(rt, clock, 1, "buy", user="carol")
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS)) as rt:
+        assert read(rt, "buys", user="carol") == (None, WARMING)
+        clock.advance(seconds=HOUR - 2)
+        assert read(rt, "buys", user="carol")[1] is WARMING
+        clock.advance(seconds=1)
+        assert read(rt, "buys", user="carol")[1] is PRESENT
+
+
+def test_law_8_a_read_in_the_past_knows_what_an_added_feature_was_made_of(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    begun(tmp_path, clock, activity(VIEWS_5M, more=view("other", BUYS)), views=3, buys=3)
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS)) as rt:
+        past = rt.read("activity:buys", user="alice", at=BASE_US / 1e6 + 4)
+        assert (past.value, past.status) == (2, PRESENT)
+        assert rt.read("activity:views_5m", user="alice", at=BASE_US / 1e6 + 1).value == 2
+
+
 def test_a_new_view_is_filled_at_once_for_everybody_in_the_journal(
     tmp_path: Path, clock: ManualClock
 ) -> None:
