@@ -42,7 +42,8 @@ def replay(
         rows: feature rows as published: `{"view": "item_stats", "entity": "item:x", "event_time": t,
             "created": t, "values": {...}}`, `version` for other than the newest version, `created` defaults
             to the event time. The newest by (event time, created) at or before the point counts.
-        as_seen: leave out events received, and rows created, after the point.
+        as_seen: leave out events received, and rows created, after the point; of one id the event received
+            first counts, not the one given first.
         workers: processes to share the work; any number gives the same bits in the same order. Events are
             sent to them once, in batches, so only the workers hold them.
         progress: told now and then how much is done.

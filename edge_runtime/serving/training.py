@@ -155,7 +155,7 @@ class Training:
         for moment in moments:
             for place in question.places(moment):
                 self._times[place].add(moment.at_us)
-        self._histories = Histories(question.catalog, question.engine, self._times)
+        self._histories = Histories(question.catalog, question.engine, self._times, as_seen=question.as_seen)
         self.take = self._histories.take
         """Take event number n: see `Histories.take`."""
 

@@ -2,7 +2,8 @@
 
 A history is sorted by (time, id); an id that was seen for the same view and entity is dropped (the first in
 the given order wins) and nothing else is judged: no lateness, no consent. An event at exactly a time is
-included. As seen, an event counts only from its time of receipt on.
+included. As seen, an event counts only from its time of receipt on, and of one id the first received wins, as
+a device would have taken it.
 """
 
 from __future__ import annotations
@@ -40,19 +41,25 @@ class Received(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An event in its order: time, id, when it could be seen, itself."""
+    """An event in its order: time, id, when it was received, itself."""
 
     at_us: int
     event_id: str
-    seen_us: int
+    received_us: int
     event: Event
+
+    def by(self, t_us: int) -> bool:
+        """Whether it counts at `t_us` as seen: received, and not before its own time."""
+        return self.at_us <= t_us and self.received_us <= t_us
 
 
 class Histories:
     """The distinct events of the entities that are asked about; every other event is only checked."""
 
-    def __init__(self, catalog: Declared, plan: Plan, wanted: Collection[Place]) -> None:
-        self._catalog = catalog
+    def __init__(
+        self, catalog: Declared, plan: Plan, wanted: Collection[Place], *, as_seen: bool = False
+    ) -> None:
+        self._catalog, self._as_seen = catalog, as_seen
         self._views: dict[str, dict[str, dict[str, Seen]]] = {key: {} for key in plan.views}
         for view_key, entity in wanted:
             self._views[view_key][entity] = {}
@@ -80,10 +87,11 @@ class Histories:
         if not kept:
             return
         event_id = self._content_id(event, kept) if event.id is None else event.id
-        at_us = event.at_us
-        seen = Seen(at_us, event_id, received_us if received_us > at_us else at_us, event)
+        seen = Seen(event.at_us, event_id, received_us, event)
         for distinct in kept:
-            distinct.setdefault(event_id, seen)
+            first = distinct.setdefault(event_id, seen)
+            if self._as_seen and received_us < first.received_us:
+                distinct[event_id] = seen
 
     def sorted(self, place: Place) -> list[Seen]:
         """The events of a wanted place by (time, id); they are given away, not kept beside."""
@@ -125,11 +133,11 @@ def _seen_states(
     """One state runs up to the first event not received yet; what was received beyond it goes on a copy."""
     state, position = plan.new_state(), 0
     for t_us in times_us:
-        while position < len(events) and events[position].seen_us <= t_us:
+        while position < len(events) and events[position].by(t_us):
             plan.update(state, events[position].event, events[position].event_id)
             position += 1
         end = bisect_right(events, t_us, lo=position, key=_at_us)
-        beyond = [one for one in events[position:end] if one.seen_us <= t_us]
+        beyond = [one for one in events[position:end] if one.by(t_us)]
         branch = copy.deepcopy(state) if beyond else state
         for one in beyond:
             plan.update(branch, one.event, one.event_id)
