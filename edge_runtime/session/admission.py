@@ -26,6 +26,8 @@ NEVER = -(1 << 62)
 """Stands for "no such time" in states, before every event."""
 WAITING_LIMIT = 1024
 KNOWN_IDS_LIMIT = 65_536
+FEW_IDS = 8
+"""Not worth going through: so many may stay when they lie behind the horizon."""
 
 
 class Admission(IntEnum):

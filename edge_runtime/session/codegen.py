@@ -3,7 +3,7 @@
 Names and texts from the catalog enter the source only as `ascii` literals; nothing in a catalog is code. The
 function for one view has a branch for each event type, and within it straight lines: slots by constant index,
 conditions spelled out, one unit conversion for each value however many sums use it.
-Two shapes of each branch: events later than all before (nearly every one), and the others.
+Two shapes of each branch: events as late as the newest or later (nearly every one), and the others.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _update(view: View, layout: Layout, events: Mapping[str, EventType], silence
         "    at = event.at_us",
         "    kind = event.type",
         "    newest = state.newest",
-        "    if at > newest:",
+        "    if at >= newest:",
         f"        if at - newest > {silence_us}: turn(state, at)",
         "        state.newest = at",
         "        s = state.cells",
@@ -215,9 +215,12 @@ def _in_units(declared: EventType, value: str, name: str) -> str:
 
 
 def _lines(placed: Placed, code: Code, *, late: bool) -> list[str]:
-    if late:
-        return placed.statistic.late(placed.base, placed.frame_slot, code)
-    return placed.statistic.ahead(placed.base, code)
+    statistic = placed.statistic
+    in_order = statistic.ahead(placed.base, code)
+    if not late and not statistic.ordered:
+        return in_order
+    anywhere = statistic.late(placed.base, placed.frame_slot, code)
+    return anywhere if late else ["if at > newest:", *_indented(in_order), "else:", *_indented(anywhere)]
 
 
 def _condition(where: tuple[Where, ...], declared: EventType, names: Mapping[str, str]) -> str:

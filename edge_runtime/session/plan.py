@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from edge_runtime.catalog.model import EventType, Purpose, SessionFeature, View
 from edge_runtime.errors import CatalogError, Fault, ReadInPast, StateUnreadable
 from edge_runtime.session.admission import (
+    FEW_IDS,
     KNOWN_IDS_LIMIT,
     NEVER,
     Admission,
@@ -177,8 +178,7 @@ class ViewPlan:
             state.waiting.append(Waiting(event, event_id))
             return
         self.update(state, event, event_id)
-        if at_us >= state.prune_us or len(state.ids) > KNOWN_IDS_LIMIT:
-            self._forget(state, now_us)
+        self._forget(state, now_us)
 
     def offer(self, state: ViewState, event: Event, event_id: str, now_us: int) -> Admission:
         """`admit`, and `apply` where it may enter, in one call.
@@ -187,21 +187,18 @@ class ViewPlan:
             MalformedEvent: as `admit`; nothing is changed.
         """
         at_us, newest, ids = event.at_us, state.newest, state.ids
-        if at_us <= now_us and newest <= now_us and not state.waiting:
-            # The usual case of `judge` and `apply`, in line.
-            if event_id in ids and ids[event_id] >= newest - self.horizon_us:
-                return Admission.DUPLICATE
-            if at_us < newest - self.lateness_us or at_us < state.floor_us:
-                return Admission.LATE
-            ids[event_id] = at_us
-            self.update(state, event, event_id)
-            if at_us >= state.prune_us or len(ids) > KNOWN_IDS_LIMIT:
-                self._forget(state, now_us)
-            return _ACCEPTED
-        admission = self.admit(state, event_id, at_us, now_us)
-        if admission is _ACCEPTED or admission is _WAITING:
-            self.apply(state, event, event_id, now_us)
-        return admission
+        if at_us > now_us or newest > now_us or state.waiting:
+            return self._consider(state, event, event_id, now_us)
+        # The usual case of `judge` and `apply`, in line.
+        if event_id in ids and ids[event_id] >= newest - self.horizon_us:
+            return Admission.DUPLICATE
+        if at_us < newest and (at_us < newest - self.lateness_us or at_us < state.floor_us):
+            return Admission.LATE
+        ids[event_id] = at_us
+        self.update(state, event, event_id)
+        if len(ids) > FEW_IDS and (at_us >= state.prune_us or len(ids) > KNOWN_IDS_LIMIT):
+            forget_ids(state, now_us, self.horizon_us)
+        return _ACCEPTED
 
     def advance(self, state: ViewState, now_us: int) -> None:
         """Let time pass: feed the events whose time has come, forget ids and what retention has ended."""
@@ -217,7 +214,7 @@ class ViewPlan:
             state.previous = None
         if now_us - state.newest > bridge_us:
             self._purge(state)
-        elif state.newest >= state.prune_us:
+        else:
             self._forget(state, now_us)
 
     def values(self, state: ViewState, t_us: int, resolve: Resolve | None = None) -> tuple[object, ...]:
@@ -295,6 +292,13 @@ class ViewPlan:
                 return start_us if t_us - end_us <= placed.statistic.gap_us else None
         return None
 
+    def _consider(self, state: ViewState, event: Event, event_id: str, now_us: int) -> Admission:
+        """`offer` for an event ahead of now, or while others wait."""
+        admission = self.admit(state, event_id, event.at_us, now_us)
+        if admission is _ACCEPTED or admission is _WAITING:
+            self.apply(state, event, event_id, now_us)
+        return admission
+
     def _turn(self, state: ViewState, at_us: int) -> None:
         """A silence longer than the retention ended: set aside what was before it."""
         if state.newest != NEVER:
@@ -314,10 +318,9 @@ class ViewPlan:
         self._code[f"roll_{slot}"](cells, at_us)
 
     def _forget(self, state: ViewState, now_us: int) -> None:
-        forget_ids(state, now_us, self.horizon_us)
-        bridge_us = self._silence_us + self.lateness_us
-        if state.previous is not None and state.newest - state.previous[0] > bridge_us:
-            state.previous = None
+        known = len(state.ids)
+        if known > FEW_IDS and (state.newest >= state.prune_us or known > KNOWN_IDS_LIMIT):
+            forget_ids(state, now_us, self.horizon_us)
 
     def _purge(self, state: ViewState) -> None:
         waiting = {w.event_id: w.at_us for w in state.waiting}

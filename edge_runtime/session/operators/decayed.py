@@ -48,6 +48,7 @@ class Decay:
     frame = None
     needs_units = False
     sees_all = False
+    ordered = False
 
     def fresh(self) -> list[object]:
         return [NEVER, 0, 0, [0] * BUCKETS, _UNREAD]

@@ -238,6 +238,7 @@ class Distinct:
     cap: int
     needs_units = False
     sees_all = False
+    ordered = False
 
     def fresh(self) -> list[object]:
         return [ValueSet(self.cap) if self.frame is None else WindowSet(self.cap, self.frame.tiles)]

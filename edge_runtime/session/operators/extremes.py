@@ -46,6 +46,7 @@ class Extreme:
     which: Which
     needs_units = False
     sees_all = False
+    ordered = False
 
     def fresh(self) -> list[object]:
         if self.frame is None:

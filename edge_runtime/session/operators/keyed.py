@@ -89,7 +89,14 @@ class KeyCounts:
 
     def enter(self, key: str) -> None:
         """Count a key that the head tile does not keep."""
-        self._count(self.head, key)
+        counts, total = self.counts, self.total
+        if len(counts) == self.max_keys or self.head.ranked is not None:
+            self._count(self.head, key)
+            return
+        self.read = None
+        counts[key] = 1
+        if total is not counts:
+            total[key] = total.get(key, 0) + 1
 
     def late(self, tile: int, head: int, key: str) -> None:
         """Count a key in tile number `tile`, unless it has left the window."""
@@ -104,14 +111,15 @@ class KeyCounts:
 
     def roll(self, old: int, tile: int) -> None:
         """Move the head from tile number `old` to `tile`."""
-        tiles = len(self.ring)
+        ring, tiles = self.ring, len(self.ring)
         self.read = None
         if tile - old >= tiles:
             self.ring, self.total, self.overflow = [None] * tiles, {}, 0
         else:
-            self.ring[old % tiles] = self.head if self.counts or self.head.overflow else None
+            ring[old % tiles] = self.head if self.counts or self.head.overflow else None
             for step in range(old + 1, tile + 1):
-                self._leave(step % tiles)
+                if ring[step % tiles] is not None:
+                    self._leave(step % tiles)
         self.head = KeyTile()
         self.counts = self.head.counts
 
@@ -198,6 +206,7 @@ class Keyed:
     max_keys: int
     needs_units = False
     sees_all = False
+    ordered = False
 
     def fresh(self) -> list[object]:
         return [KeyCounts(self.max_keys, None if self.frame is None else self.frame.tiles)]

@@ -40,6 +40,7 @@ class Oldest:
     frame: Frame | None
     needs_units = False
     sees_all = False
+    ordered = True
 
     def fresh(self) -> list[object]:
         return [None] if self.frame is None else [None, deque()]

@@ -40,6 +40,7 @@ class Recent:
     frame = None
     needs_units = False
     sees_all = False
+    ordered = True
 
     def fresh(self) -> list[object]:
         return [deque(maxlen=self.n)]
@@ -84,6 +85,7 @@ class Newest:
     frame = None
     needs_units = False
     sees_all = False
+    ordered = False
 
     def fresh(self) -> list[object]:
         return [NEVER]
@@ -114,6 +116,9 @@ class Newest:
 
 def late_recent(newest: deque[Entry], entry: Entry) -> None:
     """Put an entry in its place, unless all the places belong to later ones."""
+    if not newest or _order(newest[-1]) < _order(entry):
+        newest.append(entry)
+        return
     if len(newest) == newest.maxlen and _order(entry) < _order(newest[0]):
         return
     entries = list(newest)

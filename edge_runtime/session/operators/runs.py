@@ -44,6 +44,7 @@ class Runs:
     """Of a set of values."""
     frame = None
     sees_all = True
+    ordered = False
 
     @property
     def needs_units(self) -> bool:

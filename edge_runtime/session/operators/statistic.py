@@ -70,12 +70,20 @@ class Statistic(Protocol):
         """Whether it sees events that fail `where` too (sessions: `where` does not end one)."""
         ...
 
+    @property
+    def ordered(self) -> bool:
+        """Whether events of one time must be told apart by id: then `late` takes those that tie."""
+        ...
+
     def fresh(self) -> list[object]:
         """The slots before any event."""
         ...
 
     def ahead(self, base: int, code: Code) -> list[str]:
-        """Lines for an event later than all seen by the view; the frame already stands at its tile."""
+        """Lines for an event later than all the view saw or, where not `ordered`, as late as the newest.
+
+        The frame already stands at its tile.
+        """
         ...
 
     def late(self, base: int, frame_slot: int, code: Code) -> list[str]:

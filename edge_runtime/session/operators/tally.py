@@ -1,14 +1,18 @@
 """`count` and `sum`: integers in tiles, exact; `mean` and `std` are read from the same integers (`moments`).
 
-A window of `tiles` tiles is a ring; the head tile is a number of its own and `rest` is the sum of the ring,
-so an event costs one addition and a read of a window that has not moved costs another. A read after the head
-tile notes what has left the window by its own tile, for the next read in that tile. `sum` adds units of 2^-60
-(see `exact`), so that the order of arrival cannot change a bit.
+The head tile is a number of its own. The tiles before it that saw something stand in a queue from oldest to
+newest, and `rest` is their sum; so an event costs one addition, a tile that ends one more, and a read of a
+window that has not moved another. What leaves the window leaves at the queue's front. A read after the head
+tile notes how far it looked from there, for the next. `sum` adds units of 2^-60 (see `exact`), so that the
+order of arrival cannot change a bit.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from edge_runtime.catalog.model import SessionFeature, View
@@ -25,25 +29,29 @@ from edge_runtime.session.operators.statistic import (
     stream_of,
 )
 
-_UNREAD = (NEVER, 0)
+Tile = tuple[int, int]
+"""(tile number, its integer)"""
+
+_UNREAD = (NEVER, 0, 0)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Number of events, or exact sum of their values. Slots: head, rest, ring, note; or head, no window."""
+    """Number of events, or exact sum of their values. Slots: head, rest, queue, note; or head, no window."""
 
     stream: Stream
     frame: Frame | None
     adds: Literal["one", "units", "squares"]
     """What an event adds: 1, its value in units of 2^-60, or the square of that, in units of 2^-120."""
     sees_all = False
+    ordered = False
 
     @property
     def needs_units(self) -> bool:
         return self.adds != "one"
 
     def fresh(self) -> list[object]:
-        return [0] if self.frame is None else [0, 0, [0] * self.frame.tiles, _UNREAD]
+        return [0] if self.frame is None else [0, 0, deque(), _UNREAD]
 
     def ahead(self, base: int, code: Code) -> list[str]:
         return [f"s[{base}] += {self._step(code)}"]
@@ -56,7 +64,14 @@ class Tally:
 
     def roll(self, base: int) -> list[str]:
         assert self.frame is not None
-        return [f"roll_tally(s, {base}, old, tile, {self.frame.tiles})"]
+        head, rest = f"s[{base}]", f"s[{base + 1}]"
+        return [
+            f"before = s[{base + 2}]",
+            f"if {head}:",
+            f"    before.append((old, {head})); {rest} += {head}; {head} = 0",
+            f"while before and before[0][0] <= tile - {self.frame.tiles}: {rest} -= before.popleft()[1]",
+            f"s[{base + 3}] = UNREAD",
+        ]
 
     def read(self, base: int, frame_slot: int) -> str:
         """An expression for the integer at time `t`."""
@@ -69,14 +84,19 @@ class Tally:
     def merge(self, mine: Slots, other: Slots) -> list[object]:
         if self.frame is None:
             return [mine[0] + other[0]]
-        ring = [a + b for a, b in zip(mine[2], other[2], strict=True)]
-        return [mine[0] + other[0], mine[1] + other[1], ring, _UNREAD]
+        before: dict[int, int] = dict(mine[2])
+        for tile, amount in other[2]:
+            before[tile] = before.get(tile, 0) + amount
+        return [mine[0] + other[0], mine[1] + other[1], deque(sorted(before.items())), _UNREAD]
 
     def pack(self, slots: Slots) -> object:
-        return slots[:3]
+        return slots if self.frame is None else [slots[0], slots[1], list(slots[2])]
 
     def unpack(self, packed: Any) -> list[object]:
-        return list(packed) if self.frame is None else [*packed, _UNREAD]
+        if self.frame is None:
+            return list(packed)
+        head, rest, before = packed
+        return [head, rest, deque((tile, amount) for tile, amount in before), _UNREAD]
 
     def _step(self, code: Code) -> str:
         match self.adds:
@@ -88,63 +108,41 @@ class Tally:
                 return f"{code.units} * {code.units}"
 
 
-def roll_tally(s: Slots, base: int, old: int, tile: int, tiles: int) -> None:
-    """Move the head from tile `old` to `tile`, dropping what leaves the window."""
-    if tile - old >= tiles:
-        s[base : base + 4] = 0, 0, [0] * tiles, _UNREAD
-        return
-    s[base + 3] = _UNREAD
-    ring, head = s[base + 2], s[base]
-    ring[old % tiles] = head
-    s[base] = 0
-    slot = tile % tiles
-    if tile - old == 1:
-        s[base + 1] += head - ring[slot]
-        ring[slot] = 0
-        return
-    first = (old + 1) % tiles
-    gone = _span(ring, first, slot)
-    if first <= slot:
-        ring[first : slot + 1] = [0] * (slot + 1 - first)
-    else:
-        ring[first:] = [0] * (tiles - first)
-        ring[: slot + 1] = [0] * (slot + 1)
-    s[base + 1] += head - gone
-
-
 def late_tally(s: Slots, base: int, end_us: int, at_us: int, amount: int, hop_us: int, tiles: int) -> None:
     """Add `amount` to the tile of `at_us`, unless it has left the window."""
     tile, head = at_us // hop_us, end_us // hop_us - 1
     if tile == head:
         s[base] += amount
     elif tile > head - tiles:
-        s[base + 2][tile % tiles] += amount
+        before: deque[Tile] = s[base + 2]
+        place = bisect_left(before, (tile,))
+        if place < len(before) and before[place][0] == tile:
+            before[place] = tile, before[place][1] + amount
+        else:
+            before.insert(place, (tile, amount))
         s[base + 1] += amount
         s[base + 3] = _UNREAD
 
 
 def tally_at(s: Slots, base: int, end_us: int, t_us: int, hop_us: int, tiles: int) -> int:
     """The window's integer at a time after the head tile; the state keeps its meaning."""
-    tile = t_us // hop_us
-    noted, gone = s[base + 3]
-    if noted != tile:
-        first = end_us // hop_us
-        if tile - first >= tiles - 1:
-            return 0
-        gone = _span(s[base + 2], first % tiles, tile % tiles)
-        s[base + 3] = tile, gone
-    total: int = s[base] + s[base + 1] - gone
+    gone = t_us // hop_us - tiles
+    if gone >= end_us // hop_us - 1:
+        return 0
+    noted, left, amount = s[base + 3]
+    if noted != gone:
+        if noted > gone:
+            left = amount = 0
+        for tile, of_tile in islice(s[base + 2], left, None):
+            if tile > gone:
+                break
+            left, amount = left + 1, amount + of_tile
+        s[base + 3] = gone, left, amount
+    total: int = s[base] + s[base + 1] - amount
     return total
 
 
-def _span(ring: list[int], first: int, last: int) -> int:
-    """The sum of the ring from slot `first` to `last`, both included, going round the end."""
-    if first <= last:
-        return sum(ring[first : last + 1])
-    return sum(ring[first:]) + sum(ring[: last + 1])
-
-
-FUNCTIONS = {"roll_tally": roll_tally, "late_tally": late_tally, "tally_at": tally_at}
+FUNCTIONS = {"UNREAD": _UNREAD, "late_tally": late_tally, "tally_at": tally_at}
 
 
 def _count(view: View, f: SessionFeature) -> Built:
