@@ -68,7 +68,7 @@ class HandWritten:
         if at < edge - LATENESS:
             return LATE
         ids[event_id] = at
-        if at <= newest:
+        if at < newest:
             self._late(event, event_id, at)
             return ACCEPTED
         if newest != LONG_AGO and at - newest > RETENTION:
@@ -104,7 +104,10 @@ class HandWritten:
                 keys[category] += 1
             else:
                 self.key_overflow += _new_key(keys, category)
-        self.items.append((at, event_id, event.entities["item"]))
+        if at > newest:
+            self.items.append((at, event_id, event.entities["item"]))
+        else:
+            self._place_item(at, event_id, event.entities["item"])
         if at >= self.bucket_end:
             self._next_bucket(at)
         self.bucket += int(exp2((at - self.bucket_end + HALF_LIFE) / HALF_LIFE) * UNIT)
@@ -194,7 +197,7 @@ class HandWritten:
         self.run_start, self.run_count = at, 0
 
     def _late(self, event: Event, event_id: str, at: int) -> None:
-        """An event at or before the newest one: every piece finds its own place for it."""
+        """An event before the newest one: every piece finds its own place for it."""
         price, category = event.properties.get("price"), event.properties.get("category")
         units, dear = (round(price * UNIT), int(price > 10)) if isinstance(price, float) else (0, 0)
         if at // HOP_5M == self.end_5m // HOP_5M - 1:
@@ -212,10 +215,17 @@ class HandWritten:
             self.old_7d[at // HOP_7D] = self.old_7d.get(at // HOP_7D, 0) + units
         self._late_1d(at, dear, category)
         self._late_bucket(at)
-        items = list(self.items)
-        insort(items, (at, event_id, event.entities["item"]))
-        self.items = deque(items, maxlen=10)
+        self._place_item(at, event_id, event.entities["item"])
         self._late_run(at)
+
+    def _place_item(self, at: int, event_id: str, item: str) -> None:
+        items = self.items
+        if not items or items[-1] < (at, event_id, item):
+            items.append((at, event_id, item))
+            return
+        ordered = list(items)
+        insort(ordered, (at, event_id, item))
+        self.items = deque(ordered[-10:], maxlen=10)
 
     def _late_1d(self, at: int, dear: int, category: object) -> None:
         if at // HOP_1D == self.end_1d // HOP_1D - 1:
