@@ -19,7 +19,7 @@ from edge_runtime.consent.decisions import Consents
 from edge_runtime.errors import MalformedEvent
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.session.admission import Admission
-from edge_runtime.session.event import Event, EventLimits, check_event, event_from_dict, make_event
+from edge_runtime.session.event import Event, EventLimits, EventReader
 from edge_runtime.session.plan import Plan, Route, ViewPlan, ViewState, next_content_id
 
 _ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING = Admission
@@ -120,7 +120,8 @@ class Tracker:
         limits: EventLimits,
     ) -> None:
         self._catalog, self._consents, self._keyring = catalog, consents, keyring
-        self._states, self._commit, self._clock, self._limits = states, commit, clock, limits
+        self._states, self._commit, self._clock = states, commit, clock
+        self._reader = EventReader(catalog, limits)
         self._departed = states.departed
         self._by_view = {key: self._target(view_plan) for key, view_plan in plan.views.items()}
         self._shares = {event_type: self._shared(routes) for event_type, routes in plan.routes.items()}
@@ -133,7 +134,7 @@ class Tracker:
             MalformedEvent: it does not fit the catalog; nothing changed.
         """
         now_us = self._clock.now_us()
-        event = make_event(self._catalog, event_type, fields, now_us=now_us, limits=self._limits)
+        event = self._reader.named(event_type, fields, now_us)
         return self._take(event, now_us, self._feed(event))
 
     def take_many(self, events: Iterable[Event | Mapping[str, object]], summary: TrackSummary) -> None:
@@ -146,7 +147,7 @@ class Tracker:
         for position, given in enumerate(events, summary.told):
             now_us = self._clock.now_us()
             try:
-                event = self._typed(given, now_us)
+                event = self._reader.given(given, now_us)
                 verdicts[self._take(event, now_us, self._noted(event, noted))] += 1
             except MalformedEvent as error:
                 summary.refuse(position, error)
@@ -227,7 +228,10 @@ class Tracker:
             return _NO_CONSENT
         held, lives, states = feed
         for live in lives:
-            live.plan.advance(live.state, now_us)
+            plan, state = live.plan, live.state
+            # Nearly always nothing is due (`offer` forgets ids by itself), and asking here saves the call.
+            if state.waiting or state.previous is not None or now_us - state.newest > plan.bridge_us:
+                plan.advance(state, now_us)
         event_id = event.id
         if event_id is None:
             event_id = next_content_id(event, states)
@@ -251,11 +255,6 @@ class Tracker:
         if taken:
             return _ACCEPTED
         return _DUPLICATE if known else _LATE
-
-    def _typed(self, given: Event | Mapping[str, object], now_us: int) -> Event:
-        if isinstance(given, Event):
-            return check_event(self._catalog, given, now_us=now_us, limits=self._limits)
-        return event_from_dict(self._catalog, given, now_us=now_us, limits=self._limits)
 
     def _shared(self, routes: Iterable[Route]) -> tuple[Share, ...]:
         groups: dict[tuple[str | None, str | None, bool], list[Route]] = {}

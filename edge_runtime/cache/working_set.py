@@ -31,7 +31,7 @@ from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import Plan, ViewPlan, ViewState
 
-SNAPSHOT_BYTES_PER_EVENT = 256
+SNAPSHOT_BYTES_PER_EVENT = 128
 """Most bytes of snapshots that are written for each event, so that a state that remembers much is not written
 all the time; the tail that a cold load replays grows with the state it loads."""
 HANDLES_AT_ONCE = 8

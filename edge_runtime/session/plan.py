@@ -140,6 +140,8 @@ class ViewPlan:
         self.retention_us = retention_us
         self.lateness_us, self.horizon_us = view.allowed_lateness_us, view.dedup_horizon_us
         self._silence_us = 1 << 61 if retention_us is None else retention_us
+        self.bridge_us = self._silence_us + self.lateness_us
+        """How long after the newest event a late one may still join what came before a silence."""
         self._layout = lay_out(view)
         self.statistics = identify(self._layout, catalog.events)
         self._contents = Contents(self._layout, self.statistics, self.horizon_us)
@@ -209,10 +211,9 @@ class ViewPlan:
                 self.update(state, one.event, one.event_id)
         if state.newest == NEVER:
             return
-        bridge_us = self._silence_us + self.lateness_us
-        if state.previous is not None and now_us - state.previous[0] > bridge_us:
+        if state.previous is not None and now_us - state.previous[0] > self.bridge_us:
             state.previous = None
-        if now_us - state.newest > bridge_us:
+        if now_us - state.newest > self.bridge_us:
             self._purge(state)
         else:
             self._forget(state, now_us)
