@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.session import CATALOG, assert_identical
+from bench.session import CATALOG, REAL, assert_identical
 from bench.session_feeds import made, real
 from bench.streams import find
 from edge_runtime.catalog import Catalog
@@ -26,9 +26,10 @@ def test_the_hand_written_limit_gives_identical_bits(plan: ViewPlan, catalog: Ca
     assert_identical(plan, made(catalog, 2_000))
 
 
-def test_so_it_does_over_many_customers(
-    plan: ViewPlan, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", REAL)
+def test_so_it_does_over_real_streams(
+    name: str, plan: ViewPlan, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Online Retail: ties, cancellations and repeated rows of many users, each with a state of their own."""
+    """Ties, cancellations, repeated rows and a hole of 31 days; many users with a state of their own."""
     monkeypatch.delenv("EDGE_BENCH_DATA", raising=False)
-    assert_identical(plan, real(catalog, find("online_retail"), limit=3_000))
+    assert_identical(plan, real(catalog, find(name), limit=3_000))

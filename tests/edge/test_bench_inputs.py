@@ -1,0 +1,76 @@
+"""What benches feed on: real streams read as events, and a small startup that gives every number."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from bench import startup
+from bench.streams import STREAMS, find
+from edge_runtime.catalog import Catalog
+from edge_runtime.session.event import LAST_US, event_from_dict
+from edge_runtime.session.plan import compile_catalog
+
+
+def test_a_request_of_any_bytes_is_an_event(tmp_path: Path) -> None:
+    """NASA HTTP: Latin-1, raw control characters in a URL, a size that is no number."""
+    path = tmp_path / "nasa.tsv.gz"
+    rows = b"host\ttime\tmethod\turl\tresponse\tbytes\nh1\t804571201\tGET\t/a\xe9\x85\r\x0b\t200\t-\n"
+    path.write_bytes(gzip.compress(rows))
+    (event,) = STREAMS["nasa_http"].read(path)
+    assert event == {
+        "type": "fetch",
+        "user": "h1",
+        "resource": "/a\xe9\x85\r\x0b",
+        "at": 804571201,
+        "method": "GET",
+        "status": 200,
+    }
+
+
+def test_cancellations_and_visitors_of_a_shop_are_told_apart(tmp_path: Path) -> None:
+    """Online Retail: C invoices are cancels; without a CustomerID the invoice names the visitor."""
+    path = tmp_path / "retail.csv.gz"
+    head = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+    row = '1,85123A,"A, B",6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom'
+    other = "C2,22,,-1,2010-12-01 08:26:00,1.0,,France"
+    path.write_bytes(gzip.compress("\n".join([head, row, row, other, ""]).encode()))
+    first, again, cancel = STREAMS["online_retail"].read(path)
+    assert first == again
+    assert (first["type"], first["user"], first["at"]) == ("purchase", "17850", 1291191960)
+    assert (cancel["type"], cancel["user"], cancel["quantity"]) == ("cancel", "visitor-C2", -1)
+
+
+def test_milliseconds_of_a_click_are_kept(tmp_path: Path) -> None:
+    """OTTO: `ts` is Unix milliseconds, `at` Unix seconds that round to the same microsecond."""
+    path = tmp_path / "otto.jsonl"
+    path.write_text('{"session":7,"events":[{"aid":5,"ts":1659304800025,"type":"clicks"}]}\n')
+    (flat,) = STREAMS["otto_sessions"].read(path)
+    catalog = Catalog.from_toml(STREAMS["otto_sessions"].catalog)
+    event = event_from_dict(catalog, flat, now_us=LAST_US)
+    assert event.at_us == 1_659_304_800_025_000
+    assert event.entities == {"user": "7", "item": "5"}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_each_stream_has_a_catalog_of_twelve_features(name: str) -> None:
+    """It loads, compiles, and names events that the stream has."""
+    catalog = Catalog.from_toml(STREAMS[name].catalog)
+    assert len(compile_catalog(catalog).views["activity@1"].names) == 12
+
+
+def test_a_named_folder_without_the_file_is_an_error(tmp_path: Path) -> None:
+    """A bench that was told where the data lies does not fall back to a sample."""
+    with pytest.raises(FileNotFoundError, match="nasa_http"):
+        find("nasa_http", tmp_path)
+
+
+def test_the_startup_bench_gives_every_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fresh processes over a small file: each number is there, and the vector's cells are all present."""
+    found = startup.run(items=5_000, users=10, processes=1)
+    assert found["rows"] == 5_030
+    for key in ("import_s", "numpy_import_s", "open_and_vector_ms", "rss_mb"):
+        assert isinstance(found[key], float)
+    assert "first vector" in capsys.readouterr().out
