@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edge_runtime as er
@@ -203,6 +204,24 @@ def test_law_7_a_kind_of_event_that_was_not_journalled_warms_the_features_that_r
         assert read(rt, "buys") == (2, PRESENT)
         rt.consent.give("user:bob", [P], notice="n")
         assert read(rt, "buys", user="bob") == (0, PRESENT)
+
+
+def test_law_7_a_service_says_which_of_its_numbers_warm(tmp_path: Path, clock: ManualClock) -> None:
+    service = """
+[services.ranker]
+version = 1
+features = ["activity:views_5m", "activity:buys", { ref = "activity:rate", encode = "log1p" }]
+"""
+    rate = 'rate = { op = "ratio", of = ["buys", "views_5m"], default = 1.0 }'
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, BUYS, rate, more=service)) as rt:
+        row = rt.vector("ranker", user="alice")
+        assert list(row.status) == [PRESENT, WARMING, WARMING]
+        assert row.values[0] == 3
+        assert np.isnan(row.values[1])
+        assert row.values[2] == np.float32(np.log(2.0))
+        clock.advance(seconds=HOUR)
+        assert list(rt.vector("ranker", user="alice").status)[:2] == [PRESENT, PRESENT]
 
 
 def test_law_7_a_trimmed_journal_warms_until_the_window_has_left_it(
