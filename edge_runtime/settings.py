@@ -18,7 +18,8 @@ class Settings:
     pending_events: int = 20_000
     """Events waiting for the group commit; when full, `track` commits by itself."""
     snapshot_every_events: int = 256
-    """A subject's state is stored again after this many journalled events; a cold load replays fewer."""
+    """A subject's states are stored again some commits after this many journalled events, later if they are
+    large (128 bytes an event at most); a cold load replays what was journalled since."""
     live_states: int = 20_000
     """Session states held in memory; the least recently used is stored and let go."""
     live_rows: int = 200_000
