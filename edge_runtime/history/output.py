@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from edge_runtime.commands.shown import plain
+import numpy as np
+
 from edge_runtime.history.records import Record, form_of
 from edge_runtime.session.table import Table
 
@@ -50,7 +51,7 @@ def rows_beside(points: Points, table: Table, *, statuses: bool = False) -> Iter
     columns = _columns(table, statuses)
     for n, point in enumerate(points):
         yield {name: _shown(value) for name, value in point.items()} | {
-            name: plain(values[n]) for name, values in columns
+            name: _shown(values[n]) for name, values in columns
         }
 
 
@@ -84,7 +85,12 @@ def _open(path: Path) -> TextIO:
 
 
 def _shown(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+    match value:
+        case datetime():
+            return value.isoformat()
+        case np.ndarray():
+            return value.tolist()
+    return value
 
 
 def _json(value: object) -> object:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from edge_runtime.catalog import Catalog, SessionFeature, View
 from edge_runtime.serving.binding import group_of
@@ -11,6 +11,9 @@ from edge_runtime.serving.encodings import Floats, vector_of
 from edge_runtime.serving.groups import Group
 from edge_runtime.serving.reads import Missing, Source
 from edge_runtime.session.operators.vector import Resolve
+
+VECTORS_HELD = 4096
+"""Most embeddings that are held as arrays for one view."""
 
 
 class _Place(NamedTuple):
@@ -28,6 +31,8 @@ class Embeddings:
         self._places: Mapping[str, _Place] = {
             text: _place(catalog, text) for text in texts if text is not None
         }
+        self._vectors: dict[int, tuple[object, Floats]] = {}
+        """By the identity of a row's value, which is held too: the same rows are read again and again."""
 
     @property
     def view_keys(self) -> frozenset[str]:
@@ -45,12 +50,22 @@ class Embeddings:
             reading = group.read_entity(source, prefix + item, t_us)
             if isinstance(reading, Missing):
                 return None
-            try:
-                return vector_of(cast("Sequence[float]", reading[position]), size)
-            except ValueError:
-                return None
+            return self._vector(reading[position], size)
 
         return resolve
+
+    def _vector(self, value: object, size: int) -> Floats | None:
+        known = self._vectors.get(id(value))
+        if known is not None:
+            return known[1]
+        try:
+            vector = vector_of(value, size)
+        except ValueError:
+            return None
+        if len(self._vectors) >= VECTORS_HELD:
+            self._vectors.clear()
+        self._vectors[id(value)] = value, vector
+        return vector
 
 
 def _place(catalog: Catalog, text: str) -> _Place:
