@@ -34,7 +34,7 @@ from edge_runtime.session.plan import Plan, ViewPlan, ViewState
 SNAPSHOT_BYTES_PER_EVENT = 128
 """Most bytes of snapshots that are written for each event, so that a state that remembers much is not written
 all the time; the tail that a cold load replays grows with the state it loads."""
-HANDLES_AT_ONCE = 8
+HANDLES_AT_ONCE = 4
 """Most handles whose states one commit stores: taking them takes time in which nobody can track."""
 
 
