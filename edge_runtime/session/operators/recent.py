@@ -116,7 +116,8 @@ class Newest:
 
 def late_recent(newest: deque[Entry], entry: Entry) -> None:
     """Put an entry in its place, unless all the places belong to later ones."""
-    if not newest or _order(newest[-1]) < _order(entry):
+    at_us, event_id, _ = newest[-1] if newest else entry
+    if at_us < entry[0] or (at_us == entry[0] and event_id <= entry[1]):
         newest.append(entry)
         return
     if len(newest) == newest.maxlen and _order(entry) < _order(newest[0]):
