@@ -62,6 +62,7 @@ class Past:
         after: int = 0,
     ) -> None:
         self._key, self._known, self._plan, self._now_us = key, known, plan, now_us
+        self._holder = holder_of(key)
         self.entries = [
             Numbered(n, e) for n, row in tx.events(key.handle, after) for e in open_entries(key, row)
         ]
@@ -110,7 +111,7 @@ class Past:
             self.places[place].append(Numbered(one.row, entry))
 
     def _fed_by(self, row: int, entry: JournalEntry) -> Iterable[Place]:
-        event, holder = entry.event, holder_of(self._key)
+        event, holder = entry.event, self._holder
         kind = holder.partition("/")[0]
         if kind and f"{kind}:{event.entities.get(kind)}" != self._key.subject:
             return
