@@ -77,20 +77,6 @@ class Target(NamedTuple):
     """Slots of typed entities seen; see `Tracker.forget`."""
 
 
-class Share(NamedTuple):
-    """The views of one event type that rest on one key: one permission, one entry in the journal."""
-
-    subject_type: str | None
-    purpose: str | None
-    on_disk: bool
-    targets: tuple[tuple[Target, Callable[[Event], str] | None], ...]
-    """Each view, and whose state in it: the typed entity key of an event; None where that is the subject."""
-    alone: bool
-    """Whether that is the subject in every view."""
-    noted: dict[bytes, list[LiveState]]
-    """Handle of a subject -> its states, where that says which; see `Tracker._lives`."""
-
-
 Held = tuple[DataKey, bool, list[LiveState]]
 """The states of one share that may be used now: their key, whether they may rest on disk, themselves."""
 
@@ -103,6 +89,20 @@ class Feed(NamedTuple):
     """The states of all shares."""
     states: list[ViewState]
     """What is in them."""
+
+
+class Share(NamedTuple):
+    """The views of one event type that rest on one key: one permission, one entry in the journal."""
+
+    subject_type: str | None
+    purpose: str | None
+    on_disk: bool
+    targets: tuple[tuple[Target, Callable[[Event], str] | None], ...]
+    """Each view, and whose state in it: the typed entity key of an event; None where that is the subject."""
+    alone: bool
+    """Whether that is the subject in every view."""
+    noted: dict[bytes, Feed]
+    """Handle of a subject -> its states, where that says which; see `Tracker._states_of`."""
 
 
 class Tracker:
@@ -185,42 +185,43 @@ class Tracker:
     def _feed(self, event: Event) -> Feed | None:
         """What an event goes into; None when no permission is there for any of it."""
         shares = self._shares[event.type]
-        held = [found for share in shares if (found := self._held(share, event)) is not None]
-        if shares and not held:
+        found = [feed for share in shares if (feed := self._permitted(share, event)) is not None]
+        if len(found) == 1:
+            return found[0]
+        if shares and not found:
             return None
-        lives = held[0][2] if len(held) == 1 else [live for _, _, mine in held for live in mine]
+        held = [one for feed in found for one in feed.held]
+        lives = [live for feed in found for live in feed.lives]
         return Feed(held, lives, [live.state for live in lives])
 
-    def _held(self, share: Share, event: Event) -> Held | None:
-        """The states of a share, with permission (law 1); None without."""
+    def _permitted(self, share: Share, event: Event) -> Feed | None:
+        """What of a share an event goes into, with permission (law 1); None without."""
         kind, purpose = share.subject_type, share.purpose
         if kind is None or purpose is None:
-            key = self._keyring.device_key()
-            return key, share.on_disk, self._lives(share, event, "", key)
+            return self._states_of(share, event, "", self._keyring.device_key())
         subject = f"{kind}:{event.entities[kind]}"
-        permitted = self._consents.key(subject, purpose)
-        if permitted is None:
-            return None
-        return permitted, share.on_disk, self._lives(share, event, subject, permitted)
+        key = self._consents.key(subject, purpose)
+        return None if key is None else self._states_of(share, event, subject, key)
+
+    def _states_of(self, share: Share, event: Event, subject: str, key: DataKey) -> Feed:
+        """The states of a share; those of a subject alone are noted until some state leaves memory."""
+        if self._departed != self._states.departed:
+            self._let_go()
+        feed = share.noted.get(key.handle)
+        if feed is None:
+            lives = [
+                self.state(target, subject if of is None else of(event), key) for target, of in share.targets
+            ]
+            feed = Feed([(key, share.on_disk, lives)], lives, [live.state for live in lives])
+            if share.alone:
+                share.noted[key.handle] = feed
+        return feed
 
     def _let_go(self) -> None:
         """States left memory: nobody's are known where to be."""
         self._departed = self._states.departed
         for share in chain.from_iterable(self._shares.values()):
             share.noted.clear()
-
-    def _lives(self, share: Share, event: Event, subject: str, key: DataKey) -> list[LiveState]:
-        """The states of a share; those of a subject alone are noted until some state leaves memory."""
-        if self._departed != self._states.departed:
-            self._let_go()
-        lives = share.noted.get(key.handle)
-        if lives is None:
-            lives = [
-                self.state(target, subject if of is None else of(event), key) for target, of in share.targets
-            ]
-            if share.alone:
-                share.noted[key.handle] = lives
-        return lives
 
     def _take(self, event: Event, now_us: int, feed: Feed | None) -> Admission:
         """Judge, apply and queue a well-formed event."""
