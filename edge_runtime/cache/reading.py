@@ -67,10 +67,12 @@ class ReadTransaction:
         """Every handle that any personal row hangs on; one index step per handle, not per row."""
         found: set[bytes] = set()
         for table in (*PERSONAL_TABLES, "trimmed"):
-            handle = _maybe(self._value(f"SELECT min(handle) FROM {table}"))
-            while handle is not None:
-                found.add(handle)
-                handle = _maybe(self._value(f"SELECT min(handle) FROM {table} WHERE handle > ?", handle))
+            sql = (
+                f"WITH RECURSIVE step(handle) AS (SELECT min(handle) FROM {table} UNION ALL"
+                f" SELECT (SELECT min(handle) FROM {table} WHERE handle > step.handle) FROM step"
+                " WHERE step.handle IS NOT NULL) SELECT handle FROM step WHERE handle IS NOT NULL"
+            )
+            found.update(_bytes(handle) for (handle,) in self._connection.execute(sql))
         return found
 
     # ---- rows about nobody ------------------------------------------------------------------------------
