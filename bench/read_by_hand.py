@@ -30,6 +30,7 @@ SESSIONS: tuple[Spec, ...] = tuple(
 )
 UNIT = 1 << 60
 TTL_US = 7 * 86_400_000_000
+STOCK_TTL_US = 7_200_000_000
 
 
 class Window:
@@ -85,12 +86,19 @@ class Decay:
 
 
 class ByHand:
-    """One user's state, ready to be read at times that do not fall."""
+    """One user's state, ready to be read at times that do not fall.
+
+    What no time before `until_us` changes stands in `row`, so a read copies it and works out ten numbers.
+    """
 
     def __init__(
-        self, server: tuple[float, ...], row_at_us: int, events: list[tuple[str, int, float]]
+        self,
+        server: tuple[float, ...],
+        row_at_us: int,
+        events: list[tuple[str, int, float]],
+        stock: dict[str, tuple[int, tuple[float, ...]]],
     ) -> None:
-        self.server, self.row_until_us = server, row_at_us + TTL_US
+        self.server, self.row_until_us, self.stock = server, row_at_us + TTL_US, stock
         views = [at for kind, at, _ in events if kind == "view"]
         buys = [(at, round(price * UNIT)) for kind, at, price in events if kind == "buy"]
         start_us = max(at for _, at, _ in events)
@@ -103,28 +111,52 @@ class ByHand:
             for times in (views, [at for at, _ in buys])
             for s in _GAPS.values()
         ]
+        self.until_us = 0
+        self.row = array("f")
 
     def rewind(self) -> None:
         """Back to the first read."""
+        self.until_us = 0
         for window in (*self.counts, *self.sums):
             window.rewind()
+
+    def _advance(self, t_us: int) -> None:
+        windows = (*self.counts, *self.sums)
+        totals = [window.at(t_us) for window in windows]
+        sums = [total / UNIT for total in totals[len(self.counts) :]]
+        self.row = array("f", [*self.server, *totals[: len(self.counts)], *sums, *[0.0] * 10])
+        self.until_us = min((t_us // w.hop_us + 1) * w.hop_us for w in windows)
 
     def vector(self, t_us: int) -> npt.NDArray[np.float32]:
         """The 32 numbers at `t_us`."""
         if t_us > self.row_until_us:
             raise AssertionError("the bench outlived its server row")
-        numbers = [*self.server]
-        for window in self.counts:
-            numbers.append(window.at(t_us))
-        for window in self.sums:
-            numbers.append(window.at(t_us) / UNIT)
-        for decay in self.decays:
-            numbers.append(decay.at(t_us))
-        numbers.append((t_us - self.newest_view) / 1_000_000)
-        numbers.append((t_us - self.newest_buy) / 1_000_000)
-        for newest_us, gap_us, count in self.sessions:
-            numbers.append(count if t_us - newest_us <= gap_us else 0)
-        return np.frombuffer(array("f", numbers), dtype=np.float32)
+        if t_us >= self.until_us:
+            self._advance(t_us)
+        numbers = array("f", self.row)
+        numbers[22:32] = array(
+            "f",
+            [
+                *[decay.at(t_us) for decay in self.decays],
+                (t_us - self.newest_view) / 1_000_000,
+                (t_us - self.newest_buy) / 1_000_000,
+                *[count if t_us - newest <= gap else 0 for newest, gap, count in self.sessions],
+            ],
+        )
+        return np.frombuffer(numbers, dtype=np.float32)
+
+    def matrix(self, t_us: int, items: tuple[str, ...]) -> npt.NDArray[np.float32]:
+        """The 32 numbers and three of the item, for each of `items`."""
+        stock, numbers = self.stock, array("f")
+        for item in items:
+            at_us, values = stock[item]
+            if t_us > at_us + STOCK_TTL_US:
+                raise AssertionError("the bench outlived its item rows")
+            numbers.extend(values)
+        matrix = np.empty((len(items), 35), dtype=np.float32)
+        matrix[:, :32] = self.vector(t_us)
+        matrix[:, 32:] = np.frombuffer(numbers, dtype=np.float32).reshape(-1, 3)
+        return matrix
 
 
 def _run(times: list[int], gap_us: int) -> int:
