@@ -162,9 +162,8 @@ def run() -> dict[str, object]:
 
         _compare(ours, candidates, hand)
         timings = _rounds({OURS: ours, LIMIT: hand.vector}, hand)
-        timings |= _rounds(
-            {MATRIX: candidates, MATRIX_LIMIT: lambda t_us: hand.matrix(t_us, CANDIDATES)}, hand
-        )
+        by_hand = partial(hand.matrix, items=CANDIDATES)
+        timings |= _rounds({MATRIX: candidates, MATRIX_LIMIT: by_hand}, hand)
         timings["after an event"] = _after_events(rt, clock)
     peers = [sqlite_plain(timed), redis_loopback(timed), feast_sqlite(READS)]
     _print(timings, peers)

@@ -91,7 +91,14 @@ class Group:
             entities = [prefix + bare for bare in candidates]
             if self._kind == "session":
                 return [self.read_entity(source, entity, t_us) for entity in entities]
-            return [self._usable(row, t_us) for row in source.server_rows(self._key, entities)]
+            names, usable = self._names, self._usable
+            oldest_us = t_us - self._ttl_us if self._ttl_us else 0
+            return [
+                row.in_order(names)
+                if isinstance(row, ServerRow) and row.event_time_us > oldest_us
+                else usable(row, t_us)
+                for row in source.server_rows(self._key, entities)
+            ]
         scope = dict(ids)
         readings: list[Reading] = []
         for bare in candidates:
