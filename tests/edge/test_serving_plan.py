@@ -16,6 +16,7 @@ from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
 from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
 from edge_runtime.serving.status import Status
+from edge_runtime.serving.value import read_feature
 from edge_runtime.session.operators.keyed import CountMap, key_rank
 from tests.support.broken_catalog import SHOP, TABLE
 from tests.support.held_source import HeldSource
@@ -272,6 +273,55 @@ def test_explain_names_every_number() -> None:
     assert records[DEPTH]["source"] == "activity@1:depth log1p"
 
 
+def test_explain_says_when_and_from_what() -> None:
+    """The value before encoding, the event behind it; of a join every input and the oldest of their times."""
+    source = shop_source()
+    source.rows["item_vec@2", "item:a"] = row({"embedding": EMBEDDING}, 5 * HOUR_US)
+    records = read(source, item="a").explain()
+    depth, taste, goes = records[DEPTH], records[TASTE], records[GOES_WITH]
+    assert (depth["value"], depth["raw"]) == (float(np.float32(math.log1p(4))), 4)
+    assert (depth["feature"], depth["version"]) == ("activity@1:depth", 1)
+    assert depth["event_time"] == NOW_US - HOUR_US
+    assert taste["feature"] == "activity@1:taste item_vec@2:embedding"
+    assert taste["event_time"] == NOW_US - 5 * HOUR_US
+    assert np.float32(taste["raw"]) == np.float32(taste["value"])
+    assert goes["feature"] == "item_stats@1:co_bought activity@1:last_items"
+    assert [records[n]["raw"] for n in range(5, 9)] == ["DE"] * 4
+    assert (records[HOUR]["raw"], records[HOUR]["event_time"]) == (14, None)
+
+
+def test_a_matrix_explains_each_row_when_asked() -> None:
+    """Reasons and records are those of the candidate's own vector; there is no row beyond the last."""
+    source = shop_source()
+    matrix = PLAN.matrix(source, {"user": "alice"}, ("item", ["a", "zzz"]), NOW_US, None, {"ctx:hour": 14})
+    source.rows.clear()  # what came after the read changes nothing
+    source.sessions.clear()
+    for n, item in enumerate(("a", "zzz")):
+        vector = read(shop_source(), item=item)
+        assert matrix.reason[n] == vector.reason
+        assert repr(matrix.explain(n)) == repr(vector.explain())
+    assert repr(matrix.explain(-1)) == repr(matrix.explain(1))
+    with pytest.raises(IndexError):
+        matrix.explain(2)
+
+
+def test_law_7_a_feature_that_is_warming_is_warming_alone() -> None:
+    """Plain, encoded, looked up, summed and multiplied: each says WARMING, its neighbours stay."""
+    warm = Missing(Status.WARMING, "added later")
+    source = shop_source()
+    source.sessions["activity@1", "user:alice"] = session(
+        pace=warm, depth=warm, by_item=warm, last_items=warm, taste=warm
+    )
+    vector = read(source, item="a")
+    cold = [1, DEPTH, SEEN, GOES_WITH, TASTE]
+    assert [n for n, status in enumerate(vector.status) if status] == cold
+    assert {int(vector.status[n]) for n in cold} == {Status.WARMING}
+    assert {vector.reason[n] for n in cold} == {"WARMING: added later"}
+    assert np.isnan(vector.values[cold]).all()
+    found = read_feature(source, CATALOG.view("activity"), "pace", {"user": "alice"}, NOW_US)
+    assert (found.value, found.status, found.reason) == (None, Status.WARMING, "WARMING: added later")
+
+
 def test_a_plain_vector_feature_fills_its_cells() -> None:
     """A float32[16] feature is sixteen numbers under indexed names."""
     plan = service("item_vec:embedding", "activity:pace")
@@ -299,7 +349,8 @@ def test_a_matrix_of_no_candidates_has_no_rows() -> None:
 ids = st.sampled_from(["a", "b", "c", "d", "e"])
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 odd = st.one_of(finite, st.none(), st.just("text"), st.just(math.nan), st.booleans())
-maps = st.one_of(st.dictionaries(ids, finite, max_size=4), st.none())
+huge = st.sampled_from([math.inf, -math.inf, 1e300])
+maps = st.one_of(st.dictionaries(ids, st.one_of(finite, huge), max_size=4), st.none())
 rows = st.one_of(
     st.builds(
         lambda p, m, age: row({"popularity": p, "co_bought": m}, age),
@@ -310,16 +361,20 @@ rows = st.one_of(
     st.sampled_from([Missing(s, "x") for s in (Status.NOT_FOUND, Status.NOT_SYNCED, Status.EXPIRED)]),
 )
 embeddings = st.one_of(st.lists(finite, min_size=16, max_size=16), st.none(), st.just([1.0]))
+warming = st.just(Missing(Status.WARMING, "added later"))
 sessions = st.one_of(
     st.builds(
-        lambda listed, taste, counts, extra, depth: session(
-            last_items=listed, taste=taste, by_item=CountMap(counts, extra), depth=depth
+        lambda listed, taste, by_item, depth, pace: session(
+            last_items=listed, taste=taste, by_item=by_item, depth=depth, pace=pace
         ),
-        st.lists(ids, max_size=5),
-        st.one_of(st.just(TASTE_OF_ALICE), st.none()),
-        st.dictionaries(ids, st.integers(1, 9), max_size=3),
-        st.sampled_from([0, 3]),
-        st.sampled_from([0, 7, -5]),
+        st.one_of(st.lists(ids, max_size=5), warming),
+        st.one_of(st.just(TASTE_OF_ALICE), st.none(), warming),
+        st.one_of(
+            st.builds(CountMap, st.dictionaries(ids, st.integers(1, 9), max_size=3), st.sampled_from([0, 3])),
+            warming,
+        ),
+        st.one_of(st.sampled_from([0, 7, -5]), warming),
+        st.one_of(st.just(1.5), warming),
     ),
     st.just(SessionValues((), None, Status.WARMING, "new")),
 )
@@ -362,3 +417,5 @@ def test_law_8_a_matrix_row_has_the_bits_of_its_vector(
         vector = WIDE.vector(source, {**entities, "item": bare}, NOW_US, None, request)
         assert matrix.values[n].tobytes() == vector.values.tobytes()
         assert matrix.status[n].tobytes() == vector.status.tobytes()
+        assert matrix.reason[n] == vector.reason
+        assert repr(matrix.explain(n)) == repr(vector.explain())
