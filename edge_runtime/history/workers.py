@@ -80,28 +80,29 @@ class Crew:
     """The workers of one replay. A context manager: none is left when it ends."""
 
     def __init__(self, question: Question, rows: PastRows, moments: Sequence[Moment], workers: int) -> None:
-        self._question, self._points = question, len(moments)
+        self._question, self._rows, self._moments = question, rows, moments
         self._shards = Shards(question, moments, workers)
         self._waiting = [Batch([], []) for _ in range(workers)]
         self._workers: list[Worker] = []
-        service = question.service
-        name = None if service is None else f"{service.service.name}@{service.service.version}"
-        refs = None if name else tuple(question.refs)
-        for number, points in enumerate(self._shards.points):
-            part = self._shards.of_rows(rows, number)
-            mine = tuple(moments[n] for n in points)
-            worker = Worker()
-            self._workers.append(worker)
-            worker.send(Task(question.catalog, refs, name, question.as_seen, part, mine))
 
     def __enter__(self) -> Self:
+        try:
+            for number in range(len(self._waiting)):
+                worker = Worker()
+                self._workers.append(worker)
+                worker.send(self._task(number))
+        except BrokenPipeError:
+            self._close()
+            raise ChildProcessError("expected replay workers to start, got the end of one") from None
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            worker.close()
+        self._close()
 
     def take_all(self, events: Iterable[Event | Received | Mapping[str, object]], told: Told) -> None:
         """Send every event where it is needed.
@@ -143,6 +144,18 @@ class Crew:
             raise ChildProcessError("expected answers from every replay worker, got the end of one")
         return self._joined(answers)
 
+    def _task(self, number: int) -> Task:
+        question, service = self._question, self._question.service
+        name = None if service is None else f"{service.service.name}@{service.service.version}"
+        refs = None if name else tuple(question.refs)
+        mine = tuple(self._moments[n] for n in self._shards.points[number])
+        part = self._shards.of_rows(self._rows, number)
+        return Task(question.catalog, refs, name, question.as_seen, part, mine)
+
+    def _close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
     def _send(self, shard: int) -> None:
         self._workers[shard].send(self._waiting[shard])
         self._waiting[shard] = Batch([], [])
@@ -151,7 +164,7 @@ class Crew:
         for shard, worker in enumerate(self._workers):
             try:
                 self._send(shard)
-                worker.send(End(answers))
+                worker.end(answers=answers)
             except BrokenPipeError:
                 continue  # it has said why, and is asked next
 
@@ -164,8 +177,8 @@ class Crew:
         places = self._shards.points
         if self._question.service is not None:
             width = len(self._question.service.names)
-            matrix = np.empty((self._points, width), dtype=np.float32)
-            statuses = np.empty((self._points, width), dtype=np.uint8)
+            matrix = np.empty((len(self._moments), width), dtype=np.float32)
+            statuses = np.empty((len(self._moments), width), dtype=np.uint8)
             for numbers, part in zip(places, parts, strict=True):
                 assert part.rows is not None
                 matrix[numbers], statuses[numbers] = part.rows
@@ -173,8 +186,8 @@ class Crew:
         return Answers(None, {text: self._column(text, parts) for text in self._question.refs})
 
     def _column(self, text: str, parts: Sequence[Answers]) -> tuple[list[object], list[int]]:
-        values: list[object] = [None] * self._points
-        statuses = [0] * self._points
+        values: list[object] = [None] * len(self._moments)
+        statuses = [0] * len(self._moments)
         for numbers, part in zip(self._shards.points, parts, strict=True):
             for number, value, status in zip(numbers, *part.columns[text], strict=True):
                 values[number], statuses[number] = value, status
@@ -185,6 +198,8 @@ class Worker:
     """One process and the two pipes to it."""
 
     def __init__(self) -> None:
+        if not sys.executable:
+            raise ChildProcessError("expected a Python interpreter for replay workers, got none")
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_runtime.history.worker"],
@@ -203,6 +218,15 @@ class Worker:
             BrokenPipeError: it has ended; `reply` says why.
         """
         write(self._to, message)
+
+    def end(self, *, answers: bool) -> None:
+        """Say that no more events come, and send nothing after it.
+
+        Raises:
+            BrokenPipeError: as `send`.
+        """
+        self.send(End(answers))
+        self._to.close()
 
     def reply(self, told: Told | None) -> Answers | Refused | None:
         """What it found, or the malformed event that it met; None where it ended without either."""
@@ -234,11 +258,13 @@ def write(pipe: IO[bytes], message: Message) -> None:
 
 
 def read(pipe: IO[bytes]) -> Message | None:
-    """The next message; None at the end."""
+    """The next message; None at the end, also where that cuts a message short."""
     head = pipe.read(LENGTH_BYTES)
-    if len(head) < LENGTH_BYTES:
+    length = int.from_bytes(head, "big")
+    raw = pipe.read(length) if len(head) == LENGTH_BYTES else b""
+    if not raw or len(raw) < length:
         return None
-    message: Message = pickle.loads(pipe.read(int.from_bytes(head, "big")))  # noqa: S301 (our own child's)
+    message: Message = pickle.loads(raw)  # noqa: S301 (between this process and its own child)
     return message
 
 

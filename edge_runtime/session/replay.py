@@ -145,10 +145,10 @@ def _seen_states(
 
 
 def _checked(catalog: Declared, given: Given | Received) -> tuple[Event, int]:
-    if isinstance(given, Received):
-        return check_event(catalog, given.event, now_us=LAST_US), given.received_us
     if isinstance(given, Event):
         return check_event(catalog, given, now_us=LAST_US), given.at_us
+    if isinstance(given, Received):
+        return check_event(catalog, given.event, now_us=LAST_US), given.received_us
     if given.get("at") is None:
         raise MalformedEvent("at", "a time (a replay has no now)", "nothing")
     if "received" not in given:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import edge_runtime as er
@@ -118,6 +121,24 @@ def test_law_12_the_first_bad_event_is_named_whoever_meets_it(workers: int) -> N
 def iter_failing(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield from events
     raise OSError("the source is gone")
+
+
+@pytest.mark.parametrize("program", ["import sys; sys.exit(3)", "import sys; sys.stdin.buffer.read()"])
+def test_a_worker_that_ends_without_an_answer_is_an_error_and_none_is_left(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends at once, or when all events are sent: no hang, no half answer, no process."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{program}'\n")
+    interpreter.chmod(0o755)
+    before = len(psutil.Process().children())
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(ChildProcessError, match="got the end of one"):
+        replay(CATALOG, history() * 5, points=points(), refs=REFS, workers=2)
+    assert len(psutil.Process().children()) == before
+    monkeypatch.setattr(sys, "executable", None)
+    with pytest.raises(ChildProcessError, match="expected a Python interpreter"):
+        replay(CATALOG, [], points=points(), refs=REFS, workers=2)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
