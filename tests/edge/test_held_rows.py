@@ -302,14 +302,14 @@ def test_law_3_a_boot_clock_set_back_locks_a_held_row() -> None:
         assert statuses(one) == (er.Status.REVOKED, er.Status.REVOKED)
 
 
-@pytest.mark.parametrize("state", ["withdrawn", "restricted", "expired"])
-def test_law_2_what_the_lane_denies_is_seen_by_the_next_read_of_a_held_row(state: str) -> None:
+@pytest.mark.parametrize(("state", "denial"), [("withdrawn", 9), ("restricted", 0), ("expired", 9)])
+def test_law_2_what_the_lane_denies_is_seen_by_the_next_read_of_a_held_row(state: str, denial: int) -> None:
     """Also a restriction, which erases nothing; the other purpose stays."""
     with shop(ManualClock(BASE_US)) as one:
         enrolled(one)
         assert statuses(one) == (0, 0)
         pseudonym = one.rt._keyring.pseudonym("user:alice")
-        one.rt.consent.apply_lane([LaneEntry(9, pseudonym, "ads", state, 0, 9)], 9)
+        one.rt.consent.apply_lane([LaneEntry(9, pseudonym, "ads", state, 0, denial)], 9)
         assert one.rt.vector("mine", user="alice").status[0] == er.Status.REVOKED
         assert statuses(one) == (er.Status.REVOKED, 0)
 
@@ -378,3 +378,29 @@ def test_only_what_is_read_again_is_held() -> None:
         for item in ITEMS:
             one.rt.vector("all", user="alice", item=item)
         assert len(held) == 2
+
+
+def test_an_event_that_waited_is_in_a_held_row_when_its_time_has_come() -> None:
+    """Nothing but the clock moves between the two reads."""
+    clock = ManualClock(BASE_US)
+    with shop(clock) as one:
+        one.rt.consent.give("alice", ["ads", "stats"], notice="n")
+        one.rt.track("view", user="alice", item="a", at=BASE_US / 1e6 + 2)
+        for after_us, views in ((0, 0), (1_999_999, 0), (1, 1)):
+            clock.advance(us=after_us)
+            for _ in range(3):
+                assert one.rt.vector("mine", user="alice").values[0] == views
+
+
+def test_a_state_that_was_let_go_and_came_back_is_seen() -> None:
+    """The held row rests on a state that is no longer the one in memory."""
+    with shop(ManualClock(BASE_US), live_states=1) as one:
+        for user in USERS:
+            one.rt.consent.give(user, ["ads", "stats"], notice="n")
+        one.rt.track("view", user="alice", item="a")
+        for _ in range(3):
+            assert one.rt.vector("mine", user="alice").values[0] == 1
+        for n in range(3):
+            one.rt.track("view", user="bob", item="b", id=f"b{n}")
+        one.rt.track("view", user="alice", item="a", id="another")
+        assert one.rt.vector("mine", user="alice").values[0] == 2
