@@ -253,10 +253,12 @@ def _shape(view: View, as_many: str) -> re.Pattern[str]:
 def _kept(live: LiveState, t_us: int, rows: Mapping[Place, ServerRow | Missing]) -> Kept | None:
     """What a state's whole values rest on; they end where a waiting event's time comes, or retention does."""
     plan, state = live.plan, live.state
-    until_us = min([FOREVER_US, *(event.at_us for event in state.waiting)])
-    if until_us <= t_us:
-        return None
+    until_us = FOREVER_US
     if state.newest_us is not None and plan.retention_us is not None:
         end_us = state.newest_us + plan.retention_us + 1
-        until_us = min(until_us, end_us) if end_us > t_us else until_us
+        until_us = end_us if end_us > t_us else until_us
+    if state.waiting:
+        until_us = min(until_us, *(event.at_us for event in state.waiting))
+        if until_us <= t_us:
+            return None
     return Kept((live, live.version), plan.cells_at(state, t_us), plan.paces, until_us, rows)

@@ -25,6 +25,9 @@ from edge_runtime.serving.reads import Kept, Missing, Reading, ServerRow, Source
 from edge_runtime.session.reading import Pace
 
 Given = Mapping[str, tuple[object, ...]]
+ReadOnce = tuple[Kept, ...]
+"""What a row that is not held was read from. Holding a row costs more than reading it once, so only one that
+is read again unchanged is held: an app that reads once after every event pays nothing for it."""
 
 
 class Keeper(Source, Protocol):

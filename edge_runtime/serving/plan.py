@@ -28,7 +28,7 @@ from edge_runtime.serving.columns import BoundColumn, Plain, Scope
 from edge_runtime.serving.encodings import AsIs
 from edge_runtime.serving.evidence import Evidence
 from edge_runtime.serving.explain import Described
-from edge_runtime.serving.held import Given, Held, Keeper
+from edge_runtime.serving.held import Given, Held, Keeper, ReadOnce
 from edge_runtime.serving.holding import Holding
 from edge_runtime.serving.reads import Reading, Source
 from edge_runtime.serving.request import RequestForm
@@ -100,14 +100,21 @@ class ServicePlan:
         return self._form.read(request)
 
     def hold(
-        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given, *, hold: bool
-    ) -> tuple[Vector, Held | None]:
-        """The row at the clock's now; with `hold` also one to keep for the next reads, where that can be."""
+        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given, before: ReadOnce | None
+    ) -> tuple[Vector, Held | ReadOnce]:
+        """The row at the clock's now, and what to keep of it for the next read.
+
+        Args:
+            before: what was kept of the last read. Where nothing has changed since, the row is held.
+        """
         self._check_entities(entities)
         evidence = Evidence(source)
         vector, readings = self._vector(evidence, entities, now_us, given)
-        held = self._holding.hold(source, evidence, entities, readings, vector) if hold else None
-        return vector, held
+        if before is not None and all(source.unchanged(kept) for kept in before):
+            held = self._holding.hold(source, evidence, entities, readings, vector)
+            if held is not None:
+                return vector, held
+        return vector, tuple([one.kept for one in evidence.sessions.values() if one.kept is not None])
 
     def _check_entities(self, entities: Mapping[str, str]) -> None:
         known = self._entity_types

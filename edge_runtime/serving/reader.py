@@ -10,14 +10,13 @@ from edge_runtime.catalog.contract import Contract
 from edge_runtime.clock import Clock
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.cache_source import CacheSource
-from edge_runtime.serving.held import Held
+from edge_runtime.serving.held import Held, ReadOnce
 from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
 from edge_runtime.serving.request import read_time_us
 from edge_runtime.serving.scoring import Bindable, Model, Scores, bound, scored
 from edge_runtime.serving.value import FeatureValue, read_feature
 from edge_runtime.settings import Settings
 
-_UNSEEN = object()
 Entities = Mapping[str, str | Sequence[str]]
 
 
@@ -29,9 +28,7 @@ class Reader:
         self._candidates_limit, self._held_limit = settings.candidates, settings.held_rows
         self._plans: dict[str, ServicePlan] = {}
         self._models: dict[str, Model] = {}
-        self._held: dict[tuple[object, ...], Held | None] = {}
-        """None: it was read once since it last changed. Holding a row costs more than reading it once, so
-        only what is read again is held: an app that reads after every event pays nothing for it."""
+        self._held: dict[tuple[object, ...], Held | ReadOnce] = {}
 
     def vector(
         self, service: str, entities: Mapping[str, str], at: object, request: Mapping[str, object] | None
@@ -43,9 +40,9 @@ class Reader:
         given = plan.given(request)
         key = (service, *entities.items())
         try:
-            held = self._held.get(key, _UNSEEN)
+            held = self._held.get(key)
         except TypeError:  # an id that is no text, nor anything a row could be held for
-            held = _UNSEEN
+            held = None
         if isinstance(held, Held):
             if held.stands(self._source, now_us):
                 if now_us >= held.until_us:
@@ -53,9 +50,9 @@ class Reader:
                 vector = held.vector(now_us, given)
                 if vector is not None:
                     return vector
-            held = _UNSEEN
-        vector, again = plan.hold(self._source, entities, now_us, given, hold=held is None)
-        self._keep(key, again)
+            held = None
+        vector, kept = plan.hold(self._source, entities, now_us, given, held)
+        self._keep(key, kept)
         return vector
 
     def matrix(
@@ -102,11 +99,11 @@ class Reader:
     def forget(self) -> None:
         """Somebody is erased: no number of a held row stays in memory."""
         for held in self._held.values():
-            if held is not None:
+            if isinstance(held, Held):
                 held.wipe()
         self._held.clear()
 
-    def _keep(self, key: tuple[object, ...], held: Held | None) -> None:
+    def _keep(self, key: tuple[object, ...], held: Held | ReadOnce) -> None:
         self._held[key] = held
         if len(self._held) > self._held_limit:
             del self._held[next(iter(self._held))]

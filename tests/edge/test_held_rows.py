@@ -18,6 +18,7 @@ from edge_runtime.keys.identity import Identity
 from edge_runtime.serving.binding import Binding
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.columns import Scope
+from edge_runtime.serving.held import Held
 from edge_runtime.serving.plan import ServicePlan, cast_row
 from edge_runtime.sync.personal_rows import row_slot, seal_row
 from edge_runtime.wire import seal
@@ -321,7 +322,7 @@ def test_law_4_an_erasure_leaves_no_number_of_a_held_row() -> None:
         one.rt.track("view", user="alice", item="a", price=2.5)
         for _ in range(3):
             vector = one.rt.vector("mine", user="alice")
-        numbers = [held.numbers for held in one.rt._reader._held.values() if held is not None]
+        numbers = [held.numbers for held in one.rt._reader._held.values() if isinstance(held, Held)]
         assert any(any(array) for array in numbers)
         one.rt.consent.withdraw("alice", ["ads"])
         assert not any(any(array) for array in numbers)
@@ -371,10 +372,11 @@ def test_only_what_is_read_again_is_held() -> None:
         held = one.rt._reader._held
         for expected in (0, 1, 1):
             one.rt.vector("mine", user="alice")
-            assert sum(row is not None for row in held.values()) == expected
-        one.rt.track("view", user="alice", item="a")
-        one.rt.vector("mine", user="alice")
-        assert [row for row in held.values() if row is not None] == []
+            assert sum(isinstance(row, Held) for row in held.values()) == expected
+        for _ in range(3):
+            one.rt.track("view", user="alice", item="a")
+            one.rt.vector("mine", user="alice")
+            assert not any(isinstance(row, Held) for row in held.values())
         for item in ITEMS:
             one.rt.vector("all", user="alice", item=item)
         assert len(held) == 2
