@@ -46,6 +46,8 @@ class Places(NamedTuple):
 
     as_is: tuple[tuple[int, int], ...]
     """(which of the pace's values, number)"""
+    run: slice | None
+    """Where all values stand as they are, one after another; None where they do not."""
     encoded: tuple[tuple[int, int, Plain], ...]
     absent: tuple[int, ...]
     """Which of the pace's values were NULL when the row was read."""
@@ -163,7 +165,7 @@ class Held:
                 values = pace.read(kept.cells, t_us)
                 readings[group] = _placed(readings[group], pace, values)
                 if not _written(self.numbers, values, places):  # from now on by the long way
-                    places = Places((), (), (), (), (*places.plain, *places.joined))
+                    places = Places((), None, (), (), (), (*places.plain, *places.joined))
                 touched += places.joined
                 self.tiled[n] = Tiled(pace.until_us(t_us), kept, group, pace, places)
         self.told = self.told._replace(readings=tuple(readings))
@@ -208,6 +210,9 @@ def _placed(reading: Reading, pace: Pace, values: Sequence[object]) -> Reading:
 def _written(numbers: array[float], values: Sequence[Any], places: Places) -> bool:
     """Put a pace's values in their places; False where one is NULL that was not, or the other way round."""
     try:
+        if places.run is not None:
+            numbers[places.run] = array("f", values)
+            return True
         for n, at in places.as_is:
             numbers[at] = values[n]
         for n, at, column in places.encoded:

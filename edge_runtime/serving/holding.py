@@ -118,4 +118,7 @@ class Holding:
                 else:
                     encoded.append((n, start, column))
         joined = {at: c for position in pace.positions for at, c in self._joined[group, position]}
-        return Places(tuple(as_is), tuple(encoded), absent, tuple(plain), tuple(joined.items()))
+        first = as_is[0][1] if as_is else 0
+        in_a_row = as_is == [(n, first + n) for n in range(len(pace.positions))] and not encoded
+        run = slice(first, first + len(as_is)) if in_a_row else None
+        return Places(tuple(as_is), run, tuple(encoded), absent, tuple(plain), tuple(joined.items()))

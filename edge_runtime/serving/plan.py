@@ -65,6 +65,8 @@ class ServicePlan:
         self._columns = self._described.columns
         self._entity_types = frozenset(catalog.entities)
         self._form = RequestForm(catalog.views)
+        self.nothing_given = self._form.read(None)
+        """What `given` makes of no request."""
         self._computed, self._pick = _short_way(binding)
         self._all_present = np.zeros(len(self.names), dtype=np.uint8)
         self._all_present.flags.writeable = False

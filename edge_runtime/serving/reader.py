@@ -37,7 +37,7 @@ class Reader:
         now_us, plan = self._clock.now_us(), self._plan(service)
         if at is not None:
             return plan.vector(self._source, entities, now_us, read_time_us(at), request)
-        given = plan.given(request)
+        given = plan.given(request) if request else plan.nothing_given
         key = (service, *entities.items())
         try:
             held = self._held.get(key)
