@@ -42,7 +42,6 @@ from edge_runtime.wire.seal import canonical
 
 __all__ = ["ConsentRecord", "Consents", "Permission"]
 
-
 _ALLOWED = Permission(True, "given")
 
 
@@ -200,10 +199,8 @@ class Consents:
             text = notice_of(self._catalog, notice, names)
             taken_us = when_us(at, self._clock.now_us())
             denials = self._deny(typed, names, "refused", text, taken_us)
-            grants = (0,) * len(names)
-            return ConsentRecord(
-                typed, tuple(names), "refused", text, taken_us, tuple(d.id for d in denials), grants
-            )
+            ids, grants = tuple(d.id for d in denials), (0,) * len(names)
+            return ConsentRecord(typed, tuple(names), "refused", text, taken_us, ids, grants)
 
     def withdraw(self, subject: str, purposes: Iterable[str] | None = None) -> ErasureReceipt:
         """Withdraw; erased when this returns. Always accepted, also for somebody unknown (`held none`).
@@ -399,7 +396,12 @@ class Consents:
         for key in keys:
             for decision in key.pending:
                 if decision not in waiting:
-                    pseudonym = self._keyring.pseudonym(key.subject)
-                    self._queue_give(
-                        Decision(decision, pseudonym, key.purpose, "given", key.notice, key.base, key.at_us)
+                    told = (
+                        self._keyring.pseudonym(key.subject),
+                        key.purpose,
+                        "given",
+                        key.notice,
+                        key.base,
+                        key.at_us,
                     )
+                    self._queue_give(Decision(decision, *told))
