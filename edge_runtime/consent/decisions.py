@@ -76,7 +76,6 @@ class Consents:
         self._leased = frozenset(p.name for p in catalog.purposes.values() if needs_consent(p))
         self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._standing)
         self.permits = Permits(keyring, self._standing, leases, catalog.purposes, self._against)
-        """Answers of the gate that hold until something is decided or a lease ends."""
         self.queued: Callable[[], None] = lambda: None
         """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
         keyring.authority_changed = self._begin_authority
@@ -396,12 +395,6 @@ class Consents:
         for key in keys:
             for decision in key.pending:
                 if decision not in waiting:
-                    told = (
-                        self._keyring.pseudonym(key.subject),
-                        key.purpose,
-                        "given",
-                        key.notice,
-                        key.base,
-                        key.at_us,
-                    )
+                    who = self._keyring.pseudonym(key.subject)
+                    told = (who, key.purpose, "given", key.notice, key.base, key.at_us)
                     self._queue_give(Decision(decision, *told))
