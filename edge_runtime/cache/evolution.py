@@ -2,8 +2,9 @@
 
 Read what the catalog before left, decide what each state keeps, lacks and no longer needs, write. Features
 whose definition did not change keep their state; new ones are made from the journal and say since when they
-are known; what no feature needs any more goes, and so do the states of views that are gone or rest under
-another purpose. A crash leaves all as it was before, or all as it is after.
+are known; a list of newest values that grew gets from there what came before those it holds; what no feature
+needs any more goes, and so do the states of views that are gone or rest under another purpose. A crash leaves
+all as it was before, or all as it is after.
 
 This is upkeep of what rests here, under the keys of purposes that the subject permitted. Nothing is read out:
 a bar or an ended lease forbids every use afterwards as it did before. A subject whose key is gone has no rows
@@ -12,6 +13,7 @@ that could be opened. Purposes kept in memory only have none at all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,10 +21,10 @@ from edge_runtime.cache.database import Database
 from edge_runtime.cache.histories import META, Known, followed, holder_of
 from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.past import Numbered, Past, Place
+from edge_runtime.cache.since import Since, within
 from edge_runtime.cache.stored_state import (
     ADDED,
     COVERED,
-    Since,
     Snapshot,
     StoredState,
     open_added,
@@ -94,12 +96,15 @@ class _Change(NamedTuple):
         old = {k: fed for k, fed in self.before.views.items() if fed.holder == holder}
         return old != {k: fed for k, fed in self.known.views.items() if fed.holder == holder}
 
-    def new_in(self, view_key: str) -> frozenset[bytes]:
-        """The statistics of a view that it did not have before, or with less room."""
+    def new_in(self, view_key: str) -> Mapping[bytes, int]:
+        """The statistics of a view that it did not have before, with room 0 as `ViewPlan.carry` tells it.
+
+        Where no state is, one that has more room than before is as known as it was.
+        """
         fed = self.known.views[view_key]
         stood = self.before.view(view_key, fed.holder, fed.entity)
         had = {} if stood is None else stood.statistics
-        return frozenset(name for name, room in fed.statistics.items() if had.get(name, -1) < room)
+        return {name: 0 for name in fed.statistics if name not in had}
 
 
 class _Handle:
@@ -172,9 +177,9 @@ class _Handle:
         if stands and not tail:
             return
         if missing:
-            past, names = self._whole_past, {one.name for one in plan.statistics}
+            past = self._whole_past
             state = past.filled(plan, place.entity, _applied(plan, state, tail), missing)
-            since = _only(since, names - missing) | past.since(plan, missing)
+            since |= past.since(plan, missing)
         else:
             _applied(plan, state, tail)
         snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, keep_from_day=0)
@@ -182,27 +187,27 @@ class _Handle:
 
     def _base(
         self, plan: ViewPlan, stored: StoredState | None
-    ) -> tuple[ViewState, Since, frozenset[bytes], bool]:
-        """(what is kept, since when, which statistics are missing, whether it can stay stored as it is)."""
-        names = frozenset(one.name for one in plan.statistics)
+    ) -> tuple[ViewState, Since, Mapping[bytes, int], bool]:
+        """(what is kept, since when, what is missing of it, whether it can stay stored as it is)."""
         if stored is None:
-            since, missing = self._added.get(plan.view.key, {}), self._change.new_in(plan.view.key)
-            return plan.new_state(), _only(since, names), missing, not missing
+            missing = self._change.new_in(plan.view.key)
+            return plan.new_state(), self._added_before(plan, missing), missing, not missing
         try:
             state, missing, differs = plan.carry(stored.dump)
         except StateUnreadable:
-            return plan.new_state(), {}, names, False
-        return state, _only(stored.since, names), missing, not differs
+            return plan.new_state(), {}, {one.name: 0 for one in plan.statistics}, False
+        return state, _still_known(stored.since, plan, missing), missing, not differs
+
+    def _added_before(self, plan: ViewPlan, missing: Mapping[bytes, int]) -> Since:
+        """What earlier catalogs left to know of entities without a state."""
+        return _still_known(self._added.get(plan.view.key, {}), plan, missing)
 
     def _facts(self) -> None:
         """What is known of entities without a state, and that every state is stored up to now."""
         added = {}
         for key, plan in self._views.items():
             missing = self._change.new_in(key)
-            kept = {one.name for one in plan.statistics} - missing
-            since = _only(self._added.get(key, {}), kept) | (
-                self._past.since(plan, missing) if missing else {}
-            )
+            since = self._added_before(plan, missing) | (self._past.since(plan, missing) if missing else {})
             if since:
                 added[key] = since
         handle = self._key.handle
@@ -213,8 +218,9 @@ class _Handle:
         self._tx.put_state(handle, COVERED, seal_covered(self._key, self._newest))
 
 
-def _only(since: Since, names: frozenset[bytes] | set[bytes]) -> Since:
-    return {name: us for name, us in since.items() if name in names}
+def _still_known(since: Since, plan: ViewPlan, missing: Mapping[bytes, int]) -> Since:
+    """What stays true of a state's statistics, those left out that were not in it at all."""
+    return within(since, [one for one in plan.statistics if missing.get(one.name, 1)])
 
 
 def _applied(plan: ViewPlan, state: ViewState, tail: list[Numbered]) -> ViewState:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from edge_runtime.cache.histories import Known, complete_from, holder_of
 from edge_runtime.cache.journal_entry import JournalEntry, open_entries
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.stored_state import Since, slot_of
+from edge_runtime.cache.since import Since, part
+from edge_runtime.cache.stored_state import slot_of
 from edge_runtime.catalog.model import EventType, Scalar
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
@@ -73,25 +74,28 @@ class Past:
         for one in self.entries:
             self._enter(one, events)
 
-    def since(self, plan: ViewPlan, names: Collection[bytes]) -> Since:
-        """Since when the journal knows every event of these statistics; those it knows whole are left out."""
+    def since(self, plan: ViewPlan, missing: Mapping[bytes, int]) -> Since:
+        """Since when the journal knows every event of what `ViewPlan.carry` missed.
+
+        Those that it knows whole are left out.
+        """
         found = {}
         for one in plan.statistics:
-            if one.name in names:
+            if one.name in missing:
                 since_us = complete_from(self._known, self._key, plan.view.key, one.events, self.floor_us)
                 if since_us:
-                    found[one.name] = since_us
+                    found[part(one.name, missing[one.name])] = since_us
         return found
 
-    def filled(self, plan: ViewPlan, entity: str, kept: ViewState, names: Collection[bytes]) -> ViewState:
-        """`kept` with the statistics `names` made from the journal; `kept` is used up."""
+    def filled(self, plan: ViewPlan, entity: str, kept: ViewState, missing: Mapping[bytes, int]) -> ViewState:
+        """`kept` with what `ViewPlan.carry` missed made from the journal; `kept` is used up."""
         past, waiting = plan.new_state(), {one.event_id for one in kept.waiting}
         for entry in self._distinct(Place(plan.view.key, entity)):
             if entry.event_id not in waiting:
                 ahead = entry.event.at_us > self._now_us and entry.event_id not in kept.ids
                 arrived_us = self._now_us if ahead else max(entry.received_us, entry.event.at_us)
                 plan.apply(past, entry.event, entry.event_id, arrived_us)
-        return plan.graft(kept, names, past)
+        return plan.graft(kept, missing, past)
 
     def _distinct(self, place: Place) -> Iterable[JournalEntry]:
         """The entries of a place by (time, id), the first of each id."""

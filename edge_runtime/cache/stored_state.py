@@ -12,15 +12,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from edge_runtime.cache.since import Since
 from edge_runtime.keys.keyring import DataKey
 
 COVERED: Final = bytes(16)
 """The slot that says up to which journal row every state of its handle is stored."""
 ADDED: Final = bytes(15) + b"\1"
 """The slot that says since when the statistics are known that were added later."""
-
-Since = dict[bytes, int]
-"""Statistic -> since when every event is in it, microseconds UTC; one whose whole history is has no entry."""
 
 
 class Snapshot(NamedTuple):

@@ -14,10 +14,10 @@ from edge_runtime.cache.database import Database
 from edge_runtime.cache.histories import Known
 from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, JournalRow, open_entries
 from edge_runtime.cache.past import Past, Place
+from edge_runtime.cache.since import Since, known_since
 from edge_runtime.cache.stored_state import (
     ADDED,
     COVERED,
-    Since,
     Snapshot,
     open_added,
     open_covered,
@@ -54,7 +54,7 @@ class LiveState:
     version: int = 0
     """Grows with every event that the state takes in; whoever keeps values read from it compares."""
     since: Since = field(default_factory=dict)
-    """Statistic -> since when every event is in it, microseconds UTC; those that are whole have no entry."""
+    """Since when its statistics are known; those that are whole have no entry."""
     incomplete: dict[str, int] = field(default_factory=dict)
     """Feature -> since when every event that it needs is known; those that are whole have no entry."""
 
@@ -62,8 +62,8 @@ class LiveState:
         """Since when its statistics are known."""
         self.since = since
         names = self.plan.names if since else ()
-        found = {f: [since[n] for n in self.plan.statistics_of(f) if n in since] for f in names}
-        self.incomplete = {feature: max(times) for feature, times in found.items() if times}
+        found = {name: known_since(since, self.plan.statistics_of(name)) for name in names}
+        self.incomplete = {name: since_us for name, since_us in found.items() if since_us is not None}
 
 
 class WorkingSet:
@@ -151,7 +151,7 @@ class WorkingSet:
     def _rebuild(self, live: LiveState) -> None:
         """The stored state is damaged: make it from what the journal still holds."""
         past = self._past(live.key)
-        names = {one.name for one in live.plan.statistics}
+        names = {one.name: 0 for one in live.plan.statistics}
         live.state = past.filled(live.plan, live.entity, live.plan.new_state(), names)
         live.known_since(past.since(live.plan, names))
         self._change(live)

@@ -1,22 +1,23 @@
 """What becomes of states, rows and contracts when a new catalog takes the place of an old one.
 
 A device keeps its states statistic by statistic (`session/identity.py` says when two are the same), so a
-feature is kept exactly if every statistic that it is read from is. What is not kept is made from the journal,
-which holds the events of each purpose for `keep_events`; until a feature's look-back is whole it is WARMING.
+feature is kept exactly if every statistic that it is read from is; of a list of newest values that grows,
+what asks for no more than it held is. What is not kept is made from the journal, which holds the events of
+each purpose for `keep_events`; until a feature's look-back is whole it is WARMING.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_runtime.catalog.change import Change
 from edge_runtime.catalog.contract_changes import event_changes, service_changes
 from edge_runtime.catalog.document import Catalog
 from edge_runtime.catalog.duration import write_duration
 from edge_runtime.catalog.look_back import look_back, sources
-from edge_runtime.catalog.model import FieldFeature, Purpose, SessionFeature, View
-from edge_runtime.session.identity import Identity, identify
+from edge_runtime.catalog.model import Feature, FieldFeature, Purpose, SessionFeature, View
+from edge_runtime.session.identity import Identity, identify, identify_needs
 from edge_runtime.session.layout import lay_out
 
 
@@ -53,9 +54,8 @@ class _Stock:
     @classmethod
     def of(cls, catalog: Catalog, view: View) -> _Stock:
         layout = lay_out(view)
-        named = dict(zip(layout.placed, identify(layout, catalog.events), strict=True))
-        needs = {name: tuple(named[p] for p in placed) for name, placed in layout.needs.items()}
-        return cls({one.name: one.room for one in named.values()}, needs)
+        rooms = {one.name: one.room for one in identify(layout, catalog.events)}
+        return cls(rooms, identify_needs(layout, catalog.events))
 
     def holds(self, identity: Identity) -> bool:
         return self.rooms.get(identity.name, -1) >= identity.room
@@ -119,7 +119,7 @@ class _Standing:
         before = None if self._before is None else self._before.features.get(name)
         if before is None:
             return "new, read from state that was there"
-        return "" if before == self._view.features[name] else "the same state, read another way"
+        return "" if _same(before, self._view.features[name]) else "the same state, read another way"
 
     def _dropped(self, place: str) -> Iterator[Change]:
         if self._before is None or self._had is None:
@@ -145,8 +145,16 @@ def _redefined(before: View, view: View) -> list[str]:
     return [
         name
         for name, feature in view.features.items()
-        if name in before.features and before.features[name] != feature
+        if name in before.features and not _same(before.features[name], feature)
     ]
+
+
+def _same(before: Feature, after: Feature) -> bool:
+    """Whether two declarations mean the same; the order of events says nothing."""
+    match before, after:
+        case SessionFeature(), SessionFeature():
+            return replace(before, events=after.events) == after and set(before.events) == set(after.events)
+    return before == after
 
 
 def _purpose_of(catalog: Catalog, view: View) -> Purpose | None:

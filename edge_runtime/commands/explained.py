@@ -57,7 +57,7 @@ def explained(catalog: Catalog, key: str) -> ExplainedView:
         key=key,
         slots=layout.width,
         statistics=tuple(map(_statistic, layout.placed)),
-        features={name: tuple(numbers[p] for p in layout.needs[name]) for name in view.features},
+        features={name: tuple({numbers[p]: None for p in layout.needs[name]}) for name in view.features},
         source=ViewPlan(view, catalog).source,
     )
 

@@ -6,13 +6,14 @@ nothing from before can be in it (`catalog/look_back.py` says how far it looks b
 - a window is, once it begins at or after that time; a decayed value 64 half-lives after it;
 - a feature of the current session is whole once the session began more than `gap` after that time, or where
   none is current, once the gap has passed since;
-- one without a window looks back over the retention;
+- one of the newest n events is whole also once the n-th newest came at or after that time;
+- one without a window looks back over the retention; about nobody there is none, so it is never whole;
 - a derived one is as whole as its operands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Final
 
 from edge_runtime.catalog.look_back import look_back, sources
@@ -24,6 +25,9 @@ from edge_runtime.session.plan import ViewPlan
 
 WARMING: Final = Missing(
     Status.WARMING, "added later, and it reaches back before what the journal could refill"
+)
+FOR_GOOD: Final = Missing(
+    Status.WARMING, "added later, and it looks back for ever: without a window nothing makes it whole"
 )
 
 
@@ -45,13 +49,25 @@ def warmed(
     if not cold:
         return values
     named = zip(plan.names, values, strict=True)
-    return tuple(WARMING if sources(plan.view, name) & cold else value for name, value in named)
+    return tuple(
+        _cold(plan, lacking) if (lacking := sources(plan.view, name) & cold) else value
+        for name, value in named
+    )
+
+
+def _cold(plan: ViewPlan, names: Set[str]) -> Missing:
+    back = look_back(plan.view, names, plan.retention_us)
+    return FOR_GOOD if back.us is None and not back.newest else WARMING
 
 
 def _whole(plan: ViewPlan, name: str, since_us: int, state: ViewState, t_us: int) -> bool:
     if isinstance(plan.view.features[name], DerivedFeature):
         return True  # asked of its operands
     back = look_back(plan.view, (name,), plan.retention_us)
+    if back.newest:
+        filled_us = plan.filled_since_us(state, name, t_us)
+        if filled_us is not None and filled_us >= since_us:
+            return True
     if back.us is None:
         return False
     began_us = plan.session_began_us(state, name, t_us) if back.session else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from edge_runtime.session.admission import NEVER, ViewState
@@ -64,21 +64,26 @@ class Joining:
             mine[span] = placed.statistic.merge(mine[span], other[span])
         return mine
 
-    def graft(self, state: ViewState, names: Collection[bytes], donor: ViewState) -> ViewState:
-        """`state` with the statistics `names` as `donor` has them; both are used up.
+    def graft(self, state: ViewState, missing: Mapping[bytes, int], donor: ViewState) -> ViewState:
+        """`state` with the statistics `missing` as `donor` has them; both are used up.
+
+        One that is there with some room (see `Carried.missing`) is put together of both.
 
         A kind of event that only the donor saw may bridge a silence that ended what came before; then that
         counts again, as after a late event.
         """
         mine, theirs = _segments(state), _segments(donor)
         if len(mine) != 1 or len(theirs) != 1 or _apart_us(mine[0], theirs[0]) > self._silence_us:
-            others = {one.name for _, one in self._placed} - set(names)
-            return self.merge(self._without(state, names), self._without(donor, others))
+            gone = {name for name, room in missing.items() if not room}
+            others = {one.name for _, one in self._placed} - missing.keys()
+            return self.merge(self._without(state, gone), self._without(donor, others))
         self._align(state.cells, donor.cells)
         for placed, one in self._placed:
-            if one.name in names:
+            if one.name in missing:
                 span = slice(placed.base, placed.base + len(placed.statistic.fresh()))
-                state.cells[span] = donor.cells[span]
+                made = donor.cells[span]
+                whole = placed.statistic.merge(state.cells[span], made) if missing[one.name] else made
+                state.cells[span] = whole
         state.oldest, state.newest = min(state.oldest, donor.oldest), max(state.newest, donor.newest)
         state.floor_us = max(state.floor_us, donor.floor_us)
         state.ids |= donor.ids

@@ -49,6 +49,8 @@ class Layout:
     `resolve`."""
     needs: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
     """For each feature the statistics that it is read from, its operands' included."""
+    wanted: dict[str, tuple[Statistic, ...]] = field(default_factory=dict)
+    """Beside each of `needs` what the feature asked for: a `Recent` that is shared may be longer."""
     width: int = 0
 
 
@@ -62,9 +64,12 @@ def lay_out(view: View) -> Layout:
     layout = Layout()
     _place(layout, _widest([s for one in built.values() for s in one.statistics]))
     reads, needs = _plain(layout, built)
+    wanted = {name: one.statistics for name, one in built.items()}
     for name in view.features:
         layout.reads[name] = _read(view, name, reads, ())
-        layout.needs[name] = _needs(view, name, needs)
+        pairs = _needs(view, name, needs, wanted)
+        layout.needs[name] = tuple(placed for placed, _ in pairs)
+        layout.wanted[name] = tuple(statistic for _, statistic in pairs)
     return layout
 
 
@@ -109,11 +114,16 @@ def _read(view: View, name: str, plain: Mapping[str, str], above: tuple[str, ...
     raise CatalogError([Fault(place, "expected features of this view, without a circle")])
 
 
-def _needs(view: View, name: str, plain: Mapping[str, tuple[Placed, ...]]) -> tuple[Placed, ...]:
+def _needs(
+    view: View,
+    name: str,
+    needs: Mapping[str, tuple[Placed, ...]],
+    wanted: Mapping[str, tuple[Statistic, ...]],
+) -> tuple[tuple[Placed, Statistic], ...]:
     feature = view.features[name]
     if isinstance(feature, DerivedFeature):
-        return tuple(dict.fromkeys(p for source in feature.of for p in _needs(view, source, plain)))
-    return plain[name]
+        return tuple(dict.fromkeys(p for one in feature.of for p in _needs(view, one, needs, wanted)))
+    return tuple(zip(needs[name], wanted[name], strict=True))
 
 
 def _widest(wanted: list[Statistic]) -> list[Statistic]:

@@ -13,7 +13,7 @@ past retention plus lateness. So the order of arrival does not change what count
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from edge_runtime.catalog.model import EventType, Purpose, SessionFeature, View
@@ -30,9 +30,10 @@ from edge_runtime.session.admission import (
 from edge_runtime.session.admission import ViewState as ViewState
 from edge_runtime.session.codegen import load_source, view_source
 from edge_runtime.session.event import Event, content_id
-from edge_runtime.session.identity import identify
+from edge_runtime.session.identity import Identity, identify, identify_needs
 from edge_runtime.session.joining import Joining
 from edge_runtime.session.layout import lay_out
+from edge_runtime.session.operators.recent import Entry, Newest, Recent
 from edge_runtime.session.operators.runs import Runs
 from edge_runtime.session.operators.vector import Resolve
 from edge_runtime.session.reading import paces_of
@@ -144,7 +145,8 @@ class ViewPlan:
         """How long after the newest event a late one may still join what came before a silence."""
         self._layout = lay_out(view)
         self.statistics = identify(self._layout, catalog.events)
-        self._contents = Contents(self._layout, self.statistics, self.horizon_us)
+        self._needs = identify_needs(self._layout, catalog.events)
+        self._contents = Contents(self._layout, self.statistics, self.lateness_us)
         self.source = view_source(view, self._layout, catalog.events, retention_us)
         self._code = load_source(self.source, view.key, {"turn": self._turn, "rejoin": self._rejoin})
         self.update: Callable[[ViewState, Event, str], None] = self._code["update"]
@@ -257,15 +259,13 @@ class ViewPlan:
         """
         return self._contents.carry(raw)
 
-    def graft(self, state: ViewState, names: Collection[bytes], donor: ViewState) -> ViewState:
-        """`state` with the statistics `names` as `donor` has them; both are used up (see `joining`)."""
-        return self._joining.graft(state, names, donor)
+    def graft(self, state: ViewState, missing: Mapping[bytes, int], donor: ViewState) -> ViewState:
+        """`state` with what `carry` missed as `donor` has it; both are used up (see `joining`)."""
+        return self._joining.graft(state, missing, donor)
 
-    def statistics_of(self, feature: str) -> tuple[bytes, ...]:
-        """Names of the statistics that a feature is read from, its operands' included."""
-        needed = self._layout.needs[feature]
-        pairs = zip(self._layout.placed, self.statistics, strict=True)
-        return tuple(one.name for placed, one in pairs if placed in needed)
+    def statistics_of(self, feature: str) -> tuple[Identity, ...]:
+        """What a feature is read from, its operands' included, each with the room that it needs."""
+        return self._needs[feature]
 
     def merge(self, mine: ViewState, other: ViewState) -> ViewState:
         """The state of both streams together, which must have distinct ids; neither is changed.
@@ -291,6 +291,22 @@ class ViewPlan:
             if isinstance(placed.statistic, Runs):
                 end_us, start_us = cast("list[int]", cells[placed.base : placed.base + 2])
                 return start_us if t_us - end_us <= placed.statistic.gap_us else None
+        return None
+
+    def filled_since_us(self, state: ViewState, feature: str, t_us: int) -> int | None:
+        """For a feature of the newest n events, the time of the n-th newest at `t_us`.
+
+        Nothing before it can be in the value. None while there are fewer, and for other features.
+        """
+        cells, layout = self.cells_at(state, t_us), self._layout
+        for placed, wanted in zip(layout.needs[feature], layout.wanted[feature], strict=True):
+            match wanted:
+                case Recent():
+                    newest = cast("Sequence[Entry]", cells[placed.base])
+                    return newest[-wanted.n][0] if len(newest) >= wanted.n else None
+                case Newest():
+                    at_us = cast(int, cells[placed.base])
+                    return None if at_us == NEVER else at_us
         return None
 
     def _consider(self, state: ViewState, event: Event, event_id: str, now_us: int) -> Admission:

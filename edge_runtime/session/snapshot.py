@@ -7,7 +7,7 @@ Sums may exceed 64 bits; such an integer is an extension value of its big-endian
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -28,8 +28,9 @@ class Carried(NamedTuple):
     """A state out of a dump, as far as the dump went."""
 
     state: ViewState
-    missing: frozenset[bytes]
-    """Names of statistics that the dump did not have; they are as before any event."""
+    missing: Mapping[bytes, int]
+    """Name -> room of the statistics that the dump had with less room than they have here, 0 for not at all:
+    they hold what the dump held, or are as before any event."""
     differs: bool
     """Whether the dump is of another plan: it held more, or less, or with other room."""
 
@@ -37,10 +38,10 @@ class Carried(NamedTuple):
 class Contents:
     """What a plan's dumps hold, and how a dump of another plan is read under it."""
 
-    def __init__(self, layout: Layout, identities: Sequence[Identity], horizon_us: int) -> None:
-        self._layout, self._identities, self._horizon_us = layout, identities, horizon_us
+    def __init__(self, layout: Layout, identities: Sequence[Identity], lateness_us: int) -> None:
+        self._layout, self._identities, self._lateness_us = layout, identities, lateness_us
         self._list: bytes = msgpack.packb(
-            [horizon_us, [list(frame) for frame in layout.frames], [[i.name, i.room] for i in identities]]
+            [lateness_us, [list(frame) for frame in layout.frames], [[i.name, i.room] for i in identities]]
         )
         self._readers: dict[bytes, _Reader] = {}
 
@@ -89,17 +90,18 @@ class Contents:
         state.waiting = [Waiting(from_bytes(event), event_id) for event_id, event in waiting]
         if previous is not None:
             state.previous = (previous[0], previous[1], reader.unpack(previous[2]))
-        if state.newest != NEVER and self._horizon_us > reader.horizon_us:
-            # Ids further back are forgotten: an event from there could be counted twice, so it is LATE.
-            state.floor_us = max(state.floor_us, state.newest - reader.horizon_us)
+        if state.newest != NEVER and self._lateness_us > reader.lateness_us:
+            # Ids, runs of sessions and what a silence ended were let go of as far as no event could reach
+            # them, so what was LATE stays LATE: nothing counts twice, and no session misses a part.
+            state.floor_us = max(state.floor_us, state.newest - reader.lateness_us)
         return Carried(state, reader.missing, reader.differs)
 
     def _reader(self, contents: bytes) -> _Reader:
         """How a dump of these contents is read; kept, for a database holds dumps of few catalogs."""
         found = self._readers.get(contents)
         if found is None:
-            horizon_us, frames, statistics = msgpack.unpackb(contents)
-            found = _reader(self._layout, self._identities, horizon_us, frames, statistics)
+            lateness_us, frames, statistics = msgpack.unpackb(contents)
+            found = _reader(self._layout, self._identities, lateness_us, frames, statistics)
             if len(self._readers) < _READERS_KEPT:
                 self._readers[contents] = found
         return found
@@ -115,11 +117,11 @@ class Contents:
 class _Reader(NamedTuple):
     """Where in a dump's cells each piece of a layout lies; None for what the dump does not have."""
 
-    horizon_us: int
+    lateness_us: int
     frames: tuple[int | None, ...]
     pieces: tuple[tuple[Statistic, int | None], ...]
     pieces_held: int
-    missing: frozenset[bytes]
+    missing: Mapping[bytes, int]
     differs: bool
 
     def unpack(self, packed: Sequence[Any]) -> list[object]:
@@ -133,23 +135,24 @@ class _Reader(NamedTuple):
 
 
 def _reader(
-    layout: Layout, identities: Sequence[Identity], horizon_us: Any, frames: Any, statistics: Any
+    layout: Layout, identities: Sequence[Identity], lateness_us: Any, frames: Any, statistics: Any
 ) -> _Reader:
-    if not isinstance(horizon_us, int):
+    if not isinstance(lateness_us, int):
         raise ValueError("a duration that is none")
     frame_at = {(hop_us, tiles): at for at, (hop_us, tiles) in enumerate(frames)}
     held = {name: (len(frames) + at, room) for at, (name, room) in enumerate(statistics)}
-    pieces = []
+    pieces, missing = [], dict[bytes, int]()
     for placed, one in zip(layout.placed, identities, strict=True):
         at, room = held.get(one.name, (None, 0))
-        pieces.append((placed.statistic, at if room >= one.room else None))
-    missing = [one.name for one, (_, at) in zip(identities, pieces, strict=True) if at is None]
+        pieces.append((placed.statistic, at))
+        if at is None or room < one.room:
+            missing[one.name] = room
     return _Reader(
-        horizon_us,
+        lateness_us,
         tuple(frame_at.get(frame) for frame in layout.frames),
         tuple(pieces),
         len(frames) + len(statistics),
-        frozenset(missing),
+        missing,
         {(one.name, one.room) for one in identities} != {(name, room) for name, room in statistics},
     )
 

@@ -26,6 +26,7 @@ from edge_runtime.session.operators.statistic import (
     Stream,
     frame_of,
     needed,
+    stream_of,
     unfit,
 )
 
@@ -278,7 +279,7 @@ def _take(total: dict[str, int], key: str, count: int) -> None:
 def _keyed(view: View, f: SessionFeature) -> Keyed:
     if f.by is None:
         raise unfit(view, f, "by", "expected a property or an entity type, got nothing")
-    return Keyed(Stream(f.events, f.where, f.by), frame_of(f), f.max_keys)
+    return Keyed(stream_of(view, f)._replace(value=f.by), frame_of(f), f.max_keys)
 
 
 def _count_by(view: View, f: SessionFeature) -> Built:

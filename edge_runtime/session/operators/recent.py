@@ -68,7 +68,9 @@ class Recent:
         return f"[entry[2] for entry in s[{base}]]{tail}"
 
     def merge(self, mine: Slots, other: Slots) -> list[object]:
-        return [deque(sorted([*mine[0], *other[0]], key=_order), maxlen=self.n)]
+        # Lists that both hold an event are those of a state and of the journal behind it: it is in once.
+        each = {_order(entry): entry for entry in (*other[0], *mine[0])}
+        return [deque((each[order] for order in sorted(each)), maxlen=self.n)]
 
     def pack(self, slots: Slots) -> object:
         return [list(entry) for entry in slots[0]]

@@ -188,7 +188,7 @@ def _session_start(view: View, f: SessionFeature) -> Built:
 
 def _ends(view: View, f: SessionFeature) -> Runs:
     """The state of a `session_count` without `where`: runs begin and end for every such feature alike."""
-    return Runs(Stream(f.events, (), None), *_limits(view, f))
+    return Runs(stream_of(view, f)._replace(where=()), *_limits(view, f))
 
 
 def _limits(view: View, f: SessionFeature) -> tuple[int, int]:

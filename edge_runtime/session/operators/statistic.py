@@ -23,6 +23,7 @@ class Stream(NamedTuple):
     """The events that a statistic sees: their types, the conditions, and the value each must carry."""
 
     events: tuple[str, ...]
+    """Sorted: in which order a feature lists them makes no other stream."""
     where: tuple[Where, ...]
     value: str | None
 
@@ -135,11 +136,12 @@ def stream_of(view: View, f: SessionFeature, *, valued: bool = False) -> Stream:
     Raises:
         CatalogError: a value is needed and the feature names none.
     """
+    events = tuple(sorted(set(f.events)))
     if not valued:
-        return Stream(f.events, f.where, None)
+        return Stream(events, f.where, None)
     if f.value is None:
         raise unfit(view, f, "value", "expected a property or an entity type, got nothing")
-    return Stream(f.events, f.where, f.value)
+    return Stream(events, f.where, f.value)
 
 
 def frame_of(f: SessionFeature) -> Frame | None:
