@@ -36,6 +36,8 @@ SNAPSHOT_BYTES_PER_EVENT = 128
 all the time; the tail that a cold load replays grows with the state it loads."""
 HANDLES_AT_ONCE = 4
 """Most handles whose states one commit stores: taking them takes time in which nobody can track."""
+_AT_ONCE = 1 << 62
+"""As many events as make any handle's states due."""
 
 
 @dataclass(slots=True)
@@ -164,6 +166,16 @@ class WorkingSet:
         """It is no longer as it is stored."""
         live.changed = True
         self._since_snapshot.setdefault(live.key.handle, 0)
+
+    def ended(self, live: LiveState) -> None:
+        """Retention has ended what was in a state: the next commit stores it empty.
+
+        So a clock that is set back, a crash or a restart revives nothing that a read has called gone.
+        """
+        live.version += 1
+        if live.stored:
+            live.changed = True
+            self._since_snapshot[live.key.handle] = _AT_ONCE
 
     def journal(self, live: LiveState) -> tuple[bool, list[JournalEntry]]:
         """(whole, entries): the journalled events of this state; `whole` when none was ever dropped."""

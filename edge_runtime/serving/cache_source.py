@@ -72,7 +72,9 @@ class CacheSource:
             return SessionValues((), None, key.status, key.reason)
         live = self._tracker.state(self._tracker.target(view_key), entity, key)
         plan, state = live.plan, live.state
-        plan.advance(state, self._clock.now_us())
+        if plan.advance(state, self._clock.now_us()):
+            self._states.ended(live)
+            self._commit.work.set()
         newest_us = state.newest_us
         if newest_us is not None and t_us < newest_us:
             return self._in_past(live, t_us)

@@ -31,7 +31,7 @@ from edge_runtime.serving.explain import Described
 from edge_runtime.serving.held import Given, Held, Keeper, ReadOnce
 from edge_runtime.serving.holding import Holding
 from edge_runtime.serving.reads import Reading, Source
-from edge_runtime.serving.request import RequestForm
+from edge_runtime.serving.request import RequestForm, check_id
 
 
 class Told:
@@ -123,8 +123,7 @@ class ServicePlan:
         for kind, bare in entities.items():
             if kind not in known:
                 raise MalformedRequest("entity", " ".join(sorted(known)), "an unknown entity type")
-            if not isinstance(bare, str) or not bare:
-                raise MalformedRequest(kind, "an id: text that is not empty", type(bare).__name__)
+            check_id(kind, bare)
 
     def _vector(
         self, evidence: Evidence, entities: Mapping[str, str], t_us: int, given: Given
@@ -203,8 +202,8 @@ class ServicePlan:
         if kind in entities:
             raise MalformedRequest(kind, "one id or a list of candidates", "both")
         for bare in ids:
-            if not isinstance(bare, str) or not bare:
-                raise MalformedRequest(kind, "ids: texts that are not empty", type(bare).__name__)
+            if not isinstance(bare, str) or not bare or not bare.isascii():  # seldom, and 50 at a time
+                check_id(kind, bare)
 
 
 def compile_service(catalog: Catalog, service: Service) -> ServicePlan:

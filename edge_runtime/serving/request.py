@@ -64,6 +64,21 @@ def _check(ref: str, feature: FieldFeature, value: object) -> None:
             raise MalformedRequest(place, f"a number from {low:g} to {high:g}", "one outside")
 
 
+def check_id(kind: str, bare: object) -> None:
+    """An entity's bare id as a read takes it.
+
+    Raises:
+        MalformedRequest: no text, an empty one, or one that UTF-8 cannot encode.
+    """
+    if not isinstance(bare, str) or not bare:
+        raise MalformedRequest(kind, "an id: text that is not empty", type(bare).__name__)
+    if not bare.isascii():
+        try:
+            bare.encode()
+        except UnicodeEncodeError:
+            raise MalformedRequest(kind, "an id that is valid Unicode", "a lone surrogate") from None
+
+
 def read_time_us(at: object) -> int | None:
     """The time to read at (aware datetime or Unix seconds) in microseconds; None stands for now.
 

@@ -10,6 +10,7 @@ from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.cells import cause, settle
 from edge_runtime.serving.groups import STALE, Group
 from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source, value_at
+from edge_runtime.serving.request import check_id
 from edge_runtime.serving.status import Status
 
 
@@ -43,10 +44,13 @@ def read_feature(
     `retention_us` is that of the view's purpose: after a longer silence nothing is left to expire.
 
     Raises:
-        MalformedRequest: a request view (its values are given at the read), or an entity type not given.
+        MalformedRequest: a request view (its values are given at the read), an entity type not given, or an
+            id that is none.
     """
     if view.source == "request":
         raise MalformedRequest("ref", "a server or session feature", "a request feature")
+    for kind, bare in ids.items():
+        check_id(kind, bare)
     return read_group(source, Group(view, retention_us), view, feature, ids, t_us)
 
 

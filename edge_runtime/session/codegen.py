@@ -99,6 +99,7 @@ def _update(view: View, layout: Layout, events: Mapping[str, EventType], silence
         "        s = state.cells",
         *_indented(ahead, 2),
         "    else:",
+        f"        if state.oldest - at > {silence_us}: return before(state, event, event_id)",
         f"        if state.previous is not None and at - state.previous[0] <= {silence_us}: rejoin(state)",
         "        if at < state.oldest: state.oldest = at",
         "        s = state.cells",

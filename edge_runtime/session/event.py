@@ -90,6 +90,9 @@ def check_event(
         MalformedEvent: as `make_event`.
     """
     declared = _declared(catalog, event.type)
+    for name, given in (("entities", event.entities), ("properties", event.properties)):
+        if not isinstance(given, dict):
+            raise MalformedEvent(f"{event.type}.{name}", "a dict", _kind(given))
     if not isinstance(event.at_us, int) or isinstance(event.at_us, bool):
         raise MalformedEvent(f"{event.type}.at_us", "an int of microseconds", _kind(event.at_us))
     if any(name not in declared.entities for name in event.entities):
@@ -130,6 +133,8 @@ class EventReader:
         """As `event_from_dict`, or as `check_event` for an Event."""
         if isinstance(given, Event):
             return check_event(self._catalog, given, now_us=now_us, limits=self._limits)
+        if given.__class__ is not dict and not isinstance(given, Mapping):
+            raise MalformedEvent("event", "an Event, or a table with `type`", _kind(given))
         kind = given.get("type")
         declared = self._events.get(kind) if isinstance(kind, str) else None
         if declared is None:

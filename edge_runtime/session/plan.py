@@ -148,7 +148,9 @@ class ViewPlan:
         self._needs = identify_needs(self._layout, catalog.events)
         self._contents = Contents(self._layout, self.statistics, self.lateness_us)
         self.source = view_source(view, self._layout, catalog.events, retention_us)
-        self._code = load_source(self.source, view.key, {"turn": self._turn, "rejoin": self._rejoin})
+        self._code = load_source(
+            self.source, view.key, {"turn": self._turn, "rejoin": self._rejoin, "before": self._before}
+        )
         self.update: Callable[[ViewState, Event, str], None] = self._code["update"]
         """The generated function alone: no judgement, no ids. For replay, of distinct events in order."""
         self._values: Callable[..., tuple[object, ...]] = self._code["values"]
@@ -204,21 +206,25 @@ class ViewPlan:
             forget_ids(state, now_us, self.horizon_us)
         return _ACCEPTED
 
-    def advance(self, state: ViewState, now_us: int) -> None:
-        """Let time pass: feed the events whose time has come, forget ids and what retention has ended."""
+    def advance(self, state: ViewState, now_us: int) -> bool:
+        """Let time pass: feed the events whose time has come, forget ids and what retention has ended.
+
+        Returns whether retention has ended all that was there.
+        """
         if state.waiting:
             due = sorted((w for w in state.waiting if w.at_us <= now_us), key=lambda w: w.order)
             state.waiting = [w for w in state.waiting if w.at_us > now_us]
             for one in due:
                 self.update(state, one.event, one.event_id)
         if state.newest == NEVER:
-            return
+            return False
         if state.previous is not None and now_us - state.previous[0] > self.bridge_us:
             state.previous = None
         if now_us - state.newest > self.bridge_us:
             self._purge(state)
-        else:
-            self._forget(state, now_us)
+            return True
+        self._forget(state, now_us)
+        return False
 
     def values(self, state: ViewState, t_us: int, resolve: Resolve | None = None) -> tuple[object, ...]:
         """The value of every feature at `t_us`, in the order of `names`; the state keeps its meaning.
@@ -330,6 +336,14 @@ class ViewPlan:
         _, state.oldest, cells = state.previous
         state.cells = self._joining.cells(cells, state.cells)
         state.previous = None
+
+    def _before(self, state: ViewState, event: Event, event_id: str) -> None:
+        """An event from before a silence longer than the retention, of a clock set back: it counts apart."""
+        apart = ViewState(self._fresh_cells())
+        if state.previous is not None:
+            apart.newest, apart.oldest, apart.cells = state.previous
+        self.update(apart, event, event_id)
+        state.previous = (apart.newest, apart.oldest, apart.cells)
 
     def _roll(self, slot: int, cells: list[Any], at_us: int) -> None:
         self._code[f"roll_{slot}"](cells, at_us)
