@@ -6,7 +6,6 @@ database can say otherwise. A runtime that never enrolled is its own authority: 
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ import msgspec
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog.model import Purpose
 from edge_runtime.clock import Clock
+from edge_runtime.consent.deciding import Deciding
 from edge_runtime.consent.denying import base_of, new_denial
 from edge_runtime.consent.erasure import Eraser, ErasureReceipt, Forget
 from edge_runtime.consent.lease import Leases
@@ -37,8 +37,7 @@ from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.vault import no_step
-from edge_runtime.wire.messages import Decision, LaneEntry
-from edge_runtime.wire.seal import canonical
+from edge_runtime.wire.messages import LaneEntry
 
 __all__ = ["ConsentRecord", "Consents", "Permission"]
 
@@ -79,6 +78,9 @@ class Consents:
         self.queued: Callable[[], None] = lambda: None
         """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
         keyring.authority_changed = self._begin_authority
+        self._deciding = Deciding(
+            catalog, keyring, database, self._eraser, self._standing, self._ledger, lambda: self.queued()
+        )
         self._recover()
 
     # ---- the gate ---------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class Consents:
             text = notice_of(self._catalog, notice, names)
             taken_us = when_us(at, self._clock.now_us())
             self._eraser.finish_pending()
-            ids = [self._give_one(typed, name, text, taken_us) for name in names]
+            ids = [self._deciding.give(typed, name, text, taken_us) for name in names]
             keys = [self._keyring.key(typed, name) for name in names]
             grants = tuple(0 if key is None else key.grant for key in keys)
             return ConsentRecord(typed, tuple(names), "given", text, taken_us, tuple(ids), grants)
@@ -197,7 +199,7 @@ class Consents:
             names = purposes_of(self._catalog, purposes)
             text = notice_of(self._catalog, notice, names)
             taken_us = when_us(at, self._clock.now_us())
-            denials = self._deny(typed, names, "refused", text, taken_us)
+            denials = self._deciding.deny(typed, names, "refused", text, taken_us)
             ids, grants = tuple(d.id for d in denials), (0,) * len(names)
             return ConsentRecord(typed, tuple(names), "refused", text, taken_us, ids, grants)
 
@@ -217,7 +219,7 @@ class Consents:
                 names = purposes_of(self._catalog, purposes, also=held)
             if not names:
                 raise MalformedRequest("purposes", "a catalog with a purpose that rests on consent", "none")
-            denials = self._deny(typed, names, "withdrawn", None, self._clock.now_us())
+            denials = self._deciding.deny(typed, names, "withdrawn", None, self._clock.now_us())
             return self._eraser.receipt(denials)
 
     def leave(self, subject: str) -> None:
@@ -307,66 +309,6 @@ class Consents:
         denial = new_denial(self._keyring, self._database, *one)
         return msgspec.structs.replace(denial, taken_here=False, settled=True)
 
-    # ---- deciding ---------------------------------------------------------------------------------------
-
-    def _give_one(self, subject: str, purpose: str, notice: str, at_us: int) -> bytes:
-        """Make or renew one key, then queue the decision; returns its id."""
-        decision, base = secrets.token_bytes(16), base_of(self._keyring, self._database)
-        pending = self._keyring.identity.enrolled
-        key = self._keyring.key(subject, purpose)
-        if key is not None:
-            self._keyring.renew(key, notice, base, decision, pending=pending)
-        else:
-            ordinal = self._keyring.next_ordinal()
-            grant = self._ledger.live_grant(subject, purpose) if pending else ordinal
-            self._keyring.create(
-                subject,
-                purpose,
-                decision,
-                notice,
-                base,
-                at_us,
-                grant,
-                resting=self._catalog.purposes[purpose].on_disk,
-                ordinal=ordinal,
-                pending=pending,
-            )
-        if pending:
-            pseudonym = self._keyring.pseudonym(subject)
-            self._queue_give(Decision(decision, pseudonym, purpose, "given", notice, base, at_us))
-        self._standing.decided(subject, purpose)
-        return decision
-
-    def _queue_give(self, decision: Decision) -> None:
-        with self._database.write("give") as tx:
-            tx.enqueue("decision", decision.id, canonical(decision))
-        self.queued()
-
-    def _deny(
-        self, subject: str, purposes: Sequence[str], state: str, notice: str | None, at_us: int
-    ) -> list[Denial]:
-        self._eraser.finish_pending()
-        standing = [self._standing_denial(subject, name, state) for name in purposes]
-        fresh = [
-            new_denial(self._keyring, self._database, subject, name, state, notice, at_us)
-            for name, denial in zip(purposes, standing, strict=True)
-            if denial is None
-        ]
-        done = {d.purpose: d for d in self._eraser.carry_out(fresh, self._standing.bar)} if fresh else {}
-        self._standing.tidy()
-        self.queued()
-        return [denial or done[name] for name, denial in zip(purposes, standing, strict=True)]
-
-    def _standing_denial(self, subject: str, purpose: str, state: str) -> Denial | None:
-        """A denial of the same kind that waits to be sent, or stands alone: saying it again adds nothing."""
-        if self._keyring.key(subject, purpose) is not None:
-            return None
-        denial = self._keyring.denial(self._keyring.pseudonym(subject), purpose)
-        if denial is None or denial.state != state or denial.evidence is None:
-            return None
-        waits = denial.taken_here and not denial.settled
-        return denial if waits or not self._keyring.identity.enrolled else None
-
     # ---- opening ----------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
@@ -378,7 +320,7 @@ class Consents:
                 self._begin_authority()
             self._eraser.finish()
             if self._keyring.identity.enrolled:
-                self._queue_pending_gives()
+                self._deciding.queue_pending_gives()
             self._standing.load(self._catalog.purposes.values())
 
     def _begin_authority(self) -> None:
@@ -387,14 +329,3 @@ class Consents:
             tx.forget_authority()
             tx.set_meta("authority", self._keyring.authority)
         self._standing.load(self._catalog.purposes.values())
-
-    def _queue_pending_gives(self) -> None:
-        with self._database.read() as tx:
-            waiting = {item.id for item in tx.outbox("decision")}
-        keys = self._keyring.keys()
-        for key in keys:
-            for decision in key.pending:
-                if decision not in waiting:
-                    who = self._keyring.pseudonym(key.subject)
-                    told = (who, key.purpose, "given", key.notice, key.base, key.at_us)
-                    self._queue_give(Decision(decision, *told))
