@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,8 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, out, text = run(options)
     except (EdgeError, OSError, ValueError) as error:
         code, out, text = 2, {"error": type(error).__name__, "message": str(error)}, f"{error}"
-    print(json.dumps(out, default=str) if options.json else text)
+    _show(json.dumps(out, default=str) if options.json else text)
     return code
+
+
+def _show(text: str) -> None:
+    """Print, also into a pipe whose reader has seen enough (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
