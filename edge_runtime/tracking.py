@@ -231,10 +231,10 @@ class Tracker:
         for live in lives:
             plan, state = live.plan, live.state
             # Nearly always nothing is due (`offer` forgets ids by itself), and asking here saves the call.
-            if state.waiting or state.previous is not None or now_us - state.newest > plan.bridge_us:
-                if plan.advance(state, now_us):
-                    self._states.ended(live)
-                    self._commit.work.set()
+            due = state.waiting or state.previous is not None or now_us - state.newest > plan.bridge_us
+            if due and plan.advance(state, now_us):
+                self._states.ended(live)
+                self._commit.work.set()
         event_id = event.id
         if event_id is None:
             event_id = next_content_id(event, states)
