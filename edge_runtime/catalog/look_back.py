@@ -29,11 +29,11 @@ class LookBack(NamedTuple):
         """For how long a feature is WARMING when the last `known_us` are known."""
         if self.session:
             return "WARMING until a session begins"
-        until = f"until {self.newest} of its events are known" if self.newest else ""
-        if self.us is None:
-            return f"WARMING {until or 'for good: it looks back for ever, and no retention ends that'}"
-        longest = f"WARMING for at most {write_duration(self.us - known_us)}"
-        return f"{longest}, or {until}" if until else longest
+        longest = None if self.us is None else f"WARMING for at most {write_duration(self.us - known_us)}"
+        if not self.newest:
+            return longest or "WARMING for good: it looks back for ever, and no retention ends that"
+        known = "its newest event is" if self.newest == 1 else f"{self.newest} of its events are"
+        return f"{longest}, or until {known} known" if longest else f"WARMING until {known} known"
 
 
 def sources(view: View, name: str) -> set[str]:

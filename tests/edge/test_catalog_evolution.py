@@ -84,7 +84,13 @@ def test_the_same_catalog_changes_nothing() -> None:
             "at least the last 7d; WARMING for at most 23d, or until 6 of its events are known",
             True,
         ),
-        ("idle", {"op": "since_last", "event": "view"}, "backfilled", "until 1 of its events", False),
+        (
+            "idle",
+            {"op": "since_last", "event": "view"},
+            "backfilled",
+            "or until its newest event is known",
+            False,
+        ),
         ("mean", {"op": "mean", "event": "view", "value": "price"}, "backfilled", "at most 23d", False),
         (
             "long",

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import edge_runtime as er
+from edge_runtime.catalog.evolution import evolve
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import ViewPlan, ViewState, compile_catalog
@@ -174,8 +175,11 @@ def test_law_7_what_looks_back_for_ever_says_so(tmp_path: Path, clock: ManualClo
         f'purpose = "{P}"', ""
     )
     event = '[events.shelved]\nentities = ["item"]\n'
-    open_with(tmp_path, clock, activity(SPEND)).close()
     more = event + shelf.replace("[views.shelf.features]", f"[views.shelf.features]\n{n}\n{last}\n{half}")
+    open_with(tmp_path, clock, activity(SPEND)).close()
+    said = {c.place.rpartition(".")[2]: c.detail for c in evolve(activity(SPEND), activity(SPEND, more=more))}
+    assert said["half"].endswith("WARMING for good: it looks back for ever, and no retention ends that")
+    assert said["last"].endswith("WARMING until its newest event is known")
     with open_with(tmp_path, clock, activity(SPEND, more=more)) as rt:
         clock.advance(seconds=400 * DAY)
         assert rt.read("shelf:d", item="x").value == 0
