@@ -177,9 +177,9 @@ class _Handle:
         if stands and not tail:
             return
         if missing:
-            past = self._whole_past
+            past, lacking = self._whole_past, plan.lacking(state, missing)
             state = past.filled(plan, place.entity, _applied(plan, state, tail), missing)
-            since |= past.since(plan, missing)
+            since |= past.since(plan, lacking)
         else:
             _applied(plan, state, tail)
         snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, keep_from_day=0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from typing import Any, cast
 
 from edge_runtime.session.admission import NEVER, ViewState
 from edge_runtime.session.identity import Identity
@@ -89,6 +89,16 @@ class Joining:
         state.ids |= donor.ids
         state.waiting += donor.waiting
         return state
+
+    def lacking(self, state: ViewState, missing: Mapping[bytes, int]) -> dict[bytes, int]:
+        """What of `missing` may lack events: a list that was never full holds all there were."""
+        segments = [cells for _, _, cells in _segments(state)]
+        bases = {one.name: placed.base for placed, one in self._placed}
+        return {
+            name: room
+            for name, room in missing.items()
+            if not room or any(len(cast("Sized", cells[bases[name]])) >= room for cells in segments)
+        }
 
     def _align(self, mine: list[Any], other: list[Any]) -> None:
         """Let every frame of both stand at the same tile."""

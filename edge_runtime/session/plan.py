@@ -269,6 +269,10 @@ class ViewPlan:
         """`state` with what `carry` missed as `donor` has it; both are used up (see `joining`)."""
         return self._joining.graft(state, missing, donor)
 
+    def lacking(self, state: ViewState, missing: Mapping[bytes, int]) -> Mapping[bytes, int]:
+        """What of that may really lack events; the state as `carry` gave it (see `joining`)."""
+        return self._joining.lacking(state, missing)
+
     def statistics_of(self, feature: str) -> tuple[Identity, ...]:
         """What a feature is read from, its operands' included, each with the room that it needs."""
         return self._needs[feature]

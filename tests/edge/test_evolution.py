@@ -471,6 +471,22 @@ def test_a_damaged_state_is_made_from_the_journal(tmp_path: Path, clock: ManualC
         assert read(rt, "views_1h") == (3, PRESENT)
 
 
+def test_law_7_a_damaged_state_knows_no_more_than_the_journal(tmp_path: Path, clock: ManualClock) -> None:
+    """The upgrade finds the state unreadable and the journal trimmed: nothing is passed off as whole."""
+    begun(tmp_path, clock, activity(VIEWS_5M, SPEND))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, SPEND)) as rt:
+        key = key_of(rt)
+        with rt._database.write("test") as tx:
+            tx.drop_events(key.handle, tx.newest_event(key.handle))
+            for slot, sealed in tx.states(key.handle):
+                if slot not in (ADDED, COVERED):
+                    one = open_state(key, slot, sealed)
+                    broken = key.open("state", slot, sealed).replace(one.dump, b"\x01" * len(one.dump))
+                    tx.put_state(key.handle, slot, key.seal("state", slot, broken))
+    with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
+        assert {read(rt, "views_5m")[1], read(rt, "views_1h")[1]} == {WARMING}
+
+
 def test_law_7_events_that_no_longer_fit_are_not_passed_off_as_known(
     tmp_path: Path, clock: ManualClock
 ) -> None:

@@ -114,7 +114,13 @@ def looks_back_by_time(name: str) -> bool:
     return all(looks_back_by_time(operand) for operand in feature.of)
 
 
-NAMES = st.sets(st.sampled_from(sorted(FEATURES)), min_size=1, max_size=8)
+LISTS = sorted(
+    name for name, body in FEATURES.items() if body["op"] in ("last", "last_n", "decayed_mean_vector")
+)
+NAMES = st.sets(st.sampled_from(sorted(FEATURES)), min_size=1, max_size=8) | st.sets(
+    st.sampled_from(LISTS), min_size=1, max_size=4
+)
+"""Any features; and such as share lists of newest values, which grow and shrink with them."""
 
 
 @settings(max_examples=30)

@@ -103,6 +103,18 @@ def test_law_8_a_list_that_grows_twice_knows_each_part(tmp_path: Path, clock: Ma
         assert read(rt, "last_5")[1] is WARMING, "the fifth was let go of"
 
 
+def test_law_8_a_list_that_was_never_full_lacks_nothing(tmp_path: Path, clock: ManualClock) -> None:
+    """Four looks in all: five places held them, so eight do; with a fifth, nobody knows of a sixth."""
+    for views, expected in ((4, PRESENT), (5, WARMING)):
+        folder = tmp_path / str(views)
+        folder.mkdir()
+        begun(folder, clock, activity(newest(5)), views)
+        with open_with(folder, clock, activity(newest(8))) as rt:
+            assert read(rt, "last_8")[1] is expected
+            tracked(rt, clock, 3)
+            assert read(rt, "last_8")[1] is expected
+
+
 def test_law_8_the_journal_tells_what_lies_before_a_list(tmp_path: Path, clock: ManualClock) -> None:
     """Nothing was let go of: the longer list is what it would always have been, no event is in it twice."""
     with open_with(tmp_path, clock, activity(newest(5))) as rt:
