@@ -15,7 +15,7 @@ from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import ViewPlan, ViewState, compile_catalog
 from tests.support.clock import ManualClock
-from tests.support.grown import BUYS, SPEND, P, activity, open_with, tracked, view
+from tests.support.grown import BUYS, SPEND, P, activity, begun, key_of, open_with, read, tracked, view
 from tests.support.grown import given as agreed
 from tests.support.shop import BASE_US
 
@@ -34,25 +34,17 @@ def clock() -> ManualClock:
     return ManualClock(BASE_US)
 
 
-def read(rt: er.Runtime, feature: str) -> tuple[object, er.Status]:
-    found = rt.read(f"activity:{feature}", user="alice")
-    return found.value, found.status
-
-
 def let_go(rt: er.Runtime) -> None:
     """As if the journal had let go of everything: what is made from it begins now."""
-    key = rt._keyring.key("user:alice", P)
-    assert key is not None
+    key = key_of(rt)
     rt.flush()
     with rt._database.write("test") as tx:
         tx.drop_events(key.handle, tx.newest_event(key.handle))
 
 
-def begun(folder: Path, clock: ManualClock, catalog: er.Catalog, views: int) -> None:
+def rested(folder: Path, clock: ManualClock, catalog: er.Catalog, views: int) -> None:
     """A database with events that rest in the states alone."""
-    with open_with(folder, clock, catalog) as rt:
-        agreed(rt, "alice")
-        tracked(rt, clock, views)
+    begun(folder, clock, catalog, views)
     with open_with(folder, clock, catalog) as rt:
         let_go(rt)
 
@@ -61,7 +53,7 @@ def test_law_8_a_list_that_a_neighbour_makes_longer_keeps_what_it_held(
     tmp_path: Path, clock: ManualClock
 ) -> None:
     """The journal has let go of all: `last_5` is whole as before, `last_8` once eight are known."""
-    begun(tmp_path, clock, activity(newest(5)), views=7)
+    rested(tmp_path, clock, activity(newest(5)), views=7)
     with open_with(tmp_path, clock, activity(newest(5))) as rt:
         before = read(rt, "last_5")
         tracked(rt, clock, 1)
@@ -85,7 +77,7 @@ def test_law_8_a_list_that_a_neighbour_makes_longer_keeps_what_it_held(
 
 def test_law_8_a_list_that_grows_twice_knows_each_part(tmp_path: Path, clock: ManualClock) -> None:
     """Five, then eight, then six: the six are no more known than the eight were."""
-    begun(tmp_path, clock, activity(newest(5)), views=7)
+    rested(tmp_path, clock, activity(newest(5)), views=7)
     with open_with(tmp_path, clock, activity(newest(5), newest(8))) as rt:
         since = rt.read("activity:last_8", user="alice").complete_from
         assert since is not None
@@ -108,7 +100,7 @@ def test_law_8_a_list_that_was_never_full_lacks_nothing(tmp_path: Path, clock: M
     for views, expected in ((4, PRESENT), (5, WARMING)):
         folder = tmp_path / str(views)
         folder.mkdir()
-        begun(folder, clock, activity(newest(5)), views)
+        rested(folder, clock, activity(newest(5)), views)
         with open_with(folder, clock, activity(newest(8))) as rt:
             assert read(rt, "last_8")[1] is expected
             tracked(rt, clock, 3)
@@ -148,7 +140,7 @@ def test_law_7_the_newest_events_are_known_before_a_retention_has_passed(
     """`last`, `last_n` and `since_last`, added later, wait for as many events as they ask for."""
     two = 'two = { op = "last_n", event = "buy", value = "price", n = 2 }'
     both = 'both = { op = "ratio", of = ["last_buy", "idle"] }'
-    begun(tmp_path, clock, activity(SPEND), views=1)
+    rested(tmp_path, clock, activity(SPEND), views=1)
     with open_with(tmp_path, clock, activity(SPEND, IDLE, LAST, two, both)) as rt:
         assert {read(rt, name)[1] for name in ("idle", "last_buy", "two", "both")} == {WARMING}
         clock.advance(seconds=1)
@@ -169,7 +161,7 @@ def test_law_7_a_late_event_from_before_does_not_make_a_list_whole(
     tmp_path: Path, clock: ManualClock
 ) -> None:
     """It is known, what lay between it and the upgrade is not."""
-    begun(tmp_path, clock, activity(SPEND), views=1)
+    rested(tmp_path, clock, activity(SPEND), views=1)
     clock.advance(seconds=30)
     with open_with(tmp_path, clock, activity(SPEND, LAST)) as rt:
         clock.advance(seconds=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import edge_runtime as er
+from edge_runtime.keys.keyring import DataKey
 from tests.support.clock import ManualClock
 
 P = "personalization"
@@ -93,3 +94,26 @@ def tracked(rt: er.Runtime, clock: ManualClock, times: int, kind: str = "view", 
         assert rt.track(kind, user=user, item="x", price=price, id=f"{kind}{clock.now_us()}") is er.ACCEPTED
         clock.advance(seconds=1)
     rt.flush()
+
+
+def begun(folder: Path, clock: ManualClock, catalog: er.Catalog, views: int = 3, buys: int = 0) -> None:
+    """A database that one catalog has fed."""
+    with open_with(folder, clock, catalog) as rt:
+        given(rt, "alice")
+        tracked(rt, clock, views)
+        tracked(rt, clock, buys, "buy")
+
+
+def read(
+    rt: er.Runtime, feature: str, view: str = "activity", user: str = "alice"
+) -> tuple[object, er.Status]:
+    """A feature's value and status."""
+    found = rt.read(f"{view}:{feature}", user=user)
+    return found.value, found.status
+
+
+def key_of(rt: er.Runtime, purpose: str = P, user: str = "alice") -> DataKey:
+    """The key that a subject's rows of a purpose rest under."""
+    key = rt._keyring.key(f"user:{user}", purpose)
+    assert key is not None
+    return key
