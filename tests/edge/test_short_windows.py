@@ -11,7 +11,7 @@ from edge_runtime.session.operators.counts import CountMap
 from edge_runtime.session.plan import ViewPlan, ViewState, compile_catalog
 from tests.support.streams import SECOND, START_US
 
-LATENESS_US, RETENTION_US = 600 * SECOND, 3600 * SECOND
+LATENESS_US, WINDOWS = 600 * SECOND, ("1s", "10s", "70s")
 
 CATALOG = er.Catalog.from_toml(
     """
@@ -54,7 +54,7 @@ distinct_{w} = {{ op = "distinct", event = "view", value = "page", window = "{w}
 by_{w} = {{ op = "count_by", event = "view", by = "page", window = "{w}", max_keys = 1 }}
 top_{w} = {{ op = "top_n", event = "view", by = "page", window = "{w}", n = 2, max_keys = 2 }}
 """
-        for w in ("1s", "10s", "70s")
+        for w in WINDOWS
     )
 )
 PLAN: ViewPlan = compile_catalog(CATALOG).views["v@1"]
@@ -66,14 +66,19 @@ def event(at_us: int, price: float | None, page: str) -> Event:
 
 def values(state: ViewState, t_us: int) -> list[object]:
     found = PLAN.values(state, t_us)
-    overflows = [value.overflow for value in found if isinstance(value, CountMap)]
+    named, overflows = dict(zip(PLAN.names, found, strict=True)), []
+    for window in WINDOWS:
+        by_page = named[f"by_{window}"]
+        assert isinstance(by_page, CountMap)
+        overflows.append(by_page.overflow)
+        assert sum(by_page.values()) + by_page.overflow == named[f"count_{window}"]
     return [*found, *overflows]
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([0, 1, SECOND - 1, SECOND, 9 * SECOND, 10 * SECOND, 70 * SECOND]),
+            st.sampled_from([0, 1, SECOND - 1, SECOND, 9 * SECOND, 10 * SECOND, 64 * SECOND, 70 * SECOND]),
             st.sampled_from([0, 0, 1, SECOND, 10 * SECOND, 64 * SECOND, 71 * SECOND, LATENESS_US]),
             st.sampled_from([None, 0.1, -2.5, 7.0]),
             st.sampled_from("abcd"),
