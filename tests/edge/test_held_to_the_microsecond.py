@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edge_runtime as er
@@ -122,6 +123,37 @@ features = ["v:deep", "v:debt"]
             seen.append(int(vector.status[0]))
         assert seen == sorted(seen, reverse=True)
         assert set(seen) == {er.Status.NULL, er.Status.PRESENT}
+
+
+def test_law_7_a_number_of_two_windows_follows_the_shorter_tile() -> None:
+    """A ratio of a window cut into seconds and one cut into minutes, read at every second."""
+    catalog = er.Catalog.from_toml(
+        HEAD
+        + """
+[views.v]
+entity = "user"
+source = "session"
+purpose = "p"
+ttl = 0
+[views.v.features]
+short = { op = "count", event = "view", window = "30s" }
+long = { op = "count", event = "view", window = "1h" }
+share = { op = "ratio", of = ["short", "long"] }
+[services.s]
+features = ["v:share"]
+"""
+    )
+    clock = ManualClock(BASE_US)
+    with er.Runtime.open(":memory:", catalog=catalog, key=er.KeyMemory(), clock=clock) as rt:
+        rt.consent.give("alice", ["p"], notice="n")
+        for seconds in range(45):
+            if seconds < 3:
+                rt.track("view", user="alice", item="a")
+            expected = min(seconds + 1, 3) - max(seconds - 29, 0)
+            for _ in range(3):
+                value = rt.vector("s", user="alice").values[0]
+                assert value == np.float32(max(expected, 0) / min(seconds + 1, 3))
+            clock.advance(seconds=1)
 
 
 def test_law_7_a_row_with_a_warming_number_says_so_at_every_read(tmp_path: Path) -> None:
