@@ -13,7 +13,7 @@ from typing import NamedTuple
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.journal_entry import pack_entry
 from edge_runtime.cache.working_set import LiveState, WorkingSet, slot_of
-from edge_runtime.catalog import Catalog, SessionFeature, View
+from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.errors import MalformedEvent
@@ -71,8 +71,6 @@ class Target(NamedTuple):
     """The entity type of its data subject; None for a view about nobody."""
     keep_events_us: int
     on_disk: bool
-    reach_us: int
-    """How far back the longest of its features looks."""
     slots: dict[str, bytes]
     """Slots of typed entities seen; see `Tracker.forget`."""
 
@@ -284,18 +282,10 @@ class Tracker:
         personal = [kind for kind in view.entity if self._catalog.entities[kind].personal]
         subject_type = personal[0] if personal else None
         if view.purpose is None:
-            return Target(plan, view, view.key, subject_type, 0, True, _reach_us(view, None), {})
+            return Target(plan, view, view.key, subject_type, 0, True, {})
         purpose = self._catalog.purposes[view.purpose]
-        reach_us = _reach_us(view, purpose.retention_us)
         keep_us, on_disk = purpose.keep_events_us, purpose.on_disk
-        return Target(plan, view, view.key, subject_type, keep_us, on_disk, reach_us, {})
-
-
-def _reach_us(view: View, retention_us: int | None) -> int:
-    """The longest window of a view; features without one look back over the whole retention."""
-    whole_us = retention_us if retention_us is not None else 1 << 61
-    features = [f for f in view.features.values() if isinstance(f, SessionFeature)]
-    return max((whole_us if f.window_us is None else f.window_us for f in features), default=0)
+        return Target(plan, view, view.key, subject_type, keep_us, on_disk, {})
 
 
 def _alone(shares: Iterable[Share]) -> str | None:

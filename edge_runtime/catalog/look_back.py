@@ -18,22 +18,34 @@ from edge_runtime.session.operators.vector import VECTOR_ITEMS
 class LookBack(NamedTuple):
     """`us` microseconds, None: for ever; `session`: over the current session, at least its gap.
 
-    `newest`: no farther than so many events, 0 where their number does not matter.
+    `newest`: no farther than so many events, 0 where their number does not matter. `silence_us`: no farther
+    than the newest silence longer than that, None where no silence ends anything.
     """
 
     us: int | None
     session: bool = False
     newest: int = 0
+    silence_us: int | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether anything at all makes a feature whole that was added later."""
+        return self.us is not None or self.silence_us is not None or self.newest > 0
 
     def warming(self, known_us: int) -> str:
         """For how long a feature is WARMING when the last `known_us` are known."""
         if self.session:
             return "WARMING until a session begins"
-        longest = None if self.us is None else f"WARMING for at most {write_duration(self.us - known_us)}"
-        if not self.newest:
-            return longest or "WARMING for good: it looks back for ever, and no retention ends that"
         known = "its newest event is" if self.newest == 1 else f"{self.newest} of its events are"
-        return f"{longest}, or until {known} known" if longest else f"WARMING until {known} known"
+        ways = []
+        if self.us is not None:
+            ways.append(f"for at most {write_duration(self.us - known_us)}")
+        elif self.silence_us is not None:
+            ways.append(f"until its subject was silent for {write_duration(self.silence_us)}")
+        if self.newest:
+            ways.append(f"until {known} known")
+        end = ", or ".join(ways) or "for good: it looks back for ever, and no retention ends that"
+        return f"WARMING {end}"
 
 
 def sources(view: View, name: str) -> set[str]:
@@ -47,7 +59,8 @@ def sources(view: View, name: str) -> set[str]:
 def look_back(view: View, names: Iterable[str], retention_us: int | None) -> LookBack:
     """The farthest of some features that are not derived.
 
-    Of a window its whole tiles, of a decayed value 64 half-lives, of others the retention (None: no end).
+    Of a window its whole tiles, of a decayed value 64 half-lives, of others for ever: a retention ends only
+    what lies before a silence that outlasts it (None: no retention).
     """
     each = [_one(view.features[name], retention_us) for name in names]
     return max(each, key=lambda back: (back.us is None, back.us or 0, back.session, not back.newest))
@@ -56,14 +69,13 @@ def look_back(view: View, names: Iterable[str], retention_us: int | None) -> Loo
 def _one(feature: Feature, retention_us: int | None) -> LookBack:
     assert isinstance(feature, SessionFeature)
     if feature.gap_us is not None:
-        return LookBack(feature.gap_us, session=True)
-    newest = _newest(feature)
+        return LookBack(feature.gap_us, session=True, silence_us=retention_us)
+    us = None
     if feature.hop_us is not None and feature.tiles is not None:
-        return LookBack(feature.hop_us * feature.tiles, newest=newest)
-    bounds = [] if retention_us is None else [retention_us]
-    if feature.op in ("decayed_count", "decayed_sum") and feature.half_life_us is not None:
-        bounds.append(BUCKETS * feature.half_life_us)
-    return LookBack(min(bounds, default=None), newest=newest)
+        us = feature.hop_us * feature.tiles
+    elif feature.op in ("decayed_count", "decayed_sum") and feature.half_life_us is not None:
+        us = BUCKETS * feature.half_life_us
+    return LookBack(us, newest=_newest(feature), silence_us=retention_us)
 
 
 def _newest(feature: SessionFeature) -> int:

@@ -7,7 +7,9 @@ nothing from before can be in it (`catalog/look_back.py` says how far it looks b
 - a feature of the current session is whole once the session began more than `gap` after that time, or where
   none is current, once the gap has passed since;
 - one of the newest n events is whole also once the n-th newest came at or after that time;
-- one without a window looks back over the retention; about nobody there is none, so it is never whole;
+- any is, once the retention has ended what was before: the oldest event that counts came more than a
+  retention after that time, or none counts and a retention has passed since. One without a window has no
+  other end; about nobody there is no retention, so it is never whole;
 - a derived one is as whole as its operands.
 """
 
@@ -57,7 +59,7 @@ def warmed(
 
 def _cold(plan: ViewPlan, names: Set[str]) -> Missing:
     back = look_back(plan.view, names, plan.retention_us)
-    return FOR_GOOD if back.us is None and not back.newest else WARMING
+    return WARMING if back.ends else FOR_GOOD
 
 
 def _whole(plan: ViewPlan, name: str, since_us: int, state: ViewState, t_us: int) -> bool:
@@ -67,6 +69,10 @@ def _whole(plan: ViewPlan, name: str, since_us: int, state: ViewState, t_us: int
     if back.newest:
         filled_us = plan.filled_since_us(state, name, t_us)
         if filled_us is not None and filled_us >= since_us:
+            return True
+    if back.silence_us is not None:
+        oldest_us = plan.alive_since_us(state, t_us)
+        if (t_us if oldest_us is None else oldest_us) - back.silence_us > since_us:
             return True
     if back.us is None:
         return False

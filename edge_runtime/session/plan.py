@@ -287,12 +287,22 @@ class ViewPlan:
 
     def cells_at(self, state: ViewState, t_us: int) -> list[object]:
         """The slots that a read at `t_us` sees: the state's own, unless events wait or all is forgotten."""
+        state = self._arrived(state, t_us)
+        return state.cells if t_us - state.newest <= self._silence_us else self._nothing
+
+    def alive_since_us(self, state: ViewState, t_us: int) -> int | None:
+        """Time of the oldest event that still counts at `t_us`; None where none does."""
+        state = self._arrived(state, t_us)
+        return state.oldest_us if t_us - state.newest <= self._silence_us else None
+
+    def _arrived(self, state: ViewState, t_us: int) -> ViewState:
+        """The state with the events whose time has come by `t_us`; itself where none was waiting."""
         if state.waiting and any(w.at_us <= t_us for w in state.waiting):
             state = copy.deepcopy(state)
             self.advance(state, t_us)
         if t_us < state.newest:
             raise ReadInPast("expected a time not before the newest event of this view; nothing changed")
-        return state.cells if t_us - state.newest <= self._silence_us else self._nothing
+        return state
 
     def session_began_us(self, state: ViewState, feature: str, t_us: int) -> int | None:
         """When the session began that is current for a session feature at `t_us`; None where none is."""

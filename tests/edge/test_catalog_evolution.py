@@ -81,7 +81,7 @@ def test_the_same_catalog_changes_nothing() -> None:
             "recent",
             {**OLD["recent"], "n": 6},
             "backfilled",
-            "at least the last 7d; WARMING for at most 23d, or until 6 of its events are known",
+            "at least the last 7d; WARMING until its subject was silent for 30d, or until 6 of its events are known",
             True,
         ),
         (
@@ -91,7 +91,7 @@ def test_the_same_catalog_changes_nothing() -> None:
             "or until its newest event is known",
             False,
         ),
-        ("mean", {"op": "mean", "event": "view", "value": "price"}, "backfilled", "at most 23d", False),
+        ("mean", {"op": "mean", "event": "view", "value": "price"}, "backfilled", "silent for 30d", False),
         (
             "long",
             {"op": "session_sum", "event": "view", "value": "price", "gap": "8d"},
@@ -99,8 +99,8 @@ def test_the_same_catalog_changes_nothing() -> None:
             "from the journal: at least the last 7d; WARMING until a session begins",
             False,
         ),
-        ("spent", {**OLD["spent"], "event": ["buy", "view"]}, "backfilled", "at most 23d", True),
-        ("spent", {**OLD["spent"], "where": {"price": {"gt": 1}}}, "backfilled", "at most 23d", True),
+        ("spent", {**OLD["spent"], "event": ["buy", "view"]}, "backfilled", "silent for 30d", True),
+        ("spent", {**OLD["spent"], "where": {"price": {"gt": 1}}}, "backfilled", "silent for 30d", True),
     ],
 )
 def test_a_feature_is_kept_backfilled_or_warming(
@@ -124,7 +124,10 @@ def test_a_chain_is_as_warm_as_what_it_is_made_of() -> None:
         both={"op": "ratio", "of": ["buys_2d", "buys_9d"]},
     )
     assert plan["near"].detail == "from the journal, whole at once", "the other operand is kept"
-    assert plan["ever"].detail == "from the journal: at least the last 7d; WARMING for at most 23d"
+    assert (
+        plan["ever"].detail
+        == "from the journal: at least the last 7d; WARMING until its subject was silent for 30d"
+    )
     assert plan["far"].detail == "from the journal: at least the last 7d; WARMING for at most 2d"
 
 
