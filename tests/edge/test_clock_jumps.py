@@ -119,3 +119,16 @@ def test_law_6_what_retention_was_seen_to_end_stays_ended_through_a_crash(tmp_pa
         shutil.copytree(here, copy)  # the moment of a kill
     with opened(copy) as rt:
         assert rt.read("activity:views", user="alice").value == 1
+
+
+def test_an_event_delivered_after_retention_ended_all_counts_alone() -> None:
+    """Within the retention of the one before it, but more than the lateness late by the clock."""
+    clock = ManualClock(BASE_US)
+    with er.Runtime.open(":memory:", catalog=shop_catalog(), key=er.KeyMemory(), clock=clock) as rt:
+        rt.consent.give("alice", [P], notice="n")
+        rt.track("view", user="alice", item="x")
+        clock.advance(us=30 * DAY_US + 60_000_001)
+        at = (BASE_US + 30 * DAY_US - 1) / 1e6
+        assert rt.track("view", user="alice", item="y", at=at) is er.ACCEPTED
+        assert rt.read("activity:views", user="alice").value == 1
+        assert rt.read("activity:last_items", user="alice").value == ["y"]

@@ -149,6 +149,41 @@ entities = ["user"]
         assert rt.read("activity:views", user="alice").value == 3
 
 
+def test_a_view_that_moves_to_another_purpose_knows_nothing_of_before(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Though another view of the new purpose was given the same events: not even when the newest was."""
+    other = view("other", 'seen = { op = "count", event = "view" }', purpose="measurement")
+    with open_with(tmp_path, clock, activity(VIEWS, more=other)) as rt:
+        given(rt, "alice")
+        tracked(rt, clock, 3)
+    for features in ((VIEWS,), (VIEWS, VIEWS_1H)):
+        with open_with(tmp_path, clock, activity(*features, purpose="measurement", more=other)) as rt:
+            found = rt.read("activity:views", user="alice")
+            assert (found.status, found.event_time) == (er.Status.WARMING, None)
+            assert rt.read("other:seen", user="alice").value == 3
+
+
+def test_of_an_id_that_came_twice_the_first_content_makes_a_new_feature(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Further apart than ids are known the device took both; from the journal it is made as a replay is."""
+    events = []
+    with open_with(tmp_path, clock, activity(VIEWS)) as rt:
+        given(rt, "alice")
+        for price, event_id in ((1.0, "again"), (5.0, "between"), (2.0, "again")):
+            fields = {"user": "alice", "item": "x", "price": price, "id": event_id}
+            assert rt.track("view", **fields) is er.ACCEPTED
+            events.append({"type": "view", **fields, "at": clock.now_us() / 1e6})
+            clock.advance(seconds=HOUR)
+    catalog = activity(VIEWS, SPEND)
+    with open_with(tmp_path, clock, catalog) as rt:
+        assert values(rt, "views", "spend") == [3, 6.0]
+        points = [{"user": "alice", "at": clock.now_us() / 1e6}]
+        table = er.replay(catalog, events, points=points, refs=["activity:spend"])
+        assert table.column("activity:spend") == [6.0]
+
+
 _TRACKS = """
 import sys
 from pathlib import Path
