@@ -65,14 +65,14 @@ def cells(table: er.Table, ref: str) -> list[tuple[object, int]]:
 def differing(lived: Lived, table: er.Table, refs: list[str]) -> list[tuple[int, str]]:
     """Where a read on the device was not what the replay says of that point.
 
-    A value that says itself since when it is complete makes no claim about what came before.
+    A WARMING value makes no claim.
     """
     told = {ref: cells(table, ref) for ref in refs}
     return [
         (n, ref)
         for n, values in enumerate(lived.values)
         for ref, served in values.items()
-        if served.complete_from is None and told[ref][n] != (exact(served.value), served.status)
+        if served.status is not er.Status.WARMING and told[ref][n] != (exact(served.value), served.status)
     ]
 
 
