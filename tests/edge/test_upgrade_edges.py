@@ -184,6 +184,22 @@ def test_of_an_id_that_came_twice_the_first_content_makes_a_new_feature(
         assert table.column("activity:spend") == [6.0]
 
 
+def test_a_deviation_that_warms_beside_an_old_mean_keeps_nobody_from_reading(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Its squares know less than the sum and the count that it shares with the mean."""
+    mean = 'mean = { op = "mean", event = "view", value = "price" }'
+    std = 'std = { op = "std", event = "view", value = "price" }'
+    with open_with(tmp_path, clock, activity(VIEWS, mean, keep="1d")) as rt:
+        given(rt, "alice")
+        for day in range(4):
+            rt.track("view", user="alice", item="x", price=8.0 - 2 * day)
+            clock.advance(seconds=DAY)
+            rt._commit.flush(everything=True)
+    with open_with(tmp_path, clock, activity(VIEWS, mean, std, keep="1d")) as rt:
+        assert values(rt, "views", "mean", "std") == [4, 5.0, er.Status.WARMING]
+
+
 _TRACKS = """
 import sys
 from pathlib import Path

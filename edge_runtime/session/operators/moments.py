@@ -36,7 +36,9 @@ def std_of(n: int, total: int, squares: int) -> float | None:
     """
     if not n:
         return None
-    return sqrt((n * squares - total * total) / (n * n << 2 * UNIT_BITS))
+    # Never under 0 for the same values. While a later catalog's squares are WARMING, they lack older ones.
+    spread = max(0, n * squares - total * total)
+    return sqrt(spread / (n * n << 2 * UNIT_BITS))
 
 
 FUNCTIONS = {"mean_of": mean_of, "std_of": std_of}
