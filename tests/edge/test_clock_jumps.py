@@ -132,3 +132,17 @@ def test_an_event_delivered_after_retention_ended_all_counts_alone() -> None:
         assert rt.track("view", user="alice", item="y", at=at) is er.ACCEPTED
         assert rt.read("activity:views", user="alice").value == 1
         assert rt.read("activity:last_items", user="alice").value == ["y"]
+
+
+def test_law_7_a_held_row_does_not_outlive_what_retention_ended() -> None:
+    """Its own time has come again, but a read has meanwhile called the state gone."""
+    clock = ManualClock(BASE_US)
+    with er.Runtime.open(":memory:", catalog=shop_catalog(), key=er.KeyMemory(), clock=clock) as rt:
+        rt.consent.give("alice", [P], notice="n")
+        rt.track("view", user="alice", item="x")
+        for _ in range(4):
+            assert rt.vector("ranker", user="alice").values[0] == 1
+        clock.set_wall(BASE_US + YEAR_US)
+        assert rt.read("activity:views", user="alice").value == 0
+        clock.set_wall(BASE_US + 1)
+        assert rt.vector("ranker", user="alice").values[0] == 0
