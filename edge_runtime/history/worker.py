@@ -37,11 +37,11 @@ def _work(heard: IO[bytes], said: IO[bytes]) -> None:
 
 
 def _take(training: Training, batch: Batch) -> Refused | None:
-    for number, given in zip(*batch, strict=True):
-        try:
-            training.take(number, given)
-        except MalformedEvent as error:
-            return Refused(number, error.place, error.expected, error.got)
+    try:
+        training.take_all(batch.events, batch.numbers)
+    except MalformedEvent as error:
+        number = int(error.place.removeprefix("events[").partition("]")[0])
+        return Refused(number, error.place, error.expected, error.got)
     return None
 
 

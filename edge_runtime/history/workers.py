@@ -120,13 +120,14 @@ class Crew:
                     batch.events.append(given)
                     if len(batch.numbers) >= BATCH:
                         self._send(shard)
-                told.took(number + 1)
+                        told.took(number + 1)
         except BrokenPipeError:
             self._refuse()
             raise ChildProcessError("expected replay workers to take events, got the end of one") from None
         except BaseException:
             self._refuse()  # an event before the failing one may be malformed, then that is the first fault
             raise
+        told.took(number + 1)
         told.took_all()
 
     def answers(self, told: Told) -> Answers:

@@ -16,7 +16,9 @@ VECTORS_HELD = 4096
 """Most embeddings that are held as arrays for one view."""
 
 
-class _Place(NamedTuple):
+class EmbeddingPlace(NamedTuple):
+    """Where one embedding is found: the rows of a group, by prefix and item, a position in them, a size."""
+
     group: Group
     prefix: str
     position: int
@@ -28,7 +30,7 @@ class Embeddings:
 
     def __init__(self, catalog: Catalog, view: View) -> None:
         texts = (f.embedding for f in view.features.values() if isinstance(f, SessionFeature))
-        self._places: Mapping[str, _Place] = {
+        self._places: Mapping[str, EmbeddingPlace] = {
             text: _place(catalog, text) for text in texts if text is not None
         }
         self._vectors: dict[int, tuple[object, Floats]] = {}
@@ -38,6 +40,11 @@ class Embeddings:
     def view_keys(self) -> frozenset[str]:
         """Keys of the server views whose rows are read."""
         return frozenset(place.group.view.key for place in self._places.values())
+
+    @property
+    def places(self) -> Mapping[str, EmbeddingPlace]:
+        """Where each embedding is found, by its reference as the catalog writes it."""
+        return self._places
 
     def at(self, source: Source, t_us: int) -> Resolve | None:
         """The rows' embeddings as they may be used at `t_us`; None for a view that names none."""
@@ -68,9 +75,9 @@ class Embeddings:
         return vector
 
 
-def _place(catalog: Catalog, text: str) -> _Place:
+def _place(catalog: Catalog, text: str) -> EmbeddingPlace:
     ref = catalog.ref(text)
     view = catalog.views[ref.view]
     group = group_of(view, catalog.purposes)
     size = view.features[ref.feature].dtype.size or 1
-    return _Place(group, f"{group.types[0]}:", group.positions[ref.feature], size)
+    return EmbeddingPlace(group, f"{group.types[0]}:", group.positions[ref.feature], size)

@@ -26,13 +26,19 @@ class Version(NamedTuple):
     row: ServerRow
 
 
+class Past(NamedTuple):
+    """All rows of one entity in their order, and their event times."""
+
+    times_us: list[int]
+    rows: list[ServerRow]
+
+
 class PastRows:
     """Rows by (view key, typed entity). With `as_seen` a row counts only from its `created` on."""
 
     def __init__(self, as_seen: bool) -> None:
         self._as_seen = as_seen
-        self._rows: dict[tuple[str, str], list[Version]] = {}
-        self._times: dict[tuple[str, str], list[int]] = {}
+        self._rows: dict[tuple[str, str], Past] = {}
 
     @classmethod
     def of(cls, catalog: Catalog, rows: Iterable[Mapping[str, object]], *, as_seen: bool) -> PastRows:
@@ -58,23 +64,31 @@ class PastRows:
     def part(self, belongs: Callable[[str, str], bool]) -> PastRows:
         """Those rows whose view key and typed entity belong."""
         made = PastRows(self._as_seen)
-        made._keep({place: versions for place, versions in self._rows.items() if belongs(*place)})
+        made._rows = {place: past for place, past in self._rows.items() if belongs(*place)}
         return made
 
     def at(self, view_key: str, entity: str, t_us: int) -> ServerRow | Missing:
         """The newest row with event time at or before `t_us`; of equal times the last created."""
-        versions = self._rows.get((view_key, entity))
-        if versions is None:
-            return _NO_ROW
-        for n in range(bisect_right(self._times[view_key, entity], t_us) - 1, -1, -1):
-            version = versions[n]
-            if not self._as_seen or version.created_us <= t_us:
-                return version.row
-        return _NO_ROW
+        past = self._rows.get((view_key, entity))
+        n = -1 if past is None else self.newest(past, t_us)
+        return _NO_ROW if past is None or n < 0 else past.rows[n]
+
+    def past(self, view_key: str, entity: str) -> Past | None:
+        """All rows of an entity."""
+        return self._rows.get((view_key, entity))
+
+    def newest(self, past: Past, t_us: int) -> int:
+        """Which of an entity's rows counts at `t_us`; -1 where none does."""
+        n = bisect_right(past.times_us, t_us) - 1
+        if self._as_seen:
+            while n >= 0 and past.rows[n].created_us > t_us:
+                n -= 1
+        return n
 
     def _keep(self, found: Mapping[tuple[str, str], list[Version]]) -> None:
-        self._rows = {place: sorted(versions) for place, versions in found.items()}
-        self._times = {place: [v.event_time_us for v in versions] for place, versions in self._rows.items()}
+        for place, versions in found.items():
+            versions.sort()
+            self._rows[place] = Past([v.event_time_us for v in versions], [v.row for v in versions])
 
 
 class RowsAt:

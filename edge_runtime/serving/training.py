@@ -18,7 +18,10 @@ from edge_runtime.catalog import Catalog, Ref, View
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.binding import group_of
 from edge_runtime.serving.embeddings import Embeddings
+from edge_runtime.serving.held import Given
+from edge_runtime.serving.past_points import PointReader
 from edge_runtime.serving.past_rows import PastRows, RowsAt, instant
+from edge_runtime.serving.past_vectors import PastVectors
 from edge_runtime.serving.plan import Numbers, ServicePlan, Statuses
 from edge_runtime.serving.reads import Missing, SessionValues
 from edge_runtime.serving.request import RequestForm
@@ -29,6 +32,8 @@ from edge_runtime.session.table import Table
 
 ANSWERED = 256
 """Points between two calls of `answered`."""
+TOGETHER = 2048
+"""Points of a service that are answered at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Moment:
     ids: Mapping[str, str]
     at_us: int
     request: Mapping[str, object] | None
+    given: Given
+    """The request values as a service reads them, checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class Question:
         self.groups = {key: group_of(catalog.views[key], catalog.purposes) for key in sorted(keys)}
         self._wanted = {key: self._features(key) for key in self.session_views}
         self._form = RequestForm(catalog.views)
+        self._nothing_given = self._form.read(None)
         for text, ref in self.refs.items():
             if catalog.views[ref.view].source == "request":
                 raise MalformedRequest(f"refs.{text}", "a server or session feature", "a request feature")
@@ -130,24 +138,25 @@ class Question:
             for kind in self.catalog.views[ref.view].entity:
                 if kind not in ids:
                     raise MalformedRequest(f"{place}.{kind}", "an id", "nothing")
-        request = self._request(f"{place}.request", point.get("request"))
-        return Moment(ids, instant(point.get("at"), f"{place}.at"), request)
+        request = point.get("request")
+        given = self._given(f"{place}.request", request)
+        at_us = instant(point.get("at"), f"{place}.at")
+        return Moment(ids, at_us, cast("Mapping[str, object] | None", request), given)
 
-    def _request(self, place: str, request: object) -> Mapping[str, object] | None:
+    def _given(self, place: str, request: object) -> Given:
         if request is None:
-            return None
+            return self._nothing_given
         if not isinstance(request, Mapping):
             raise MalformedRequest(place, "a table of request values", type(request).__name__)
         try:
-            self._form.read(request)
+            return self._form.read(request)
         except MalformedRequest as error:
             below = error.place.removeprefix("request")
             raise MalformedRequest(f"{place}{below}", error.expected, error.got) from None
-        return cast("Mapping[str, object]", request)
 
 
 class Training:
-    """Some points of a question and the events that they need; first `take` all events, then `answers`."""
+    """Some points of a question and the events that they need; first `take_all` events, then `answers`."""
 
     def __init__(self, question: Question, rows: PastRows, moments: Sequence[Moment]) -> None:
         self._question, self._rows, self._moments = question, rows, moments
@@ -156,8 +165,8 @@ class Training:
             for place in question.places(moment):
                 self._times[place].add(moment.at_us)
         self._histories = Histories(question.catalog, question.engine, self._times, as_seen=question.as_seen)
-        self.take = self._histories.take
-        """Take event number n: see `Histories.take`."""
+        self.take_all = self._histories.take_all
+        """Take numbered events: see `Histories.take_all`."""
 
     def answers(self, answered: Callable[[int], None] | None = None) -> Answers:
         """The values at the points. `answered` is told now and then how many more points were answered."""
@@ -180,12 +189,15 @@ class Training:
     def _service_rows(
         self, plan: ServicePlan, source: PastSource, answered: Callable[[int], None] | None
     ) -> Answers:
+        reader = PointReader(self._question.catalog, plan, source)
         matrix = np.empty((len(self._moments), len(plan.names)), dtype=np.float32)
         statuses = np.empty((len(self._moments), len(plan.names)), dtype=np.uint8)
-        for n, moment in enumerate(self._told(answered)):
-            source.t_us = moment.at_us
-            vector = plan.vector(source, moment.ids, moment.at_us, None, moment.request)
-            matrix[n], statuses[n] = vector.values, vector.status
+        for start in range(0, len(self._moments), TOGETHER):
+            found = reader.rows(self._moments[start : start + TOGETHER])
+            end = start + len(found.values)
+            matrix[start:end], statuses[start:end] = found
+            if answered is not None:
+                answered(end - start)
         return Answers((matrix, statuses), {})
 
     def _source(self) -> PastSource:
@@ -193,12 +205,12 @@ class Training:
         question, source = self._question, PastSource(self._rows)
         for view_key, places in _by_view(self._times).items():
             plan = question.engine.views[view_key]
-            read, embeddings = question.session_values(plan), Embeddings(question.catalog, plan.view)
+            read = question.session_values(plan)
+            vectors = PastVectors(Embeddings(question.catalog, plan.view), self._rows)
             for place in places:
                 events, times_us = self._histories.sorted(place), sorted(self._times[place])
                 for t_us, state in states_at(plan, events, times_us, as_seen=question.as_seen):
-                    source.t_us = t_us
-                    values = read(state, t_us, embeddings.at(source, t_us))
+                    values = read(state, t_us, vectors.at(t_us))
                     source.values[view_key, place[1], t_us] = SessionValues(values, state.newest_us)
         return source
 

@@ -26,7 +26,7 @@ _FLOATS = frozenset({"float64", "float32"})
 _pack_content = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):  # scalars alone hold no circles
     """One thing that happened. `entities` maps entity type to bare id; `at_us` is microseconds UTC.
 
     An Event made by hand is checked by `check_event` when it is tracked.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,7 @@ def test_a_state_is_run_once_however_many_points_ask() -> None:
     plan = compile_catalog(TOWN)
     view, place = plan.views["activity@1"], ("activity@1", "user:user-1")
     found = Histories(TOWN, plan, [place])
-    for n, event in enumerate(history()):
-        found.take(n, event)
+    found.take_all(history(), count())
     events, fed = found.sorted(place), 0
     update: Callable[..., None] = view.update
 
@@ -175,9 +175,9 @@ def test_a_state_is_run_once_however_many_points_ask() -> None:
         update(*given)
 
     view.update = counted
-    times_us = np.linspace(events[0].at_us, events[-1].at_us, 10_000, dtype=np.int64).tolist()
+    times_us = np.linspace(events.times_us[0], events.times_us[-1], 10_000, dtype=np.int64).tolist()
     assert sum(1 for _ in states_at(view, events, times_us)) == 10_000
-    assert fed == len(events)
+    assert fed == len(events.events)
 
 
 def test_a_table_keeps_its_bits_in_pandas_arrow_and_numpy() -> None:

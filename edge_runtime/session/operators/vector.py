@@ -10,6 +10,7 @@ the newest in float64.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -26,20 +27,22 @@ def decayed_mean(
     entries: Iterable[Entry], half_life_us: int, embedding: str, resolve: Resolve | None
 ) -> Floats | None:
     """The weighted mean in float64, or None where no item has an embedding."""
-    found = []
-    for at_us, _, item in entries:
-        row = None if resolve is None else resolve(embedding, item)
-        if row is not None:
-            found.append((at_us, np.asarray(row, dtype=np.float64)))
-    if not found:
+    if resolve is None:
         return None
-    newest_us = found[-1][0]
-    total, weights = np.zeros_like(found[0][1]), 0.0
-    for at_us, row in found:
-        weight = exp2((at_us - newest_us) / half_life_us)
-        total = total + weight * row
-        weights += weight
-    return total / weights
+    times_us, rows = [], []
+    for at_us, _, item in entries:
+        row = resolve(embedding, item)
+        if row is not None:
+            times_us.append(at_us)
+            rows.append(row)
+    if not rows:
+        return None
+    newest_us = times_us[-1]
+    weights = np.array([exp2((at_us - newest_us) / half_life_us) for at_us in times_us])
+    weighted = np.array(rows, dtype=np.float64) * weights[:, np.newaxis]
+    # Running sums, for a plain `sum` adds in pairs; plus 0.0 because a sum that begins at zero is never -0.0.
+    total = np.add.accumulate(weighted, axis=0)[-1] + 0.0
+    return cast("Floats", total / np.add.accumulate(weights)[-1])
 
 
 def tail(entries: Sequence[Entry] | Iterable[Entry], n: int) -> list[Entry]:
