@@ -121,15 +121,28 @@ def test_law_6_what_retention_was_seen_to_end_stays_ended_through_a_crash(tmp_pa
         assert rt.read("activity:views", user="alice").value == 1
 
 
-def test_an_event_delivered_after_retention_ended_all_counts_alone() -> None:
-    """Within the retention of the one before it, but more than the lateness late by the clock."""
-    clock = ManualClock(BASE_US)
-    with er.Runtime.open(":memory:", catalog=shop_catalog(), key=er.KeyMemory(), clock=clock) as rt:
+def test_law_6_an_event_delivered_after_retention_ended_all_counts_alone(tmp_path: Path) -> None:
+    """Within the retention of the one before, but later than the lateness by the clock; after a kill too."""
+    clock, here, copy = ManualClock(BASE_US), tmp_path / "here", tmp_path / "copy"
+    here.mkdir()
+
+    def opened(folder: Path) -> er.Runtime:
+        settings, key = er.Settings(commit_interval_us=10**12), er.KeyFile(folder / "k")
+        return er.Runtime.open(
+            folder / "c.db", catalog=shop_catalog(), key=key, clock=clock, settings=settings
+        )
+
+    with opened(here) as rt:
         rt.consent.give("alice", [P], notice="n")
         rt.track("view", user="alice", item="x")
+    with opened(here) as rt:
         clock.advance(us=30 * DAY_US + 60_000_001)
         at = (BASE_US + 30 * DAY_US - 1) / 1e6
         assert rt.track("view", user="alice", item="y", at=at) is er.ACCEPTED
+        rt.flush()
+        shutil.copytree(here, copy)
+        assert rt.read("activity:views", user="alice").value == 1
+    with opened(copy) as rt:
         assert rt.read("activity:views", user="alice").value == 1
         assert rt.read("activity:last_items", user="alice").value == ["y"]
 
