@@ -61,6 +61,12 @@ class Window:
             self.tile = tile
         return self.total
 
+    def add(self, t_us: int, amount: int) -> int:
+        """Take in one more, not before the last; returns the total."""
+        self.total = self.at(t_us) + amount
+        self.tiles[self.tile] = self.tiles.get(self.tile, 0) + amount
+        return self.total
+
 
 class Decay:
     """Buckets of one half-life, summed once for each bucket that the clock enters."""
@@ -74,6 +80,13 @@ class Decay:
             units = round(exp2((at_us % self.half_us) / self.half_us) * UNIT)
             self.buckets[at_us // self.half_us] = self.buckets.get(at_us // self.half_us, 0) + units
         self.bucket, self.whole = -1, 0.0
+
+    def add(self, t_us: int) -> None:
+        """Take in one more, not before the last."""
+        bucket, units = t_us // self.half_us, round(exp2((t_us % self.half_us) / self.half_us) * UNIT)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + units
+        self.bucket = -1
+        self.at(t_us)
 
     def at(self, t_us: int) -> float:
         """The decayed count at `t_us`."""
@@ -119,6 +132,16 @@ class ByHand:
         self.until_us = 0
         for window in (*self.counts, *self.sums):
             window.rewind()
+
+    def view(self, t_us: int) -> None:
+        """Take in one more view, after all others and after a read; the row has its counts at once."""
+        for n, window in enumerate(self.counts, len(SERVER)):
+            self.row[n] = window.add(t_us, 1)
+        for decay in self.decays:
+            decay.add(t_us)
+        self.newest_view = t_us
+        for n, (newest, gap, count) in enumerate(self.sessions[: len(_GAPS)]):
+            self.sessions[n] = t_us, gap, count + 1 if t_us - newest <= gap else 1
 
     def _advance(self, t_us: int) -> None:
         windows = (*self.counts, *self.sums)

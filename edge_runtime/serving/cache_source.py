@@ -22,10 +22,11 @@ from edge_runtime.consent.permit import Permit
 from edge_runtime.errors import ReadInPast
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.serving.embeddings import Embeddings
-from edge_runtime.serving.evidence import FOREVER_US, Evidence, Place
-from edge_runtime.serving.reads import Kept, Missing, ServerRow, SessionValues
+from edge_runtime.serving.evidence import Evidence, Place
+from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source
 from edge_runtime.serving.status import Status
 from edge_runtime.serving.warming import warmed
+from edge_runtime.session.operators.vector import Resolve
 from edge_runtime.sync.personal_rows import open_row, row_slot, stand_slot
 from edge_runtime.tracking import Tracker
 from edge_runtime.wire.seal import subject_token
@@ -57,7 +58,8 @@ class CacheSource:
         self._rows_limit = rows_limit
         self._rows: OrderedDict[tuple[str, str], ServerRow | Missing] = OrderedDict()
         self._views = {view.key: _Asked.of(catalog, view) for view in catalog.views.values()}
-        self._embeddings = {view.key: Embeddings(catalog, view) for view in catalog.views.values()}
+        embeddings = {view.key: Embeddings(catalog, view) for view in catalog.views.values()}
+        self._embeddings = {key: found for key, found in embeddings.items() if found.view_keys}
         self.rows_changes = 0
         """Counts the changes of rows that were told of."""
         self.holds: Callable[[Permit], bool] = consents.permits.holds
@@ -78,11 +80,13 @@ class CacheSource:
         newest_us = state.newest_us
         if newest_us is not None and t_us < newest_us:
             return self._in_past(live, t_us)
+        if view_key not in self._embeddings and not live.incomplete:
+            return SessionValues(plan.values(state, t_us), newest_us, live=live)
         heard = Evidence(self)
-        values = plan.values(state, t_us, self._embeddings[view_key].at(heard, t_us))
-        whole = warmed(plan, values, live.incomplete, state, t_us) if live.incomplete else values
-        kept = _kept(live, t_us, heard.rows) if whole is values else None
-        return SessionValues(whole, newest_us, incomplete=live.incomplete, kept=kept)
+        values = plan.values(state, t_us, self.resolve(view_key, heard, t_us))
+        whole = warmed(plan, values, live.incomplete, state, t_us)
+        kept = live if whole is values else None
+        return SessionValues(whole, newest_us, incomplete=live.incomplete, live=kept, rows=heard.rows)
 
     def _in_past(self, live: LiveState, t_us: int) -> SessionValues:
         whole, entries = self._states.journal(live)
@@ -94,8 +98,7 @@ class CacheSource:
         for event_id, event in sorted(known.items(), key=lambda item: (item[1].at_us, item[0])):
             if event.at_us <= t_us:
                 live.plan.apply(state, event, event_id, t_us)
-        resolve = self._embeddings[live.plan.view.key].at(self, t_us)
-        values = live.plan.values(state, t_us, resolve)
+        values = live.plan.values(state, t_us, self.resolve(live.plan.view.key, self, t_us))
         if live.incomplete:
             values = warmed(live.plan, values, live.incomplete, state, t_us)
         return SessionValues(values, state.newest_us, incomplete=live.incomplete)
@@ -114,10 +117,14 @@ class CacheSource:
                 pairs.append((subject, asked.purpose))
         return self._consents.permits.of(pairs)
 
-    def unchanged(self, kept: Kept) -> bool:
-        """Whether the state that values were kept from is in memory still and took in no event since."""
-        live, version = kept.live
-        return live.version == version and self._states.find(live.slot) is live
+    def stands(self, live: LiveState) -> bool:
+        """Whether a state is in memory still."""
+        return self._states.find(live.slot) is live
+
+    def resolve(self, view_key: str, heard: Source, t_us: int) -> Resolve | None:
+        """The embeddings of a session view as `heard` has them; None for a view that names none."""
+        embeddings = self._embeddings.get(view_key)
+        return None if embeddings is None else embeddings.at(heard, t_us)
 
     def same_rows(self, rows: Mapping[Place, ServerRow | Missing]) -> bool:
         """Whether each of these rows is the one held now."""
@@ -250,17 +257,3 @@ class _Asked(NamedTuple):
 def _shape(view: View, as_many: str) -> re.Pattern[str]:
     parts = (f"({re.escape(kind)}:.{as_many})" for kind in view.entity)
     return re.compile(r"\|".join(parts), re.DOTALL)
-
-
-def _kept(live: LiveState, t_us: int, rows: Mapping[Place, ServerRow | Missing]) -> Kept | None:
-    """What a state's whole values rest on; they end where a waiting event's time comes, or retention does."""
-    plan, state = live.plan, live.state
-    until_us = FOREVER_US
-    if state.newest_us is not None and plan.retention_us is not None:
-        end_us = state.newest_us + plan.retention_us + 1
-        until_us = end_us if end_us > t_us else until_us
-    if state.waiting:
-        until_us = min(until_us, *(event.at_us for event in state.waiting))
-        if until_us <= t_us:
-            return None
-    return Kept((live, live.version), plan.cells_at(state, t_us), plan.paces, until_us, rows)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edge_runtime.serving.groups import Group
-from edge_runtime.serving.reads import Kept, Missing, ServerRow, SessionValues, Source
+from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source
+from edge_runtime.session.reading import NEVER_US
 
 Place = tuple[str, str]
 """(view key, typed entity)"""
-FOREVER_US = 1 << 62
 
 
 class Evidence:
@@ -25,8 +25,7 @@ class Evidence:
         found = self.sessions.get((view_key, entity))
         if found is None:
             found = self.sessions[view_key, entity] = self._source.session_values(view_key, entity, t_us)
-            if found.kept is not None:
-                self.rows.update(found.kept.rows)
+            self.rows.update(found.rows)
         return found
 
     def server_row(self, view_key: str, entity: str) -> ServerRow | Missing:
@@ -48,6 +47,13 @@ class Evidence:
         other.sessions, other.rows = dict(self.sessions), dict(self.rows)
         return other
 
+    def after(self, newest_us: Mapping[Place, int | None]) -> Evidence:
+        """Another that has heard the same of session views with these newest events."""
+        other = self.also(self._source)
+        for place, at_us in newest_us.items():
+            other.sessions[place] = other.sessions[place]._replace(event_time_us=at_us)
+        return other
+
     def event_time_us(self, group: Group, entity: str) -> int | None:
         """When what a view said of an entity was true; None where it said nothing."""
         place = group.view.key, entity
@@ -57,20 +63,9 @@ class Evidence:
         found = self.sessions.get(place)
         return None if found is None else found.event_time_us
 
-    def kept(self) -> dict[Place, Kept] | None:
-        """What every session view's values rest on; None when some are of this read alone."""
-        found = {place: one.kept for place, one in self.sessions.items()}
-        return None if None in found.values() else {p: kept for p, kept in found.items() if kept is not None}
-
-    def until_us(self, ttls_us: Mapping[str, int], t_us: int) -> int:
-        """When a ttl ends first after `t_us`, or what a session view kept does; tiles are not asked."""
-        ends = [FOREVER_US]
-        for (view_key, _), row in self.rows.items():
-            if ttls_us[view_key] and isinstance(row, ServerRow):
-                ends.append(row.event_time_us + ttls_us[view_key] + 1)
-        for (view_key, _), found in self.sessions.items():
-            if found.kept is not None:
-                ends.append(found.kept.until_us)
-            if ttls_us[view_key] and found.event_time_us is not None:
-                ends.append(found.event_time_us + ttls_us[view_key] + 1)
-        return min([end for end in ends if end > t_us])
+    def ends_us(self, ttls_us: Mapping[str, int], t_us: int) -> int:
+        """When a ttl ends first after `t_us`."""
+        rows = [(at, row.event_time_us) for at, row in self.rows.items() if isinstance(row, ServerRow)]
+        times = [*rows, *[(at, found.event_time_us) for at, found in self.sessions.items()]]
+        ends = [us + ttls_us[key] + 1 for (key, _), us in times if us is not None and ttls_us[key]]
+        return min([NEVER_US, *[end for end in ends if end > t_us]])

@@ -28,7 +28,7 @@ from edge_runtime.serving.columns import BoundColumn, Plain, Scope
 from edge_runtime.serving.encodings import AsIs
 from edge_runtime.serving.evidence import Evidence
 from edge_runtime.serving.explain import Described
-from edge_runtime.serving.held import Given, Held, Keeper, ReadOnce
+from edge_runtime.serving.held import Given, Held, Keeper
 from edge_runtime.serving.holding import Holding
 from edge_runtime.serving.reads import Reading, Source
 from edge_runtime.serving.request import RequestForm, check_id
@@ -102,21 +102,15 @@ class ServicePlan:
         return self._form.read(request)
 
     def hold(
-        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given, before: ReadOnce | None
-    ) -> tuple[Vector, Held | ReadOnce]:
-        """The row at the clock's now, and what to keep of it for the next read.
-
-        Args:
-            before: what was kept of the last read. Where nothing has changed since, the row is held.
-        """
+        self, source: Keeper, entities: Mapping[str, str], now_us: int, given: Given, again: bool
+    ) -> tuple[Vector, Held | None]:
+        """The row at the clock's now, and where it is read `again` what to keep of it for the next read."""
         self._check_entities(entities)
         evidence = Evidence(source)
         vector, readings = self._vector(evidence, entities, now_us, given)
-        if before is not None and all(source.unchanged(kept) for kept in before):
-            held = self._holding.hold(source, evidence, entities, readings, vector)
-            if held is not None:
-                return vector, held
-        return vector, tuple([one.kept for one in evidence.sessions.values() if one.kept is not None])
+        if not again:
+            return vector, None
+        return vector, self._holding.hold(source, evidence, entities, readings, vector)
 
     def _check_entities(self, entities: Mapping[str, str]) -> None:
         known = self._entity_types

@@ -10,7 +10,7 @@ from edge_runtime.catalog.contract import Contract
 from edge_runtime.clock import Clock
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.serving.cache_source import CacheSource
-from edge_runtime.serving.held import Held, ReadOnce
+from edge_runtime.serving.held import Held
 from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
 from edge_runtime.serving.request import read_time_us
 from edge_runtime.serving.scoring import Bindable, Model, Scores, bound, scored
@@ -28,7 +28,8 @@ class Reader:
         self._candidates_limit, self._held_limit = settings.candidates, settings.held_rows
         self._plans: dict[str, ServicePlan] = {}
         self._models: dict[str, Model] = {}
-        self._held: dict[tuple[object, ...], Held | ReadOnce] = {}
+        self._held: dict[tuple[object, ...], Held | None] = {}
+        """By service and ids; None for a row that was read once: holding one costs more than reading it."""
 
     def vector(
         self, service: str, entities: Mapping[str, str], at: object, request: Mapping[str, object] | None
@@ -40,18 +41,15 @@ class Reader:
         given = plan.given(request) if request else plan.nothing_given
         key = (service, *entities.items())
         try:
-            held = self._held.get(key)
+            again = key in self._held
         except TypeError:  # an id that is no text, nor anything a row could be held for
-            held = None
-        if isinstance(held, Held):
-            if held.stands(self._source, now_us):
-                if now_us >= held.until_us:
-                    held.turn(now_us)
-                vector = held.vector(now_us, given)
-                if vector is not None:
-                    return vector
-            held = None
-        vector, kept = plan.hold(self._source, entities, now_us, given, held)
+            again = False
+        held = self._held[key] if again else None
+        if held is not None:
+            vector = held.vector(self._source, now_us, given)
+            if vector is not None:
+                return vector
+        vector, kept = plan.hold(self._source, entities, now_us, given, again)
         self._keep(key, kept)
         return vector
 
@@ -99,11 +97,11 @@ class Reader:
     def forget(self) -> None:
         """Somebody is erased: no number of a held row stays in memory."""
         for held in self._held.values():
-            if isinstance(held, Held):
+            if held is not None:
                 held.wipe()
         self._held.clear()
 
-    def _keep(self, key: tuple[object, ...], held: Held | ReadOnce) -> None:
+    def _keep(self, key: tuple[object, ...], held: Held | None) -> None:
         self._held[key] = held
         if len(self._held) > self._held_limit:
             del self._held[next(iter(self._held))]

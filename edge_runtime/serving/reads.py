@@ -7,24 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edge_runtime.serving.status import Status
-from edge_runtime.session.reading import Hops, Pace
 
 if TYPE_CHECKING:
     from edge_runtime.cache.working_set import LiveState
-
-
-class Kept(NamedTuple):
-    """What session values rest on, for a reader that keeps them instead of asking again."""
-
-    live: tuple[LiveState, int]
-    """The state, and its version when it was read."""
-    cells: list[object]
-    paces: Mapping[Hops, Pace]
-    """What time alone changes before `until_us`."""
-    until_us: int
-    """From then on the values are others, whatever the paces say."""
-    rows: Mapping[tuple[str, str], ServerRow | Missing]
-    """Rows that the values were made with, by (view key, typed entity)."""
 
 
 class SessionValues(NamedTuple):
@@ -39,8 +24,10 @@ class SessionValues(NamedTuple):
     reason: str = ""
     incomplete: Mapping[str, int] = {}
     """Since when every event is counted, by feature; those not named count their whole history."""
-    kept: Kept | None = None
-    """None: the values are of this read alone."""
+    live: LiveState | None = None
+    """The state that they were read from; None: they are of this read alone."""
+    rows: Mapping[tuple[str, str], ServerRow | Missing] = {}
+    """Rows that they were made with, by (view key, typed entity)."""
 
 
 class ServerRow:

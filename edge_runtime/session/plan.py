@@ -155,7 +155,7 @@ class ViewPlan:
         """The generated function alone: no judgement, no ids. For replay, of distinct events in order."""
         self._values: Callable[..., tuple[object, ...]] = self._code["values"]
         self._reads: Mapping[str, Callable[..., object]] = self._code["READS"]
-        self.paces = paces_of(view, self._code["PACES"])
+        self.paces = paces_of(view, self._code)
         """What time alone changes, and when; see `reading`."""
         self._nothing = self._fresh_cells()
         self._joining = Joining(

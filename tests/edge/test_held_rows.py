@@ -180,6 +180,7 @@ def compare(shop: Shop, kept: list[tuple[er.Vector, list[str]]]) -> None:
         ("all", ("a", "zz"), {"ctx:hour": 7}),
         ("all", ("b",), {}),
         ("mine", (None,), {}),
+        ("few", (None,), {}),
         ("owed", (None,), {}),
     ):
         for user in USERS:
@@ -191,7 +192,7 @@ def compare(shop: Shop, kept: list[tuple[er.Vector, list[str]]]) -> None:
                     with pytest.raises(er.ReadInPast):
                         rt.vector(service, request=request, **ids)
                     continue
-                for _ in range(3):  # held from before the step; read again; held anew for the next step
+                for _ in range(3):  # as it stood before the step, or renewed; read again; held for the next
                     vector = rt.vector(service, request=request, **ids)
                     found = vector.values.tobytes(), vector.status.tolist(), list(vector.reason)
                     assert found == expected, (service, ids)
@@ -366,20 +367,45 @@ def test_two_embeddings_of_one_view_are_each_their_own() -> None:
 
 
 def test_only_what_is_read_again_is_held() -> None:
-    """The first read after an event is a plain one; rows beyond the limit are let go."""
+    """The first read of a row is a plain one; rows beyond the limit are let go."""
     with shop(ManualClock(BASE_US), held_rows=2) as one:
         one.rt.consent.give("alice", ["ads", "stats"], notice="n")
+        one.rt.track("view", user="alice", item="a")
         held = one.rt._reader._held
         for expected in (0, 1, 1):
             one.rt.vector("mine", user="alice")
             assert sum(isinstance(row, Held) for row in held.values()) == expected
-        for _ in range(3):
-            one.rt.track("view", user="alice", item="a")
-            one.rt.vector("mine", user="alice")
-            assert not any(isinstance(row, Held) for row in held.values())
         for item in ITEMS:
             one.rt.vector("all", user="alice", item=item)
         assert len(held) == 2
+
+
+def test_an_event_renews_only_the_parts_of_its_views() -> None:
+    """The row stays held while events come, one late, one that makes a NULL a number; one ahead ends it."""
+    clock = ManualClock(BASE_US)
+    with shop(clock) as one:
+        one.rt.consent.give("alice", ["ads", "stats"], notice="n")
+        one.put("stock", "item:a", {"popularity": 0.25, "pairs": {"a": 1.0}})
+        asked: dict[str, Any] = {"user": "alice", "item": "a"}
+        for kind in ("view", "buy"):
+            one.rt.track(kind, price=1.5, **asked)
+        clock.advance(us=600_000_000)
+        for _ in range(2):
+            one.rt.vector("all", **asked)
+        held = list(one.rt._reader._held.values())
+        assert isinstance(held[0], Held)
+        for kind, late_us in (("view", 0), ("view", 50_000_000), ("buy", 0)):
+            clock.advance(us=61_000_000)
+            at_s = (clock.now_us() - late_us) / 1e6
+            more = {"kind": "k"} if kind == "view" else {}
+            one.rt.track(kind, price=2.25, at=at_s, **asked, **more)
+            vector = one.rt.vector("all", **asked)
+            expected = one.slowly("all", asked, {})
+            assert (vector.values.tobytes(), vector.status.tolist(), list(vector.reason)) == expected
+            assert list(one.rt._reader._held.values()) == held
+        one.rt.track("view", at=clock.now_us() / 1e6 + 2, **asked)
+        one.rt.vector("all", **asked)
+        assert list(one.rt._reader._held.values()) != held
 
 
 def test_an_event_that_waited_is_in_a_held_row_when_its_time_has_come() -> None:
