@@ -192,3 +192,29 @@ all = { op = "count", event = "view" }
             statuses.append(int(value.status))
         assert statuses == sorted(statuses, reverse=True)
         assert set(statuses) == {er.Status.WARMING, er.Status.PRESENT}
+
+
+def test_law_1_a_row_of_pushed_values_alone_is_judged_at_every_read() -> None:
+    """Without a decision, with one, and after its withdrawal."""
+    text = """
+[views.profile]
+entity = "user"
+source = "server"
+purpose = "p"
+ttl = 0
+[views.profile.features]
+age = { dtype = "float64" }
+[services.s]
+features = ["profile:age"]
+"""
+    key, clock = er.KeyMemory(), ManualClock(BASE_US)
+    with er.Runtime.open(":memory:", catalog=er.Catalog.from_toml(HEAD + text), key=key, clock=clock) as rt:
+
+        def seen() -> set[int]:
+            return {int(rt.vector("s", user="alice").status[0]) for _ in range(4)}
+
+        assert seen() == {er.Status.REVOKED}
+        rt.consent.give("alice", ["p"], notice="n")
+        assert seen() == {er.Status.NOT_SYNCED}
+        rt.consent.withdraw("alice", ["p"])
+        assert seen() == {er.Status.REVOKED}
