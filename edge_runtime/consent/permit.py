@@ -1,8 +1,8 @@
 """A permit: what the gate answered for some pairs, and a cheap way to know that it would answer the same.
 
 It is never weaker than asking again. Everything that can change an answer grows a count: a key made or
-destroyed, a bar set or lifted, a lease granted or lost, another identity. Only the passing of time does not,
-so each use judges the lease on the clock that cannot be set.
+destroyed, a denial, a bar set or lifted, a lease granted or lost, another identity. Only the passing of time
+does not, so each use judges the lease on the clock that cannot be set.
 """
 
 from __future__ import annotations
@@ -44,18 +44,23 @@ class Permits:
         self._purposes, self._against = purposes, against
 
     def of(self, pairs: Iterable[tuple[str, str]]) -> Permit | None:
-        """One permit for all of (typed id, purpose); None if one has no key, or may not be used now."""
+        """One permit for what the gate says of all of (typed id, purpose), allowed or not.
+
+        None if it locks one for want of a lease: the reason that it gives for that changes with time.
+        """
         changes, allowed_us = self._changes(), NO_END_US
         for subject, name in pairs:
-            key, purpose = self._keyring.key(subject, name), self._purposes.get(name)
-            if key is None or purpose is None or self._against(key, purpose) is not None:
+            key, purpose = self._keyring.key(subject, name), self._purposes[name]
+            if key is None or self._standing.barred(key) is not None:
+                continue
+            if self._against(key, purpose) is not None:
                 return None
             if needs_consent(purpose):
                 allowed_us = min(allowed_us, self._leases.allows_us(purpose))
         return Permit(changes, allowed_us)
 
     def holds(self, permit: Permit) -> bool:
-        """Whether asking again would allow all that it stands for."""
+        """Whether asking again would give the same answers."""
         in_time = self._leases.within(permit.allowed_us)  # first: a clock that was set back is a change
         return in_time and permit.changes == self._changes()
 

@@ -43,7 +43,7 @@ class Keyring:
         self.enrolled = False
         """Whether a server is the authority (`identity.enrolled`, at hand for the gate of every event)."""
         self.changes = 0
-        """Counts the keys that came or went and every change of identity."""
+        """Counts the keys that came or went, new denials and every change of identity."""
         self.authority_changed: Callable[[], None] = lambda: None
         """Called after the identity's authority changed; the consent room drops what the old one said."""
 
@@ -390,5 +390,6 @@ class Keyring:
         return kept
 
     def _hold(self, denials: Iterable[Denial]) -> None:
+        self.changes += 1
         self._denials = {denial.id: denial for denial in denials}
         self._newest = {denial.pair: denial for denial in self.denials()}

@@ -64,6 +64,8 @@ class Holding:
         t_us, parts, moving = vector.as_of, list[Part](), list[Moving]()
         ends_us = self.ends_us(evidence, t_us)
         for place, found in evidence.sessions.items():
+            if found.status:
+                continue  # REVOKED: the permit stands for that too
             live, group = found.live, groups.get(place)
             if live is None or group is None:  # a row that a join looked up: its tiles are not watched
                 return None

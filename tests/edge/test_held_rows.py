@@ -253,6 +253,25 @@ def test_law_4_an_erasure_leaves_no_number_of_a_held_row() -> None:
         assert vector.values[0] == 1.0
 
 
+def test_law_1_what_may_not_be_used_is_held_too_with_its_reason() -> None:
+    """Another reason, and a consent, are each seen by the very next read."""
+    with shop(ManualClock(BASE_US)) as one:
+        one.rt.consent.give("alice", ["stats"], notice="n")
+        consent = one.rt.consent
+        steps = (
+            ("REVOKED: unknown", lambda: None),
+            ("REVOKED: refused", lambda: consent.refuse("alice", ["ads"], notice="n")),
+            ("", lambda: consent.give("alice", ["ads"], notice="n")),
+            ("REVOKED: withdrawn", lambda: consent.withdraw("alice", ["ads"])),
+        )
+        for reason, decide in steps:
+            decide()
+            for _ in range(3):
+                vector = one.rt.vector("mine", user="alice")
+                assert (vector.reason[0], vector.reason[VISITS]) == (reason, "")
+            assert isinstance(one.rt._reader._held["mine", ("user", "alice")], Held)
+
+
 # ---- what else must be seen ----------------------------------------------------------------------------
 
 
