@@ -81,7 +81,7 @@ def test_the_same_catalog_changes_nothing() -> None:
             "recent",
             {**OLD["recent"], "n": 6},
             "backfilled",
-            "at least the last 7d; WARMING until its subject was silent for 30d, or until 6 of its events are known",
+            "until its subject was silent for 30d, or until 6 of its events are known",
             True,
         ),
         (
