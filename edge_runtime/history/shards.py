@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 from zlib import crc32
 
 from edge_runtime.catalog import Catalog, SumLookupColumn
@@ -21,6 +22,8 @@ from edge_runtime.session.event import Event
 from edge_runtime.session.replay import Place, Received
 
 Workers = tuple[int, ...]
+_Route = tuple[dict[str, Workers], Callable[[Mapping[str, object]], object]]
+"""The workers of a view's states, by the key that the function makes of an event's fields."""
 
 
 class Shards:
@@ -37,18 +40,22 @@ class Shards:
             self.points[worker].append(number)
             for place in question.places(moment):
                 needs[place].add(worker)
-        self._needs: dict[Place, Workers] = {place: tuple(sorted(found)) for place, found in needs.items()}
-        self._entity_of = self._flat_routes()
+        self._any: list[Workers] = [(worker,) for worker in range(workers)]
+        self._routes = self._flat_routes(needs)
 
     def of_event(self, number: int, given: Event | Received | Mapping[str, object]) -> Workers:
         """The workers that must see event `number`; one of them where nobody needs it, to check it."""
-        kind, fields = _named(given)
-        needs, found = self._needs, None
-        for view_key, entity_of in self._entity_of.get(kind, ()) if isinstance(kind, str) else ():
-            workers = needs.get((view_key, entity_of(fields)))
+        if type(given) is dict:
+            kind, fields = given.get("type"), cast("Mapping[str, object]", given)
+        else:
+            kind, fields = _named(given)
+        found = None
+        for needs, key_of in self._routes.get(kind, ()) if isinstance(kind, str) else ():
+            key = key_of(fields)
+            workers = needs.get(key) if key.__class__ is str else None
             if workers is not None and workers != found:
                 found = workers if found is None else tuple(sorted({*found, *workers}))
-        return (number % self._workers,) if found is None else found
+        return self._any[number % len(self._any)] if found is None else found
 
     def of_rows(self, rows: PastRows, worker: int) -> PastRows:
         """The rows that a worker's points may read.
@@ -76,13 +83,18 @@ class Shards:
     def _deal(self, entity: str) -> int:
         return crc32(entity.encode("utf-8", "surrogatepass")) % self._workers
 
-    def _flat_routes(self) -> Mapping[str, list[tuple[str, Callable[[Mapping[str, object]], str]]]]:
-        found: dict[str, list[tuple[str, Callable[[Mapping[str, object]], str]]]] = defaultdict(list)
-        for key in self._question.session_views:
-            plan = self._question.engine.views[key]
-            for kind in plan.event_types:
-                found[kind].append((key, _flat_key(plan.view.entity)))
-        return found
+    def _flat_routes(self, needs: Mapping[Place, set[int]]) -> Mapping[str, list[_Route]]:
+        views: dict[str, dict[str, Workers]] = {key: {} for key in self._question.session_views}
+        plans = self._question.engine.views
+        for (view_key, entity), found in needs.items():
+            types = plans[view_key].view.entity
+            key = entity[len(types[0]) + 1 :] if len(types) == 1 else entity
+            views[view_key][key] = tuple(sorted(found))
+        routes: dict[str, list[_Route]] = defaultdict(list)
+        for view_key, workers in views.items():
+            for kind in plans[view_key].event_types:
+                routes[kind].append((workers, _flat_key(plans[view_key].view.entity)))
+        return routes
 
 
 def dealt_by(question: Question) -> str | None:
@@ -117,8 +129,9 @@ def _named(given: Event | Received | Mapping[str, object]) -> tuple[object, Mapp
     return given.get("type"), given
 
 
-def _flat_key(kinds: Sequence[str]) -> Callable[[Mapping[str, object]], str]:
+def _flat_key(kinds: Sequence[str]) -> Callable[[Mapping[str, object]], object]:
+    """The bare id, or of several ids the typed key; not a text where an id is none."""
     if len(kinds) == 1:
-        only, prefix = kinds[0], f"{kinds[0]}:"
-        return lambda flat: f"{prefix}{flat.get(only)}"
+        only = kinds[0]
+        return lambda flat: flat.get(only)
     return lambda flat: "|".join(f"{kind}:{flat.get(kind)}" for kind in kinds)

@@ -37,7 +37,7 @@ class PastRows:
     """Rows by (view key, typed entity). With `as_seen` a row counts only from its `created` on."""
 
     def __init__(self, as_seen: bool) -> None:
-        self._as_seen = as_seen
+        self.as_seen = as_seen
         self._rows: dict[tuple[str, str], Past] = {}
 
     @classmethod
@@ -63,7 +63,7 @@ class PastRows:
 
     def part(self, belongs: Callable[[str, str], bool]) -> PastRows:
         """Those rows whose view key and typed entity belong."""
-        made = PastRows(self._as_seen)
+        made = PastRows(self.as_seen)
         made._rows = {place: past for place, past in self._rows.items() if belongs(*place)}
         return made
 
@@ -80,7 +80,7 @@ class PastRows:
     def newest(self, past: Past, t_us: int) -> int:
         """Which of an entity's rows counts at `t_us`; -1 where none does."""
         n = bisect_right(past.times_us, t_us) - 1
-        if self._as_seen:
+        if self.as_seen:
             while n >= 0 and past.rows[n].created_us > t_us:
                 n -= 1
         return n
