@@ -170,7 +170,7 @@ class Training:
 
     def answers(self, answered: Callable[[int], None] | None = None) -> Answers:
         """The values at the points. `answered` is told now and then how many more points were answered."""
-        source = self._source()
+        source = self.source()
         if self._question.service is not None:
             return self._service_rows(self._question.service, source, answered)
         columns: dict[str, tuple[list[object], list[int]]] = {t: ([], []) for t in self._question.refs}
@@ -200,7 +200,7 @@ class Training:
                 answered(end - start)
         return Answers((matrix, statuses), {})
 
-    def _source(self) -> PastSource:
+    def source(self) -> PastSource:
         """The session values of every place, at each time that is asked of it once."""
         question, source = self._question, PastSource(self._rows)
         for view_key, places in _by_view(self._times).items():
