@@ -18,18 +18,13 @@ from edge_runtime.wire import seal
 from edge_runtime.wire.messages import LaneEntry, Lease
 from tests.support.clock import ManualClock
 from tests.support.consent_room import SERVER_KEY, TENANT_KEY
-from tests.support.held_shop import CATALOG, Shop, shop
+from tests.support.held_shop import CATALOG, Shop, shop, told
 from tests.support.shop import BASE_US
 
 DAY_US = 86_400_000_000
 ITEMS = ("a", "b", "c")
 VISITS = CATALOG.service("mine").names.index("habits:visits")
 USERS = ("alice", "bob")
-
-
-def told(records: list[dict[str, Any]]) -> list[str]:
-    """Records to compare: arrays and NaN by their text."""
-    return [repr({**one, "raw": np.asarray(one["raw"], dtype=object).tolist()}) for one in records]
 
 
 TRACK = st.tuples(
@@ -320,34 +315,6 @@ def test_only_what_is_read_again_is_held() -> None:
         for item in ITEMS:
             one.rt.vector("all", user="alice", item=item)
         assert len(held) == 2
-
-
-def test_an_event_renews_only_the_parts_of_its_views() -> None:
-    """The row stays held while events come, one late, one that makes a NULL a number; one ahead ends it."""
-    clock = ManualClock(BASE_US)
-    with shop(clock) as one:
-        one.rt.consent.give("alice", ["ads", "stats"], notice="n")
-        one.put("stock", "item:a", {"popularity": 0.25, "pairs": {"a": 1.0}})
-        asked: dict[str, Any] = {"user": "alice", "item": "a"}
-        for kind in ("view", "buy"):
-            one.rt.track(kind, price=1.5, **asked)
-        clock.advance(us=600_000_000)
-        for _ in range(2):
-            one.rt.vector("all", **asked)
-        held = list(one.rt._reader._held.values())
-        assert isinstance(held[0], Held)
-        for kind, late_us in (("view", 0), ("view", 50_000_000), ("buy", 0)):
-            clock.advance(us=61_000_000)
-            at_s = (clock.now_us() - late_us) / 1e6
-            more = {"kind": "k"} if kind == "view" else {}
-            one.rt.track(kind, price=2.25, at=at_s, **asked, **more)
-            vector = one.rt.vector("all", **asked)
-            expected = one.slowly("all", asked, {})
-            assert (vector.values.tobytes(), vector.status.tolist(), list(vector.reason)) == expected
-            assert list(one.rt._reader._held.values()) == held
-        one.rt.track("view", at=clock.now_us() / 1e6 + 2, **asked)
-        one.rt.vector("all", **asked)
-        assert list(one.rt._reader._held.values()) != held
 
 
 def test_an_event_that_waited_is_in_a_held_row_when_its_time_has_come() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 
 import edge_runtime as er
 from edge_runtime.serving.binding import Binding
@@ -92,3 +94,8 @@ def shop(clock: ManualClock, *, held_rows: int = 4_096, live_states: int = 20_00
         ":memory:", catalog=CATALOG, key=er.KeyMemory(), clock=clock, settings=settings_
     ) as rt:
         yield Shop(rt, clock)
+
+
+def told(records: list[dict[str, Any]]) -> list[str]:
+    """Records to compare: arrays and NaN by their text."""
+    return [repr({**one, "raw": np.asarray(one["raw"], dtype=object).tolist()}) for one in records]
