@@ -2,13 +2,13 @@
 
 Events are those of Online Retail, repeated for other users until there are enough, into the 12 features of
 its catalog at the end of each user. Points are those of the shop's `ranker`, with embeddings, over made
-events and rows. Two processes are measured on the wall, so another program on the machine (see `load`) takes from
-their speedup; `workers2_cpu_s` says what the work costs the processors: in one process, in the parent of two
-workers, and in the two together.
+events and rows. Two processes are measured on the wall, so another program on the machine (see `load`)
+takes from their speedup; `workers2_cpu_s` says what the work costs the processors: in one process, in the
+parent of two workers, and in the two together.
 
 The peer is pandas on an easier question, and its values have another meaning: of the same events the
-`rolling` count of one day, joined to the points by `merge_asof`; one feature, no check, no ids, no duplicates, and a
-window that slides where ours moves by tiles.
+`rolling` count of one day, joined to the points by `merge_asof`; one feature, no check, no ids, no
+duplicates, and a window that slides where ours moves by tiles.
 """
 
 from __future__ import annotations
