@@ -73,3 +73,24 @@ def test_a_clock_set_back_before_an_event_does_not_show_it() -> None:
         clock.set_wall(BASE_US + 5_000_000)
         assert same_as_cold(one)
         assert one.rt.vector("mine", user="alice").values[0] == 1
+
+
+def test_a_row_that_an_event_made_a_join_look_up_ends_with_its_own_ttl() -> None:
+    """`goes` sums over the rows of the newest items; the one of the item just seen ends first of all."""
+    clock = ManualClock(BASE_US)
+    with shop(clock) as one:
+        one.rt.consent.give("alice", ["ads", "stats"], notice="n")
+        one.put("stock", "item:a", {"popularity": 0.25, "pairs": {"a": 1.0}})
+        one.put("stock", "item:b", {"popularity": 0.25, "pairs": {"a": 4.0}}, age_us=3_000_000_000)
+        asked: dict[str, Any] = {"user": "alice", "item": "a"}
+        one.rt.track("view", **asked)
+        goes = CATALOG.service("all").names.index("goes")
+        for _ in range(3):
+            assert one.rt.vector("all", **asked).values[goes] == 1.0
+        one.rt.track("view", user="alice", item="b")
+        for wait_us in (0, 600_000_000, 1):
+            clock.advance(us=wait_us)
+            vector = one.rt.vector("all", **asked)
+            expected = one.slowly("all", asked, {})
+            assert (vector.values.tobytes(), vector.status.tolist(), list(vector.reason)) == expected
+        assert vector.reason[goes].startswith("EXPIRED")
