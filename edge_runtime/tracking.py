@@ -19,7 +19,8 @@ from edge_runtime.consent.decisions import Consents
 from edge_runtime.errors import MalformedEvent
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.session.admission import Admission
-from edge_runtime.session.event import Event, EventLimits, EventReader
+from edge_runtime.session.event import Event, EventLimits
+from edge_runtime.session.event_reader import EventReader
 from edge_runtime.session.plan import Plan, Route, ViewPlan, ViewState, next_content_id
 
 _ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING = Admission

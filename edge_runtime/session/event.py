@@ -119,29 +119,6 @@ def event_from_dict(
     return _made(_declared(catalog, kind), flat, now_us, limits, "type")
 
 
-class EventReader:
-    """Reads the events of one catalog, under the same limits all the while."""
-
-    def __init__(self, catalog: Declares, limits: EventLimits = DEFAULT_LIMITS) -> None:
-        self._catalog, self._events, self._limits = catalog, catalog.events, limits
-
-    def named(self, type: str, fields: Mapping[str, object], now_us: int) -> Event:
-        """As `make_event`."""
-        return _made(_declared(self._catalog, type), fields, now_us, self._limits, "")
-
-    def given(self, given: Event | Mapping[str, object], now_us: int) -> Event:
-        """As `event_from_dict`, or as `check_event` for an Event."""
-        if isinstance(given, Event):
-            return check_event(self._catalog, given, now_us=now_us, limits=self._limits)
-        if given.__class__ is not dict and not isinstance(given, Mapping):
-            raise MalformedEvent("event", "an Event, or a table with `type`", _kind(given))
-        kind = given.get("type")
-        declared = self._events.get(kind) if isinstance(kind, str) else None
-        if declared is None:
-            return event_from_dict(self._catalog, given, now_us=now_us, limits=self._limits)
-        return _made(declared, given, now_us, self._limits, "type")
-
-
 def instant_us(at: object, *, place: str = "at") -> int:
     """Microseconds UTC of an aware datetime or of Unix seconds; float seconds round half to even.
 

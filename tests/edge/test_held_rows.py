@@ -18,10 +18,9 @@ from edge_runtime.wire import seal
 from edge_runtime.wire.messages import LaneEntry, Lease
 from tests.support.clock import ManualClock
 from tests.support.consent_room import SERVER_KEY, TENANT_KEY
-from tests.support.held_shop import CATALOG, Shop, shop, told
+from tests.support.held_shop import CATALOG, DAY_US, Shop, shop, told
 from tests.support.shop import BASE_US
 
-DAY_US = 86_400_000_000
 ITEMS = ("a", "b", "c")
 VISITS = CATALOG.service("mine").names.index("habits:visits")
 USERS = ("alice", "bob")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import edge_runtime as er
-from tests.edge.test_held_rows import DAY_US, Shop, shop
 from tests.support.clock import ManualClock
+from tests.support.held_shop import DAY_US, Shop, shop
 from tests.support.shop import BASE_US
 
 IDS = {"user": "alice", "item": "a"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from edge_runtime.catalog import Catalog
 from edge_runtime.errors import MalformedEvent
 from edge_runtime.history.replay import replay
-from edge_runtime.session.event import LAST_US, content_id, event_from_dict, to_bytes
+from edge_runtime.session.event import LAST_US, Event, content_id, event_from_dict, make_event, to_bytes
+from edge_runtime.session.event_reader import EventReader
 from edge_runtime.session.usual_event import usual_readers
 
 CATALOG = Catalog.from_toml("""
@@ -72,6 +74,45 @@ def test_the_usual_reader_says_what_the_meaning_says_or_nothing(
             assert read is None
         else:
             assert read is None or to_bytes(read) == to_bytes(meant)
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(["one", "two"]),
+    st.dictionaries(
+        st.sampled_from(["at", "user", "item", "price", "n", "yes", "text", "when", "id", "type"]), VALUES
+    ),
+    st.one_of(TIMES, st.none()),
+    st.sampled_from([0, 1_700_000_000_000_000]),
+)
+def test_the_live_reader_says_what_the_meaning_says(
+    kind: str, fields: dict[str, Any], at: object, now_us: int
+) -> None:
+    """By name and as a flat dict, with `at` or now: the same bytes, or the same error with the same words."""
+    fields = {"user": "a", **fields} if at is None else {"user": "a", **fields, "at": at}
+    reader = EventReader(CATALOG)
+    by_name = meaning(lambda: make_event(CATALOG, kind, fields, now_us=now_us))
+    assert meaning(lambda: reader.named(kind, fields, now_us)) == by_name
+    flat = {**fields, "type": kind}
+    whole = meaning(lambda: event_from_dict(CATALOG, flat, now_us=now_us))
+    assert meaning(lambda: reader.given(flat, now_us)) == whole
+
+
+def meaning(read: Callable[[], Event]) -> bytes | str:
+    try:
+        return to_bytes(read())
+    except MalformedEvent as error:
+        return str(error)
+
+
+def test_law_4_live_events_leave_no_text_in_their_reader() -> None:
+    """What an erasure must reach is not held where it does not look."""
+    reader = EventReader(CATALOG)
+    reader.named("one", {"user": "somebody-rare", "text": "said-once"}, 1_700_000_000_000_000)
+    held = [read.__globals__ for read in reader._usual.values()]
+    assert held
+    assert "somebody-rare" not in repr(held)
+    assert "said-once" not in repr(held)
 
 
 def test_usual_events_take_the_short_way() -> None:
