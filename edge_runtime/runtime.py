@@ -123,6 +123,7 @@ class Runtime:
             KeyMissing: a key without its database, or a database without its key; nothing was created.
             KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew: nothing was touched.
             CipherMissing: the encrypting SQLite is not installed.
+            StorageFull: no room to take over a new catalog; the database is as it was.
         """
         clock = clock if clock is not None else SystemClock()
         settings = settings if settings is not None else Settings()
