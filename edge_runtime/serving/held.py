@@ -110,7 +110,9 @@ class Told(NamedTuple):
         """The inputs of one read of this row."""
         readings = self.beside(given)
         for moving, values in zip(self.moving, moved, strict=True):
-            placed = list(readings[moving.part.group])  # type: ignore[arg-type]
+            reading = readings[moving.part.group]
+            assert not isinstance(reading, Missing), "what moves was read"
+            placed = list(reading)
             for position, value in zip(moving.positions, values, strict=True):
                 placed[position] = value
             readings[moving.part.group] = tuple(placed)

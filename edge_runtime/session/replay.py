@@ -235,10 +235,12 @@ def _order_ties(
     for end in (*ends, len(order)):
         if end - start > 1:
             tied = order[start:end]
-            if None in [ids[n] for n in tied]:
-                for n, event_id in zip(tied, _content_ids([events[n] for n in tied]), strict=True):
+            named = [one for n in tied if (one := ids[n]) is not None]
+            if len(named) < len(tied):
+                named = _content_ids([events[n] for n in tied])
+                for n, event_id in zip(tied, named, strict=True):
                     ids[n] = event_id
-            order[start:end] = sorted(tied, key=ids.__getitem__)  # type: ignore[arg-type]
+            order[start:end] = [n for _, n in sorted(zip(named, tied, strict=True))]
         start = end
 
 

@@ -131,6 +131,35 @@ def test_law_7_a_decayed_feature_is_whole_after_64_half_lives(tmp_path: Path, cl
         assert read(rt, "pace") == (0.0, PRESENT)
 
 
+def test_law_7_a_feature_without_a_window_is_whole_only_after_a_silence(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Who is never silent for a retention may have older events in it, however long it has been there."""
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    ever = 'ever = { op = "count", event = "buy" }'
+    with open_with(tmp_path, clock, activity(VIEWS_5M, ever)) as rt:
+        for _ in range(40):
+            tracked(rt, clock, 1, "buy")
+            assert read(rt, "ever") == (None, WARMING)
+            clock.advance(seconds=DAY)
+        clock.advance(seconds=30 * DAY)
+        tracked(rt, clock, 2, "buy")
+        assert read(rt, "ever") == (2, PRESENT)
+
+
+def test_law_7_a_silent_subject_is_whole_when_nothing_older_can_be_alive(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """To the microsecond: an event of the upgrade's own moment would still count at the retention's end."""
+    begun(tmp_path, clock, activity(VIEWS_5M))
+    ever = 'ever = { op = "count", event = "buy" }'
+    with open_with(tmp_path, clock, activity(VIEWS_5M, ever)) as rt:
+        clock.advance(seconds=30 * DAY)
+        assert read(rt, "ever") == (None, WARMING)
+        clock.advance(us=1)
+        assert read(rt, "ever") == (0, PRESENT)
+
+
 def test_law_7_a_subject_without_a_state_is_no_more_known_than_the_others(
     tmp_path: Path, clock: ManualClock
 ) -> None:

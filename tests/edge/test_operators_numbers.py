@@ -289,3 +289,24 @@ def _drawn(chance: random.Random, at_us: int) -> Event:
         return make_event(DECLARED, "buy", fields, now_us=at_us)
     clicks = chance.choice([None, chance.randrange(-9, 9), -(1 << 63)])
     return view(at_us, item=chance.choice("abc"), price=price, clicks=clicks, category=chance.choice("ab"))
+
+
+@pytest.mark.parametrize("buckets", [61, 62, 63, 64, 65])
+def test_law_8_a_late_event_at_the_far_end_of_a_decay_counts_as_one_in_time(buckets: int) -> None:
+    """The 64th half-life is the last: a value great enough to be seen there, in both orders of arrival."""
+    half_life_us = SECOND // 2
+    plan, catalog = plan_of(
+        'far = { op = "decayed_sum", event = "view", value = "price", half_life = "500ms" }'
+    )
+    at_us = START_US + 100 * SECOND
+    old, new = (
+        make_event(catalog, "view", {"user": "alice", "item": "x", "price": price}, now_us=when_us)
+        for price, when_us in ((2.0**100, at_us - buckets * half_life_us), (1.0, at_us))
+    )
+    values = []
+    for order in ((old, new), (new, old)):
+        state = plan.new_state()
+        for event in order:
+            plan.offer(state, event, str(event.at_us), at_us)
+        values.append(plan.read_one(state, "far", at_us))
+    assert values == [1.0 + (2.0 ** (100 - buckets) if buckets < 64 else 0.0)] * 2
