@@ -94,3 +94,26 @@ def test_a_row_that_an_event_made_a_join_look_up_ends_with_its_own_ttl() -> None
             expected = one.slowly("all", asked, {})
             assert (vector.values.tobytes(), vector.status.tolist(), list(vector.reason)) == expected
         assert vector.reason[goes].startswith("EXPIRED")
+
+
+def test_law_7_a_row_that_arrives_or_goes_is_seen_by_the_next_read_of_a_held_row() -> None:
+    """No event and no time passes: the server's word alone changes the numbers; a foreign row does not."""
+    clock = ManualClock(BASE_US)
+    with shop(clock) as one:
+        one.rt.consent.give("alice", ["ads", "stats"], notice="n")
+        asked: dict[str, Any] = {"user": "alice", "item": "a"}
+        seen = []
+        for popularity in (0.25, 0.75, None):
+            values = None if popularity is None else {"popularity": popularity, "pairs": {"a": 1.0}}
+            one.put("stock", "item:a", values)
+            for _ in range(3):
+                vector = one.rt.vector("all", **asked)
+                expected = one.slowly("all", asked, {})
+                assert (vector.values.tobytes(), vector.status.tolist(), list(vector.reason)) == expected
+            seen.append(vector.values.tobytes())
+            held = list(one.rt._reader._held.values())
+            assert isinstance(held[0], Held)
+            one.put("stock", "item:foreign", {"popularity": 0.5, "pairs": {}})
+            one.rt.vector("all", **asked)
+            assert list(one.rt._reader._held.values()) == held
+        assert len(set(seen)) == 3
