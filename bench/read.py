@@ -130,7 +130,8 @@ def _store_row(rt: er.Runtime, server: tuple[float, ...]) -> None:
         tx.set_channel("all", 1, 0)
         for n, item in enumerate(CANDIDATES):
             stock = msgspec.msgpack.encode({"popularity": n / 50, "price": 2.5, "margin": 0.25})
-            tx.put_row("all", Row(1, f"item:{item}", "stock", 1, at_us, at_us, 0, False, stock), bytes(16))
+            row = Row(1, f"item:{item}", "stock", 1, at_us, at_us, 0, False, stock)
+            tx.put_row("all", row, bytes(16), at_us // 86_400_000_000)
 
 
 def timed(

@@ -179,7 +179,8 @@ def fill(folder: Path, items: int, users: int) -> int:
         now_us = er.SystemClock().now_us()
         with rt._database.write("bench") as tx:
             for n in range(items):
-                tx.put_row("all", _row(f"item:item-{n}", "item_stats", _ITEM, now_us, chance), bytes(16))
+                row = _row(f"item:item-{n}", "item_stats", _ITEM, now_us, chance)
+                tx.put_row("all", row, bytes(16), now_us // DAY_US)
             for n in range(users):
                 key = rt._keyring.key(f"user:user-{n}", "personalization")
                 assert key is not None

@@ -114,9 +114,8 @@ class FarSide:
     def _replica(self) -> Replica:
         from edge_runtime.sync.replica import Replica
 
-        return Replica(
-            self._catalog, self._database, self._keyring, self._consents, self._leases, self._changed
-        )
+        rooms = (self._catalog, self._database, self._keyring, self._consents, self._leases)
+        return Replica(*rooms, self._changed, self._clock)
 
     def _reporter(self) -> Reporter:
         from edge_runtime.aggregates.chance import system_bits

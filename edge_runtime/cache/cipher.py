@@ -211,7 +211,7 @@ def _settle(connection: apsw.Connection, version: int, agree: Callable[[], objec
         if version == 0:
             connection.execute(SCHEMA)
         for step in range(version or VERSION, VERSION):
-            connection.execute(STEPS[step])
+            STEPS[step](connection)
         connection.pragma("user_version", VERSION)
         connection.execute("COMMIT")
     except (apsw.Error, StorageError):

@@ -27,6 +27,7 @@ from edge_runtime.cache.stored_state import (
     COVERED,
     Snapshot,
     StoredState,
+    day_of,
     open_added,
     open_covered,
     open_state,
@@ -182,8 +183,9 @@ class _Handle:
             since |= past.since(plan, lacking)
         else:
             _applied(plan, state, tail)
-        snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, keep_from_day=0)
-        self._tx.put_state(self._key.handle, slot, seal_state(snapshot, self._newest))
+        day = day_of(state.newest_us, self._change.now_us)
+        snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, day, keep_from_day=0)
+        self._tx.put_state(self._key.handle, slot, day, seal_state(snapshot, self._newest))
 
     def _base(
         self, plan: ViewPlan, stored: StoredState | None
@@ -212,10 +214,10 @@ class _Handle:
                 added[key] = since
         handle = self._key.handle
         if added:
-            self._tx.put_state(handle, ADDED, seal_added(self._key, added))
+            self._tx.put_state(handle, ADDED, 0, seal_added(self._key, added))
         else:
             self._tx.drop_state(handle, ADDED)
-        self._tx.put_state(handle, COVERED, seal_covered(self._key, self._newest))
+        self._tx.put_state(handle, COVERED, 0, seal_covered(self._key, self._newest))
 
 
 def _still_known(since: Since, plan: ViewPlan, missing: Mapping[bytes, int]) -> Since:

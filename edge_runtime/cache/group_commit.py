@@ -127,8 +127,9 @@ class GroupCommit:
                 if handle not in through:
                     through[handle] = tx.newest_event(handle)
                     tx.drop_events(handle, through[handle], snapshot.keep_from_day)
-                    tx.put_state(handle, COVERED, seal_covered(snapshot.key, through[handle]))
-                tx.put_state(handle, snapshot.slot, seal_state(snapshot, through[handle]))
+                    tx.put_state(handle, COVERED, 0, seal_covered(snapshot.key, through[handle]))
+                sealed_state = seal_state(snapshot, through[handle])
+                tx.put_state(handle, snapshot.slot, snapshot.day, sealed_state)
 
     def _lives(self, key: DataKey) -> bool:
         return self._keyring.by_handle(key.handle) is key

@@ -7,7 +7,14 @@ from typing import cast
 
 import apsw
 
-from edge_runtime.cache.records import ChannelState, OutboxItem, OutboxKind
+from edge_runtime.cache.records import (
+    ChannelState,
+    FileSize,
+    OutboxItem,
+    OutboxKind,
+    RowPlace,
+    RowSize,
+)
 from edge_runtime.cache.schema import PERSONAL_TABLES
 from edge_runtime.wire.messages import LaneEntry, Row
 
@@ -38,12 +45,23 @@ class ReadTransaction:
         return self._value("SELECT 1 FROM trimmed WHERE handle = ?", handle) is not None
 
     def newest_day(self, handle: bytes) -> int | None:
-        """The newest day bucket of anything under a handle; None when nothing carries one."""
-        sql = (
-            "SELECT max(day) FROM (SELECT max(day) AS day FROM journal WHERE handle = ?1"
-            " UNION ALL SELECT max(day) FROM personal WHERE handle = ?1)"
+        """The newest day bucket of anything under a handle; None when none is known."""
+        each = " UNION ALL ".join(
+            f"SELECT max(day) AS day FROM {table} WHERE handle = ?1" for table in PERSONAL_TABLES
         )
-        return cast("int | None", self._value(sql, handle))
+        return cast("int | None", self._value(f"SELECT nullif(max(day), 0) FROM ({each})", handle))
+
+    def days(self, handle: bytes) -> dict[str, dict[int, int]]:
+        """table -> day bucket -> rows of a handle; day 0 are those of which no day is known."""
+        return {
+            table: {
+                _int(day): _int(rows)
+                for day, rows in self._connection.execute(
+                    f"SELECT day, count(*) FROM {table} WHERE handle = ? GROUP BY day", (handle,)
+                )
+            }
+            for table in PERSONAL_TABLES
+        }
 
     def state(self, handle: bytes, slot: bytes) -> bytes | None:
         """The sealed state in a slot of a handle."""
@@ -63,6 +81,14 @@ class ReadTransaction:
         sql = "SELECT slot, sealed FROM personal WHERE handle = ? ORDER BY slot"
         return [(_bytes(slot), _bytes(sealed)) for slot, sealed in self._connection.execute(sql, (handle,))]
 
+    def personal_rows_by_day(self, handle: bytes) -> list[tuple[int, bytes, bytes]]:
+        """(day, slot, sealed) of every server row of a handle, oldest day first; day 0 is not known."""
+        sql = "SELECT day, slot, sealed FROM personal WHERE handle = ? ORDER BY day, slot"
+        return [
+            (_int(day), _bytes(slot), _bytes(sealed))
+            for day, slot, sealed in self._connection.execute(sql, (handle,))
+        ]
+
     def handles(self) -> set[bytes]:
         """Every handle that any personal row hangs on; one index step per handle, not per row."""
         found: set[bytes] = set()
@@ -81,7 +107,7 @@ class ReadTransaction:
         """The newest row of an entity in a view version, whichever channel brought it."""
         sql = (
             f"SELECT {_ROW} FROM feature WHERE entity = ? AND view = ? AND version = ?"
-            " ORDER BY created_us DESC, seq DESC LIMIT 1"
+            " ORDER BY event_time_us DESC, created_us DESC, seq DESC LIMIT 1"
         )
         for fields in self._connection.execute(sql, (entity, view, version)):
             return _row(fields)
@@ -97,6 +123,22 @@ class ReadTransaction:
         """Every row about nobody; read it inside the transaction."""
         for fields in self._connection.execute(f"SELECT {_ROW} FROM feature"):
             yield _row(fields)
+
+    def row_sizes(self, after: RowPlace | None, limit: int) -> list[RowSize]:
+        """At most `limit` rows about nobody in the order of their places, those beyond `after`."""
+        sql = (
+            "SELECT entity, view, version, channel, event_time_us, used_day, length(vals) FROM feature"
+            " WHERE (entity, view, version, channel) > (?, ?, ?, ?) ORDER BY entity, view, version, channel"
+            " LIMIT ?"
+        )
+        found = self._connection.execute(sql, (*(after or ("", "", -1, "")), limit))
+        return [
+            RowSize(
+                RowPlace(str(fields[0]), str(fields[1]), _int(fields[2]), str(fields[3])),
+                *map(_int, fields[4:]),
+            )
+            for fields in found
+        ]
 
     def rows_in_channel(self, channel: str) -> Iterator[tuple[Row, bytes]]:
         """(row, hash) of every row that a channel brought."""
@@ -150,6 +192,15 @@ class ReadTransaction:
         """The bodies of every denial known here."""
         return [_bytes(body) for (body,) in self._connection.execute("SELECT body FROM denial ORDER BY id")]
 
+    def open_denials(self) -> list[bytes]:
+        """The bodies of the denials whose erasure is not finished, whatever the number of all others."""
+        sql = "SELECT body FROM denial WHERE open = 1 ORDER BY id"
+        return [_bytes(body) for (body,) in self._connection.execute(sql)]
+
+    def denial(self, id: bytes) -> bytes | None:
+        """The body of one denial."""
+        return _maybe(self._value("SELECT body FROM denial WHERE id = ?", id))
+
     # ---- sending and spending ---------------------------------------------------------------------------
 
     def outbox(self, kind: OutboxKind | None = None, limit: int = -1) -> list[OutboxItem]:
@@ -171,6 +222,15 @@ class ReadTransaction:
     def meta(self, key: str) -> bytes | None:
         """One fact about this database."""
         return _maybe(self._value("SELECT value FROM meta WHERE key = ?", key))
+
+    # ---- room -------------------------------------------------------------------------------------------
+
+    def size(self) -> FileSize:
+        """Bytes in use and bytes of the file; free pages are what `incremental_vacuum` gives back."""
+        pages, free, page_bytes = (
+            _int(self._connection.pragma(name)) for name in ("page_count", "freelist_count", "page_size")
+        )
+        return FileSize((pages - free) * page_bytes, pages * page_bytes)
 
     def _value(self, sql: str, *arguments: str | int | bytes) -> object:
         for fields in self._connection.execute(sql, arguments):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 OutboxKind = Literal["decision", "receipt", "report"]
+
+LET_GO: Final = b"\xc0"
+"""Values (msgpack nil) of a row of which only times and hash are kept: what it said was let go for room, or
+because its time was over. The same row may come again."""
 
 
 class ChannelState(NamedTuple):
@@ -12,6 +16,42 @@ class ChannelState(NamedTuple):
 
     cursor: int
     digest: int
+
+
+class Placed(NamedTuple):
+    """What became of a row that a channel brought."""
+
+    kept: bool
+    """False when the row held there is newer: it stays as it was, with its hash."""
+    before: bytes | None
+    """Hash of the row that was held there; None when there was none."""
+
+
+class RowPlace(NamedTuple):
+    """Where a row about nobody stands: the key of its table, in its order."""
+
+    entity: str
+    view: str
+    version: int
+    channel: str
+
+
+class RowSize(NamedTuple):
+    """What a sweeper must know of a row about nobody."""
+
+    place: RowPlace
+    event_time_us: int
+    used_day: int
+    """Days since 1970 when it was last brought or read; 0 = not known."""
+    size_bytes: int
+    """Of its values; a stub, or a row of which nothing can be let go, has at most 1."""
+
+
+class FileSize(NamedTuple):
+    """How much of the file is in use, the write-ahead log left out."""
+
+    used_bytes: int
+    file_bytes: int
 
 
 class OutboxItem(NamedTuple):

@@ -7,9 +7,13 @@ by keyed pseudonym.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-VERSION: Final = 1
+import apsw
+import msgspec
+
+VERSION: Final = 2
 """`user_version` of a file that this release writes. A greater one is refused untouched."""
 
 SCHEMA: Final = """
@@ -35,6 +39,7 @@ CREATE TABLE state(             -- stored session states
   handle BLOB NOT NULL,         -- whose key seals it
   slot BLOB NOT NULL,           -- 16-byte hash of (view, entity)
   sealed BLOB NOT NULL,         -- the state
+  day INTEGER NOT NULL DEFAULT 0, -- days since 1970 of its newest event, for retention; 0 = not known
   PRIMARY KEY(handle, slot)
 ) WITHOUT ROWID;
 
@@ -54,8 +59,9 @@ CREATE TABLE feature(           -- server rows that are about nobody
   seq INTEGER NOT NULL,         -- its place in the partition
   event_time_us INTEGER NOT NULL, -- when the values were true
   created_us INTEGER NOT NULL,  -- when they were computed
-  vals BLOB NOT NULL,           -- msgpack map feature -> value
+  vals BLOB NOT NULL,           -- msgpack map feature -> value; empty: a stub; `LET_GO`: no longer held
   hash BLOB NOT NULL,           -- its 16 bytes in the channel's digest
+  used_day INTEGER NOT NULL DEFAULT 0, -- days since 1970 when it was last brought or read; 0 = not known
   PRIMARY KEY(entity, view, version, channel)
 ) WITHOUT ROWID;
 CREATE INDEX feature_by_channel ON feature(channel);
@@ -80,8 +86,10 @@ CREATE INDEX lane_by_state ON lane(purpose, state);
 
 CREATE TABLE denial(            -- denials this device took or enforced, and how far each erasure got
   id BLOB PRIMARY KEY,          -- decision id
-  body BLOB NOT NULL            -- the denial
+  body BLOB NOT NULL,           -- the denial
+  open INTEGER NOT NULL DEFAULT 1 -- 1 until the erasure it asks for is finished
 ) WITHOUT ROWID;
+CREATE INDEX denial_open ON denial(id) WHERE open = 1;
 
 CREATE TABLE outbox(            -- what the server has not acknowledged yet, in order
   n INTEGER PRIMARY KEY AUTOINCREMENT, -- order of sending
@@ -99,8 +107,40 @@ CREATE TABLE budget(            -- privacy budget spent; survives erasures as bl
 ) WITHOUT ROWID;
 """
 
-STEPS: Final[dict[int, str]] = {}
-"""version -> script that brings a file of that version one step further. Empty until version 2 exists."""
+Step = Callable[[apsw.Connection], None]
+"""Brings a file one version further, inside the transaction that stamps the new version."""
+
+
+def _to_2(connection: apsw.Connection) -> None:
+    """Days for retention and eviction, and a short way to the denials that are not finished.
+
+    Columns are added, not tables made anew: an update must fit on a disk that is nearly full.
+    """
+    connection.execute(
+        """
+        ALTER TABLE state ADD COLUMN day INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE feature ADD COLUMN used_day INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE denial ADD COLUMN open INTEGER NOT NULL DEFAULT 1;
+        """
+    )
+    for id_, body in connection.execute("SELECT id, body FROM denial").fetchall():
+        assert isinstance(body, bytes)
+        if _evidence_in(body):
+            connection.execute("UPDATE denial SET open = 0 WHERE id = ?", (id_,))
+    connection.execute("CREATE INDEX denial_open ON denial(id) WHERE open = 1")
+
+
+def _evidence_in(body: bytes) -> bool:
+    """Whether a denial of schema 1 had its evidence: the last of its fields."""
+    try:
+        fields: list[object] = msgspec.msgpack.decode(body, type=list)
+    except msgspec.DecodeError:
+        return False  # whoever reads it says that it is damaged
+    return bool(fields) and fields[-1] is not None
+
+
+STEPS: Final[dict[int, Step]] = {1: _to_2}
+"""version -> what brings a file of that version one step further."""
 
 PERSONAL_TABLES: Final = ("journal", "state", "personal")
 """Tables whose rows hang on a handle and hold sealed content."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.since import Since
 from edge_runtime.keys.keyring import DataKey
 
@@ -30,6 +31,8 @@ class Snapshot(NamedTuple):
     entity: str
     dump: bytes
     since: Since
+    day: int
+    """Days since 1970 of the newest event in it; of one without events, the day it was taken."""
     keep_from_day: int
     """Journalled events of this key received before this day are no longer needed."""
 
@@ -53,6 +56,11 @@ _Added = dict[str, Since]
 def slot_of(view_key: str, entity: str) -> bytes:
     """The 16-byte name of one (view, entity) under its random handle."""
     return hashlib.blake2b(f"{view_key}\x00{entity}".encode(), digest_size=16, person=b"edge-slot").digest()
+
+
+def day_of(newest_us: int | None, now_us: int) -> int:
+    """The day under which a state rests: of its newest event; now, if it has none."""
+    return max(now_us if newest_us is None else newest_us, 0) // DAY_US
 
 
 def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:

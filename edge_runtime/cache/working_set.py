@@ -19,6 +19,7 @@ from edge_runtime.cache.stored_state import (
     ADDED,
     COVERED,
     Snapshot,
+    day_of,
     open_added,
     open_covered,
     open_state,
@@ -204,8 +205,8 @@ class WorkingSet:
             if live.changed and live.stored and live.key.handle in handles:
                 keep_from_day = (now_us - live.keep_events_us) // DAY_US
                 dump, view = live.plan.dump(live.state), live.plan.view.key
-                one = Snapshot(live.key, live.slot, view, live.entity, dump, live.since, keep_from_day)
-                snapshots.append(one)
+                days = day_of(live.state.newest_us, now_us), keep_from_day
+                snapshots.append(Snapshot(live.key, live.slot, view, live.entity, dump, live.since, *days))
                 dumped[live.key.handle] += len(dump)
                 live.changed = False
         for handle in handles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import OutboxKind
+from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace
 from edge_runtime.cache.schema import PERSONAL_TABLES
 from edge_runtime.wire.messages import LaneEntry, Row
 
@@ -35,13 +35,17 @@ class WriteTransaction(ReadTransaction):
             self._connection.execute(mark, (handle, upto))
         return dropped
 
-    def put_state(self, handle: bytes, slot: bytes, sealed: bytes) -> None:
-        """Store a session state, replacing the one in its slot."""
+    def put_state(self, handle: bytes, slot: bytes, day: int, sealed: bytes) -> None:
+        """Store a session state, replacing the one in its slot.
+
+        Args:
+            day: of the newest event in it, days since 1970; 0 for what is no state or has no day.
+        """
         sql = (
-            "INSERT INTO state(handle, slot, sealed) VALUES(?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET sealed = excluded.sealed"
+            "INSERT INTO state(handle, slot, day, sealed) VALUES(?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET day = excluded.day, sealed = excluded.sealed"
         )
-        self._connection.execute(sql, (handle, slot, sealed))
+        self._connection.execute(sql, (handle, slot, day, sealed))
 
     def drop_state(self, handle: bytes, slot: bytes) -> bool:
         """Delete the session state in a slot; whether there was one."""
@@ -80,18 +84,45 @@ class WriteTransaction(ReadTransaction):
 
     # ---- rows about nobody ------------------------------------------------------------------------------
 
-    def put_row(self, channel: str, row: Row, hash: bytes) -> bytes | None:
-        """Store a row that a channel brought; returns the hash of the one it replaced there."""
-        old = self._hash(channel, row.entity, row.view, row.version)
+    def put_row(self, channel: str, row: Row, hash: bytes, day: int) -> Placed:
+        """Store a row that a channel brought, unless the one held there is newer; a stub is a row too.
+
+        Newer is the later event time, of equal ones the later created, then the higher seq.
+
+        Args:
+            day: today, days since 1970: when it was last brought.
+        """
+        before = self._hash(channel, row.entity, row.view, row.version)
         sql = (
-            "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash)"
-            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
+            "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash,"
+            " used_day) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
             " event_time_us = excluded.event_time_us, created_us = excluded.created_us,"
-            " vals = excluded.vals, hash = excluded.hash"
+            " vals = excluded.vals, hash = excluded.hash, used_day = excluded.used_day"
+            " WHERE (excluded.event_time_us, excluded.created_us, excluded.seq)"
+            " >= (feature.event_time_us, feature.created_us, feature.seq)"
         )
-        key = (row.entity, row.view, row.version, channel)
-        self._connection.execute(sql, (*key, row.seq, row.event_time_us, row.created_us, row.values, hash))
-        return old
+        place = (row.entity, row.view, row.version, channel)
+        times = (row.seq, row.event_time_us, row.created_us)
+        self._connection.execute(sql, (*place, *times, row.values, hash, day))
+        return Placed(self._connection.changes() > 0, before)
+
+    def touch_rows(self, rows: Iterable[tuple[str, str, int]], day: int) -> None:
+        """Note that rows of these (entity, view, version) were read on `day`; an earlier day changes none."""
+        sql = (
+            "UPDATE feature SET used_day = ?4"
+            " WHERE entity = ?1 AND view = ?2 AND version = ?3 AND used_day < ?4"
+        )
+        self._connection.executemany(sql, ((*row, day) for row in rows))
+
+    def let_go_rows(self, places: Iterable[RowPlace]) -> int:
+        """Drop the values of rows about nobody; times and hash stay, stubs as they are. Returns how many."""
+        sql = (
+            "UPDATE feature SET vals = ?5 WHERE entity = ?1 AND view = ?2 AND version = ?3 AND channel = ?4"
+            " AND length(vals) > length(?5)"
+        )
+        before = self._connection.total_changes()
+        self._connection.executemany(sql, ((*place, LET_GO) for place in places))
+        return self._connection.total_changes() - before
 
     def delete_row(self, channel: str, entity: str, view: str, version: int) -> bytes | None:
         """Delete a row of a channel; returns its hash, None when it was not there."""
@@ -136,10 +167,17 @@ class WriteTransaction(ReadTransaction):
         rows = [(e.seq, e.subject, e.purpose, e.state, e.grant, e.denial) for e in entries]
         self._connection.executemany(sql, rows)
 
-    def put_denial(self, id: bytes, body: bytes) -> None:
-        """Store a denial, replacing what was known of it."""
-        sql = "INSERT INTO denial(id, body) VALUES(?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
-        self._connection.execute(sql, (id, body))
+    def put_denial(self, id: bytes, body: bytes, open: bool) -> None:
+        """Store a denial, replacing what was known of it.
+
+        Args:
+            open: whether the erasure it asks for is still to be finished.
+        """
+        sql = (
+            "INSERT INTO denial(id, body, open) VALUES(?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET body = excluded.body, open = excluded.open"
+        )
+        self._connection.execute(sql, (id, body, int(open)))
 
     def drop_denial(self, id: bytes) -> None:
         """Forget a denial that a newer decision replaced."""
@@ -190,6 +228,21 @@ class WriteTransaction(ReadTransaction):
     def drop_meta(self, key: str) -> None:
         """Forget one fact."""
         self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    # ---- room -------------------------------------------------------------------------------------------
+
+    def incremental_vacuum(self, pages: int) -> int:
+        """Give at most `pages` free pages at the end of the file back to the disk; returns how many.
+
+        A file that was made without `auto_vacuum = incremental` keeps them.
+        """
+        before = self._connection.pragma("page_count")
+        for _ in self._connection.execute(f"PRAGMA incremental_vacuum({pages:d})"):
+            pass
+        after = self._connection.pragma("page_count")
+        assert isinstance(before, int)
+        assert isinstance(after, int)
+        return before - after
 
     def _hash(self, channel: str, entity: str, view: str, version: int) -> bytes | None:
         sql = "SELECT hash FROM feature WHERE entity = ? AND view = ? AND version = ? AND channel = ?"

@@ -288,7 +288,7 @@ class Eraser:
 
     def store(self, tx: WriteTransaction, denial: Denial) -> None:
         """Store what is now known of a denial."""
-        tx.put_denial(denial.id, denials_of.encode(denial))
+        tx.put_denial(denial.id, denials_of.encode(denial), denial.evidence is None)
 
     def receipt(self, denials: Sequence[Denial]) -> ErasureReceipt:
         """The signed statement of what `denials` of one subject removed here."""

@@ -14,6 +14,7 @@ import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
+from edge_runtime.cache.records import LET_GO
 from edge_runtime.cache.working_set import LiveState, WorkingSet
 from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
@@ -29,6 +30,7 @@ from edge_runtime.serving.warming import warmed
 from edge_runtime.session.operators.vector import Resolve
 from edge_runtime.sync.personal_rows import open_row, row_slot, stand_slot
 from edge_runtime.tracking import Tracker
+from edge_runtime.wire.messages import Row
 from edge_runtime.wire.seal import subject_token
 
 _NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
@@ -166,9 +168,7 @@ class CacheSource:
             row = tx.row(entity, view.name, view.version)
             if row is None:
                 return _NOT_FOUND if tx.channels() else _NOT_SYNCED
-        if not row.values:
-            return _NOT_FOUND
-        return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)
+        return _served(row)
 
     def _personal_row(self, asked: _Asked, entity: str, key: DataKey) -> ServerRow | Missing:
         on_wire = asked.named(entity, subject_token(self._keyring.pseudonym(key.subject)))
@@ -177,10 +177,7 @@ class CacheSource:
             sealed = tx.personal_row(key.handle, slot)
             if sealed is None:
                 return _NOT_SYNCED if tx.personal_row(key.handle, stand_slot(key)) is None else _NOT_FOUND
-        row = open_row(key, slot, sealed)
-        if row is None:
-            return _NOT_FOUND
-        return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)
+        return _served(open_row(key, slot, sealed))
 
     # ---- forgetting --------------------------------------------------------------------------------------
 
@@ -212,6 +209,15 @@ class CacheSource:
         if key is not None:
             return key
         return Missing(Status.REVOKED, self._consents.permission(subject, purpose).reason)
+
+
+def _served(row: Row | None) -> ServerRow | Missing:
+    """A kept row as reads take it; a stub has nothing to say."""
+    if row is None or not row.values:
+        return _NOT_FOUND
+    if row.values == LET_GO:
+        return ServerRow.let_go(row.event_time_us, row.created_us)
+    return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)
 
 
 class _Asked(NamedTuple):

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from edge_runtime.serving.embeddings import Embeddings
 from edge_runtime.serving.encodings import Floats, vector_of
 from edge_runtime.serving.past_rows import Past, PastRows
+from edge_runtime.serving.reads import value_at
 from edge_runtime.session.operators.vector import Resolve
 
 Found = tuple[Past, list[Floats | None], int] | None
@@ -47,7 +48,7 @@ class PastVectors:
         found: Found = None
         if past is not None:
             names, at = tuple(place.group.view.features), place.position
-            vectors = [_vector(row.in_order(names)[at], place.size) for row in past.rows]
+            vectors = [_vector(value_at(row.in_order(names), at), place.size) for row in past.rows]
             found = past, vectors, place.group.view.ttl_us
         self._known[embedding][item] = found
         return found

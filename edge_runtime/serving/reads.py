@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from edge_runtime.serving.status import Status
 
@@ -37,9 +37,16 @@ class ServerRow:
 
     def __init__(self, values: Mapping[str, object], event_time_us: int, created_us: int) -> None:
         self.values, self.event_time_us, self.created_us = values, event_time_us, created_us
-        self._ordered: tuple[object, ...] | None = None
+        self._ordered: Reading | None = None
 
-    def in_order(self, names: tuple[str, ...]) -> tuple[object, ...]:
+    @classmethod
+    def let_go(cls, event_time_us: int, created_us: int) -> Self:
+        """A row whose values are no longer held: its times still tell when it expires."""
+        row = cls({}, event_time_us, created_us)
+        row._ordered = LET_GO
+        return row
+
+    def in_order(self, names: tuple[str, ...]) -> Reading:
         """The values in the order of the view's features `names`; None for absent and for not finite.
 
         Kept after the first call: a row is always asked with the names of its own view.
@@ -68,6 +75,8 @@ class Missing:
 Reading = tuple[object, ...] | Missing
 """One view's values for one entity, in feature order, or why there are none."""
 
+LET_GO = Missing(Status.NOT_SYNCED, "let go to keep the size budget")
+"""Instead of the values of a row that is known and no longer held; its channel may bring it again."""
 NOTHING = Missing(Status.NULL, "")
 """A value that is not there in a row or state that is."""
 

@@ -11,14 +11,18 @@ from typing import Final
 
 import msgspec
 
+from edge_runtime.cache.records import LET_GO
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.wire.messages import Row
 
 TABLE: Final = "personal_rows"
 
 
-class _SealedRow(msgspec.Struct, frozen=True, array_like=True):
+class Delivered(msgspec.Struct, frozen=True, array_like=True):
+    """A row as it was kept, and its 16 bytes in the channel's digest."""
+
     row: Row
+    """Empty values: a stub; `LET_GO`: only its times are still known."""
     hash: bytes
 
 
@@ -30,7 +34,7 @@ class Stand(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_rows = msgspec.msgpack.Decoder(_SealedRow)
+_rows = msgspec.msgpack.Decoder(Delivered)
 _stands = msgspec.msgpack.Decoder(Stand)
 
 
@@ -55,18 +59,29 @@ def _slot(key: DataKey, name: str) -> bytes:
 
 def seal_row(key: DataKey, slot: bytes, row: Row, row_hash: bytes) -> bytes:
     """Seal a delivered row with its hash; a stub is a row whose `values` are empty."""
-    return key.seal(TABLE, slot, _encoder.encode(_SealedRow(row, row_hash)))
+    return key.seal(TABLE, slot, _encoder.encode(Delivered(row, row_hash)))
+
+
+def let_go(key: DataKey, slot: bytes, sealed: bytes) -> bytes | None:
+    """The same row sealed without its values, its times and hash kept; None when there is nothing to let go.
+
+    Only for the slot of a row, never for that of the channel's stand.
+    """
+    held = open_delivered(key, slot, sealed)
+    if len(held.row.values) <= len(LET_GO):
+        return None
+    return seal_row(key, slot, msgspec.structs.replace(held.row, values=LET_GO), held.hash)
 
 
 def open_row(key: DataKey, slot: bytes, sealed: bytes) -> Row | None:
-    """The row in `sealed`; None for a stub, which has nothing to say."""
-    row = _rows.decode(key.open(TABLE, slot, sealed)).row
+    """The row in `sealed`, its values perhaps `LET_GO`; None for a stub, which has nothing to say."""
+    row = open_delivered(key, slot, sealed).row
     return row if row.values else None
 
 
-def open_hash(key: DataKey, slot: bytes, sealed: bytes) -> bytes:
-    """The 16-byte hash in `sealed`, of a row or of a stub."""
-    return _rows.decode(key.open(TABLE, slot, sealed)).hash
+def open_delivered(key: DataKey, slot: bytes, sealed: bytes) -> Delivered:
+    """What is kept in `sealed`, of a row or of a stub."""
+    return _rows.decode(key.open(TABLE, slot, sealed))
 
 
 def seal_stand(key: DataKey, slot: bytes, stand: Stand) -> bytes:

@@ -16,6 +16,7 @@ from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
+from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.erasure import ErasureReceipt
 from edge_runtime.consent.lease import Leases
@@ -23,7 +24,7 @@ from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
 from edge_runtime.sync import gate
 from edge_runtime.sync.gate import Action, Match, Personal
-from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, personal_stand, plain_stand
+from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, part, personal_stand, plain_stand
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
@@ -41,6 +42,8 @@ class Applied:
     deleted: int = 0
     stubs: Counter[str] = field(default_factory=Counter)
     """Reason -> rows of which only the hash was kept."""
+    older: int = 0
+    """Rows that came although a newer one is held: they changed nothing, and the digest says so."""
     trimmed: int = 0
     """Rows that lost features which do not fit the catalog."""
 
@@ -52,6 +55,7 @@ class Replica:
         leases: whether consented features may be used now.
         changed: called after commit with (view key, entity) of each row that is new, other or gone; in a
             personal row the subject stands by its typed id. (None, channel): a whole channel changed.
+        clock: tells the day on which a row was brought.
     """
 
     def __init__(
@@ -62,9 +66,10 @@ class Replica:
         consents: Consents,
         leases: Leases,
         changed: Callable[[str | None, str], None],
+        clock: Clock,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
-        self._consents, self._changed = consents, changed
+        self._consents, self._changed, self._clock = consents, changed, clock
         self.leases = leases
 
     # ---- standing ----------------------------------------------------------------------------------------
@@ -249,7 +254,7 @@ class Replica:
 
     def _shelf(self, tx: WriteTransaction, channel: gate.Channel, key: DataKey | None) -> Shelf | None:
         if not isinstance(channel, Personal):
-            return PlainShelf(tx, channel.name)
+            return PlainShelf(tx, channel.name, self._clock.now_us())
         return None if key is None else PersonalShelf(tx, key)
 
     def _apply_row(
@@ -266,14 +271,18 @@ class Replica:
         if verdict.action is Action.DELETE or row.deleted:
             applied.deleted += 1
             return digest.add(total, removed=shelf.delete(row))
+        added = digest.row_hash(self._digest_key, channel.name, row)
+        kept = row if verdict.values is row.values else msgspec.structs.replace(row, values=verdict.values)
+        placed = shelf.put(kept, digest.to_bytes(added))
+        if not placed.kept:
+            applied.older += 1
+            return total
         if verdict.action is Action.STUB:
             applied.stubs[verdict.reason] += 1
         else:
             applied.kept += 1
             applied.trimmed += bool(verdict.reason)
-        part = digest.row_hash(self._digest_key, channel.name, row)
-        kept = row if verdict.values is row.values else msgspec.structs.replace(row, values=verdict.values)
-        return digest.add(total, removed=shelf.put(kept, digest.to_bytes(part)), added=part)
+        return digest.add(total, removed=part(placed.before), added=added)
 
     def _tell(self, delta: m.Delta, channel: gate.Channel, key: DataKey | None) -> None:
         """Say after the commit which rows memory may no longer believe."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from edge_runtime.cache.reading import ReadTransaction
+from edge_runtime.cache.records import Placed
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.sync import personal_rows
-from edge_runtime.sync.personal_rows import Stand
+from edge_runtime.sync.personal_rows import Delivered, Stand
 from edge_runtime.wire import digest
 from edge_runtime.wire.messages import Row
 
@@ -26,8 +27,12 @@ class Shelf(Protocol):
         """Delete every row, before a replacing snapshot."""
         ...
 
-    def put(self, row: Row, row_hash: bytes) -> int:
-        """Keep `row` (a stub when its values are empty); returns the digest's part of what it replaced."""
+    def put(self, row: Row, row_hash: bytes) -> Placed:
+        """Keep `row` (a stub when its values are empty) unless what is held is newer.
+
+        Newer is the later event time, of equal ones the later created, then the higher seq. A row that is
+        refused leaves the held one and its hash, so the digest tells the server that we hold another.
+        """
         ...
 
     def delete(self, row: Row) -> int:
@@ -58,8 +63,8 @@ def personal_stand(tx: ReadTransaction, key: DataKey) -> tuple[int, int]:
 class PlainShelf:
     """Rows about nobody, under the page key alone."""
 
-    def __init__(self, tx: WriteTransaction, channel: str) -> None:
-        self._tx, self._channel = tx, channel
+    def __init__(self, tx: WriteTransaction, channel: str, now_us: int) -> None:
+        self._tx, self._channel, self._day = tx, channel, now_us // DAY_US
 
     def stand(self) -> tuple[int, int]:
         return plain_stand(self._tx, self._channel)
@@ -67,11 +72,11 @@ class PlainShelf:
     def clear(self) -> None:
         self._tx.clear_channel(self._channel)
 
-    def put(self, row: Row, row_hash: bytes) -> int:
-        return _part(self._tx.put_row(self._channel, row, row_hash))
+    def put(self, row: Row, row_hash: bytes) -> Placed:
+        return self._tx.put_row(self._channel, row, row_hash, self._day)
 
     def delete(self, row: Row) -> int:
-        return _part(self._tx.delete_row(self._channel, row.entity, row.view, row.version))
+        return part(self._tx.delete_row(self._channel, row.entity, row.view, row.version))
 
     def move(self, cursor: int, total: int) -> None:
         self._tx.set_channel(self._channel, cursor, total)
@@ -90,18 +95,20 @@ class PersonalShelf:
         for slot, _ in self._tx.personal_rows(self._key.handle):
             self._tx.delete_personal_row(self._key.handle, slot)
 
-    def put(self, row: Row, row_hash: bytes) -> int:
+    def put(self, row: Row, row_hash: bytes) -> Placed:
         slot = self._slot(row)
-        replaced = self._held(slot)
+        held = self._held(slot)
+        if held is not None and _order(held.row) > _order(row):
+            return Placed(kept=False, before=held.hash)
         sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
         self._tx.put_personal_row(self._key.handle, slot, max(row.event_time_us, 0) // DAY_US, sealed)
-        return replaced
+        return Placed(kept=True, before=None if held is None else held.hash)
 
     def delete(self, row: Row) -> int:
         slot = self._slot(row)
-        replaced = self._held(slot)
+        held = self._held(slot)
         self._tx.delete_personal_row(self._key.handle, slot)
-        return replaced
+        return part(None if held is None else held.hash)
 
     def move(self, cursor: int, total: int) -> None:
         stand = Stand(cursor, digest.to_bytes(total))
@@ -113,10 +120,16 @@ class PersonalShelf:
     def _slot(self, row: Row) -> bytes:
         return personal_rows.row_slot(self._key, f"{row.view}@{row.version}", row.entity)
 
-    def _held(self, slot: bytes) -> int:
+    def _held(self, slot: bytes) -> Delivered | None:
         sealed = self._tx.personal_row(self._key.handle, slot)
-        return 0 if sealed is None else digest.from_bytes(personal_rows.open_hash(self._key, slot, sealed))
+        return None if sealed is None else personal_rows.open_delivered(self._key, slot, sealed)
 
 
-def _part(row_hash: bytes | None) -> int:
+def part(row_hash: bytes | None) -> int:
+    """A row's part of its channel's digest; 0 where there is no row."""
     return 0 if row_hash is None else digest.from_bytes(row_hash)
+
+
+def _order(row: Row) -> tuple[int, int, int]:
+    """The order in which newest wins; `put_row` judges rows about nobody by the same."""
+    return row.event_time_us, row.created_us, row.seq

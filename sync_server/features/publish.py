@@ -56,7 +56,12 @@ def judge(
 def write_rows(
     tx: WriteTx, view: View, rows: Sequence[Incoming], *, as_of: int, now_us: int
 ) -> list[str | None]:
-    """Write what may stand; returns for each row its refusal code, or None when it stands."""
+    """Write what may stand; returns for each row its refusal code, or None when it stands.
+
+    A row's event time and created never go back while it stands, deletes included, also when this node's
+    clock was set back: a device keeps the newer of two rows by (event time, created, seq), and of one row
+    the higher seq must always win there.
+    """
     return [_write(tx, view, row, as_of, now_us) for row in rows]
 
 
@@ -71,9 +76,10 @@ def _write(tx: WriteTx, view: View, incoming: Incoming, as_of: int, now_us: int)
     standing = tx.row_state(incoming.entity, view.name, view.version)
     verdict = judge(incoming, standing, _decision(tx, view, incoming.subject), as_of)
     if verdict.write:
+        created_us = now_us if standing is None else max(now_us, standing.created_us)
         row = Row(
-            *(0, incoming.entity, view.name, view.version, incoming.event_time_us, now_us, verdict.grant),
-            *(incoming.deleted, incoming.values),
+            *(0, incoming.entity, view.name, view.version, incoming.event_time_us, created_us),
+            *(verdict.grant, incoming.deleted, incoming.values),
         )
         tx.put_row(channel_of(view, incoming.subject), row, incoming.subject, view.purpose)
     return verdict.code

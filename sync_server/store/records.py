@@ -51,6 +51,7 @@ class RowState:
 
     seq: int
     event_time_us: int
+    created_us: int
     deleted: bool
     values: bytes
     grant: int

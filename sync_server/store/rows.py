@@ -52,7 +52,7 @@ class RowReads(Chapter):
         if found is None:
             return None
         row = self._row(found)
-        return RowState(row.seq, row.event_time_us, row.deleted, row.values, row.grant)
+        return RowState(row.seq, row.event_time_us, row.created_us, row.deleted, row.values, row.grant)
 
     def count_rows(self) -> int:
         """Rows held, deletes left out."""

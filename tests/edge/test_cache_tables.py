@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.records import ChannelState
+from edge_runtime.cache.records import ChannelState, Placed
 from edge_runtime.wire.messages import LaneEntry, Row
 
 A, B = b"a" * 16, b"b" * 16
@@ -44,7 +44,7 @@ def test_forgetting_a_handle_takes_every_row_and_no_other(database: Database) ->
     with database.write("w") as tx:
         for handle in (A, B):
             tx.append_events([(handle, 7, b"e")])
-            tx.put_state(handle, A, b"s")
+            tx.put_state(handle, A, 3, b"s")
             tx.put_personal_row(handle, A, 9, b"r")
         assert tx.newest_day(A) == 9
         assert tx.handles() == {A, B}
@@ -57,8 +57,8 @@ def test_forgetting_a_handle_takes_every_row_and_no_other(database: Database) ->
 
 def test_states_and_personal_rows_replace_their_slot(database: Database) -> None:
     with database.write("w") as tx:
-        tx.put_state(A, A, b"1")
-        tx.put_state(A, A, b"2")
+        tx.put_state(A, A, 1, b"1")
+        tx.put_state(A, A, 2, b"2")
         tx.put_personal_row(A, A, 1, b"1")
         tx.put_personal_row(A, A, 2, b"2")
         assert tx.state(A, A) == b"2"
@@ -71,9 +71,9 @@ def test_states_and_personal_rows_replace_their_slot(database: Database) -> None
 
 def test_rows_give_back_the_hash_they_replace(database: Database) -> None:
     with database.write("w") as tx:
-        assert tx.put_row("all", row(1), A) is None
-        assert tx.put_row("all", row(2), B) == A
-        assert tx.put_row("segment:gold", row(9, created_us=1), A) is None
+        assert tx.put_row("all", row(1), A, 1) == Placed(True, None)
+        assert tx.put_row("all", row(2), B, 1) == Placed(True, A)
+        assert tx.put_row("segment:gold", row(9, created_us=1), A, 1) == Placed(True, None)
         assert tx.row("item:x", "stats", 1) == row(2)
         assert list(tx.rows_of_view("stats", 1)) == [row(2), row(9, created_us=1)]
         assert list(tx.rows_in_channel("all")) == [(row(2), B)]
@@ -85,7 +85,7 @@ def test_rows_give_back_the_hash_they_replace(database: Database) -> None:
 
 def test_dropping_a_channel_takes_its_rows_and_cursor(database: Database) -> None:
     with database.write("w") as tx:
-        tx.put_row("all", row(1), A)
+        tx.put_row("all", row(1), A, 1)
         tx.set_channel("all", 1, 2**128 - 1)
         assert tx.channel("all") == ChannelState(1, 2**128 - 1)
         assert tx.drop_channel("all") == 1
@@ -123,7 +123,7 @@ def test_spent_budget_adds_up_and_survives_a_change_of_authority(database: Datab
         tx.debit(A, 1, 5)
         tx.debit(A, 1, 7)
         tx.set_lane_position(3)
-        tx.put_denial(A, b"d")
+        tx.put_denial(A, b"d", open=True)
         tx.forget_authority()
         assert tx.spent(A, 1) == 12
         assert tx.spent(A, 2) == 0

@@ -313,9 +313,8 @@ def test_a_damaged_state_is_made_from_the_journal(tmp_path: Path, clock: ManualC
                 if slot not in (ADDED, COVERED):
                     whole = key.open("state", slot, sealed)
                     dump = open_state(key, slot, sealed).dump
-                    tx.put_state(
-                        key.handle, slot, key.seal("state", slot, whole.replace(dump, b"\x01" * len(dump)))
-                    )
+                    broken = key.seal("state", slot, whole.replace(dump, b"\x01" * len(dump)))
+                    tx.put_state(key.handle, slot, 1, broken)
         assert read(rt, "views_5m") == (3, PRESENT)
     with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
         assert read(rt, "views_1h") == (3, PRESENT)

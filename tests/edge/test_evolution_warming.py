@@ -205,7 +205,7 @@ def test_law_7_a_damaged_state_knows_no_more_than_the_journal(tmp_path: Path, cl
                 if slot not in (ADDED, COVERED):
                     one = open_state(key, slot, sealed)
                     broken = key.open("state", slot, sealed).replace(one.dump, b"\x01" * len(one.dump))
-                    tx.put_state(key.handle, slot, key.seal("state", slot, broken))
+                    tx.put_state(key.handle, slot, 1, key.seal("state", slot, broken))
     with open_with(tmp_path, clock, activity(VIEWS_5M, VIEWS_1H)) as rt:
         assert {read(rt, "views_5m")[1], read(rt, "views_1h")[1]} == {WARMING}
 

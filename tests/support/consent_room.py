@@ -164,7 +164,7 @@ class Room:
         key = self.key(subject, purpose)
         with self.database.write("plant") as tx:
             tx.append_events([(key.handle, 1, key.seal("journal", key.handle, text.encode()))])
-            tx.put_state(key.handle, b"s" * 16, key.seal("state", b"s" * 16, text.encode()))
+            tx.put_state(key.handle, b"s" * 16, 1, key.seal("state", b"s" * 16, text.encode()))
             tx.put_personal_row(key.handle, b"r" * 16, 1, key.seal("personal", b"r" * 16, text.encode()))
         return key
 

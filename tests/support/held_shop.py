@@ -37,7 +37,7 @@ class Shop:
         with rt._database.write("test") as tx:
             tx.set_channel("all", 1, 0)
             row = Row(1, entity, view, 1, at_us, at_us, 0, values is None, packed)
-            tx.put_row("all", row, bytes(16))
+            tx.put_row("all", row, bytes(16), 1)
         rt._row_changed(f"{view}@1", entity)
 
     def put_profile(self, user: str, values: Mapping[str, object]) -> None:

@@ -164,6 +164,7 @@ class Kiosk:
             self.consents,
             self.leases,
             lambda view, entity: self.changes.append((view, entity)),
+            self.clock,
         )
         self.memory = Memory(())
         self.outbox = Outbox(self.database, self.consents, self.settings)
