@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_runtime.catalog import Catalog as Catalog
     from edge_runtime.clock import SystemClock as SystemClock
     from edge_runtime.consent.decisions import ConsentRecord as ConsentRecord
-    from edge_runtime.consent.erasure import ErasureReceipt as ErasureReceipt
+    from edge_runtime.consent.receipt import ErasureReceipt as ErasureReceipt
     from edge_runtime.errors import CatalogError as CatalogError
     from edge_runtime.errors import CipherMissing as CipherMissing
     from edge_runtime.errors import ContractMismatch as ContractMismatch
@@ -71,7 +71,7 @@ _HOMES = {
     "DatabaseTooNew": "errors",
     "DatabaseUnreadable": "errors",
     "EdgeError": "errors",
-    "ErasureReceipt": "consent.erasure",
+    "ErasureReceipt": "consent.receipt",
     "Event": "session.event",
     "Fault": "errors",
     "FeatureValue": "serving.value",

@@ -80,7 +80,7 @@ class Runtime:
         self._states = WorkingSet(
             database, clock, plan, catalog.events, known, settings.live_states, settings.snapshot_every_events
         )
-        self._commit = GroupCommit(database, keyring, self._states.due, self._states.missed, self._lock)
+        self._commit = GroupCommit(database, self._states.due, self._states.missed, self._lock)
         self.consent = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
         )
@@ -132,6 +132,7 @@ class Runtime:
             return cls(catalog, database, keyring, clock, settings)
         except BaseException:
             database.close()
+            keyring.close()
             raise
 
     def close(self) -> None:
@@ -147,6 +148,7 @@ class Runtime:
             with self._lock:
                 self._closed = True
                 self._database.close()
+                self._keyring.close()
 
     def __enter__(self) -> Self:
         return self
@@ -294,14 +296,15 @@ class Runtime:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""
         with self._lock:
             self._check_open()
-            held, trouble = self._keyring.keys(), self._timer.trouble
+            trouble = self._timer.trouble
             return {
                 "authority": "server" if self._keyring.identity.server_key else "standalone",
                 "lease": self._leases.state,
                 "cold_start": self._settings.cold_start,
                 "assurance": self._keyring.assurance,
                 "counter": self._keyring.counter,
-                "subjects": len({key.subject for key in held}),
+                "restored": self.consent.restored,
+                "subjects": self._keyring.subjects,
                 "states_in_memory": len(self._states),
                 "trouble": None if trouble is None else str(trouble),
             }

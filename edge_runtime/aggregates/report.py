@@ -198,7 +198,7 @@ class Reporter:
     def _candidates(self, round_: _Round) -> dict[bytes, str]:
         """The next subjects who may, can and did not yet answer in this round."""
         kind = self._catalog.views[round_.metric.of.view].entity[0]
-        held = self._keyring.keys()
+        held = self._keyring.every_key()
         keys = [k for k in held if k.purpose == round_.metric.purpose and k.subject.startswith(f"{kind}:")]
         keys.sort(key=lambda k: k.handle)
         turn = [*(k for k in keys if k.handle > round_.after), *(k for k in keys if k.handle <= round_.after)]
@@ -252,7 +252,7 @@ class Reporter:
         offer, mechanism = round_.offer, mechanism_of(round_.metric)
         answer = mechanism.randomize(category, self._bits)
         unsent = Unsent(offer.round_id, offer.metric, offer.closes_at_us, ticket, answer)
-        tx.enqueue("report", ticket, seal_unsent(unsent, keys))
+        tx.enqueue("report", ticket, seal_unsent(unsent, keys, self._keyring))
         self.counts["stored"] += 1
         return unsent
 
@@ -275,7 +275,7 @@ class Reporter:
         return [(item.id, *self._stored(item.id, item.payload)) for item in items]
 
     def _stored(self, ticket: bytes, payload: bytes) -> tuple[Unsent | None, bool]:
-        keys = keys_of(payload, self._keyring)
+        keys = keys_of(payload, ticket, self._keyring)
         if keys is None:
             return None, False
         unsent = open_unsent(payload, ticket, keys)

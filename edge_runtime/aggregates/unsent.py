@@ -34,23 +34,29 @@ class Unsent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     handles: list[Bytes16]
+    whose: bytes
+    """(pseudonym, purpose) of each key, sealed under the device's own: a report names nobody on the disk."""
     sealed: bytes
 
 
-def seal_unsent(unsent: Unsent, keys: Sequence[DataKey]) -> bytes:
+def seal_unsent(unsent: Unsent, keys: Sequence[DataKey], keyring: Keyring) -> bytes:
     """The outbox payload of `unsent`, sealed under all `keys`."""
     sealed = msgspec.msgpack.encode(unsent)
     for key in keys:
         sealed = key.seal(TABLE, unsent.ticket, sealed)
-    return msgspec.msgpack.encode(_Envelope([key.handle for key in keys], sealed))
+    pairs = [(keyring.pseudonym(key.subject), key.purpose) for key in keys]
+    whose = keyring.device_key().seal(TABLE, unsent.ticket, msgspec.msgpack.encode(pairs))
+    return msgspec.msgpack.encode(_Envelope([key.handle for key in keys], whose, sealed))
 
 
-def keys_of(payload: bytes, keyring: Keyring) -> list[DataKey] | None:
+def keys_of(payload: bytes, ticket: bytes, keyring: Keyring) -> list[DataKey] | None:
     """The keys that seal an outbox payload, the metric's first; None when one of them was destroyed."""
     envelope = msgspec.msgpack.decode(payload, type=_Envelope)
-    keys = [keyring.by_handle(handle) for handle in envelope.handles]
+    whose = keyring.device_key().open(TABLE, ticket, envelope.whose)
+    pairs = msgspec.msgpack.decode(whose, type=list[tuple[bytes, str]])
+    keys = [keyring.by_pseudonym(*pair) for pair in pairs]
     held = [key for key in keys if key is not None]
-    return held if held and len(held) == len(keys) else None
+    return held if [key.handle for key in held] == envelope.handles else None
 
 
 def open_unsent(payload: bytes, ticket: bytes, keys: Sequence[DataKey]) -> Unsent:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 from edge_runtime.cache.database import Database
@@ -70,7 +71,7 @@ def evolve(
         step("begun")
         if before is not None:
             change = _Change(before, known, catalog, plan, now_us)
-            for key in (keyring.device_key(), *keyring.keys()):
+            for key in chain([keyring.device_key()], keyring.every_key()):
                 if change.concerns(key):
                     _Handle(change, key, tx).bring_over()
                     step("handle")

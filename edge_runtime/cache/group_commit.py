@@ -16,15 +16,16 @@ from itertools import chain
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, JournalRow
 from edge_runtime.cache.stored_state import COVERED, Snapshot, seal_covered, seal_state
-from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.keys.datakey import DataKey
 
 
 class GroupCommit:
     """Pending journal entries and the one way they reach the disk. Thread-safe.
 
+    Whether a key still lives is asked at commit time: an erasure that came in between wins.
+
     Args:
         database: where the journal lives.
-        keyring: asked at commit time whether a key still lives: an erasure that came in between wins.
         due: called under `lock` at each flush with the batch, returns the states to store with it (of a
             handle all that are not stored as they are, or none), and whether more are due.
         missed: called under `lock` with those states when they could not be stored.
@@ -34,12 +35,11 @@ class GroupCommit:
     def __init__(
         self,
         database: Database,
-        keyring: Keyring,
         due: Callable[[bool, Iterable[JournalRow]], tuple[list[Snapshot], bool]],
         missed: Callable[[list[Snapshot]], None],
         lock: threading.RLock,
     ) -> None:
-        self._database, self._keyring, self._due, self._lock = database, keyring, due, lock
+        self._database, self._due, self._lock = database, due, lock
         self._missed = missed
         self._pending: list[JournalRow] = []
         self._open: dict[bytes, JournalRow] = {}
@@ -99,7 +99,7 @@ class GroupCommit:
                     self._write(self._in_flight, snapshots)
             except BaseException:
                 with self._lock:
-                    living = [row for row in self._in_flight if self._lives(row.key)]
+                    living = [row for row in self._in_flight if row.key.alive]
                     self._wait([*living, *self._pending])
                     self._in_flight = []
                     self._missed(snapshots)
@@ -116,12 +116,12 @@ class GroupCommit:
 
     def _write(self, batch: list[JournalRow], snapshots: list[Snapshot]) -> None:
         with self._database.write("journal") as tx:
-            sealed = [row.sealed() for row in batch if self._lives(row.key)]
+            sealed = [row.sealed() for row in batch if row.key.alive]
             if sealed:
                 tx.append_events(sealed)
             through: dict[bytes, int] = {}
             for snapshot in snapshots:
-                if not self._lives(snapshot.key):
+                if not snapshot.key.alive:
                     continue
                 handle = snapshot.key.handle
                 if handle not in through:
@@ -130,6 +130,3 @@ class GroupCommit:
                     tx.put_state(handle, COVERED, 0, seal_covered(snapshot.key, through[handle]))
                 sealed_state = seal_state(snapshot, through[handle])
                 tx.put_state(handle, snapshot.slot, snapshot.day, sealed_state)
-
-    def _lives(self, key: DataKey) -> bool:
-        return self._keyring.by_handle(key.handle) is key

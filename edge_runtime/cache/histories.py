@@ -115,4 +115,4 @@ def complete_from(known: Known, key: DataKey, view_key: str, events: Iterable[st
     journalled: Mapping[str, int] = known.journalled.get(holder_of(key), {})
     since_us = max((journalled[kind] for kind in events), default=0)
     since_us = max(since_us, known.views[view_key].moved_us)
-    return max(floor_us, since_us if since_us >= key.at_us else 0)
+    return max(floor_us, since_us if since_us >= key.facts.at_us else 0)

@@ -6,7 +6,7 @@ Decisions are numbered here while this device is its own authority, by the ledge
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from edge_runtime.cache.database import Database
 from edge_runtime.consent.denying import base_of, new_denial
@@ -14,6 +14,7 @@ from edge_runtime.consent.erasure import Eraser
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import Declared
+from edge_runtime.keys.datakey import KeyFacts, new_facts
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Decision
@@ -40,33 +41,60 @@ class Deciding:
         self._catalog, self._keyring, self._database = catalog, keyring, database
         self._eraser, self._standing, self._ledger, self._queued = eraser, standing, ledger, queued
 
-    def give(self, subject: str, purpose: str, notice: str, at_us: int) -> bytes:
-        """Make or renew one key, then queue the decision; returns its id."""
-        decision, base = secrets.token_bytes(16), base_of(self._keyring, self._database)
-        pending = self._keyring.identity.enrolled
-        key = self._keyring.key(subject, purpose)
-        if key is not None:
-            self._keyring.renew(key, notice, base, decision, pending=pending)
-        else:
-            ordinal = self._keyring.next_ordinal()
-            grant = self._ledger.live_grant(subject, purpose) if pending else ordinal
-            self._keyring.create(
-                subject,
-                purpose,
-                decision,
-                notice,
-                base,
-                at_us,
-                grant,
-                resting=self._catalog.purposes[purpose].on_disk,
-                ordinal=ordinal,
-                pending=pending,
-            )
-        if pending:
-            pseudonym = self._keyring.pseudonym(subject)
-            self._queue_give(Decision(decision, pseudonym, purpose, "given", notice, base, at_us))
-        self._standing.decided(subject, purpose)
-        return decision
+    def give(self, subject: str, purposes: Sequence[str], notice: str, at_us: int) -> list[bytes]:
+        """Make or renew the keys, then queue the decisions; returns their ids, in the order of `purposes`."""
+        decisions = {purpose: secrets.token_bytes(16) for purpose in purposes}
+        base, enrolled = base_of(self._keyring, self._database), self._keyring.enrolled
+        held = {p: key for p in purposes if (key := self._keyring.key(subject, p)) is not None}
+        over = set(self._settled_denials(subject))
+        for resting in (True, False):
+            fresh = [p for p in purposes if p not in held and self._catalog.purposes[p].on_disk == resting]
+            facts = [self._facts(subject, p, decisions[p], notice, base, at_us) for p in fresh]
+            if facts:
+                self._keyring.create([(subject, one) for one in facts], resting=resting)
+        for purpose, key in held.items():
+            self._keyring.renew(key, notice, base, decisions[purpose], pending=enrolled)
+        over -= set(self._settled_denials(subject))
+        told = [(decisions[p], p, notice, base, at_us) for p in purposes] if enrolled else []
+        self._conclude(subject, told, over)
+        for purpose in purposes:
+            self._standing.decided(subject, purpose)
+        return list(decisions.values())
+
+    def _facts(
+        self, subject: str, purpose: str, decision: bytes, notice: str, base: int, at_us: int
+    ) -> KeyFacts:
+        ordinal, enrolled = self._keyring.next_ordinal(), self._keyring.enrolled
+        return new_facts(
+            purpose,
+            decision,
+            notice,
+            base=base,
+            at_us=at_us,
+            grant=self._ledger.live_grant(subject, purpose) if enrolled else ordinal,
+            ordinal=ordinal,
+            pending=(decision,) if enrolled else (),
+        )
+
+    def _settled_denials(self, subject: str) -> list[bytes]:
+        return [d.id for d in self._keyring.denials_of(self._keyring.pseudonym(subject)) if d.settled]
+
+    def _conclude(
+        self, subject: str, given: Sequence[tuple[bytes, str, str, int, int]], over: Iterable[bytes]
+    ) -> None:
+        """Queue consents (id, purpose, notice, base, at) for the server; forget denials that are over."""
+        pseudonym, gone = self._keyring.pseudonym(subject), list(over)
+        if not given and not gone:
+            return
+        with self._database.write("give") as tx:
+            for id_, purpose, notice, base, at_us in given:
+                decision = Decision(id_, pseudonym, purpose, "given", notice, base, at_us)
+                tx.enqueue("decision", id_, canonical(decision))
+            for id_ in gone:
+                tx.drop_denial(id_)
+        self._keyring.told((pseudonym, purpose) for _, purpose, *_ in given)
+        if given:
+            self._queued()
 
     def deny(
         self, subject: str, purposes: Sequence[str], state: str, notice: str | None, at_us: int
@@ -84,29 +112,32 @@ class Deciding:
         self._queued()
         return [denial or done[name] for name, denial in zip(purposes, standing, strict=True)]
 
-    def queue_pending_gives(self) -> None:
-        """Put back into the outbox what an older copy of the database forgot."""
+    def queue_pending_gives(self, *, compare: bool) -> None:
+        """Put back into the outbox what a crash kept from it.
+
+        Args:
+            compare: this database is an older copy: look at every key, not only at those in doubt.
+        """
+        doubted = [self._keyring.by_pseudonym(*pair) for pair in self._keyring.doubt]
+        keys = self._keyring.every_key() if compare else [key for key in doubted if key is not None]
         with self._database.read() as tx:
-            waiting = {item.id for item in tx.outbox("decision")}
-        keys = self._keyring.keys()
+            waiting = {item.id for item in tx.outbox("decision")} if compare or doubted else set()
         for key in keys:
-            for decision in key.pending:
-                if decision not in waiting:
-                    who = self._keyring.pseudonym(key.subject)
-                    told = (who, key.purpose, "given", key.notice, key.base, key.at_us)
-                    self._queue_give(Decision(decision, *told))
+            facts = key.facts
+            missing = [id_ for id_ in facts.pending if id_ not in waiting]
+            told = [(id_, key.purpose, facts.notice, facts.base, facts.at_us) for id_ in missing]
+            self._conclude(key.subject, told, ())
+        self._keyring.told(self._keyring.doubt)
 
     def _standing_denial(self, subject: str, purpose: str, state: str) -> Denial | None:
         """A denial of the same kind that waits to be sent, or stands alone: saying it again adds nothing."""
         if self._keyring.key(subject, purpose) is not None:
             return None
         denial = self._keyring.denial(self._keyring.pseudonym(subject), purpose)
-        if denial is None or denial.state != state or denial.evidence is None:
+        if denial is None or denial.state != state:
+            return None
+        denial = self._eraser.proven(denial)
+        if denial.evidence is None:
             return None
         waits = denial.taken_here and not denial.settled
         return denial if waits or not self._keyring.identity.enrolled else None
-
-    def _queue_give(self, decision: Decision) -> None:
-        with self._database.write("give") as tx:
-            tx.enqueue("decision", decision.id, canonical(decision))
-        self._queued()

@@ -17,11 +17,13 @@ from edge_runtime.catalog.model import Purpose
 from edge_runtime.clock import Clock
 from edge_runtime.consent.deciding import Deciding
 from edge_runtime.consent.denying import base_of, new_denial
-from edge_runtime.consent.erasure import Eraser, ErasureReceipt, Forget
+from edge_runtime.consent.erasure import Eraser, Forget
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.permit import Permits
+from edge_runtime.consent.receipt import EVERYBODY, ErasureReceipt, Receipts
 from edge_runtime.consent.record import ConsentRecord
+from edge_runtime.consent.restored import database_is_older, note_opening
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import (
     Declared,
@@ -33,7 +35,7 @@ from edge_runtime.consent.words import (
     when_us,
 )
 from edge_runtime.errors import MalformedRequest
-from edge_runtime.keys.datakey import DataKey
+from edge_runtime.keys.datakey import DataKey, new_facts
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.vault import no_step
@@ -70,13 +72,16 @@ class Consents:
         self._catalog, self._keyring, self._database = catalog, keyring, database
         self._clock, self._leases, self._forget = clock, leases, forget
         self._lock = threading.RLock() if lock is None else lock
-        self._eraser = Eraser(keyring, database, clock, forget, lambda: leases.authority, step)
+        self._receipts = Receipts(keyring, clock, lambda: leases.authority)
+        self._eraser = Eraser(keyring, database, clock, forget, self._receipts, step)
         self._standing = Standing(keyring, database)
         self._leased = frozenset(p.name for p in catalog.purposes.values() if needs_consent(p))
-        self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._standing)
+        self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._receipts, self._standing)
         self.permits = Permits(keyring, self._standing, leases, catalog.purposes, self._against)
         self.queued: Callable[[], None] = lambda: None
         """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
+        self.restored = False
+        """Whether this opening found an older copy of the database than the root slot had seen."""
         keyring.authority_changed = self._begin_authority
         self._deciding = Deciding(
             catalog, keyring, database, self._eraser, self._standing, self._ledger, lambda: self.queued()
@@ -128,11 +133,13 @@ class Consents:
     def _declared_key(self, subject: str, purpose: str) -> DataKey:
         with self._lock:
             made = self._keyring.key(subject, purpose)
+            if made is not None:
+                return made
             base, now_us = base_of(self._keyring, self._database), self._clock.now_us()
+            ordinal = self._keyring.next_ordinal()
+            facts = new_facts(purpose, bytes(16), "", base=base, at_us=now_us, grant=0, ordinal=ordinal)
             resting = self._catalog.purposes[purpose].on_disk
-            return made or self._keyring.create(
-                subject, purpose, bytes(16), "", base, now_us, resting=resting
-            )
+            return self._keyring.create([(subject, facts)], resting=resting)[0]
 
     # ---- what a subject says ----------------------------------------------------------------------------
 
@@ -158,7 +165,7 @@ class Consents:
             text = notice_of(self._catalog, notice, names)
             taken_us = when_us(at, self._clock.now_us())
             self._eraser.finish_pending()
-            ids = [self._deciding.give(typed, name, text, taken_us) for name in names]
+            ids = self._deciding.give(typed, names, text, taken_us)
             keys = [self._keyring.key(typed, name) for name in names]
             grants = tuple(0 if key is None else key.grant for key in keys)
             return ConsentRecord(typed, tuple(names), "given", text, taken_us, tuple(ids), grants)
@@ -182,7 +189,7 @@ class Consents:
             keys = self._ledger.take_up(typed, resting, ticket)
             for name in names:
                 self._standing.decided(typed, name)
-            ids, grants = tuple(key.decision for key in keys), tuple(key.grant for key in keys)
+            ids, grants = tuple(key.facts.decision for key in keys), tuple(key.grant for key in keys)
             return ConsentRecord(typed, tuple(names), "given", "", self._clock.now_us(), ids, grants)
 
     def refuse(
@@ -220,7 +227,7 @@ class Consents:
             if not names:
                 raise MalformedRequest("purposes", "a catalog with a purpose that rests on consent", "none")
             denials = self._deciding.deny(typed, names, "withdrawn", None, self._clock.now_us())
-            return self._eraser.receipt(denials)
+            return self._receipts.of(denials)
 
     def leave(self, subject: str) -> None:
         """The subject walks away: keys that were kept in memory only are gone, and what they held."""
@@ -260,7 +267,8 @@ class Consents:
     def _record(self, subject: str, purpose: str) -> ConsentRecord | None:
         state, key = self._state(subject, purpose), self._keyring.key(subject, purpose)
         if key is not None:
-            one = (key.notice, key.at_us, (key.decision,), (key.grant,))
+            facts = key.facts
+            one = (facts.notice, facts.at_us, (facts.decision,), (facts.grant,))
             return ConsentRecord(subject, (purpose,), state, *one)
         denial = self._keyring.denial(self._keyring.pseudonym(subject), purpose)
         if denial is not None:
@@ -290,14 +298,24 @@ class Consents:
         were erased.
         """
         with self._lock:
-            self._eraser.finish_pending()
-            held = self._keyring.keys()
-            doomed = [key for key in held if self._on_consent(key)]
-            taken = [self._expired(key) for key in doomed]
-            if taken:
-                self._eraser.carry_out(taken, self._standing.bar)
-            self._standing.tidy()
-            return len(taken)
+            return len(self._expire(self._on_consent))
+
+    def erase_everything(self) -> ErasureReceipt:
+        """Erase all that is held of everybody, whatever it rests on; each must be asked again.
+
+        For a device that is given away or out of use. Nothing is decided in anybody's name, so nothing is
+        sent: what the ledger says of them stands. The receipt names nobody (16 zero bytes).
+        """
+        with self._lock:
+            return self._receipts.of(self._expire(lambda _: True), EVERYBODY)
+
+    def _expire(self, which: Callable[[DataKey], bool]) -> list[Denial]:
+        """Erase under every key that `which` picks; returns the denials that did it."""
+        self._eraser.finish_pending()
+        taken = [self._expired(key) for key in self._keyring.every_key() if which(key)]
+        done = self._eraser.carry_out(taken, self._standing.bar) if taken else []
+        self._standing.tidy()
+        return done
 
     def _on_consent(self, key: DataKey) -> bool:
         purpose = self._catalog.purposes.get(key.purpose)
@@ -316,16 +334,19 @@ class Consents:
         with self._lock:
             with self._database.read() as tx:
                 same = tx.meta("authority") == self._keyring.authority
+                self.restored = not self._keyring.discarded and database_is_older(tx, self._keyring)
             if not same:
                 self._begin_authority()
-            self._eraser.finish()
-            if self._keyring.identity.enrolled:
-                self._deciding.queue_pending_gives()
-            self._standing.load(self._catalog.purposes.values())
+            compare = self.restored or self._keyring.discarded
+            self._eraser.finish(compare=compare)
+            if self._keyring.enrolled:
+                self._deciding.queue_pending_gives(compare=compare)
+            if self.restored:
+                self._leases.distrust("an older copy of the database was put back")
+            note_opening(self._database, self._keyring)
 
     def _begin_authority(self) -> None:
         """Another identity: nobody answers any more for what the earlier one's server said."""
         with self._database.write("authority") as tx:
             tx.forget_authority()
             tx.set_meta("authority", self._keyring.authority)
-        self._standing.load(self._catalog.purposes.values())

@@ -32,7 +32,7 @@ def new_denial(
 ) -> Denial:
     """A denial of (typed subject, purpose) taken here; a standalone runtime numbers and settles it itself."""
     key = keyring.key(subject, purpose)
-    shown = notice or (key.notice if key is not None else "") or NO_NOTICE
+    shown = notice or (key.facts.notice if key is not None else "") or NO_NOTICE
     base = base_of(keyring, database)
     ordinal, alone = keyring.next_ordinal(), not keyring.identity.enrolled
     return Denial(

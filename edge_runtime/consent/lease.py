@@ -109,6 +109,13 @@ class Leases:
         self.changes += 1
         self._why = "no lease granted yet"
 
+    def distrust(self, why: str) -> None:
+        """Whatever was stored is not believed, now or after a restart: the server must speak first."""
+        if self._keyring.enrolled:
+            self._lose(f"{why}: closed until the server has answered")
+            with self._database.write("lease") as tx:
+                tx.drop_meta(_STORED)
+
     @property
     def lost(self) -> bool:
         """Whether only a fresh session unlocks: no server has answered since opening, or since the boot clock

@@ -11,11 +11,12 @@ from edge_runtime.cache.database import Database
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
 from edge_runtime.consent.denying import base_of, new_denial
-from edge_runtime.consent.erasure import Eraser, ErasureReceipt
+from edge_runtime.consent.erasure import Eraser
+from edge_runtime.consent.receipt import ErasureReceipt, Receipts
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import GIVEN
 from edge_runtime.errors import MalformedRequest, NotEnrolled, SyncRefused
-from edge_runtime.keys.datakey import DataKey
+from edge_runtime.keys.datakey import DataKey, KeyFacts, new_facts
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.failure import WireFailure
@@ -27,10 +28,16 @@ class LedgerSide:
     """Applies lane entries and acknowledgements. The consent room's lock guards every call."""
 
     def __init__(
-        self, keyring: Keyring, database: Database, clock: Clock, eraser: Eraser, standing: Standing
+        self,
+        keyring: Keyring,
+        database: Database,
+        clock: Clock,
+        eraser: Eraser,
+        receipts: Receipts,
+        standing: Standing,
     ) -> None:
         self._keyring, self._database, self._clock = keyring, database, clock
-        self._eraser, self._standing = eraser, standing
+        self._eraser, self._receipts, self._standing = eraser, receipts, standing
 
     def apply_lane(self, entries: Sequence[LaneEntry], upto: int) -> list[ErasureReceipt]:
         """Enforce lane entries; when this returns their denials are unreadable and the position moved.
@@ -49,9 +56,11 @@ class LedgerSide:
             # denials first: nothing else of this frame counts before they are carried out
             self._carry_out(doomed)
         self._number(new, position)
+        answered = [entry for entry in new if entry.denial > position]
+        denials = [self._proven(entry) for entry in answered]
         with self._database.write("lane") as tx:
             tx.put_lane(new)
-            receipts = [self._answer(tx, entry) for entry in new if entry.denial > position]
+            receipts = [self._answer(tx, e, denial) for e, denial in zip(answered, denials, strict=True)]
             tx.set_lane_position(max(upto, position))
         self._standing.learn(new)
         return receipts
@@ -66,7 +75,7 @@ class LedgerSide:
         if decision.state in GIVEN:
             self._grant_recorded(decision, outcome, grant)
         else:
-            self._denial_recorded(decision_id, seq)
+            self._denial_recorded(decision, seq)
         with self._database.write("recorded") as tx:
             tx.settle(decision_id, "decision")
 
@@ -90,14 +99,24 @@ class LedgerSide:
             ticket: the backend's word for these purposes; see `Consents.admit` for what is raised.
         """
         grants = {purpose: self._ticketed_grant(subject, purpose, ticket) for purpose in resting}
-        base, now_us = base_of(self._keyring, self._database), self._clock.now_us()
-        return [
-            self._keyring.key(subject, purpose)
-            or self._keyring.create(
-                subject, purpose, secrets.token_bytes(16), "", base, now_us, grant, resting=resting[purpose]
-            )
-            for purpose, grant in grants.items()
-        ]
+        for on_disk in (True, False):
+            fresh = [p for p in grants if resting[p] == on_disk and self._keyring.key(subject, p) is None]
+            if fresh:
+                facts = [(subject, self._taken_up(purpose, grants[purpose])) for purpose in fresh]
+                self._keyring.create(facts, resting=on_disk)
+        keys = [self._keyring.key(subject, purpose) for purpose in grants]
+        return [key for key in keys if key is not None]
+
+    def _taken_up(self, purpose: str, grant: int) -> KeyFacts:
+        return new_facts(
+            purpose,
+            secrets.token_bytes(16),
+            "",
+            base=base_of(self._keyring, self._database),
+            at_us=self._clock.now_us(),
+            grant=grant,
+            ordinal=self._keyring.next_ordinal(),
+        )
 
     def _ticketed_grant(self, subject: str, purpose: str, ticket: bytes) -> int:
         identity = self._keyring.identity
@@ -115,33 +134,37 @@ class LedgerSide:
 
     def _grant_recorded(self, decision: Decision, outcome: str, grant: int) -> None:
         key = self._keyring.by_pseudonym(decision.subject, decision.purpose)
-        if key is None or decision.id not in key.pending:
+        if key is None or decision.id not in key.facts.pending:
             return
         if outcome != "superseded":
-            self._keyring.set_grant(key.subject, key.purpose, grant, decision.id)
+            self._keyring.set_grant(key, grant, decision.id)
             return
         # a denial stood in the ledger that we had not seen: its lane entry is still to come
         denial = self._denial(key, "withdrawn")
         came = msgspec.structs.replace(denial, taken_here=False, settled=True)
         self._carry_out([came])
 
-    def _denial_recorded(self, decision_id: bytes, seq: int) -> None:
-        denial = self._keyring.denial_by_id(decision_id)
-        if denial is None:
+    def _denial_recorded(self, decision: Decision, seq: int) -> None:
+        kept = [d for d in self._keyring.denials_of(decision.subject) if d.id == decision.id]
+        if not kept:
             return
-        numbered = msgspec.structs.replace(denial, seq=seq, settled=True)
+        numbered = msgspec.structs.replace(self._eraser.proven(kept[0]), seq=seq, settled=True)
         self._keyring.remember([numbered])
+        stands = any(d.id == decision.id for d in self._keyring.denials_of(decision.subject))
         with self._database.write("recorded") as tx:
-            self._eraser.store(tx, numbered)
             self._eraser.queue_receipt(tx, numbered)
+            if stands:
+                self._eraser.store(tx, numbered)
+            else:  # the subject has given again since
+                tx.drop_denial(numbered.id)
 
     def _denial_of(self, entry: LaneEntry) -> Denial | None:
         """The denial by which a lane entry ends our key; None when the key stays."""
-        key = self._keyring.by_pseudonym(entry.subject, entry.purpose)
+        key = self._keyring.by_pseudonym(entry.subject, entry.purpose) if entry.denial else None
         if key is None:
             return None
         # what the key's own decision had seen cannot end it; before the ledger numbers it, that is its base
-        if entry.denial <= (key.grant or key.base):
+        if entry.denial <= (key.grant or key.facts.base):
             return None
         # the denial lies behind the present state: what came after it is not for this key
         state = "revoked" if entry.state in (*GIVEN, "restricted") else entry.state
@@ -151,18 +174,23 @@ class LedgerSide:
     def _number(self, entries: Iterable[LaneEntry], position: int) -> None:
         """Give a carried-out denial that had no number the one that the lane brings."""
         for entry in entries:
+            if entry.denial <= position:
+                continue
             denial = self._keyring.denial(entry.subject, entry.purpose)
-            if denial is None or denial.seq or not denial.settled or entry.denial <= position:
+            if denial is None or denial.seq or not denial.settled:
                 continue
             self._keyring.remember([msgspec.structs.replace(denial, seq=entry.denial)])
 
-    def _answer(self, tx: WriteTransaction, entry: LaneEntry) -> ErasureReceipt:
-        """The receipt for a denial in the lane: of what it, or our own withdrawal before it, removed here."""
+    def _proven(self, entry: LaneEntry) -> Denial | None:
         denial = self._keyring.denial(entry.subject, entry.purpose)
+        return None if denial is None else self._eraser.proven(denial)
+
+    def _answer(self, tx: WriteTransaction, entry: LaneEntry, denial: Denial | None) -> ErasureReceipt:
+        """The receipt for a denial in the lane: of what it, or our own withdrawal before it, removed here."""
         if denial is not None and denial.evidence is not None and denial.seq in (0, entry.denial):
             self._eraser.store(tx, denial)
             return self._eraser.queue_receipt(tx, msgspec.structs.replace(denial, seq=entry.denial))
-        receipt = self._eraser.held_none(entry.subject, entry.purpose, entry.denial)
+        receipt = self._receipts.held_none(entry.subject, entry.purpose, entry.denial)
         self._eraser.queue(tx, receipt)
         return receipt
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from edge_runtime.cache.cipher import MEMORY, require_cipher
 from edge_runtime.cache.database import Database
+from edge_runtime.consent.restored import refuse_older_slot
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
 
@@ -34,10 +35,18 @@ def open_cache(
     exists = not in_memory and os.path.exists(path)
     keystore_path = None if in_memory else f"{path}-keys"
     keyring = Keyring.open(provider, keystore_path, exists, recover=recover)
-    database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh, agree=keyring.load)
     try:
+        database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh, agree=keyring.load)
+    except BaseException:
+        keyring.close()
+        raise
+    try:
+        if recover != "discard":
+            with database.read() as tx:
+                refuse_older_slot(tx, keyring)
         keyring.settle()
     except BaseException:
         database.close()
+        keyring.close()
         raise
     return keyring, database

@@ -14,126 +14,145 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from edge_runtime.errors import DatabaseUnreadable
-from edge_runtime.wire.messages import Bytes16, Bytes32, Position
+from edge_runtime.errors import DatabaseUnreadable, RuntimeClosed
+from edge_runtime.keys.secret import wipe
+from edge_runtime.wire.messages import Bytes16, Position
 from edge_runtime.wire.seal import canonical
 
 _NONCE_BYTES: Final = 12
 _CANARY: Final = b"edge-canary-1"
 
 
-class KeyRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A data key as the keystore holds it."""
+class KeyFacts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is known of a data key besides its secret and its subject."""
 
     handle: Bytes16
-    secret: Bytes32
-    subject: str
+    """16 random bytes that this key's rows hang on."""
     purpose: str
     grant: Position
+    """Ledger seq of the grant; 0 until the ledger numbered it (or for ever, under another legal basis than
+    consent)."""
     decision: Bytes16
+    """Id of the decision it was made in."""
     notice: str
+    """Version of the text last agreed to."""
     base: Position
+    """Newest lane position seen when the decision was taken."""
     at_us: int
+    """When the decision was taken."""
     ordinal: Position
-    pending: tuple[bytes, ...]
+    """Place in this device's own order of decisions."""
+    pending: tuple[bytes, ...] = ()
+    """Ids of decisions (the first and renewals) that the ledger has not acknowledged."""
+
+    def __repr__(self) -> str:
+        return f"KeyFacts(purpose={self.purpose!r}, grant={self.grant})"
 
 
 class DataKey:
-    """The key of one (subject, purpose) under one grant.
+    """The key of one (subject, purpose) under one grant, in memory. One object for each living key.
 
     Attributes:
         subject: typed id, `user:alice`; empty for the device's own key.
-        purpose: purpose name.
-        handle: 16 random bytes that this key's rows hang on.
-        grant: ledger seq of the grant; 0 until the ledger numbered it (or for ever, under another legal
-            basis than consent).
-        decision: id of the decision it was made in.
-        notice: version of the text last agreed to.
-        base: newest lane position seen when the decision was taken.
-        at_us: when the decision was taken.
-        ordinal: place in this device's own order of decisions.
-        pending: ids of decisions (the first and renewals) that the ledger has not acknowledged.
+        facts: see `KeyFacts`; its most asked fields stand here too.
         resting: whether the key may rest in the keystore; False for purposes kept in memory only.
+        barred: the state by which the ledger forbids its use; None when it does not.
+        alive: False once it was destroyed; whoever still holds it must let go.
     """
 
     __slots__ = (
+        "__weakref__",
         "_aad",
         "_cipher",
         "_database_id",
         "_secret",
-        "at_us",
-        "base",
-        "decision",
+        "alive",
+        "barred",
+        "facts",
         "grant",
         "handle",
-        "notice",
-        "ordinal",
-        "pending",
         "purpose",
         "resting",
         "subject",
     )
 
-    def __init__(self, database_id: bytes, record: KeyRecord, *, resting: bool = True) -> None:
-        self.subject, self.purpose, self.handle = record.subject, record.purpose, record.handle
-        self.grant, self.decision, self.notice = record.grant, record.decision, record.notice
-        self.base, self.at_us, self.ordinal = record.base, record.at_us, record.ordinal
-        self.pending, self.resting = record.pending, resting
-        self._database_id, self._secret = database_id, record.secret
-        self._cipher = AESGCM(record.secret)
-        self._aad = canonical((database_id, record.subject, record.purpose, record.handle))
+    def __init__(
+        self, database_id: bytes, subject: str, facts: KeyFacts, secret: bytearray, *, resting: bool = True
+    ) -> None:
+        self._database_id, self._secret = database_id, secret
+        self.subject, self.handle, self.purpose = subject, facts.handle, facts.purpose
+        self.resting, self.alive = resting, True
+        self.barred: str | None = None
+        self.know(facts)
+        self._cipher: AESGCM | None = None
+        self._aad = canonical((database_id, subject, facts.purpose, facts.handle))
 
     def __repr__(self) -> str:
         return f"DataKey(purpose={self.purpose!r}, grant={self.grant})"
 
+    def __del__(self) -> None:
+        wipe(self._secret)
+
+    def know(self, facts: KeyFacts) -> None:
+        """The key's facts are these now."""
+        self.facts, self.grant = facts, facts.grant
+
     def seal(self, table: str, row: bytes, plain: bytes) -> bytes:
-        """Encrypt `plain` for one place: it opens only as this `row` of this `table`."""
+        """Encrypt `plain` for one place: it opens only as this `row` of this `table`.
+
+        Raises `RuntimeClosed` for a key that was wiped.
+        """
+        cipher = self._cipher or self._made()
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, plain, self._place(table, row))
+        return nonce + cipher.encrypt(nonce, plain, b"%b%b\x00%b" % (self._aad, table.encode(), row))
 
     def open(self, table: str, row: bytes, sealed: bytes) -> bytes:
         """Decrypt what `seal` made for this very place; raises `DatabaseUnreadable` for anything else."""
+        cipher = self._cipher or self._made()
+        place = b"%b%b\x00%b" % (self._aad, table.encode(), row)
         try:
-            nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-            return self._cipher.decrypt(nonce, body, self._place(table, row))
+            return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
         except (InvalidTag, ValueError):
             raise DatabaseUnreadable(f"a sealed row of {table} does not open: damaged or moved") from None
 
     def canary(self) -> bytes:
         """A sealed sample by which it can be told later whether this key is still there."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, _CANARY, self._database_id)
+        return nonce + self._made().encrypt(nonce, _CANARY, self._database_id)
 
     def opens_canary(self, canary: bytes) -> bool:
         """Whether `canary` was made with this key."""
         try:
-            self._cipher.decrypt(canary[:_NONCE_BYTES], canary[_NONCE_BYTES:], self._database_id)
+            self._made().decrypt(canary[:_NONCE_BYTES], canary[_NONCE_BYTES:], self._database_id)
         except InvalidTag:
             return False
         return True
 
-    def record(self) -> KeyRecord:
-        """The form in which the keystore holds it."""
-        return KeyRecord(
-            self.handle,
-            self._secret,
-            self.subject,
-            self.purpose,
-            self.grant,
-            self.decision,
-            self.notice,
-            self.base,
-            self.at_us,
-            self.ordinal,
-            self.pending,
-        )
+    def destroy(self) -> None:
+        """The key is no more: nobody may use this object, and its secret is overwritten."""
+        self.alive = False
+        self.wipe()
 
-    def _place(self, table: str, row: bytes) -> bytes:
-        return b"%b%b\x00%b" % (self._aad, table.encode(), row)
+    def wipe(self) -> None:
+        """Overwrite the secret in memory; the key may still rest in the keystore."""
+        self._cipher = None
+        wipe(self._secret)
+        self._secret = bytearray()
+
+    def secret_copy(self) -> bytearray:
+        """The secret, for the keystore; the caller wipes it."""
+        return bytearray(self._secret)
+
+    def _made(self) -> AESGCM:
+        """The cipher, made at first use: many keys are only listed."""
+        if self._cipher is None:
+            if not self._secret:
+                raise RuntimeClosed("the data key was wiped: erased, or the runtime was closed")
+            self._cipher = AESGCM(self._secret)
+        return self._cipher
 
 
-def new_record(
-    subject: str,
+def new_facts(
     purpose: str,
     decision: bytes,
     notice: str,
@@ -142,13 +161,8 @@ def new_record(
     at_us: int,
     grant: int,
     ordinal: int,
-    pending: tuple[bytes, ...],
-) -> KeyRecord:
-    """A record with a fresh handle and secret."""
-    handle, secret = secrets.token_bytes(16), secrets.token_bytes(32)
-    return KeyRecord(handle, secret, subject, purpose, grant, decision, notice, base, at_us, ordinal, pending)
-
-
-def device_record() -> KeyRecord:
-    """A fresh key for rows that are about nobody."""
-    return new_record("", "", bytes(16), "", base=0, at_us=0, grant=0, ordinal=0, pending=())
+    pending: tuple[bytes, ...] = (),
+) -> KeyFacts:
+    """Facts of a new key, with a fresh handle; see `KeyFacts`."""
+    handle = secrets.token_bytes(16)
+    return KeyFacts(handle, purpose, grant, decision, notice, base, at_us, ordinal, pending)

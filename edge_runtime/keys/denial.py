@@ -48,9 +48,11 @@ class Denial(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """How many keys it destroyed here (0 or 1)."""
     counter_before: Position = 0
     counter_after: Position = 0
-    """The root slot's counter around the erasure."""
+    """The root slot's counter around the erasure: the key epoch."""
     canary: bytes | None = None
-    """A sealed sample taken under the key before it was destroyed."""
+    """A sealed sample taken under the key before it was destroyed: nothing opens it any more."""
+    handle: Bytes16 | None = None
+    """What the doomed rows hang on; gone when the erasure is finished."""
     evidence: Evidence | None = None
     """Filled in when everything is done; None means that the erasure must be finished."""
 
@@ -58,6 +60,10 @@ class Denial(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     def pair(self) -> tuple[bytes, str]:
         """(pseudonym, purpose)."""
         return self.subject, self.purpose
+
+    def at_rest(self) -> Denial:
+        """As the keystore remembers it: what it removed, and from where, only the database knows."""
+        return msgspec.structs.replace(self, handle=None, evidence=None)
 
 
 def encode(denial: Denial) -> bytes:

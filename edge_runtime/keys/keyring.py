@@ -1,53 +1,64 @@
-"""The keyring: every data key in memory, and the one way they come and go.
+"""The keyring: data keys, identity and denials of one database, and the one way they come and go.
 
 `Keyring.open` reads the root slot only, which is what the database needs to open; `load`, called once the
-database's lock is ours, reads the keystore; `settle` resolves what a crash left, and is the first to write.
+database's lock is ours, reads the keystore's trunk; `settle` resolves what a crash left, and is the first to
+write. Keys are loaded from the key tree when they are asked for: no call reads more of the keystore than the
+path to one subject, except those that say so.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.errors import MalformedRequest
-from edge_runtime.keys.datakey import DataKey, new_record
+from edge_runtime.keys.datakey import DataKey, KeyFacts
 from edge_runtime.keys.denial import Denial
+from edge_runtime.keys.entry import PURPOSES, Entry, Kept
+from edge_runtime.keys.held import HeldKeys
 from edge_runtime.keys.identity import Identity
-from edge_runtime.keys.keystore import Keystore
 from edge_runtime.keys.providers import Assurance, KeyProvider
+from edge_runtime.keys.secret import fresh_secret, wipe
+from edge_runtime.keys.trunk import Pair
+from edge_runtime.keys.upkeep import Upkeep
 from edge_runtime.keys.vault import Step, Vault, no_step
 from edge_runtime.wire.seal import pseudonym
 
 __all__ = ["DataKey", "Identity", "Keyring"]
 
+SUBJECTS_HELD: Final = 20_000
+"""Subjects whose keys, or the lack of any, are held in memory by default."""
+
 
 class Keyring:
-    """Data keys, identity and denials of one database. Made by `Keyring.open`, `load`, `settle`."""
+    """Made by `Keyring.open`, `load`, `settle`. Thread-safe."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, subjects_held: int = SUBJECTS_HELD) -> None:
         self._vault = vault
-        self._body: Keystore | None = None
+        self._lock = threading.RLock()
+        self._held = HeldKeys(subjects_held, self.pseudonym)
         self._device: DataKey | None = None
-        self._keys: dict[tuple[str, str], DataKey] = {}
-        self._by_pseudonym: dict[tuple[bytes, str], DataKey] = {}
-        self._by_handle: dict[bytes, DataKey] = {}
-        self._denials: dict[bytes, Denial] = {}
-        self._newest: dict[tuple[bytes, str], Denial] = {}
         self._sequence = 0
+        self._told: set[Pair] = set()
         self._signing: tuple[bytes, Ed25519PrivateKey] | None = None
+        self.upkeep = Upkeep(vault, self._lock)
+        """Compaction and rotation of the keystore."""
         self.enrolled = False
         """Whether a server is the authority (`identity.enrolled`, at hand for the gate of every event)."""
         self.changes = 0
         """Counts the keys that came or went, new denials and every change of identity."""
         self.authority_changed: Callable[[], None] = lambda: None
         """Called after the identity's authority changed; the consent room drops what the old one said."""
+        self.judge: Callable[[DataKey], None] = lambda _: None
+        """Called with each key that was loaded, before anybody gets it; the consent room sets its bar."""
 
-    # ---- opening ----------------------------------------------------------------------------------------
+    # ---- opening and closing -----------------------------------------------------------------------------
 
     @classmethod
     def open(
@@ -57,40 +68,50 @@ class Keyring:
         database_exists: bool,
         *,
         recover: Literal["discard"] | None = None,
+        subjects_held: int = SUBJECTS_HELD,
     ) -> Keyring:
         """Read the root slot, or make the first one when neither key nor database exists.
 
         Args:
             keystore_path: None keeps slot and keystore in memory, whatever the provider.
-            recover: `"discard"` gives up a keystore that the slot does not name (see `load`).
+            recover: `"discard"` gives up a keystore that the slot does not name (see `load`), and a key that
+                outlived its database.
+            subjects_held: how many subjects' keys stay in memory; the one held longest is let go.
 
         Raises `KeyMissing` (one without the other), `KeyMismatch` (not a slot); nothing else is touched.
         """
         path = None if keystore_path is None else Path(keystore_path)
-        return cls(Vault.open(provider, path, database_exists, discard=recover == "discard"))
+        return cls(Vault.open(provider, path, database_exists, discard=recover == "discard"), subjects_held)
 
     def load(self) -> Keyring:
-        """Read the keystore. The caller holds the database's lock, so no other process writes it now.
+        """Read the keystore's trunk. The caller holds the database's lock, so no other process writes it now.
 
         Raises `KeystoreMismatch` (untouched) for a missing, old or foreign keystore, unless opened with
         `recover="discard"`: then it is set aside and an empty one under a new root takes its place.
         """
-        body = self._vault.read()
-        self._body, self._sequence = body, body.sequence
-        self.enrolled = body.identity.enrolled
-        self._hold(body.denials)
-        self._device = DataKey(self._vault.slot.database_id, body.device)
-        for record in body.keys:
-            self._add(DataKey(self._vault.slot.database_id, record))
+        trunk = self._vault.read()
+        self._sequence, self.enrolled = trunk.sequence, trunk.identity.enrolled
+        facts = KeyFacts(trunk.device_handle, "", 0, bytes(16), "", 0, 0, 0)
+        self._device = DataKey(self._vault.slot.database_id, "", facts, bytearray(trunk.device_secret))
         return self
 
     def settle(self) -> Keyring:
-        """The database stands: finish what a crash left of a first creation or a change of root."""
-        if self._body is None:
+        """The database stands: make the keystore, if a first creation has not come so far."""
+        if self._device is None:
             self.load()
-        if self._vault.unresolved:
-            self._write()
+        if self._vault.slot.fresh:
+            self._commit({})
+        self.upkeep.clear()
         return self
+
+    def close(self) -> None:
+        """Overwrite every key in memory and let the keystore's file go."""
+        with self._lock:
+            self._held.wipe()
+            if self._device is not None:
+                self._device.wipe()
+            self.upkeep.close()
+            self._vault.close()
 
     # ---- what stands ------------------------------------------------------------------------------------
 
@@ -100,14 +121,29 @@ class Keyring:
         return self._vault.slot.page_key
 
     @property
+    def next_page_key(self) -> bytes | None:
+        """The page key that an unfinished rekey was moving to."""
+        return self._vault.slot.next_page_key
+
+    @property
     def fresh(self) -> bool:
         """Whether the database may be created: a first opening, or one that a crash interrupted."""
         return self._vault.slot.fresh
 
     @property
     def counter(self) -> int:
-        """The root slot's counter: one more for each erasure that destroyed a key."""
+        """The key epoch: one more for each erasure that destroyed a key, and for each rotation."""
         return self._vault.slot.counter
+
+    @property
+    def opening(self) -> int:
+        """How often this database was opened, this time not counted until `opened`."""
+        return self._vault.slot.opening
+
+    @property
+    def discarded(self) -> bool:
+        """Whether a keystore was given up at this opening: no row of the database has a key any more."""
+        return self._vault.discarded
 
     @property
     def assurance(self) -> Assurance:
@@ -117,12 +153,22 @@ class Keyring:
     @property
     def authority(self) -> bytes:
         """16 bytes that change when the identity does."""
-        return self._stand.authority
+        return self._vault.trunk.authority
 
     @property
     def identity(self) -> Identity:
         """Who this device is."""
-        return self._stand.identity
+        return self._vault.trunk.identity
+
+    @property
+    def subjects(self) -> int:
+        """How many subjects have a key; a guest who also has one at rest counts twice."""
+        return self._vault.trunk.subjects + len(self._held.guests)
+
+    @property
+    def size(self) -> int:
+        """How many data keys there are."""
+        return self._vault.trunk.keys + len(self._held.of_guests())
 
     def signing_key(self) -> Ed25519PrivateKey:
         """The device's Ed25519 key."""
@@ -133,54 +179,98 @@ class Keyring:
 
     def pseudonym(self, subject: str) -> bytes:
         """16 bytes that stand for typed id `subject`."""
-        return pseudonym(self._stand.identity.pseudonym_key, subject)
+        return pseudonym(self._vault.trunk.identity.pseudonym_key, subject)
 
     def device_key(self) -> DataKey:
         """The key of rows that are about nobody."""
-        assert self._device is not None, "settle() was not called"
+        assert self._device is not None, "load() was not called"
         return self._device
 
-    def key(self, subject: str, purpose: str) -> DataKey | None:
-        """The live key of (typed id, purpose)."""
-        return self._keys.get((subject, purpose))
+    # ---- keys -------------------------------------------------------------------------------------------
 
-    def keys(self) -> list[DataKey]:
-        """Every live key of a subject."""
-        return list(self._keys.values())
+    def key(self, subject: str, purpose: str) -> DataKey | None:
+        """The live key of (typed id, purpose); a subject not seen lately is looked up in the keystore.
+
+        Raises `KeystoreMismatch` when that part of the keystore is damaged.
+        """
+        held = self._held.of(subject)
+        return (self._load(subject) if held is None else held).get(purpose)
 
     def keys_of(self, subject: str) -> list[DataKey]:
         """Every live key of one typed id."""
-        return [key for key in self._keys.values() if key.subject == subject]
+        held = self._held.of(subject)
+        return list((self._load(subject) if held is None else held).values())
 
-    def by_pseudonym(self, subject: bytes, purpose: str) -> DataKey | None:
+    def by_pseudonym(self, name: bytes, purpose: str) -> DataKey | None:
         """The live key of (pseudonym, purpose)."""
-        return self._by_pseudonym.get((subject, purpose))
+        subject = self._held.subject(name)
+        if subject is None:
+            entry = self._entry(name)
+            entry.wipe()
+            subject = entry.subject
+        return self.key(subject, purpose) if subject else None
 
-    def by_handle(self, handle: bytes) -> DataKey | None:
-        """The live key whose rows hang on `handle`; the device's own among them."""
-        if self._device is not None and handle == self._device.handle:
-            return self._device
-        return self._by_handle.get(handle)
+    def held_by_pseudonym(self, name: bytes, purpose: str) -> DataKey | None:
+        """The live key of (pseudonym, purpose) if it is in memory now; asks no disk."""
+        held = self._held.of(self._held.subject(name) or "")
+        return None if held is None else held.get(purpose)
 
-    def handles(self) -> set[bytes]:
-        """Every handle that a live key owns; what hangs on another is unreadable."""
-        return {*self._by_handle, self.device_key().handle}
+    def every_key(self) -> Iterator[DataKey]:
+        """Every live key, read through the whole keystore, a leaf at a time, and not held."""
+        for _, entry in self._entries():
+            yield from self._objects(entry)
+        yield from self._held.of_guests()
 
-    def denials(self) -> list[Denial]:
-        """Every denial remembered, in this device's order."""
-        return sorted(self._denials.values(), key=lambda denial: denial.ordinal)
+    def _load(self, subject: str) -> dict[str, DataKey]:
+        name = self.pseudonym(subject)
+        while True:
+            stood = self.changes
+            keys = self._objects(self._entry(name))
+            with self._lock:
+                if stood == self.changes:  # else something came or went meanwhile: look again
+                    return self._held.hold(subject, keys)
 
-    def denial(self, subject: bytes, purpose: str) -> Denial | None:
+    def _objects(self, entry: Entry) -> list[DataKey]:
+        with self._lock:
+            keys = self._held.objects(self._vault.slot.database_id, entry)
+        for key in keys:
+            self.judge(key)  # asks the database, so never under our lock
+        return keys
+
+    def _entry(self, name: bytes) -> Entry:
+        with self._lock:
+            return self._vault.find(name) or Entry()
+
+    def _entries(self) -> Iterator[tuple[bytes, Entry]]:
+        """(pseudonym, entry) of all; what changes meanwhile may or may not be seen."""
+        place: bytes | None = None
+        while True:
+            with self._lock:
+                part = self._vault.after(place)
+            if not part:
+                return
+            yield from part
+            place = part[-1][0]
+
+    # ---- denials ----------------------------------------------------------------------------------------
+
+    def denial(self, name: bytes, purpose: str) -> Denial | None:
         """The newest denial of (pseudonym, purpose)."""
-        return self._newest.get((subject, purpose))
+        entry = self._entry(name)
+        entry.wipe()
+        return entry.newest(purpose)
 
-    def denial_by_id(self, id: bytes) -> Denial | None:
-        """The denial with this decision id."""
-        return self._denials.get(id)
+    def denials_of(self, name: bytes) -> tuple[Denial, ...]:
+        """Every denial remembered of a pseudonym, in this device's order."""
+        entry = self._entry(name)
+        entry.wipe()
+        return entry.denials
 
-    def note(self, denial: Denial) -> None:
-        """Know more of a denial than the keystore does (what it removed); the next write stores it."""
-        self._hold([*self._denials.values(), denial])
+    def denials(self) -> Iterator[Denial]:
+        """Every denial remembered, read through the whole keystore."""
+        for _, entry in self._entries():
+            entry.wipe()
+            yield from entry.denials
 
     @property
     def sequence(self) -> int:
@@ -196,69 +286,74 @@ class Keyring:
         """The database knows of a decision with this number: count on from there."""
         self._sequence = max(self._sequence, ordinal)
 
+    @property
+    def doubt(self) -> frozenset[Pair]:
+        """Pairs whose consent waits for the ledger, where a crash may have kept it from the outbox."""
+        return frozenset(self._vault.trunk.doubt) - self._told
+
+    def told(self, pairs: Iterable[Pair]) -> None:
+        """The outbox has the consents of these pairs; the next change of the keystore says so."""
+        self._told.update(pairs)
+
     # ---- changes ----------------------------------------------------------------------------------------
 
-    def create(
-        self,
-        subject: str,
-        purpose: str,
-        decision: bytes,
-        notice: str,
-        base: int,
-        at_us: int,
-        grant: int = 0,
-        *,
-        resting: bool = True,
-        ordinal: int | None = None,
-        pending: bool = False,
-    ) -> DataKey:
-        """Make the key of a (subject, purpose); called only by the consent room, inside `give` (law 1).
+    def create(self, made: Iterable[tuple[str, KeyFacts]], *, resting: bool = True) -> list[DataKey]:
+        """Make the keys of (typed subject, facts) in one change of the keystore: all of them, or none.
+
+        Called only by the consent room, inside `give` (law 1). See `new_facts`.
 
         Args:
-            resting: False keeps it in memory only.
-            ordinal: its number from `next_ordinal`; the next one by default.
-            pending: the ledger has still to acknowledge `decision`.
+            resting: False keeps them in memory only.
         """
-        assert (subject, purpose) not in self._keys, "one live key for each (subject, purpose)"
-        number = self.next_ordinal() if ordinal is None else ordinal
-        waiting = (decision,) if pending else ()
-        record = new_record(
-            subject,
-            purpose,
-            decision,
-            notice,
-            base=base,
-            at_us=at_us,
-            grant=grant,
-            ordinal=number,
-            pending=waiting,
-        )
-        key = DataKey(self._vault.slot.database_id, record, resting=resting)
-        self._add(key)
-        return self._written(key, lambda: self._remove(key))
+        with self._lock:
+            fresh = [(subject, Kept(facts, fresh_secret())) for subject, facts in made]
+            for subject, kept in fresh:
+                assert self.key(subject, kept.facts.purpose) is None, "one live key of each pair"
+            if resting:
+                waits = {(self.pseudonym(s), k.facts.purpose) for s, k in fresh if k.facts.pending}
+                self._commit(self._with_keys(fresh), doubted=waits)
+            id_ = self._vault.slot.database_id
+            keys = [DataKey(id_, s, kept.facts, kept.secret, resting=resting) for s, kept in fresh]
+            for key in keys:
+                if self._held.of(key.subject) is None:
+                    self._held.hold(key.subject, ())
+                self._held.came(key)
+            self.changes += 1
+            return keys
+
+    def _with_keys(self, fresh: Iterable[tuple[str, Kept]]) -> dict[bytes, Entry]:
+        entries: dict[bytes, Entry] = {}
+        for subject, kept in fresh:
+            name = self.pseudonym(subject)
+            entry = entries[name] = entries.get(name) or self._entry(name)
+            if len(entry.keys) >= PURPOSES:
+                raise MalformedRequest("purposes", f"at most {PURPOSES} of one subject", "one more")
+            entry.subject = subject
+            entry.keys[kept.facts.purpose] = Kept(kept.facts, bytearray(kept.secret))
+            entry.remember(())
+        return entries
 
     def renew(self, key: DataKey, notice: str, base: int, decision: bytes, *, pending: bool) -> None:
         """The subject gave again: the key and its grant stay; notice and base are the newer ones."""
-        before = key.notice, key.base, key.pending
-        key.notice, key.base = notice, max(base, key.base)
-        key.pending = (*key.pending, decision) if pending else key.pending
+        before = key.facts
+        waiting = (*before.pending, decision) if pending else before.pending
+        base = max(base, before.base)
+        after = msgspec.structs.replace(before, notice=notice, base=base, pending=waiting)
+        self._know(key, after, {(self.pseudonym(key.subject), key.purpose)} if pending else set())
 
-        def undo() -> None:
-            key.notice, key.base, key.pending = before
-
-        self._written(key, undo)
-
-    def set_grant(self, subject: str, purpose: str, grant: int, decision: bytes | None = None) -> None:
+    def set_grant(self, key: DataKey, grant: int, decision: bytes | None = None) -> None:
         """The ledger numbered the key's grant, acknowledging `decision`."""
-        key = self._keys[subject, purpose]
-        before = key.grant, key.pending
-        key.grant = grant
-        key.pending = tuple(id for id in key.pending if id != decision)
+        waiting = tuple(id_ for id_ in key.facts.pending if id_ != decision)
+        self._know(key, msgspec.structs.replace(key.facts, grant=grant, pending=waiting), set())
 
-        def undo() -> None:
-            key.grant, key.pending = before
-
-        self._written(key, undo)
+    def _know(self, key: DataKey, facts: KeyFacts, doubted: set[Pair]) -> None:
+        with self._lock:
+            if key.resting:
+                name = self.pseudonym(key.subject)
+                entry = self._entry(name)
+                entry.keys[key.purpose] = Kept(facts, entry.keys[key.purpose].secret)
+                self._commit({name: entry}, doubted=doubted)
+            key.know(facts)
 
     def set_identity(self, identity: Identity) -> None:
         """Become `identity`. A change of authority drops every denial that the earlier one was told of.
@@ -266,130 +361,146 @@ class Keyring:
         Raises `MalformedRequest` while personal data is held under another pseudonym key: its rows, denials
         and receipts would name nobody. Withdraw first, enrol, then ask again.
         """
-        stand = self._stand
-        moved = identity.pseudonym_key != stand.identity.pseudonym_key
-        if moved and self._keys:
-            raise MalformedRequest(
-                "enrolment", "a device that holds no personal data", f"{len(self._keys)} keys"
-            )
-        if moved:
-            self._hold([])
-            stand = msgspec.structs.replace(stand, authority=secrets.token_bytes(16))
-        self._body = msgspec.structs.replace(stand, identity=identity)
-        self.changes += 1
-        self.enrolled = identity.enrolled
-        self._write()
+        with self._lock:
+            moved = identity.pseudonym_key != self.identity.pseudonym_key
+            if moved and self.size:
+                held = f"{self.size} keys"
+                raise MalformedRequest("enrolment", "a device that holds no personal data", held)
+            authority = secrets.token_bytes(16) if moved else self.authority
+            nothing = {name: Entry() for name, _ in self._entries()} if moved else {}
+            self._commit(nothing, identity=identity, authority=authority)
+            self.enrolled = identity.enrolled
+            if moved:
+                self._held.forget()
+            self.changes += 1
         if moved:
             self.authority_changed()
 
     def remember(self, denials: Iterable[Denial]) -> None:
         """Store denials, replacing what was known of them, without destroying a key."""
-        before = list(self._denials.values())
-        self._hold([*before, *denials])
-        try:
-            self._write()
-        except BaseException:
-            self._hold(before)
-            raise
+        with self._lock:
+            self._commit(self._with_denials(denials, {}))
+            self.changes += 1
 
     def release(self, subject: str) -> list[DataKey]:
         """Let go of a subject's keys that are held in memory only; returns them."""
-        gone = [key for key in self.keys_of(subject) if not key.resting]
-        for key in gone:
-            self._remove(key)
-        return gone
+        with self._lock:
+            gone = [key for key in self.keys_of(subject) if not key.resting]
+            for key in gone:
+                self._held.went(key)
+            self.changes += 1
+            return gone
 
     def destroy(self, denials: Sequence[Denial], step: Step = no_step) -> list[Denial]:
         """Destroy the keys that `denials` name, remember the denials, and return them with what was held.
 
-        With a key at rest the root changes: slot {old, new}; keystore under the new root; slot {new,
-        counter + 1}. From then on no copy of the keystore that holds the keys opens under the slot.
-        Points for `step`: `slot_both`, `keystore`, `slot_new`.
+        With a key at rest the counter grows: the path to it is written anew under fresh keys, and no copy of
+        the keystore that holds it opens under the slot. Points for `step`: `keystore`, `slot_new`.
         """
-        doomed = [key for d in denials if (key := self._doomed_by(d)) is not None]
-        rotate = any(key.resting for key in doomed)
-        counter = self._vault.slot.counter
-        known = list(self._denials.values())
-        done = [self._counted(d, counter, counter + rotate) for d in denials]
-        for key in doomed:
-            self._remove(key)
-        self._hold([*known, *done])
-        try:
-            if rotate:
-                self._vault.begin_turn()
-                step("slot_both")
-            self._write(step)
-        except BaseException:
-            # the denial stands in the database and bars use; reopening or the next erasure finishes it
-            self._hold(known)
-            for key in doomed:
-                self._add(key)
-            raise
-        return done
+        with self._lock:
+            doomed = {d.id: key for d in denials if (key := self._doomed_by(d)) is not None}
+            turn = any(key.resting for key in doomed.values())
+            done = [_counted(d, doomed.get(d.id), self.counter, turn) for d in denials]
+            self._commit(self._with_denials(done, doomed), step=step, turn=turn)
+            for key in doomed.values():
+                self._held.went(key)
+            self.changes += 1
+            return done
 
     def _doomed_by(self, denial: Denial) -> DataKey | None:
-        key = self._by_pseudonym.get(denial.pair)
-        return key if key is not None and key.ordinal < denial.ordinal else None
+        key = self.by_pseudonym(*denial.pair)
+        return key if key is not None and key.facts.ordinal < denial.ordinal else None
 
-    def _counted(self, denial: Denial, before: int, after: int) -> Denial:
-        key = self._doomed_by(denial)
-        if key is None:
-            return denial if denial.held else self._with_counters(denial, 0, before, before)
-        return self._with_counters(denial, 1, before, after if key.resting else before)
+    def _with_denials(self, denials: Iterable[Denial], doomed: Mapping[bytes, DataKey]) -> dict[bytes, Entry]:
+        entries: dict[bytes, Entry] = {}
+        for denial in denials:
+            entry = entries.get(denial.subject) or self._entry(denial.subject)
+            entries[denial.subject] = entry
+            if denial.id in doomed and denial.purpose in entry.keys:
+                wipe(entry.keys.pop(denial.purpose).secret)
+            entry.remember([denial.at_rest()])
+        return entries
 
-    @staticmethod
-    def _with_counters(denial: Denial, held: int, before: int, after: int) -> Denial:
-        return msgspec.structs.replace(denial, held=held, counter_before=before, counter_after=after)
+    def opens_canary(self, canary: bytes, name: bytes) -> bool:
+        """Whether any key of a pseudonym that the slot leads to, read anew from its provider, opens `canary`.
 
-    # ---- resting ----------------------------------------------------------------------------------------
-
-    @property
-    def _stand(self) -> Keystore:
-        assert self._body is not None, "settle() was not called"
-        return self._body
-
-    def _add(self, key: DataKey) -> None:
-        self.changes += 1
-        self._keys[key.subject, key.purpose] = key
-        self._by_pseudonym[self.pseudonym(key.subject), key.purpose] = key
-        self._by_handle[key.handle] = key
-
-    def _remove(self, key: DataKey) -> None:
-        self.changes += 1
-        del self._keys[key.subject, key.purpose]
-        del self._by_pseudonym[self.pseudonym(key.subject), key.purpose]
-        del self._by_handle[key.handle]
-
-    def _written(self, key: DataKey, undo: Callable[[], None]) -> DataKey:
-        if not key.resting:
-            return key
-        try:
-            self._write()
-        except BaseException:
-            undo()
-            raise
-        return key
-
-    def _write(self, step: Step = no_step) -> None:
-        body = msgspec.structs.replace(
-            self._stand,
-            sequence=self._sequence,
-            keys=tuple(key.record() for key in self._keys.values() if key.resting),
-            denials=tuple(self._kept()),
-        )
-        self._body = self._vault.write(body, step)
-
-    def _kept(self) -> list[Denial]:
-        """Every denial that the authority does not have yet, and of each pair without a key the newest."""
-        kept = [
-            d
-            for d in self.denials()
-            if not d.settled or (d is self._newest[d.pair] and d.pair not in self._by_pseudonym)
+        Raises `KeystoreMismatch` when what rests does not open at all.
+        """
+        with self._lock:
+            entry = self._vault.read_anew(name) or Entry()
+        found = [
+            DataKey(self._vault.slot.database_id, entry.subject, k.facts, k.secret)
+            for k in entry.keys.values()
         ]
-        self._hold(kept)
-        return kept
+        return any(key.opens_canary(canary) for key in [*found, self.device_key()])
 
-    def _hold(self, denials: Iterable[Denial]) -> None:
-        self.changes += 1
-        self._denials = {denial.id: denial for denial in denials}
-        self._newest = {denial.pair: denial for denial in self.denials()}
+    # ---- the slot ---------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The database counts this opening: so does the slot."""
+        self._vault.store(opening=self._vault.slot.opening + 1)
+
+    def begin_rekey(self) -> bytes:
+        """First step of a rekey: the slot holds the present page key and the next, which is returned."""
+        with self._lock:
+            fresh = self.next_page_key or secrets.token_bytes(32)
+            self._vault.store(next_page_key=fresh)
+            return fresh
+
+    def end_rekey(self, page_key: bytes) -> None:
+        """The database opens under `page_key`: from here on the slot holds no other."""
+        with self._lock:
+            moved = page_key != self.page_key
+            counter = self.counter + moved
+            self._vault.store(page_key=page_key, next_page_key=None, counter=counter)
+
+    def _commit(
+        self,
+        entries: Mapping[bytes, Entry],
+        *,
+        doubted: Iterable[Pair] = (),
+        step: Step = no_step,
+        turn: bool = False,
+        **facts: object,
+    ) -> None:
+        """Take `entries` in, with new facts of the trunk; they are used up."""
+        trunk, told = self._vault.trunk, set(self._told)
+        keys, subjects = self._counted_anew(entries)
+        after = msgspec.structs.replace(
+            trunk,
+            sequence=self._sequence,
+            keys=trunk.keys + keys,
+            subjects=trunk.subjects + subjects,
+            doubt=tuple(sorted({*trunk.doubt} - told | {*doubted})),
+            **facts,
+        )
+        try:
+            self._vault.commit(after, entries, step, turn=turn)
+        except BaseException:
+            self._held.ask_again(entries)
+            raise
+        finally:
+            for entry in entries.values():
+                entry.wipe()
+        self._told -= told
+        self.upkeep.grew()
+
+    def _counted_anew(self, entries: Mapping[bytes, Entry]) -> tuple[int, int]:
+        """By how much the numbers of keys and of subjects with a key change."""
+        keys = subjects = 0
+        for name, entry in entries.items():
+            before = self._entry(name)
+            before.wipe()
+            keys += len(entry.keys) - len(before.keys)
+            subjects += bool(entry.keys) - bool(before.keys)
+        return keys, subjects
+
+
+def _counted(denial: Denial, key: DataKey | None, before: int, turn: bool) -> Denial:
+    """A denial with what it destroyed; one that comes again keeps what it said the first time."""
+    if key is None and denial.held:
+        return denial
+    after = before + (turn and key is not None and key.resting)
+    return msgspec.structs.replace(
+        denial, held=int(key is not None), counter_before=before, counter_after=after
+    )

@@ -1,8 +1,8 @@
-"""The root slot: the few secrets everything else hangs on, and the counter that shows an old copy.
+"""The root slot: the few secrets everything else hangs on, and the counters that show an old copy.
 
-Two unrelated secrets: the page key of the database, changed only by a rekey, and the root under which the
-keystore is sealed, new at every erasure. While an erasure runs the slot holds both roots, so that a crash
-loses neither; opening resolves it forward.
+Two unrelated secrets: the page key of the database, changed only by a rekey, and the root, which opens the
+trunk of the keystore and is new at every change of it. While a rekey runs the slot holds both page keys, so
+that a crash loses neither.
 """
 
 from __future__ import annotations
@@ -16,35 +16,51 @@ import msgspec
 from edge_runtime.errors import KeyMismatch
 from edge_runtime.wire.messages import Bytes16, Bytes32, Position
 
-_MAGIC: Final = b"EDGESLOT1"
+_MAGIC: Final = b"EDGESLOT2"
 _CHECK_BYTES: Final = 16
+
+
+class Root(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where the keystore's trunk rests, and the key that opens it."""
+
+    key: Bytes32
+    offset: Position
+    length: Position
+
+    def __repr__(self) -> str:
+        return f"Root(offset={self.offset}, length={self.length})"
 
 
 class Slot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a `KeyProvider` keeps. Opaque bytes to the provider (`encode`, `decode`)."""
 
     database_id: Bytes16
-    """Random name of this database, bound into every sealed payload."""
+    """Random name of this database, bound into every sealed payload and node."""
     page_key: Bytes32
-    root: Bytes32
-    """Seals the keystore; the newer one while two stand here."""
-    old_root: Bytes32 | None
-    """The root that an unfinished erasure is leaving; None otherwise."""
+    next_page_key: Bytes32 | None
+    """The page key that an unfinished rekey is moving to; None otherwise."""
+    root: Root | None
+    """None until the keystore exists: a crash at first creation is no missing file."""
+    generation: Position
+    """Which file the keystore is: the next one after each compaction."""
     counter: Position
-    """Grows by one with each erasure that destroyed a key."""
-    revision: Position
-    """Oldest keystore revision that may be believed; a lower one is an old copy."""
-    fresh: bool
-    """True until the database and the keystore exist: a crash at first creation is no missing file."""
+    """Key epoch: grows by one with each erasure that destroyed a key, and with each rotation."""
+    opening: Position
+    """How often the database was opened; a database that counts fewer is an old copy."""
 
     @classmethod
-    def new(cls) -> Slot:
+    def new(cls, counter: int = 0) -> Slot:
         """A slot for a database that does not exist yet."""
         token = secrets.token_bytes
-        return cls(token(16), token(32), token(32), None, 0, 0, True)
+        return cls(token(16), token(32), None, None, 0, counter, 0)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the database and the keystore were not both made yet."""
+        return self.root is None
 
     def __repr__(self) -> str:
-        return f"Slot(counter={self.counter}, revision={self.revision}, fresh={self.fresh})"
+        return f"Slot(counter={self.counter}, generation={self.generation}, fresh={self.fresh})"
 
     def encode(self) -> bytes:
         """The bytes a provider keeps, with a checksum."""

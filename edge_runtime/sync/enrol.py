@@ -47,7 +47,7 @@ async def enrol(keyring: Keyring, url: str, token: str, *, lock: AbstractContext
         SyncRefused: the token is unknown, used or expired; nothing changed here.
         SyncError: no answer, or one that is not an enrolment. The token may be used up then: ask for another.
     """
-    if keyring.keys():
+    if keyring.size:
         raise MalformedRequest("enrolment", "a device that holds no personal data", "data keys")
     url = url.rstrip("/")
     reply = read_reply(*await _post(f"{url}/v1/devices", request_body(keyring, token)))

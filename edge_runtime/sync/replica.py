@@ -18,8 +18,8 @@ from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
-from edge_runtime.consent.erasure import ErasureReceipt
 from edge_runtime.consent.lease import Leases
+from edge_runtime.consent.receipt import ErasureReceipt
 from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
 from edge_runtime.sync import gate
@@ -185,7 +185,7 @@ class Replica:
             return {self._channel_of(k): personal_stand(tx, k)[0] for k in keys[:limit]}
 
     def _live_keys(self) -> list[DataKey]:
-        return self._keyring.keys()
+        return list(self._keyring.every_key())
 
     def _may_follow(self, key: DataKey) -> bool:
         return key.resting and self._consents.permission(key.subject, key.purpose).allowed

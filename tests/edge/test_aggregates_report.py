@@ -9,7 +9,7 @@ from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.status import Status
 from edge_runtime.wire.messages import ReportAck, RoundOffer, TicketGrant, Tickets
-from tests.support.aggregate_ends import HOUR_US, Kiosk, Value, grant, metric_catalog
+from tests.support.aggregate_ends import HOUR_US, Kiosk, Value, destroy, grant, metric_catalog
 
 
 def test_one_valid_answer_for_each_subject_with_both_permissions() -> None:
@@ -305,4 +305,4 @@ def _destroy(keyring: Keyring, subject: str, purpose: str) -> None:
     """What the erasure does to a key, without its ceremony."""
     key = keyring.key(subject, purpose)
     assert key is not None
-    keyring._remove(key)
+    destroy(keyring, key)

@@ -79,5 +79,5 @@ def test_a_damaged_or_foreign_slot_is_a_key_mismatch() -> None:
 
 def test_no_secret_is_in_a_slots_repr() -> None:
     slot = Slot.new()
-    assert slot.root.hex() not in repr(slot)
+    assert slot.page_key.hex() not in repr(slot)
     assert repr(slot.page_key) not in repr(slot)

@@ -181,7 +181,8 @@ def test_law_4_a_receipt_does_not_claim_what_the_canary_denies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the key were still there after all its steps, the receipt would say that the sample opens."""
-    with Room(tmp_path) as room:
+    (tmp_path / "spared").mkdir()
+    with Room(tmp_path / "spared") as room:
         room.consents.give("alice", [P], notice="v1")
 
         def spared(denials: Sequence[Denial], step: Step = no_step) -> list[Denial]:

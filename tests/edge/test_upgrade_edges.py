@@ -45,7 +45,7 @@ def test_an_event_that_waits_through_an_upgrade_counts_once_in_old_and_new(
             )
         if not stored:  # a state that only the journal tells of
             rt._commit.flush()
-            held = rt._keyring.keys()
+            held = rt._keyring.every_key()
             rt._states.forget({key.handle for key in held})
     with open_with(tmp_path, clock, activity(VIEWS, VIEWS_5M, BUYS, ALL_BUYS, more=OTHER)) as rt:
         names = ("views", "views_5m", "buys", "all_buys")

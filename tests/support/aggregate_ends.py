@@ -6,6 +6,7 @@ Permissions and decisions are put straight in; everything else is the production
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,6 +18,9 @@ from edge_runtime.aggregates.mechanisms import definition, histogram_mechanism
 from edge_runtime.aggregates.report import Reporter
 from edge_runtime.catalog import Catalog
 from edge_runtime.consent.opening import open_cache
+from edge_runtime.keys.datakey import DataKey, new_facts
+from edge_runtime.keys.denial import Denial
+from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyMemory
 from edge_runtime.serving.status import Status
 from edge_runtime.wire.messages import NoisedAnswer, Report, RoundOffer, TicketGrant, TicketRequest, Tickets
@@ -63,6 +67,12 @@ def metric_catalog(
             "metrics": {**{f"countries_{i}": metric for i in range(names)}, "counted": counted},
         }
     )
+
+
+def destroy(keyring: Keyring, key: DataKey) -> None:
+    """What the erasure does to a key, without its ceremony."""
+    name, ordinal = keyring.pseudonym(key.subject), keyring.next_ordinal()
+    keyring.destroy([Denial(secrets.token_bytes(16), name, key.purpose, "withdrawn", "n", 0, 0, ordinal)])
 
 
 @dataclass
@@ -116,14 +126,16 @@ class Kiosk:
     def add(self, subject: str, country: str = "DE") -> None:
         """The subject says yes to both purposes, and the server's row arrives."""
         for purpose in PURPOSES:
-            self.keyring.create(subject, purpose, bytes(16), "1", 0, 0)
+            ordinal = self.keyring.next_ordinal()
+            facts = new_facts(purpose, bytes(16), "1", base=0, at_us=0, grant=0, ordinal=ordinal)
+            self.keyring.create([(subject, facts)])
         self.values[subject] = Value(country)
 
     def erase(self, subject: str) -> int:
         """What the eraser does here: drop the unsent reports, then the keys; returns the reports dropped."""
         dropped = self.reporter.drop(subject)
         for key in self.keyring.keys_of(subject):
-            self.keyring._remove(key)
+            destroy(self.keyring, key)
         self.permissions.denied |= {(subject, purpose) for purpose in PURPOSES}
         return dropped
 
