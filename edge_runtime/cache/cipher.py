@@ -30,6 +30,8 @@ from edge_runtime.errors import (
 
 MEMORY: Final = ":memory:"
 PAGE_BYTES: Final = 4096
+_INCREMENTAL: Final = 2
+"""What `PRAGMA auto_vacuum` says of a file that can give free pages back in steps."""
 
 _held: set[tuple[int, int]] = set()  # (device, inode) of files that a connection of this process has open
 _held_lock = threading.Lock()
@@ -172,8 +174,9 @@ def _prepared(
         connection.pragma("temp_store", "memory")
         connection.pragma("trusted_schema", False)
         version = _version(connection)
-        _take_lock(connection)
+        _take_lock(connection, version)
         _settle(connection, version, agree)
+        _shrinkable(connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except apsw.Error as error:
         connection.close()
@@ -196,7 +199,9 @@ def _version(connection: apsw.Connection) -> int:
     return version
 
 
-def _take_lock(connection: apsw.Connection) -> None:
+def _take_lock(connection: apsw.Connection, version: int) -> None:
+    if version == 0:  # it counts before the first table only, and would be a write to any other file
+        connection.pragma("auto_vacuum", _INCREMENTAL)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("secure_delete", True)
@@ -218,3 +223,20 @@ def _settle(connection: apsw.Connection, version: int, agree: Callable[[], objec
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _shrinkable(connection: apsw.Connection) -> None:
+    """Make a file of an earlier schema one that can give free pages back; what goes wrong leaves it as it is.
+
+    It is written anew once, through memory and the log. Without the room for that it is tried at the next
+    opening: a cache that does not shrink is better than none.
+    """
+    if connection.pragma("auto_vacuum") == _INCREMENTAL:
+        return
+    try:
+        connection.pragma("auto_vacuum", _INCREMENTAL)
+        connection.execute("VACUUM")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except (apsw.FullError, apsw.IOError, apsw.NoMemError):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
