@@ -285,12 +285,20 @@ class Runtime:
 
     def leave(self, subject: str) -> None:
         """The subject walks away: memory is let go, session-only keys end, personal channels close."""
-        self.flush()
-        with self._lock:
+        typed, left = self.catalog.subject(subject), False
+
+        def walk_away() -> None:
+            nonlocal left
             self._check_open()
-            typed = self.catalog.subject(subject)
-            self._forget(typed, [key.purpose for key in self._keyring.keys_of(typed)])
-            self.consent.leave(typed)
+            keys = self._keyring.keys_of(typed)
+            left = not self._commit.waits(key.handle for key in keys)
+            if left:  # else an event came meanwhile, and must rest before its state may go
+                self._forget(typed, [key.purpose for key in keys])
+                self.consent.leave(typed)
+
+        while not left:
+            self._check_open()
+            self._commit.flush(then=walk_away)
 
     def status(self) -> dict[str, object]:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""

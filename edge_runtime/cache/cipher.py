@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,17 +30,32 @@ from edge_runtime.errors import (
 )
 
 MEMORY: Final = ":memory:"
+EXCL: Final = "-excl"
+"""How the name of a VFS ends under which a process holds the file alone and may open it more than once: its
+write-ahead log has its index in memory, so nothing of it is in a file beside the database."""
 PAGE_BYTES: Final = 4096
+_INCREMENTAL: Final = 2
+"""What `PRAGMA auto_vacuum` says of a file that can give free pages back in steps."""
 
 _held: set[tuple[int, int]] = set()  # (device, inode) of files that a connection of this process has open
 _held_lock = threading.Lock()
 
 
 class Opened:
-    """A connection that proved its key, and the claim on its file that `close` gives back."""
+    """A connection that proved its key, and the claim on its file that `close` gives back.
 
-    def __init__(self, connection: apsw.Connection, claim: tuple[int, int] | None) -> None:
-        self.connection, self._claim = connection, claim
+    Attributes:
+        reader: opens one more connection to the same file, which cannot write; None where one process cannot
+            have several.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        claim: tuple[int, int] | None,
+        reader: Callable[[], apsw.Connection] | None,
+    ) -> None:
+        self.connection, self._claim, self.reader = connection, claim, reader
 
     def close(self) -> None:
         """Close the connection, then let others in this process open the file, whatever the disk said."""
@@ -79,14 +95,16 @@ def open_encrypted(
     if len(page_key) != 32:
         raise KeyMissing(f"expected a page key of 32 bytes, got {len(page_key)}; nothing opened")
     if path == MEMORY:
-        return Opened(_prepared(apsw.Connection(MEMORY), None, agree), None)
+        return Opened(_prepared(apsw.Connection(MEMORY), None, agree, alone=True), None, None)
+    vfs = _vfs() if vfs is None else vfs
+    shared = vfs is not None and vfs.endswith(EXCL)
     with _held_lock:
         _look(path, create)
-        connection = _connected(path, page_key, vfs, create, agree)
+        connection = _connected(path, page_key, vfs, create, agree, alone=not shared)
         stat = os.stat(path)
         claim = (stat.st_dev, stat.st_ino)
         _held.add(claim)
-    return Opened(connection, claim)
+    return Opened(connection, claim, partial(_reader, path, page_key, vfs) if shared else None)
 
 
 def raw_key(page_key: bytes) -> bytes:
@@ -136,7 +154,7 @@ def _has_wal(path: str) -> bool:
 
 
 def _connected(
-    path: str, page_key: bytes, vfs: str | None, create: bool, agree: Callable[[], object]
+    path: str, page_key: bytes, vfs: str | None, create: bool, agree: Callable[[], object], *, alone: bool
 ) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     had_wal, existed = os.path.exists(path + "-wal"), os.path.exists(path)
@@ -149,7 +167,7 @@ def _connected(
     except OSError as error:
         raise failure.of_file(error, "database") from None
     try:
-        return _prepared(connection, page_key, agree)
+        return _prepared(connection, page_key, agree, alone=alone)
     except (KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew):
         # SQLite makes an empty log before it finds the file damaged; a refusal leaves nothing behind
         if not had_wal and not _has_wal(path):
@@ -158,22 +176,19 @@ def _connected(
 
 
 def _prepared(
-    connection: apsw.Connection, page_key: bytes | None, agree: Callable[[], object]
+    connection: apsw.Connection, page_key: bytes | None, agree: Callable[[], object], *, alone: bool
 ) -> apsw.Connection:
     """Key, exclusive lock, version check and schema; closes the connection and leaves the file on failure."""
     try:
         # until the key and the version are known, not even a checkpoint at close may touch the file
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        if page_key is not None:
-            connection.pragma("cipher", "aegis")
-            connection.pragma("hexkey", raw_key(page_key).hex())
-        connection.set_busy_timeout(0)
-        connection.pragma("locking_mode", "exclusive")
-        connection.pragma("temp_store", "memory")
-        connection.pragma("trusted_schema", False)
+        _key(connection, page_key)
+        if alone:  # elsewhere the VFS keeps other processes out
+            connection.pragma("locking_mode", "exclusive")
         version = _version(connection)
-        _take_lock(connection)
+        _take_lock(connection, version)
         _settle(connection, version, agree)
+        _shrinkable(connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except apsw.Error as error:
         connection.close()
@@ -182,6 +197,28 @@ def _prepared(
         connection.close()
         raise
     return connection
+
+
+def _key(connection: apsw.Connection, page_key: bytes | None) -> None:
+    """What every connection is told before it touches a page."""
+    if page_key is not None:
+        connection.pragma("cipher", "aegis")
+        connection.pragma("hexkey", raw_key(page_key).hex())
+    connection.set_busy_timeout(0)
+    connection.pragma("temp_store", "memory")
+    connection.pragma("trusted_schema", False)
+
+
+def _reader(path: str, page_key: bytes, vfs: str | None) -> apsw.Connection:
+    """One more connection to a file that this process holds."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    _key(connection, page_key)
+    return connection
+
+
+def _vfs() -> str | None:
+    """The VFS for files: with one process and several connections where that is to be had."""
+    return f"multipleciphers-unix{EXCL}" if f"unix{EXCL}" in apsw.vfs_names() else None
 
 
 def _version(connection: apsw.Connection) -> int:
@@ -196,7 +233,9 @@ def _version(connection: apsw.Connection) -> int:
     return version
 
 
-def _take_lock(connection: apsw.Connection) -> None:
+def _take_lock(connection: apsw.Connection, version: int) -> None:
+    if version == 0:  # it counts before the first table only, and would be a write to any other file
+        connection.pragma("auto_vacuum", _INCREMENTAL)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("secure_delete", True)
@@ -218,3 +257,20 @@ def _settle(connection: apsw.Connection, version: int, agree: Callable[[], objec
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _shrinkable(connection: apsw.Connection) -> None:
+    """Make a file of an earlier schema one that can give free pages back; what goes wrong leaves it as it is.
+
+    It is written anew once, through memory and the log. Without the room for that it is tried at the next
+    opening: a cache that does not shrink is better than none.
+    """
+    if connection.pragma("auto_vacuum") == _INCREMENTAL:
+        return
+    try:
+        connection.pragma("auto_vacuum", _INCREMENTAL)
+        connection.execute("VACUUM")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except (apsw.FullError, apsw.IOError, apsw.NoMemError):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

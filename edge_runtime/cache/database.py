@@ -1,6 +1,11 @@
 """The encrypted database: two doors, `read()` and `write()`, each handing out a typed transaction.
 
-One process holds the file (SQLite's exclusive lock); inside it the doors are thread-safe, one at a time.
+One process holds the file. Inside it one thread writes at a time, whichever it is, and a few may look beside
+it: a look sees the last commit before it began and never waits for the disk. Where a process cannot open a
+file twice (Windows, `":memory:"`), looks and writes take turns on one connection.
+
+A thread is in one transaction at a time. What a write has changed so far is seen through its own transaction
+alone; asking the database for another one inside it is a programmer's error and says so.
 """
 
 from __future__ import annotations
@@ -15,9 +20,16 @@ import apsw
 
 from edge_runtime.cache import failure
 from edge_runtime.cache.cipher import MEMORY, Opened, open_encrypted
+from edge_runtime.cache.readers import Readers
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.errors import RuntimeClosed, StorageError
+
+
+class _Current(threading.local):
+    """What this thread does with the database right now."""
+
+    doing: str | None = None
 
 
 class Database:
@@ -30,8 +42,9 @@ class Database:
         self.path = path
         self.writes: Counter[str] = Counter()
         self._opened: Opened | None = opened
-        self._lock = threading.RLock()
-        self._writing = False
+        self._readers = None if opened.reader is None else Readers(opened.reader)
+        self._lock = threading.Lock()
+        self._current = _Current()
 
     @classmethod
     def open(
@@ -47,7 +60,8 @@ class Database:
 
         Args:
             page_key: 32 random bytes; used raw, never derived.
-            vfs: a SQLite VFS to go through, for tests that make the disk fail.
+            vfs: a SQLite VFS to go through, for tests that make the disk fail; readers beside the writer
+                need one over `unix-excl`, whose name ends in `-excl`.
             create: False refuses to make a file (`KeyMissing`).
             agree: called once the key is proven and the lock is held, before anything is written; what it
                 raises leaves the file as it was.
@@ -64,11 +78,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[ReadTransaction]:
-        """A consistent look at the tables. Do not keep the transaction after the block."""
-        with self._lock:
-            connection = self._connection()
+        """A consistent look at what is committed. Do not keep the transaction after the block.
+
+        Raises `RuntimeError` inside another transaction of this thread: go on with that one.
+        """
+        with self._doing("read()"):
             try:
-                yield ReadTransaction(connection)
+                with self._look() as connection:
+                    yield ReadTransaction(connection)
             except apsw.Error as error:
                 raise failure.public(error) from None
 
@@ -76,14 +93,13 @@ class Database:
     def write(self, name: str) -> Iterator[WriteTransaction]:
         """A transaction that is durable when the block ends, and undone when it raises.
 
+        Raises `RuntimeError` inside another transaction of this thread: go on with that one.
+
         Args:
             name: what it is for, in metrics: `journal`, `lane`, `denial`.
         """
-        with self._lock:
+        with self._doing(f"write({name!r})"), self._lock:
             connection = self._connection()
-            if self._writing:
-                raise RuntimeError(f"write({name!r}) inside another write: pass the transaction on instead")
-            self._writing = True
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield WriteTransaction(connection)
@@ -95,17 +111,15 @@ class Database:
             except BaseException:
                 _roll_back(connection)
                 raise
-            finally:
-                self._writing = False
 
     def checkpoint_truncate(self) -> bool:
         """Move the write-ahead log into the file and cut it to nothing: old row versions go with it.
 
-        Returns False for a database in memory, which has none.
+        Waits for the looks that are going on. Returns False for a database in memory, which has none.
         """
         if self.in_memory:
             return False
-        with self._lock:
+        with self._doing("checkpoint_truncate()"), self._lock, self._nobody_looks():
             connection = self._connection()
             try:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -119,19 +133,51 @@ class Database:
         return wal.stat().st_size if wal.exists() else 0
 
     def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        with self._lock:
+        """Close the file; closing twice is harmless. Waits for the transactions that are going on."""
+        with self._doing("close()"), self._lock:
             opened, self._opened = self._opened, None
-            if opened is not None:
-                try:
-                    opened.close()
-                except apsw.Error as error:
-                    raise failure.public(error) from None
+            if opened is None:
+                return
+            try:
+                if self._readers is not None:
+                    self._readers.close()  # first: the last to close moves the log into the file
+                opened.close()
+            except apsw.Error as error:
+                raise failure.public(error) from None
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._opened is None
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        current = self._current
+        if current.doing is not None:
+            raise RuntimeError(f"{what} inside {current.doing}: pass the transaction on instead")
+        current.doing = what
+        try:
+            yield
+        finally:
+            current.doing = None
+
+    @contextmanager
+    def _look(self) -> Iterator[apsw.Connection]:
+        if self._readers is None:
+            with self._lock:
+                yield self._connection()
+            return
+        self._connection()
+        with self._readers.look() as connection:
+            yield connection
+
+    @contextmanager
+    def _nobody_looks(self) -> Iterator[None]:
+        if self._readers is None:
+            yield
+            return
+        with self._readers.paused():
+            yield
 
     def _connection(self) -> apsw.Connection:
         if self._opened is None:

@@ -74,6 +74,11 @@ class GroupCommit:
             self._open.pop(handle, None)
         return before - self.size
 
+    def waits(self, handles: Iterable[bytes]) -> bool:
+        """Whether an entry of these waits for the next commit; the caller holds the runtime's lock."""
+        wanted = set(handles)
+        return any(row.key.handle in wanted for row in self._pending)
+
     def unwritten(self, handle: bytes) -> list[JournalEntry]:
         """Entries of a handle that may not be in the journal yet; the caller holds the runtime's lock."""
         rows = [row for row in (*self._in_flight, *self._pending) if row.key.handle == handle]
@@ -107,9 +112,9 @@ class GroupCommit:
                 raise
             with self._lock:
                 self._in_flight = []
+                if more_due:
+                    self.work.set()
                 then()
-            if more_due:
-                self.work.set()
 
     def _wait(self, rows: list[JournalRow]) -> None:
         self._pending, self.size = rows, sum(len(row) for row in rows)

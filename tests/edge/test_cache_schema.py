@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from edge_runtime.cache import schema
 from edge_runtime.cache.cipher import raw_key
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.schema import VERSION
+from edge_runtime.errors import StorageFull
 from edge_runtime.keys import denial as denials
 from edge_runtime.keys.denial import Denial, Evidence
 from edge_runtime.wire.messages import LaneEntry, Row
 from tests.support.consent_room import die, killed
+from tests.support.full_disk import FullDisk
 
 KEY = bytes(range(32))
 A, B = b"a" * 16, b"b" * 16
@@ -173,3 +177,65 @@ def test_law_6_killed_in_the_step_it_is_the_old_file_still(
     database = Database.open(path, KEY)
     check_contents(database)
     database.close()
+
+
+def shrinks(database: Database) -> bool:
+    """Whether the file can give free pages back."""
+    opened = database._opened
+    assert opened is not None
+    return bool(opened.connection.pragma("auto_vacuum") == 2)
+
+
+@pytest.mark.parametrize("made", ["new", "upgraded"])
+def test_law_11_what_is_let_go_can_be_given_back_to_the_disk(tmp_path: Path, made: str) -> None:
+    """In steps, from a file made new and from one that was upgraded."""
+    path = str(tmp_path / "cache.db")
+    if made == "upgraded":
+        made_by_schema_1(path)
+    database = Database.open(path, KEY)
+    assert shrinks(database)
+    with database.write("rows") as tx:
+        for n in range(100):
+            one = msgspec.structs.replace(ROW, entity=f"item:{n}", values=bytes(5000))
+            tx.put_row("all", one, A, 1)
+        full = tx.size()
+        tx.let_go_rows([one.place for one in tx.row_sizes(None, 1000)])
+        free = tx.size()
+        assert free.used_bytes < full.used_bytes / 2
+        assert free.file_bytes == full.file_bytes
+        assert tx.incremental_vacuum(10) == 10
+        assert tx.incremental_vacuum(1_000_000) == (free.file_bytes - free.used_bytes) // 4096 - 10
+        assert tx.size() == (free.used_bytes, free.used_bytes)
+        assert tx.incremental_vacuum(10) == 0
+    database.checkpoint_truncate()
+    assert os.path.getsize(path) == free.used_bytes
+    database.close()
+
+
+def test_law_11_a_full_disk_leaves_an_upgraded_file_usable_and_the_next_opening_tries_again(
+    tmp_path: Path,
+) -> None:
+    """However many writes still fit: the old file, or the new one that does not shrink yet, or all of it."""
+    (tmp_path / "made").mkdir()
+    made_by_schema_1(str(tmp_path / "made" / "cache.db"))
+    seen = []
+    for room in range(200):
+        folder = shutil.copytree(tmp_path / "made", tmp_path / f"room-{room}")
+        path, disk = str(folder / "cache.db"), FullDisk()
+        disk.room = room
+        try:
+            database = Database.open(path, KEY, vfs=disk.name)
+        except StorageFull:
+            seen.append("before")
+        else:
+            seen.append("shrinks" if shrinks(database) else "does not shrink")
+            check_contents(database)
+            disk.room = None
+            database.close()
+        database = Database.open(path, KEY)
+        assert shrinks(database)
+        check_contents(database)
+        database.close()
+        if seen[-1] == "shrinks":
+            break
+    assert list(dict.fromkeys(seen)) == ["before", "does not shrink", "shrinks"]

@@ -1,0 +1,88 @@
+"""Read-only connections beside the writer: a look at the tables never waits for a commit's disk.
+
+Each look is a read transaction of its own and sees the last commit before it began. That needs a VFS under
+which several connections of one process share a write-ahead log without a shared-memory file; see decision
+0016.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import apsw
+
+from edge_runtime.errors import RuntimeClosed
+
+READER_CONNECTIONS: Final = 2
+"""Most connections that look at the same time; more looks than that wait for one another, not for a commit.
+Each is opened when it is first needed and caches at most 2 MB of pages."""
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: apsw.Connection | None = None
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close(True)
+
+
+class Readers:
+    """The readers of one file. Thread-safe; no thread may look while it looks already.
+
+    Args:
+        connect: opens one more connection that cannot write; the key has been proven.
+    """
+
+    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+        self._connect = connect
+        self._closed = False
+        self._readers = tuple(_Reader() for _ in range(READER_CONNECTIONS))
+
+    @contextmanager
+    def look(self) -> Iterator[apsw.Connection]:
+        """One snapshot of the tables. Raises `apsw.Error`, or `RuntimeClosed` after `close`."""
+        reader = self._free()
+        try:
+            if self._closed:
+                raise RuntimeClosed("the database is closed; nothing changed")
+            connection = reader.connection
+            if connection is None:
+                connection = reader.connection = self._connect()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")  # nothing was changed; the snapshot is let go
+        finally:
+            reader.lock.release()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody looks: no snapshot keeps the log from being cut."""
+        with ExitStack() as held:
+            for reader in self._readers:
+                held.enter_context(reader.lock)
+                if reader.connection is not None and reader.connection.txn_state() != apsw.SQLITE_TXN_NONE:
+                    reader.close()  # somebody kept the rows of a look that is over
+            yield
+
+    def close(self) -> None:
+        """Close every connection, each when its look is over; there is no other look."""
+        self._closed = True
+        for reader in self._readers:
+            with reader.lock:
+                reader.close()
+
+    def _free(self) -> _Reader:
+        for reader in self._readers:
+            if reader.lock.acquire(blocking=False):
+                return reader
+        reader = self._readers[threading.get_ident() % READER_CONNECTIONS]
+        reader.lock.acquire()
+        return reader
