@@ -30,6 +30,8 @@ class _Current(threading.local):
     """What this thread does with the database right now."""
 
     doing: str | None = None
+    looks_through: apsw.Connection | None = None
+    """The connection of the look that is going on."""
 
 
 class Database:
@@ -85,9 +87,30 @@ class Database:
         with self._doing("read()"):
             try:
                 with self._look() as connection:
+                    self._current.looks_through = connection
                     yield ReadTransaction(connection)
             except apsw.Error as error:
                 raise failure.public(error) from None
+            finally:
+                self._current.looks_through = None
+
+    @contextmanager
+    def glance(self) -> Iterator[ReadTransaction]:
+        """A look for a room that may be asked from inside its caller's transaction, as when a key is loaded.
+
+        It sees what is committed; inside a look of this thread what that look sees; and with one connection,
+        inside a write of this thread, what that write has changed.
+        """
+        try:
+            if self._current.looks_through is not None:
+                yield ReadTransaction(self._current.looks_through)
+            elif self._readers is None and self._current.doing is not None:
+                yield ReadTransaction(self._connection())
+            else:
+                with self._look() as connection:
+                    yield ReadTransaction(connection)
+        except apsw.Error as error:
+            raise failure.public(error) from None
 
     @contextmanager
     def write(self, name: str) -> Iterator[WriteTransaction]:

@@ -94,5 +94,5 @@ class Standing:
             key.barred = None
 
     def _entry(self, subject: bytes, purpose: str) -> LaneEntry | None:
-        with self._database.read() as tx:
+        with self._database.glance() as tx:  # a key may be loaded inside anybody's transaction
             return tx.lane_entry(subject, purpose)
