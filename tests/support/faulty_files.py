@@ -63,17 +63,12 @@ class FaultyFiles:
 
     def _pwrite(self, file: int, data: bytes, offset: int) -> int:
         self.point(f"write {_name(file)}")
-        before, size = os.pread(file, len(data), offset), os.fstat(file).st_size
-        path = _path(file)
-
-        def undo() -> None:
-            if os.path.exists(path):
-                with open(path, "r+b") as whole:
-                    whole.seek(offset)
-                    whole.write(before)
-                    whole.truncate(size)
-
-        self._undo.append((path, undo))
+        path, size = _path(file), os.fstat(file).st_size
+        if os.path.exists(path):  # else its name is gone, and what it holds with it
+            with open(path, "rb") as whole:
+                whole.seek(offset)
+                before = whole.read(len(data))
+            self._undo.append((path, lambda: _put_back(path, before, offset, size)))
         return self._real[0](file, data, offset)
 
     def _write(self, file: int, data: bytes) -> int:
@@ -118,6 +113,14 @@ class FaultyFiles:
     def _unlink(self, path: str | Path, *, dir_fd: int | None = None) -> None:
         self.point(f"delete {Path(path).name}")
         self._real[5](path, dir_fd=dir_fd)
+
+
+def _put_back(path: str, before: bytes, offset: int, size: int) -> None:
+    if os.path.exists(path):
+        with open(path, "r+b") as whole:
+            whole.seek(offset)
+            whole.write(before)
+            whole.truncate(size)
 
 
 def _path(file: int) -> str:
