@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import apsw
 
-from edge_runtime.cache import failure
+from edge_runtime.cache import failure, process
 from edge_runtime.cache.schema import SCHEMA, STEPS, VERSION
 from edge_runtime.errors import (
     CipherMissing,
@@ -37,8 +38,30 @@ PAGE_BYTES: Final = 4096
 _INCREMENTAL: Final = 2
 """What `PRAGMA auto_vacuum` says of a file that can give free pages back in steps."""
 
-_held: set[tuple[int, int]] = set()  # (device, inode) of files that a connection of this process has open
-_held_lock = threading.Lock()
+
+class _Claims:
+    """The files that connections of this process hold, or of the process that it was forked from."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.held: set[tuple[int, int]] = set()
+        """(device, inode)"""
+        self.inherited: set[tuple[int, int]] = set()
+        """SQLite was copied with them, and would take the parent's locks for its own: they stay closed."""
+        process.register(self)
+
+    def hold_still(self, held: ExitStack) -> None:
+        """See `process.Owned`."""
+        process.take(self.lock, held)
+
+    def disown(self) -> None:
+        """See `process.Owned`."""
+        self.lock = threading.Lock()
+        self.inherited |= self.held
+        self.held.clear()
+
+
+_claims: Final = _Claims()
 
 
 class Opened:
@@ -64,8 +87,8 @@ class Opened:
         finally:
             self.connection.close(True)
             if self._claim is not None:
-                with _held_lock:
-                    _held.discard(self._claim)
+                with _claims.lock:
+                    _claims.held.discard(self._claim)
 
 
 def require_cipher() -> None:
@@ -98,12 +121,12 @@ def open_encrypted(
         return Opened(_prepared(apsw.Connection(MEMORY), None, agree, alone=True), None, None)
     vfs = _vfs() if vfs is None else vfs
     shared = vfs is not None and vfs.endswith(EXCL)
-    with _held_lock:
+    with _claims.lock:
         _look(path, create)
         connection = _connected(path, page_key, vfs, create, agree, alone=not shared)
         stat = os.stat(path)
         claim = (stat.st_dev, stat.st_ino)
-        _held.add(claim)
+        _claims.held.add(claim)
     return Opened(connection, claim, partial(_reader, path, page_key, vfs) if shared else None)
 
 
@@ -125,8 +148,12 @@ def _look(path: str, create: bool) -> None:
         raise KeyMissing("a key without its database: the file is not there; nothing created") from None
     except OSError as error:
         raise failure.of_file(error, "database") from None
-    if (stat.st_dev, stat.st_ino) in _held:
+    if (stat.st_dev, stat.st_ino) in _claims.held:
         raise DatabaseInUse("this process has the database open already; nothing changed")
+    if (stat.st_dev, stat.st_ino) in _claims.inherited:
+        raise DatabaseInUse(
+            "the process that this one was forked from had the database open; nothing changed"
+        )
     if stat.st_size == 0 and create:
         return
     head = _head(path)
