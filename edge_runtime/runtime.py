@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self
 
 from edge_runtime.cache.commit_timer import CommitTimer
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.evolution import evolve
 from edge_runtime.cache.group_commit import GroupCommit
+from edge_runtime.cache.process import Ownership
 from edge_runtime.cache.working_set import WorkingSet
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock, SystemClock
@@ -37,15 +37,13 @@ from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.plan import compile_catalog
 from edge_runtime.settings import Settings
-from edge_runtime.tracking import Tracker, TrackSummary
+from edge_runtime.tracking import Tracker, TrackSummary, chunks
 
 if TYPE_CHECKING:
     from edge_runtime.serving.scoring import Bindable, Model, Scores
     from edge_runtime.sync.background import BackgroundSync
     from edge_runtime.sync.link import Link
     from edge_runtime.sync.settings import SyncSettings
-
-T = TypeVar("T")
 
 
 class Runtime:
@@ -74,6 +72,7 @@ class Runtime:
         self._clock, self._settings = clock, settings
         self._lock = threading.RLock()
         self._closed = False
+        self._ownership = Ownership(self, "runtime", self._lock)
         plan = compile_catalog(catalog)
         self._leases = Leases(clock, keyring, database, cold_start=settings.cold_start)
         known = evolve(database, keyring, catalog, plan, clock.now_us())
@@ -81,14 +80,14 @@ class Runtime:
             database, clock, plan, catalog.events, known, settings.live_states, settings.snapshot_every_events
         )
         self._commit = GroupCommit(database, self._states.due, self._states.missed, self._lock)
-        self.consent = Consents(
+        self._consents = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
         )
         limits = EventLimits(settings.id_limit_bytes, settings.string_limit_bytes, settings.future_us)
         self._tracker = Tracker(
-            catalog, plan, self.consent, keyring, self._states, self._commit, clock, limits
+            catalog, plan, self._consents, keyring, self._states, self._commit, clock, limits
         )
-        rooms = (catalog, database, keyring, self.consent)
+        rooms = (catalog, database, keyring, self._consents)
         self._source = CacheSource(
             *rooms, self._tracker, self._states, self._commit, clock, settings.live_rows
         )
@@ -136,8 +135,8 @@ class Runtime:
             raise
 
     def close(self) -> None:
-        """Make everything durable and let the file and the keys go. Closing twice is harmless."""
-        if self._closed:
+        """Make everything durable and let the file and the keys go. Again, or in a forked child: nothing."""
+        if self._closed or self._ownership.lost:
             return
         self._far_side.close()
         self._timer.stop()
@@ -159,7 +158,7 @@ class Runtime:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "_closed", True) and not self._ownership.lost:
             warnings.warn("a Runtime was not closed", ResourceWarning, stacklevel=2)
 
     # ---- events ------------------------------------------------------------------------------------------
@@ -186,7 +185,7 @@ class Runtime:
     def track_many(self, events: Iterable[Event | Mapping[str, object]]) -> TrackSummary:
         """Take many events: `Event`s, or flat dicts with `type`. Malformed ones are counted and explained."""
         summary = TrackSummary()
-        for chunk in _chunks(events, _CHUNK):
+        for chunk in chunks(events):
             with self._lock:
                 self._check_open()
                 self._tracker.take_many(chunk, summary)
@@ -283,22 +282,25 @@ class Runtime:
 
     # ---- subjects ----------------------------------------------------------------------------------------
 
+    @property
+    def consent(self) -> Consents:
+        """Decisions of subjects: `rt.consent.give`, `withdraw`, `state`, and who may be asked what."""
+        self._ownership.check()
+        return self._consents
+
     def leave(self, subject: str) -> None:
         """The subject walks away: memory is let go, session-only keys end, personal channels close."""
-        typed, left = self.catalog.subject(subject), False
+        self._check_open()
+        typed = self.catalog.subject(subject)
 
         def walk_away() -> None:
-            nonlocal left
             self._check_open()
-            keys = self._keyring.keys_of(typed)
-            left = not self._commit.waits(key.handle for key in keys)
-            if left:  # else an event came meanwhile, and must rest before its state may go
-                self._forget(typed, [key.purpose for key in keys])
-                self.consent.leave(typed)
+            self._forget(typed, [key.purpose for key in self._keyring.keys_of(typed)])
+            self._consents.leave(typed)
 
-        while not left:
-            self._check_open()
-            self._commit.flush(then=walk_away)
+        self._commit.flush_all_of(
+            lambda: [key.handle for key in self._keyring.keys_of(typed)], then=walk_away
+        )
 
     def status(self) -> dict[str, object]:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""
@@ -388,6 +390,7 @@ class Runtime:
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
+        self._ownership.check()
         if self._closed:
             raise RuntimeClosed("the runtime was closed; nothing changed")
 
@@ -397,12 +400,3 @@ class Runtime:
             self._commit.flush()
         if self._states.full:
             self._commit.flush(everything=True, then=self._states.let_go)
-
-
-_CHUNK = 512
-
-
-def _chunks(events: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(events)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

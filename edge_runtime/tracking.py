@@ -5,10 +5,10 @@ Read, decide, write: nothing is applied before every target has judged the event
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import NamedTuple
+from itertools import chain, islice
+from typing import NamedTuple, TypeVar
 
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.journal_entry import pack_entry
@@ -29,6 +29,17 @@ REASONS_KEPT = 100
 """Most refusals that one `track_many` explains; all are counted."""
 SLOTS_NOTED = 16_384
 """Most slots that are noted for one view, so as not to hash the same id with every event."""
+EVENTS_AT_ONCE = 512
+"""Most events of one `track_many` that are taken while everybody else waits."""
+
+T = TypeVar("T")
+
+
+def chunks(events: Iterable[T]) -> Iterator[list[T]]:
+    """The events in order, `EVENTS_AT_ONCE` at a time."""
+    iterator = iter(events)
+    while chunk := list(islice(iterator, EVENTS_AT_ONCE)):
+        yield chunk
 
 
 @dataclass(slots=True)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import apsw
 
-from edge_runtime.cache import failure
+from edge_runtime.cache import failure, process
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.schema import SCHEMA, STEPS, VERSION
 from edge_runtime.errors import (
     CipherMissing,
@@ -34,11 +36,36 @@ EXCL: Final = "-excl"
 """How the name of a VFS ends under which a process holds the file alone and may open it more than once: its
 write-ahead log has its index in memory, so nothing of it is in a file beside the database."""
 PAGE_BYTES: Final = 4096
+
+Agree = Callable[[ReadTransaction], object]
+"""Asked before an opening commits anything; what it raises leaves the file as it was."""
 _INCREMENTAL: Final = 2
 """What `PRAGMA auto_vacuum` says of a file that can give free pages back in steps."""
 
-_held: set[tuple[int, int]] = set()  # (device, inode) of files that a connection of this process has open
-_held_lock = threading.Lock()
+
+class _Claims:
+    """The files that connections of this process hold, or of the process that it was forked from."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.held: set[tuple[int, int]] = set()
+        """(device, inode)"""
+        self.inherited: set[tuple[int, int]] = set()
+        """SQLite was copied with them, and would take the parent's locks for its own: they stay closed."""
+        process.register(self)
+
+    def hold_still(self, held: ExitStack) -> None:
+        """See `process.Owned`."""
+        process.take(self.lock, held)
+
+    def disown(self) -> None:
+        """See `process.Owned`."""
+        self.lock = threading.Lock()
+        self.inherited |= self.held
+        self.held.clear()
+
+
+_claims: Final = _Claims()
 
 
 class Opened:
@@ -64,8 +91,8 @@ class Opened:
         finally:
             self.connection.close(True)
             if self._claim is not None:
-                with _held_lock:
-                    _held.discard(self._claim)
+                with _claims.lock:
+                    _claims.held.discard(self._claim)
 
 
 def require_cipher() -> None:
@@ -82,11 +109,11 @@ def open_encrypted(
     *,
     vfs: str | None,
     create: bool,
-    agree: Callable[[], object],
+    agree: Agree,
 ) -> Opened:
     """Open `path`, prove `page_key`, ask `agree`, bring the schema up to date.
 
-    `agree` is called with the lock held and nothing written: what it raises leaves the file as it was.
+    `agree` is called with the lock held and nothing committed: what it raises leaves the file as it was.
 
     Raises `DatabaseInUse`, `DatabaseUnreadable`, `DatabaseTooNew`, `KeyMismatch` or `KeyMissing` (no file and
     `create` is false), each with the file as it was.
@@ -98,12 +125,12 @@ def open_encrypted(
         return Opened(_prepared(apsw.Connection(MEMORY), None, agree, alone=True), None, None)
     vfs = _vfs() if vfs is None else vfs
     shared = vfs is not None and vfs.endswith(EXCL)
-    with _held_lock:
+    with _claims.lock:
         _look(path, create)
         connection = _connected(path, page_key, vfs, create, agree, alone=not shared)
         stat = os.stat(path)
         claim = (stat.st_dev, stat.st_ino)
-        _held.add(claim)
+        _claims.held.add(claim)
     return Opened(connection, claim, partial(_reader, path, page_key, vfs) if shared else None)
 
 
@@ -125,8 +152,12 @@ def _look(path: str, create: bool) -> None:
         raise KeyMissing("a key without its database: the file is not there; nothing created") from None
     except OSError as error:
         raise failure.of_file(error, "database") from None
-    if (stat.st_dev, stat.st_ino) in _held:
+    if (stat.st_dev, stat.st_ino) in _claims.held:
         raise DatabaseInUse("this process has the database open already; nothing changed")
+    if (stat.st_dev, stat.st_ino) in _claims.inherited:
+        raise DatabaseInUse(
+            "the process that this one was forked from had the database open; nothing changed"
+        )
     if stat.st_size == 0 and create:
         return
     head = _head(path)
@@ -154,7 +185,13 @@ def _has_wal(path: str) -> bool:
 
 
 def _connected(
-    path: str, page_key: bytes, vfs: str | None, create: bool, agree: Callable[[], object], *, alone: bool
+    path: str,
+    page_key: bytes,
+    vfs: str | None,
+    create: bool,
+    agree: Agree,
+    *,
+    alone: bool,
 ) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     had_wal, existed = os.path.exists(path + "-wal"), os.path.exists(path)
@@ -176,7 +213,11 @@ def _connected(
 
 
 def _prepared(
-    connection: apsw.Connection, page_key: bytes | None, agree: Callable[[], object], *, alone: bool
+    connection: apsw.Connection,
+    page_key: bytes | None,
+    agree: Agree,
+    *,
+    alone: bool,
 ) -> apsw.Connection:
     """Key, exclusive lock, version check and schema; closes the connection and leaves the file on failure."""
     try:
@@ -242,15 +283,15 @@ def _take_lock(connection: apsw.Connection, version: int) -> None:
     connection.pragma("foreign_keys", True)
 
 
-def _settle(connection: apsw.Connection, version: int, agree: Callable[[], object]) -> None:
+def _settle(connection: apsw.Connection, version: int, agree: Agree) -> None:
     """Write the version back (the proof that pages can be written under this key), with any upgrade."""
     connection.execute("BEGIN EXCLUSIVE")
     try:
-        agree()
         if version == 0:
             connection.execute(SCHEMA)
         for step in range(version or VERSION, VERSION):
             STEPS[step](connection)
+        agree(ReadTransaction(connection))
         connection.pragma("user_version", VERSION)
         connection.execute("COMMIT")
     except (apsw.Error, StorageError):

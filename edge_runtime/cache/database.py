@@ -13,25 +13,27 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
-from edge_runtime.cache import failure
+from edge_runtime.cache import failure, process
 from edge_runtime.cache.cipher import MEMORY, Opened, open_encrypted
 from edge_runtime.cache.readers import Readers
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.errors import RuntimeClosed, StorageError
 
+T = TypeVar("T", bound=ReadTransaction)
+
 
 class _Current(threading.local):
     """What this thread does with the database right now."""
 
     doing: str | None = None
-    looks_through: apsw.Connection | None = None
-    """The connection of the look that is going on."""
+    tx: ReadTransaction | None = None
 
 
 class Database:
@@ -47,6 +49,8 @@ class Database:
         self._readers = None if opened.reader is None else Readers(opened.reader)
         self._lock = threading.Lock()
         self._current = _Current()
+        self._foreign = False
+        process.register(self)
 
     @classmethod
     def open(
@@ -56,7 +60,7 @@ class Database:
         vfs: str | None = None,
         *,
         create: bool = True,
-        agree: Callable[[], object] = bool,
+        agree: Callable[[ReadTransaction], object] = bool,
     ) -> Database:
         """Open or create the file at `path` (`":memory:"` makes no file).
 
@@ -65,7 +69,7 @@ class Database:
             vfs: a SQLite VFS to go through, for tests that make the disk fail; readers beside the writer
                 need one over `unix-excl`, whose name ends in `-excl`.
             create: False refuses to make a file (`KeyMissing`).
-            agree: called once the key is proven and the lock is held, before anything is written; what it
+            agree: called once the key is proven and the lock is held, before anything is committed; what it
                 raises leaves the file as it was.
 
         Raises `DatabaseInUse`, `DatabaseTooNew`, `DatabaseUnreadable`, `KeyMismatch`, `CipherMissing`; in
@@ -87,12 +91,9 @@ class Database:
         with self._doing("read()"):
             try:
                 with self._look() as connection:
-                    self._current.looks_through = connection
-                    yield ReadTransaction(connection)
+                    yield self._begun(ReadTransaction(connection))
             except apsw.Error as error:
                 raise failure.public(error) from None
-            finally:
-                self._current.looks_through = None
 
     @contextmanager
     def glance(self) -> Iterator[ReadTransaction]:
@@ -101,14 +102,13 @@ class Database:
         It sees what is committed; inside a look of this thread what that look sees; and with one connection,
         inside a write of this thread, what that write has changed.
         """
+        tx = self._current.tx
+        if tx is not None and (self._readers is None or not isinstance(tx, WriteTransaction)):
+            yield tx
+            return
         try:
-            if self._current.looks_through is not None:
-                yield ReadTransaction(self._current.looks_through)
-            elif self._readers is None and self._current.doing is not None:
-                yield ReadTransaction(self._connection())
-            else:
-                with self._look() as connection:
-                    yield ReadTransaction(connection)
+            with self._look() as connection:
+                yield ReadTransaction(connection)
         except apsw.Error as error:
             raise failure.public(error) from None
 
@@ -125,14 +125,15 @@ class Database:
             connection = self._connection()
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                yield WriteTransaction(connection)
+                yield self._begun(WriteTransaction(connection))
+                self._check_owner()
                 connection.execute("COMMIT")
                 self.writes[name] += 1
             except apsw.Error as error:
-                _roll_back(connection)
+                self._roll_back(connection)
                 raise failure.public(error) from None
             except BaseException:
-                _roll_back(connection)
+                self._roll_back(connection)
                 raise
 
     def checkpoint_truncate(self) -> bool:
@@ -156,7 +157,12 @@ class Database:
         return wal.stat().st_size if wal.exists() else 0
 
     def close(self) -> None:
-        """Close the file; closing twice is harmless. Waits for the transactions that are going on."""
+        """Close the file; closing twice is harmless. Waits for the transactions that are going on.
+
+        In a child of the process that opened it, it does nothing.
+        """
+        if self._foreign:
+            return
         with self._doing("close()"), self._lock:
             opened, self._opened = self._opened, None
             if opened is None:
@@ -173,8 +179,33 @@ class Database:
         """Whether `close` was called."""
         return self._opened is None
 
+    # ---- forks ------------------------------------------------------------------------------------------
+
+    def hold_still(self, held: ExitStack) -> None:
+        """See `process.Owned`. A thread that forks inside a transaction of its own waits for nobody."""
+        if self._foreign or self._current.doing is not None:
+            return
+        process.take(self._lock, held)
+        if self._readers is not None:
+            self._readers.hold_still(held)
+
+    def disown(self) -> None:
+        """See `process.Owned`: the file, its locks and its log are the parent's."""
+        self._foreign, self._lock = True, threading.Lock()
+        if self._readers is not None:
+            self._readers.disown()
+        if self._current.tx is not None:
+            self._current.tx.disown()
+
+    def _check_owner(self) -> None:
+        if self._foreign:
+            raise process.foreign("database")
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:
+        self._check_owner()
         current = self._current
         if current.doing is not None:
             raise RuntimeError(f"{what} inside {current.doing}: pass the transaction on instead")
@@ -182,7 +213,11 @@ class Database:
         try:
             yield
         finally:
-            current.doing = None
+            current.doing = current.tx = None
+
+    def _begun(self, tx: T) -> T:
+        self._current.tx = tx
+        return tx
 
     @contextmanager
     def _look(self) -> Iterator[apsw.Connection]:
@@ -207,10 +242,11 @@ class Database:
             raise RuntimeClosed("the database is closed; nothing changed")
         return self._opened.connection
 
-
-def _roll_back(connection: apsw.Connection) -> None:
-    try:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    except apsw.Error as error:
-        raise StorageError(f"undoing a failed write failed: {type(error).__name__}") from None
+    def _roll_back(self, connection: apsw.Connection) -> None:
+        if self._foreign:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise StorageError(f"undoing a failed write failed: {type(error).__name__}") from None

@@ -74,11 +74,6 @@ class GroupCommit:
             self._open.pop(handle, None)
         return before - self.size
 
-    def waits(self, handles: Iterable[bytes]) -> bool:
-        """Whether an entry of these waits for the next commit; the caller holds the runtime's lock."""
-        wanted = set(handles)
-        return any(row.key.handle in wanted for row in self._pending)
-
     def unwritten(self, handle: bytes) -> list[JournalEntry]:
         """Entries of a handle that may not be in the journal yet; the caller holds the runtime's lock."""
         rows = [row for row in (*self._in_flight, *self._pending) if row.key.handle == handle]
@@ -115,6 +110,23 @@ class GroupCommit:
                 if more_due:
                     self.work.set()
                 then()
+
+    def flush_all_of(self, handles: Callable[[], Iterable[bytes]], then: Callable[[], None]) -> None:
+        """Flush until no entry of these handles waits, and run `then` in that moment, under the lock.
+
+        Raises as `flush`; `then` did not run.
+        """
+        rests = False
+
+        def at_rest() -> None:
+            nonlocal rests
+            wanted = set(handles())
+            rests = not any(row.key.handle in wanted for row in self._pending)
+            if rests:  # else an event came while the disk was busy
+                then()
+
+        while not rests:
+            self.flush(then=at_rest)
 
     def _wait(self, rows: list[JournalRow]) -> None:
         self._pending, self.size = rows, sum(len(row) for row in rows)

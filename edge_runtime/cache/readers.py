@@ -14,6 +14,7 @@ from typing import Final
 
 import apsw
 
+from edge_runtime.cache import process
 from edge_runtime.errors import RuntimeClosed
 
 READER_CONNECTIONS: Final = 2
@@ -41,13 +42,14 @@ class Readers:
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
-        self._closed = False
+        self._closed = self._foreign = False
         self._readers = tuple(_Reader() for _ in range(READER_CONNECTIONS))
 
     @contextmanager
     def look(self) -> Iterator[apsw.Connection]:
         """One snapshot of the tables. Raises `apsw.Error`, or `RuntimeClosed` after `close`."""
         reader = self._free()
+        lock = reader.lock
         try:
             if self._closed:
                 raise RuntimeClosed("the database is closed; nothing changed")
@@ -58,9 +60,10 @@ class Readers:
             try:
                 yield connection
             finally:
-                connection.execute("ROLLBACK")  # nothing was changed; the snapshot is let go
+                if not self._foreign:
+                    connection.execute("ROLLBACK")  # nothing was changed; the snapshot is let go
         finally:
-            reader.lock.release()
+            lock.release()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -78,6 +81,17 @@ class Readers:
         for reader in self._readers:
             with reader.lock:
                 reader.close()
+
+    def hold_still(self, held: ExitStack) -> None:
+        """See `process.Owned`."""
+        for reader in self._readers:
+            process.take(reader.lock, held)
+
+    def disown(self) -> None:
+        """See `process.Owned`."""
+        self._foreign = True
+        for reader in self._readers:
+            reader.lock = threading.Lock()
 
     def _free(self) -> _Reader:
         for reader in self._readers:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import cast
+from typing import NoReturn, cast
 
 import apsw
 
+from edge_runtime.cache.process import foreign
 from edge_runtime.cache.records import (
     ChannelState,
     FileSize,
@@ -24,6 +25,10 @@ class ReadTransaction:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+
+    def disown(self) -> None:
+        """The thread that is in this transaction forked, and this is the child: it ends here, unused."""
+        self._connection = cast("apsw.Connection", _Foreign())
 
     # ---- events and states under a handle ---------------------------------------------------------------
 
@@ -236,6 +241,13 @@ class ReadTransaction:
         for fields in self._connection.execute(sql, arguments):
             return fields[0]
         return None
+
+
+class _Foreign:
+    """Stands where a connection stood that is another process's."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise foreign("database")
 
 
 _ROW = "seq, entity, view, version, event_time_us, created_us, vals"

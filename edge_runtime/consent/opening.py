@@ -11,6 +11,7 @@ from typing import Literal
 
 from edge_runtime.cache.cipher import MEMORY, require_cipher
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.consent.restored import refuse_older_slot
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
@@ -35,15 +36,18 @@ def open_cache(
     exists = not in_memory and os.path.exists(path)
     keystore_path = None if in_memory else f"{path}-keys"
     keyring = Keyring.open(provider, keystore_path, exists, recover=recover)
+
+    def agree(tx: ReadTransaction) -> None:
+        keyring.load()
+        if not keyring.discarded:
+            refuse_older_slot(tx, keyring)
+
     try:
-        database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh, agree=keyring.load)
+        database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh, agree=agree)
     except BaseException:
         keyring.close()
         raise
     try:
-        if recover != "discard":
-            with database.read() as tx:
-                refuse_older_slot(tx, keyring)
         keyring.settle()
     except BaseException:
         database.close()

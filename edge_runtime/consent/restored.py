@@ -31,6 +31,11 @@ def expect_counter(tx: WriteTransaction, counter: int, *, turning: bool = False)
         tx.set_meta(_TURNING, b"1")
 
 
+def counter_is_reached(tx: WriteTransaction) -> None:
+    """The slot counts what `expect_counter(turning=True)` announced."""
+    tx.drop_meta(_TURNING)
+
+
 def note_opening(database: Database, keyring: Keyring) -> None:
     """Count this opening; in the database first: a crash in between leaves it one ahead, no fault."""
     with database.write("opening") as tx:
