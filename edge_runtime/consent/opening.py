@@ -43,7 +43,7 @@ def open_cache(
             refuse_older_slot(tx, keyring)
 
     try:
-        database = Database.open(path, keyring.page_key, vfs, create=keyring.fresh, agree=agree)
+        database = Database.open(path, keyring.slot.page_key, vfs, create=keyring.slot.fresh, agree=agree)
     except BaseException:
         keyring.close()
         raise

@@ -40,7 +40,7 @@ def note_opening(database: Database, keyring: Keyring) -> None:
     """Count this opening; in the database first: a crash in between leaves it one ahead, no fault."""
     with database.write("opening") as tx:
         expect_counter(tx, keyring.counter)
-        tx.set_meta(_OPENING, _raw(keyring.opening + 1))
+        tx.set_meta(_OPENING, _raw(keyring.slot.opening + 1))
         tx.drop_meta(_TURNING)
     keyring.opened()
 
@@ -48,7 +48,7 @@ def note_opening(database: Database, keyring: Keyring) -> None:
 def database_is_older(tx: ReadTransaction, keyring: Keyring) -> bool:
     """Whether the database is an older copy than the slot, or a new one beside it."""
     counter, opening = _number(tx, _COUNTER), _number(tx, _OPENING)
-    return counter < keyring.counter or opening < keyring.opening
+    return counter < keyring.counter or opening < keyring.slot.opening
 
 
 def refuse_older_slot(tx: ReadTransaction, keyring: Keyring) -> None:

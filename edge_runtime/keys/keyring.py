@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,11 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.keys.datakey import DataKey, KeyFacts
 from edge_runtime.keys.denial import Denial
-from edge_runtime.keys.entry import PURPOSES, Entry, Kept
+from edge_runtime.keys.edit import Edit
+from edge_runtime.keys.entry import Entry, Kept
 from edge_runtime.keys.held import HeldKeys
 from edge_runtime.keys.identity import Identity
 from edge_runtime.keys.providers import Assurance, KeyProvider
-from edge_runtime.keys.secret import fresh_secret, wipe
+from edge_runtime.keys.secret import fresh_secret
+from edge_runtime.keys.slot import Slot
 from edge_runtime.keys.trunk import Pair
 from edge_runtime.keys.upkeep import Upkeep
 from edge_runtime.keys.vault import Step, Vault, no_step
@@ -100,7 +102,7 @@ class Keyring:
         if self._device is None:
             self.load()
         if self._vault.slot.fresh:
-            self._commit({})
+            self._commit(self._edit())
         self.upkeep.clear()
         return self
 
@@ -116,29 +118,14 @@ class Keyring:
     # ---- what stands ------------------------------------------------------------------------------------
 
     @property
-    def page_key(self) -> bytes:
-        """The database's 32-byte page key."""
-        return self._vault.slot.page_key
-
-    @property
-    def next_page_key(self) -> bytes | None:
-        """The page key that an unfinished rekey was moving to."""
-        return self._vault.slot.next_page_key
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the database may be created: a first opening, or one that a crash interrupted."""
-        return self._vault.slot.fresh
+    def slot(self) -> Slot:
+        """The root slot as it stands; its secrets are for the database's opening alone."""
+        return self._vault.slot
 
     @property
     def counter(self) -> int:
         """The key epoch: one more for each erasure that destroyed a key, and for each rotation."""
         return self._vault.slot.counter
-
-    @property
-    def opening(self) -> int:
-        """How often this database was opened, this time not counted until `opened`."""
-        return self._vault.slot.opening
 
     @property
     def discarded(self) -> bool:
@@ -310,8 +297,11 @@ class Keyring:
             for subject, kept in fresh:
                 assert self.key(subject, kept.facts.purpose) is None, "one live key of each pair"
             if resting:
+                edit = self._edit()
+                for subject, kept in fresh:
+                    edit.add(self.pseudonym(subject), subject, kept)
                 waits = {(self.pseudonym(s), k.facts.purpose) for s, k in fresh if k.facts.pending}
-                self._commit(self._with_keys(fresh), doubted=waits)
+                self._commit(edit, doubted=waits)
             id_ = self._vault.slot.database_id
             keys = [DataKey(id_, s, kept.facts, kept.secret, resting=resting) for s, kept in fresh]
             for key in keys:
@@ -320,18 +310,6 @@ class Keyring:
                 self._held.came(key)
             self.changes += 1
             return keys
-
-    def _with_keys(self, fresh: Iterable[tuple[str, Kept]]) -> dict[bytes, Entry]:
-        entries: dict[bytes, Entry] = {}
-        for subject, kept in fresh:
-            name = self.pseudonym(subject)
-            entry = entries[name] = entries.get(name) or self._entry(name)
-            if len(entry.keys) >= PURPOSES:
-                raise MalformedRequest("purposes", f"at most {PURPOSES} of one subject", "one more")
-            entry.subject = subject
-            entry.keys[kept.facts.purpose] = Kept(kept.facts, bytearray(kept.secret))
-            entry.remember(())
-        return entries
 
     def renew(self, key: DataKey, notice: str, base: int, decision: bytes, *, pending: bool) -> None:
         """The subject gave again: the key and its grant stay; notice and base are the newer ones."""
@@ -349,10 +327,9 @@ class Keyring:
     def _know(self, key: DataKey, facts: KeyFacts, doubted: set[Pair]) -> None:
         with self._lock:
             if key.resting:
-                name = self.pseudonym(key.subject)
-                entry = self._entry(name)
-                entry.keys[key.purpose] = Kept(facts, entry.keys[key.purpose].secret)
-                self._commit({name: entry}, doubted=doubted)
+                edit = self._edit()
+                edit.know(self.pseudonym(key.subject), facts)
+                self._commit(edit, doubted=doubted)
             key.know(facts)
 
     def set_identity(self, identity: Identity) -> None:
@@ -367,8 +344,10 @@ class Keyring:
                 held = f"{self.size} keys"
                 raise MalformedRequest("enrolment", "a device that holds no personal data", held)
             authority = secrets.token_bytes(16) if moved else self.authority
-            nothing = {name: Entry() for name, _ in self._entries()} if moved else {}
-            self._commit(nothing, identity=identity, authority=authority)
+            edit = self._edit()
+            for name, _ in self._entries() if moved else ():
+                edit.drop(name)
+            self._commit(edit, identity=identity, authority=authority)
             self.enrolled = identity.enrolled
             if moved:
                 self._held.forget()
@@ -379,7 +358,10 @@ class Keyring:
     def remember(self, denials: Iterable[Denial]) -> None:
         """Store denials, replacing what was known of them, without destroying a key."""
         with self._lock:
-            self._commit(self._with_denials(denials, {}))
+            edit = self._edit()
+            for denial in denials:
+                edit.remember(denial)
+            self._commit(edit)
             self.changes += 1
 
     def release(self, subject: str) -> list[DataKey]:
@@ -401,7 +383,12 @@ class Keyring:
             doomed = {d.id: key for d in denials if (key := self._doomed_by(d)) is not None}
             turn = any(key.resting for key in doomed.values())
             done = [_counted(d, doomed.get(d.id), self.counter, turn) for d in denials]
-            self._commit(self._with_denials(done, doomed), step=step, turn=turn)
+            edit = self._edit()
+            for denial in done:
+                if denial.id in doomed:
+                    edit.destroy(*denial.pair)
+                edit.remember(denial)
+            self._commit(edit, step=step, turn=turn)
             for key in doomed.values():
                 self._held.went(key)
             self.changes += 1
@@ -411,16 +398,6 @@ class Keyring:
         key = self.by_pseudonym(*denial.pair)
         return key if key is not None and key.facts.ordinal < denial.ordinal else None
 
-    def _with_denials(self, denials: Iterable[Denial], doomed: Mapping[bytes, DataKey]) -> dict[bytes, Entry]:
-        entries: dict[bytes, Entry] = {}
-        for denial in denials:
-            entry = entries.get(denial.subject) or self._entry(denial.subject)
-            entries[denial.subject] = entry
-            if denial.id in doomed and denial.purpose in entry.keys:
-                wipe(entry.keys.pop(denial.purpose).secret)
-            entry.remember([denial.at_rest()])
-        return entries
-
     def opens_canary(self, canary: bytes, name: bytes) -> bool:
         """Whether any key of a pseudonym that the slot leads to, read anew from its provider, opens `canary`.
 
@@ -428,10 +405,8 @@ class Keyring:
         """
         with self._lock:
             entry = self._vault.read_anew(name) or Entry()
-        found = [
-            DataKey(self._vault.slot.database_id, entry.subject, k.facts, k.secret)
-            for k in entry.keys.values()
-        ]
+            id_, kept = self._vault.slot.database_id, entry.keys.values()
+        found = [DataKey(id_, entry.subject, one.facts, one.secret) for one in kept]
         return any(key.opens_canary(canary) for key in [*found, self.device_key()])
 
     # ---- the slot ---------------------------------------------------------------------------------------
@@ -443,57 +418,48 @@ class Keyring:
     def begin_rekey(self) -> bytes:
         """First step of a rekey: the slot holds the present page key and the next, which is returned."""
         with self._lock:
-            fresh = self.next_page_key or secrets.token_bytes(32)
+            fresh = self.slot.next_page_key or secrets.token_bytes(32)
             self._vault.store(next_page_key=fresh)
             return fresh
 
     def end_rekey(self, page_key: bytes) -> None:
         """The database opens under `page_key`: from here on the slot holds no other."""
         with self._lock:
-            moved = page_key != self.page_key
+            moved = page_key != self.slot.page_key
             counter = self.counter + moved
             self._vault.store(page_key=page_key, next_page_key=None, counter=counter)
 
+    def _edit(self) -> Edit:
+        return Edit(self._vault.find)
+
     def _commit(
         self,
-        entries: Mapping[bytes, Entry],
+        edit: Edit,
         *,
         doubted: Iterable[Pair] = (),
         step: Step = no_step,
         turn: bool = False,
         **facts: object,
     ) -> None:
-        """Take `entries` in, with new facts of the trunk; they are used up."""
-        trunk, told = self._vault.trunk, set(self._told)
-        keys, subjects = self._counted_anew(entries)
+        """Make an edit durable, with new facts of the trunk."""
+        trunk, growth, told = self._vault.trunk, edit.growth, set(self._told)
         after = msgspec.structs.replace(
             trunk,
             sequence=self._sequence,
-            keys=trunk.keys + keys,
-            subjects=trunk.subjects + subjects,
+            keys=trunk.keys + growth.keys,
+            subjects=trunk.subjects + growth.subjects,
             doubt=tuple(sorted({*trunk.doubt} - told | {*doubted})),
             **facts,
         )
         try:
-            self._vault.commit(after, entries, step, turn=turn)
+            self._vault.commit(after, edit.entries, step, turn=turn)
         except BaseException:
-            self._held.ask_again(entries)
+            self._held.ask_again(edit.entries)
             raise
         finally:
-            for entry in entries.values():
-                entry.wipe()
+            edit.wipe()
         self._told -= told
         self.upkeep.grew()
-
-    def _counted_anew(self, entries: Mapping[bytes, Entry]) -> tuple[int, int]:
-        """By how much the numbers of keys and of subjects with a key change."""
-        keys = subjects = 0
-        for name, entry in entries.items():
-            before = self._entry(name)
-            before.wipe()
-            keys += len(entry.keys) - len(before.keys)
-            subjects += bool(entry.keys) - bool(before.keys)
-        return keys, subjects
 
 
 def _counted(denial: Denial, key: DataKey | None, before: int, turn: bool) -> Denial:

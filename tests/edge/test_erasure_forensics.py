@@ -49,7 +49,7 @@ def test_law_4_under_the_page_key_alone_nobody_is_named(tmp_path: Path) -> None:
         room.enrol().answered()
         room.consents.give(CANARY_ID, [P], notice="v1")
         room.plant(CANARY_VALUE, CANARY_ID)
-        page_key = room.keyring.page_key
+        page_key = room.keyring.slot.page_key
         room.consents.withdraw(CANARY_ID)
         room.consents.give(CANARY_ID, [P], notice="v1")
         room.plant(CANARY_VALUE, CANARY_ID)
@@ -83,7 +83,7 @@ def test_law_4_old_copies_of_everything_but_the_slot_do_not_open_what_was_erased
             room.consents.give(f"other-{n}", [P], notice="v1")
         room.consents.give(CANARY_ID, [P], notice="v1")
         key = room.plant(CANARY_VALUE, CANARY_ID)
-        place = canonical((room.keyring._vault.slot.database_id, key.subject, P, key.handle))
+        place = canonical((room.keyring.slot.database_id, key.subject, P, key.handle))
         with room.database.read() as tx:
             sealed = tx.events(key.handle)[0][1]
     shutil.copytree(folder, copies)

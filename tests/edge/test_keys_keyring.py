@@ -171,7 +171,7 @@ def test_a_kill_between_key_and_database_is_no_missing_file(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["device.key"]
     (tmp_path / "cache.db").write_bytes(b"")
     with Room(tmp_path) as room:
-        assert not room.keyring.fresh
+        assert not room.keyring.slot.fresh
     refused_later = tmp_path / "cache.db"
     refused_later.unlink()
     refused(tmp_path, KeyMissing)

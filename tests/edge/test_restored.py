@@ -120,13 +120,13 @@ def test_a_key_that_outlived_its_database_is_never_used_again(tmp_path: Path) ->
     """An app was removed and its keychain entry was not: the new database has new keys."""
     device = yesterday(tmp_path, enrolled=False)
     with Room(device) as room:
-        old = room.keyring.page_key, room.keyring._vault.slot.database_id
+        old = room.keyring.slot.page_key, room.keyring.slot.database_id
     for path in device.iterdir():
         if path.name != SLOT:
             path.unlink()
     refused(device, KeyMissing)
     with Room(device, recover="discard") as room:
-        slot = room.keyring._vault.slot
+        slot = room.keyring.slot
         assert slot.page_key != old[0]
         assert slot.database_id != old[1]
         assert room.consents.state("alice", P) == "unknown"

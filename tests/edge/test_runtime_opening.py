@@ -80,7 +80,7 @@ def cut_to_pages(folder: Path) -> None:
 def newer(folder: Path) -> None:
     key = er.KeyFile(folder / "device.key")
     keyring = Keyring.open(key, folder / "cache.db-keys", True)
-    database = Database.open(str(folder / "cache.db"), keyring.page_key)
+    database = Database.open(str(folder / "cache.db"), keyring.slot.page_key)
     with database.write("test") as tx:
         tx._connection.pragma("user_version", 99)
     database.close()

@@ -107,7 +107,7 @@ def rotated(room: Room) -> bool:
 
 
 def compacted(room: Room) -> bool:
-    return room.keyring._vault.slot.generation == 1
+    return room.keyring.slot.generation == 1
 
 
 OPERATIONS: dict[str, tuple[Callable[[Room], None], Callable[[Room], bool]]] = {
