@@ -14,7 +14,7 @@ import msgspec
 
 from edge_runtime.keys.datakey import KeyFacts
 from edge_runtime.keys.denial import Denial
-from edge_runtime.keys.secret import KEY_BYTES, wipe
+from edge_runtime.keys.secret import KEY_BYTES, joined, wipe
 
 PURPOSES: Final = 255
 """Most keys of one subject."""
@@ -76,11 +76,7 @@ class Entry:
         """The entry's bytes; the caller wipes them."""
         kept = list(self.keys.values())
         told = _Told(self.subject if kept else "", tuple(k.facts for k in kept), self.denials)
-        raw = bytearray([len(kept)])
-        for key in kept:
-            raw += key.secret
-        raw += msgspec.msgpack.encode(told)
-        return raw
+        return joined([bytes([len(kept)]), *(key.secret for key in kept), msgspec.msgpack.encode(told)])
 
     def wipe(self) -> None:
         """Overwrite the secrets of this copy."""

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from edge_runtime.errors import KeystoreMismatch
-from edge_runtime.keys.secret import KEY_BYTES, fresh_secret, wipe
+from edge_runtime.keys.secret import KEY_BYTES, fresh_secret, joined, wipe
 
 FANOUT: Final = 64
 _BITS: Final = 6
@@ -122,11 +122,10 @@ def children(branch: bytearray) -> Iterator[tuple[int, Ref]]:
 
 def pack_leaf(entries: Mapping[bytes, bytearray]) -> bytearray:
     """A leaf's bytes."""
-    plain = bytearray()
+    parts: list[bytes | bytearray] = []
     for id_ in sorted(entries):
-        plain += _HEAD.pack(id_, len(entries[id_]))
-        plain += entries[id_]
-    return plain
+        parts += _HEAD.pack(id_, len(entries[id_])), entries[id_]
+    return joined(parts)
 
 
 def unpack_leaf(plain: bytearray) -> dict[bytes, bytearray]:
