@@ -124,9 +124,9 @@ def _look(path: str, create: bool) -> None:
         raise failure.of_file(error, "database") from None
     CLAIMS.check(stat)
     _check_writable(path, exists=True)
+    if create and (stat.st_size == 0 or os.path.exists(path + "-journal")):
+        return  # its making was cut short: SQLite takes back what its journal says
     if stat.st_size == 0:
-        if create:
-            return
         raise DatabaseUnreadable("expected an encrypted database, got a file of zero bytes; untouched")
     if _head(path).startswith(b"SQLite format 3"):
         raise DatabaseUnreadable("expected an encrypted database, got a plain SQLite file; untouched")
@@ -169,7 +169,7 @@ def _has_wal(path: str) -> bool:
 
 @contextmanager
 def _nothing_left_behind(path: str) -> Iterator[None]:
-    """What was not there before a refusal is not there after it: a new file, or an empty log.
+    """What was not there before a refusal is not there after it: a new file, its journal, or an empty log.
 
     SQLite makes the log before it finds the file damaged or foreign.
     """
@@ -184,6 +184,8 @@ def _nothing_left_behind(path: str) -> Iterator[None]:
             Path(path).unlink(missing_ok=True)
         elif fresh:
             os.truncate(path, 0)
+        if fresh:
+            Path(path + "-journal").unlink(missing_ok=True)  # of the first page, from before there was a log
         if not had_wal and (fresh or not _has_wal(path)):
             Path(path + "-wal").unlink(missing_ok=True)
         raise

@@ -68,6 +68,28 @@ def kinds(points: list[str]) -> list[list[str]]:
     return list(found.values())
 
 
+# ---- make --------------------------------------------------------------------------------------------
+
+
+def make(folder: Path, disk: FaultyDisk) -> None:
+    Database.open(str(folder / "cache.db"), PAGE_KEY, vfs=disk.name).close()
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_law_12_a_file_whose_making_was_cut_short_is_made_by_the_next(tmp_path: Path, how: How) -> None:
+    """Nothing, a beginning, or all of it lies there."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for folder, point in crashes(made, make, how, most=99):
+        path = str(folder / "cache.db")
+        database = Database.open(path, PAGE_KEY)
+        with database.write("first") as tx:
+            tx.set_meta("k", b"v")
+        assert shrinks(database), f"{how} at {point}"
+        database.close()
+        Database.open(path, PAGE_KEY, create=False).close()
+
+
 # ---- commit ------------------------------------------------------------------------------------------
 
 
