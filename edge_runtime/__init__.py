@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from edge_runtime.consent.decisions import ConsentRecord as ConsentRecord
     from edge_runtime.consent.receipt import ErasureReceipt as ErasureReceipt
     from edge_runtime.errors import CatalogError as CatalogError
+    from edge_runtime.errors import CipherMismatch as CipherMismatch
     from edge_runtime.errors import CipherMissing as CipherMissing
     from edge_runtime.errors import ContractMismatch as ContractMismatch
     from edge_runtime.errors import DatabaseInUse as DatabaseInUse
+    from edge_runtime.errors import DatabaseReadOnly as DatabaseReadOnly
     from edge_runtime.errors import DatabaseTooNew as DatabaseTooNew
     from edge_runtime.errors import DatabaseUnreadable as DatabaseUnreadable
     from edge_runtime.errors import EdgeError as EdgeError
@@ -64,11 +66,13 @@ _HOMES = {
     "Admission": "session.admission",
     "Catalog": "catalog",
     "CatalogError": "errors",
+    "CipherMismatch": "errors",
     "CipherMissing": "errors",
     "ConsentRecord": "consent.decisions",
     "ContractMismatch": "errors",
     "DatabaseInUse": "errors",
     "DatabaseTooNew": "errors",
+    "DatabaseReadOnly": "errors",
     "DatabaseUnreadable": "errors",
     "EdgeError": "errors",
     "ErasureReceipt": "consent.receipt",

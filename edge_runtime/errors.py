@@ -14,10 +14,12 @@
     │   ├── DatabaseInUse       another process holds the file
     │   ├── DatabaseTooNew      written by a newer release; untouched
     │   ├── DatabaseUnreadable  truncated, foreign or damaged; untouched
+    │   ├── DatabaseReadOnly    the file or its folder may not be written; nothing changed
     │   ├── StateUnreadable     a stored session state, damaged or of other definitions: rebuild it
     │   ├── StorageFull         no room; what was acknowledged is safe
     │   ├── KeyMissing          a database without its key, or a key without its database
     │   ├── KeyMismatch         the key does not open this database; untouched
+    │   ├── CipherMismatch      the key opens it, under another cipher; untouched
     │   └── KeystoreMismatch    the keystore is not the one the root slot names; untouched
     ├── CipherMissing           this installation: the encrypting SQLite is not there
     └── SyncError               the far side or the network
@@ -116,6 +118,10 @@ class DatabaseUnreadable(StorageError):
     """The file is truncated, foreign or damaged and was not touched."""
 
 
+class DatabaseReadOnly(StorageError):
+    """The database, its log or their folder may not be written; nothing was created or changed."""
+
+
 class StateUnreadable(StorageError):
     """A stored session state that is damaged or was made under other definitions; events rebuild it."""
 
@@ -132,6 +138,10 @@ class KeyMissing(StorageError):
 
 class KeyMismatch(StorageError):
     """The key does not open this database; nothing was touched."""
+
+
+class CipherMismatch(StorageError):
+    """The key opens the database, but only with a cipher that we do not use; nothing was touched."""
 
 
 class KeystoreMismatch(StorageError):

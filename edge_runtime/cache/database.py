@@ -19,8 +19,9 @@ from typing import TypeVar
 
 import apsw
 
-from edge_runtime.cache import failure, process
-from edge_runtime.cache.cipher import MEMORY, Opened, open_encrypted
+from edge_runtime.cache import cipher, failure, process
+from edge_runtime.cache.cipher import MEMORY
+from edge_runtime.cache.opening import Opened, open_encrypted
 from edge_runtime.cache.readers import Readers
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
@@ -46,7 +47,7 @@ class Database:
         self.path = path
         self.writes: Counter[str] = Counter()
         self._opened: Opened | None = opened
-        self._readers = None if opened.reader is None else Readers(opened.reader)
+        self._readers = Readers(opened.reader) if opened.shared else None
         self._lock = threading.Lock()
         self._current = _Current()
         self._foreign = False
@@ -59,6 +60,7 @@ class Database:
         page_key: bytes,
         vfs: str | None = None,
         *,
+        next_page_key: bytes | None = None,
         create: bool = True,
         agree: Callable[[ReadTransaction], object] = bool,
     ) -> Database:
@@ -68,19 +70,29 @@ class Database:
             page_key: 32 random bytes; used raw, never derived.
             vfs: a SQLite VFS to go through, for tests that make the disk fail; readers beside the writer
                 need one over `unix-excl`, whose name ends in `-excl`.
+            next_page_key: the key of a rekey that may have been cut short: the file is under this one, or
+                under `page_key` still. `page_key` of the database says which.
             create: False refuses to make a file (`KeyMissing`).
             agree: called once the key is proven and the lock is held, before anything is committed; what it
                 raises leaves the file as it was.
 
-        Raises `DatabaseInUse`, `DatabaseTooNew`, `DatabaseUnreadable`, `KeyMismatch`, `CipherMissing`; in
-        each case the file is as it was.
+        Raises `DatabaseInUse`, `DatabaseReadOnly`, `DatabaseTooNew`, `DatabaseUnreadable`, `KeyMismatch`,
+        `CipherMismatch`, `CipherMissing`, `StorageFull`; in each case the file is as it was.
         """
-        return cls(path, open_encrypted(path, page_key, vfs=vfs, create=create, agree=agree))
+        opened = open_encrypted(
+            path, page_key, next_page_key=next_page_key, vfs=vfs, create=create, agree=agree
+        )
+        return cls(path, opened)
 
     @property
     def in_memory(self) -> bool:
         """Whether nothing of this database is on disk."""
         return self.path == MEMORY
+
+    @property
+    def page_key(self) -> bytes:
+        """The key that the file is under. Raises `RuntimeClosed` after `close`."""
+        return self._open().page_key
 
     @contextmanager
     def read(self) -> Iterator[ReadTransaction]:
@@ -150,6 +162,30 @@ class Database:
             except apsw.Error as error:
                 raise failure.public(error) from None
         return self.wal_bytes() == 0
+
+    def rekey(self, page_key: bytes) -> None:
+        """Put the whole file under another page key: every page, free ones too, and an empty log.
+
+        It is one transaction. Killed anywhere, the file is under one key or the other: keep both until this
+        returns, and open with `next_page_key`. Waits for the looks that are going on. Needs as much room
+        again as the file has; no plain page leaves memory. A database in memory has no page key.
+
+        Args:
+            page_key: 32 random bytes.
+
+        Raises:
+            StorageFull, StorageError: the file is under the key that `page_key` says, and goes on to work;
+                keep both, for what failed on the way may show after a kill.
+        """
+        cipher.check_key(page_key)
+        if self.in_memory:
+            return
+        with self._doing("rekey()"), self._lock, self._nobody_looks():
+            opened = self._open()
+            try:
+                opened.rekey(page_key)
+            except apsw.Error as error:
+                raise failure.public(error) from None
 
     def wal_bytes(self) -> int:
         """Size of the write-ahead log now."""
@@ -234,13 +270,16 @@ class Database:
         if self._readers is None:
             yield
             return
-        with self._readers.paused():
+        with self._readers.gone():
             yield
 
     def _connection(self) -> apsw.Connection:
+        return self._open().connection
+
+    def _open(self) -> Opened:
         if self._opened is None:
             raise RuntimeClosed("the database is closed; nothing changed")
-        return self._opened.connection
+        return self._opened
 
     def _roll_back(self, connection: apsw.Connection) -> None:
         if self._foreign:

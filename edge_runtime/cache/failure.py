@@ -12,6 +12,7 @@ import apsw
 
 from edge_runtime.errors import (
     DatabaseInUse,
+    DatabaseReadOnly,
     DatabaseUnreadable,
     KeyMismatch,
     StorageError,
@@ -30,7 +31,11 @@ _PUBLIC: Final[tuple[tuple[type[apsw.Error], type[StorageError], str], ...]] = (
     ),
     (apsw.CorruptError, DatabaseUnreadable, "the database is damaged; the last write was undone"),
     (apsw.CantOpenError, StorageError, "the database file cannot be opened"),
-    (apsw.ReadOnlyError, StorageError, "the database file or its folder cannot be written; nothing changed"),
+    (
+        apsw.ReadOnlyError,
+        DatabaseReadOnly,
+        "the database or its folder cannot be written; nothing changed",
+    ),
     (apsw.PermissionsError, StorageError, "the database file may not be read; nothing changed"),
     (apsw.IOError, StorageError, "the disk failed; the last write was undone"),
 )

@@ -32,9 +32,9 @@ class Owned(Protocol):
         ...
 
 
-def register(owned: Owned) -> None:
-    """Tell `owned` of every fork for as long as it lives."""
-    _known.add(owned)
+def register(owned: Owned, *, last: bool = False) -> None:
+    """Tell `owned` of every fork while it lives; `last`: its lock is taken inside those of others."""
+    (_last if last else _known).add(owned)
 
 
 def foreign(what: str) -> RuntimeClosed:
@@ -97,13 +97,14 @@ def renew(lock: threading.RLock) -> None:
 
 
 _known: Final[WeakSet[Owned]] = WeakSet()
+_last: Final[WeakSet[Owned]] = WeakSet()
 _forking = threading.Lock()
 _held = ExitStack()
 
 
 def _before() -> None:
     _forking.acquire()
-    for owned in list(_known):
+    for owned in [*_known, *_last]:
         owned.hold_still(_held)
 
 
@@ -115,7 +116,7 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global _forking, _held
     _forking, _held = threading.Lock(), ExitStack()
-    for owned in list(_known):
+    for owned in [*_known, *_last]:
         keep_for_ever(owned)
         owned.disown()
 

@@ -66,13 +66,15 @@ class Readers:
             lock.release()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nobody looks: no snapshot keeps the log from being cut."""
+    def gone(self) -> Iterator[None]:
+        """No connection looks, and none is there: nothing keeps the log from being cut.
+
+        Not even rows that somebody kept from a look that is over. The next look connects anew.
+        """
         with ExitStack() as held:
             for reader in self._readers:
                 held.enter_context(reader.lock)
-                if reader.connection is not None and reader.connection.txn_state() != apsw.SQLITE_TXN_NONE:
-                    reader.close()  # somebody kept the rows of a look that is over
+                reader.close()
             yield
 
     def close(self) -> None:

@@ -43,12 +43,17 @@ def open_cache(
             refuse_older_slot(tx, keyring)
 
     try:
-        database = Database.open(path, keyring.slot.page_key, vfs, create=keyring.slot.fresh, agree=agree)
+        slot = keyring.slot
+        database = Database.open(
+            path, slot.page_key, vfs, next_page_key=slot.next_page_key, create=slot.fresh, agree=agree
+        )
     except BaseException:
         keyring.close()
         raise
     try:
         keyring.settle()
+        if keyring.slot.next_page_key is not None:  # a rekey was cut short: the file says on which side
+            keyring.end_rekey(database.page_key)
     except BaseException:
         database.close()
         keyring.close()

@@ -15,7 +15,7 @@ from edge_runtime.cache.database import Database
 from edge_runtime.cache.readers import READER_CONNECTIONS
 from edge_runtime.errors import RuntimeClosed
 from tests.support.clock import ManualClock
-from tests.support.full_disk import FullDisk
+from tests.support.faulty_disk import FaultyDisk
 from tests.support.shop import shop_catalog
 
 KEY, A = bytes(range(32)), b"a" * 16
@@ -25,7 +25,7 @@ PATIENCE_S = 20
 @pytest.fixture(params=["readers", "alone", "memory"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """With readers, on a disk that allows one connection only, and in memory."""
-    disk = FullDisk()
+    disk = FaultyDisk(shared=False)
     path = ":memory:" if request.param == "memory" else str(tmp_path / "cache.db")
     opened = Database.open(path, KEY, vfs=disk.name if request.param == "alone" else None)
     yield opened
