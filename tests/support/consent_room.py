@@ -66,11 +66,12 @@ class Room:
         step: Callable[[str], None] = no_step,
         recover: Literal["discard"] | None = None,
         catalog: Catalog = SHOP,
+        vfs: str | None = None,
     ) -> None:
         self.folder, self.clock = folder, clock or ManualClock()
         self.forgotten: list[tuple[str, tuple[str, ...]]] = []
         self.keyring, self.database = open_cache(
-            str(folder / "cache.db"), KeyFile(folder / "device.key"), recover=recover
+            str(folder / "cache.db"), KeyFile(folder / "device.key"), recover=recover, vfs=vfs
         )
         try:
             self.leases = Leases(self.clock, self.keyring, self.database, cold_start)

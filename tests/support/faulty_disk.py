@@ -32,6 +32,7 @@ class FaultyDisk(apsw.VFS):
     Args:
         at: the point at which it fails, such as `db.sync.1`; None never fails by itself.
         how: what happens there.
+        dies: how the process is killed there.
         shared: whether one process may have several connections on it (readers beside the writer).
 
     Attributes:
@@ -39,16 +40,28 @@ class FaultyDisk(apsw.VFS):
         room: takes so many more writes, then says it is full, until this is None again.
     """
 
-    def __init__(self, at: str | None = None, how: How = "kill", *, shared: bool = True) -> None:
+    def __init__(
+        self,
+        at: str | None = None,
+        how: How = "kill",
+        *,
+        shared: bool = True,
+        dies: Callable[[], None] = die,
+    ) -> None:
         base = f"faulty-{next(_names)}" + ("-excl" if shared else "")
         self.name = f"multipleciphers-{base}"
         self.base = "unix-excl" if shared else "unix"
         self.room: int | None = None
         self.points: list[str] = []
-        self._at, self._how = at, how
+        self._at, self._how, self._dies = at, how, dies
         self._counts: Counter[str] = Counter()
         self._unsynced: dict[str, _Unsynced] = {}
         super().__init__(base, self.base)
+
+    def fail_at(self, point: str | None) -> None:
+        """Count and name from here on, and fail at this point."""
+        self._at = point
+        self._counts.clear()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         """A file of this disk."""
@@ -76,7 +89,7 @@ class FaultyDisk(apsw.VFS):
                 raise apsw.IOError("the disk refuses")
             if self._how == "torn":
                 torn()
-            die()
+            self._dies()
         if what.endswith(".write") and self.room is not None:
             if self.room == 0:
                 raise apsw.FullError("no room")
