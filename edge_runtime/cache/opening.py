@@ -126,12 +126,12 @@ def _look(path: str, create: bool) -> None:
         raise failure.of_file(error, "database") from None
     CLAIMS.check(stat)
     _check_writable(path, exists=True)
+    if _head(path).startswith(b"SQLite format 3"):
+        raise DatabaseUnreadable("expected an encrypted database, got a plain SQLite file; untouched")
     if create and (stat.st_size == 0 or os.path.exists(path + "-journal")):
         return  # its making was cut short: SQLite takes back what its journal says
     if stat.st_size == 0:
         raise DatabaseUnreadable("expected an encrypted database, got a file of zero bytes; untouched")
-    if _head(path).startswith(b"SQLite format 3"):
-        raise DatabaseUnreadable("expected an encrypted database, got a plain SQLite file; untouched")
     if stat.st_size < PAGE_BYTES:
         raise DatabaseUnreadable(
             f"expected at least {PAGE_BYTES} bytes, got {stat.st_size}: truncated or foreign; untouched"

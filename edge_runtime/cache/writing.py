@@ -66,13 +66,20 @@ class WriteTransaction(ReadTransaction):
         return self._connection.changes() > 0
 
     def forget(self, handle: bytes) -> dict[str, int]:
-        """Delete everything that hangs on a handle: table -> rows."""
+        """Delete everything that hangs on a handle: table -> rows. Samples that `ANALYZE` took go too."""
         counts = {}
         for table in PERSONAL_TABLES:
             self._connection.execute(f"DELETE FROM {table} WHERE handle = ?", (handle,))
             counts[table] = self._connection.changes()
         self._connection.execute("DELETE FROM trimmed WHERE handle = ?", (handle,))
+        self._forget_samples()
         return counts
+
+    def _forget_samples(self) -> None:
+        """Statistics of tables hold keys of some of their rows; we make none, but somebody may have."""
+        sql = "SELECT name FROM sqlite_schema WHERE name GLOB 'sqlite_stat[0-9]'"
+        for (name,) in self._connection.execute(sql).fetchall():
+            self._connection.execute(f"DELETE FROM {name}")
 
     def forget_unknown(self, known: Collection[bytes]) -> dict[str, int]:
         """Delete everything that hangs on a handle not among `known`: table -> rows."""

@@ -7,12 +7,9 @@ commit; of that, and of an old page at its own number, no cipher can tell: see d
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +20,7 @@ from edge_runtime.cache.cipher import PAGE_BYTES, set_key
 from edge_runtime.cache.database import Database
 from edge_runtime.wire.messages import LaneEntry, Row
 from tests.support.consent_room import die, killed
+from tests.support.places import memory_folder
 
 KEY, SEED, DAMAGES = bytes(range(32)), 20261123, 10_000
 WAL_HEAD, FRAME_HEAD = 32, 24
@@ -65,18 +63,18 @@ def write_all(database: Database, life: int) -> None:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    """Made where files are memory, if there is such a place: the disk is not what is tested."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(dir=base))
+    with memory_folder() as folder:
+        yield made_in(folder)
+
+
+def made_in(folder: Path) -> Scene:
+    """Three lives under one key: an older copy of the file, the file, and the log of a killed process."""
     path = str(folder / "cache.db")
 
-    def live(life: int) -> Callable[[], None]:
-        def work() -> None:
-            database = Database.open(path, KEY)
-            write_all(database, life)
-            die()
-
-        return work
+    def live() -> None:
+        database = Database.open(path, KEY)
+        write_all(database, 2)
+        die()
 
     database = Database.open(path, KEY)
     write_all(database, 0)
@@ -85,12 +83,9 @@ def scene() -> Iterator[Scene]:
     database = Database.open(path, KEY)
     write_all(database, 1)
     database.close()
-    assert killed(live(2))
+    assert killed(live)
     db, wal = Path(path).read_bytes(), Path(path + "-wal").read_bytes()
-    try:
-        yield Scene(path, db, wal, older, list(commits(path, wal)))
-    finally:
-        shutil.rmtree(folder)
+    return Scene(path, db, wal, older, list(commits(path, wal)))
 
 
 def commits(path: str, wal: bytes) -> Iterator[Contents]:

@@ -37,6 +37,7 @@ class FaultyDisk(apsw.VFS):
 
     Attributes:
         points: every point passed, in order.
+        watch: told of every point before it is passed.
         room: takes so many more writes, then says it is full, until this is None again.
     """
 
@@ -53,6 +54,7 @@ class FaultyDisk(apsw.VFS):
         self.base = "unix-excl" if shared else "unix"
         self.room: int | None = None
         self.points: list[str] = []
+        self.watch: Callable[[str], object] = str
         self._at, self._how, self._dies = at, how, dies
         self._counts: Counter[str] = Counter()
         self._unsynced: dict[str, _Unsynced] = {}
@@ -84,6 +86,7 @@ class FaultyDisk(apsw.VFS):
         self._counts[what] += 1
         point = f"{what}.{self._counts[what]}"
         self.points.append(point)
+        self.watch(point)
         if point == self._at:
             if self._how == "io_error":
                 raise apsw.IOError("the disk refuses")

@@ -13,30 +13,42 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _SCAN = """
-import json, pathlib, shutil, sys, tempfile
-folder, needles = sys.argv[1], [bytes.fromhex(n) for n in json.loads(sys.argv[2])]
+import json, os, pathlib, shutil, sys, tempfile
+folder, needles, pid = sys.argv[1], [bytes.fromhex(n) for n in json.loads(sys.argv[2])], sys.argv[3]
 hits, seen = {}, 0
-with tempfile.TemporaryDirectory() as away:
+def look(name, path):
+    global seen
+    content = path.read_bytes()
+    seen += 1
+    found = sum(content.count(needle) for needle in needles)
+    if found:
+        hits[name] = found
+with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as away:
     copy = pathlib.Path(shutil.copytree(folder, away + "/copy"))
     for path in sorted(p for p in copy.rglob("*") if p.is_file()):
-        content = path.read_bytes()
-        seen += 1
-        found = sum(content.count(needle) for needle in needles)
-        if found:
-            hits[path.name] = found
+        look(path.name, path)
+for path in pathlib.Path("/proc", pid, "fd").iterdir() if pid else ():
+    name = os.readlink(path)
+    if name.startswith(folder) and name.endswith(" (deleted)"):
+        look(os.path.basename(name), path)
 print(json.dumps({"files": seen, "hits": hits}))
 """
 
 
-def plaintext_hits(folder: Path, needles: Iterable[str | bytes]) -> dict[str, int]:
+def plaintext_hits(folder: Path, needles: Iterable[str | bytes], *, pid: int | None = None) -> dict[str, int]:
     """File name -> occurrences of any of `needles` in every file under `folder`; empty is what law 5 wants.
+
+    Args:
+        pid: a process whose open files are looked at too where they were deleted already, as SQLite does
+            with its temporary ones.
 
     Raises AssertionError when there was no file to look at.
     """
     words = [n.encode() if isinstance(n, str) else n for n in needles]
     assert words
     assert all(len(word) >= 6 for word in words), "a shorter needle would be found by chance"
-    command = [sys.executable, "-c", _SCAN, str(folder), json.dumps([w.hex() for w in words])]
+    hidden = "" if pid is None else str(pid)
+    command = [sys.executable, "-c", _SCAN, str(folder), json.dumps([w.hex() for w in words]), hidden]
     found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert found["files"] > 0, "nothing was looked at"
     hits: dict[str, int] = found["hits"]
