@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from edge_runtime.wire.printing import prints_only
+
 OutboxKind = Literal["decision", "receipt", "report"]
 
 LET_GO: Final = b"\xc0"
@@ -54,6 +56,7 @@ class FileSize(NamedTuple):
     file_bytes: int
 
 
+@prints_only("kind")
 class OutboxItem(NamedTuple):
     """One thing that waits for the server's acknowledgement."""
 
