@@ -44,25 +44,21 @@ class Collector:
         self.folder = folder
         self._texts, self._needles = _append_to(folder / "texts"), _append_to(folder / "needles")
         self._known: set[bytes] = set()
-        self._noted: set[Needle] = set()
+        """Hashes of the lines that this process wrote: no text is held, and no key lives on in here."""
 
     def text(self, source: str, where: str, text: str) -> None:
         """Keep a text, unless the same was kept from the same place."""
         if len(text) > TEXT_LIMIT:
             text = f"{text[: TEXT_LIMIT // 2]} ... {text[-TEXT_LIMIT // 2 :]}"
-        line = json.dumps((source, where, text)).encode() + b"\n"
-        name = blake2b(line, digest_size=12).digest()
-        if name not in self._known:
-            self._known.add(name)
-            os.write(self._texts, line)
+        self._write(self._texts, (source, where, text))
 
     def secret(self, kind: str, raw: bytes | bytearray) -> None:
-        """Key bytes that the run made. Copied at once: the product overwrites its own."""
-        self._note(Needle(kind, bytes(raw)))
+        """Key bytes that the run made. Written at once: the product overwrites its own."""
+        self._write(self._needles, (kind, raw.hex()))
 
     def word(self, kind: str, word: str) -> None:
         """A subject (`user:alice`, or as a caller named it) or a token that is text."""
-        self._note(Needle(kind, word.encode("utf-8", "surrogatepass")))
+        self._write(self._needles, (kind, word.encode("utf-8", "surrogatepass").hex()))
 
     def texts(self) -> Iterator[Text]:
         """Every text of every process so far."""
@@ -80,10 +76,12 @@ class Collector:
         os.close(self._texts)
         os.close(self._needles)
 
-    def _note(self, needle: Needle) -> None:
-        if needle not in self._noted:
-            self._noted.add(needle)
-            os.write(self._needles, json.dumps((needle.kind, needle.raw.hex())).encode() + b"\n")
+    def _write(self, file: int, words: tuple[str, ...]) -> None:
+        line = json.dumps(words).encode() + b"\n"
+        name = blake2b(line, digest_size=12).digest()
+        if name not in self._known:
+            self._known.add(name)
+            os.write(file, line)
 
 
 def _append_to(path: Path) -> int:

@@ -105,8 +105,8 @@ def _look_at_locals(frame: FrameType) -> None:
         for one in (value, *_elements(value)):
             if is_ours(type(one)) and not isinstance(one, BaseException):
                 _look_at(one, frame)
-    if frame.f_code.co_name != "<module>":
-        found.clear()  # it is a copy; left there it would keep alive what the function lets go
+    if type(found) is dict:  # a copy; left there it would keep alive what the function lets go
+        found.clear()
 
 
 def _look_at(one: object, frame: FrameType) -> None:
