@@ -29,6 +29,7 @@ class Placed(NamedTuple):
     """Hash of the row that was held there; None when there was none."""
 
 
+@prints_only("view", "version")
 class RowPlace(NamedTuple):
     """Where a row about nobody stands: the key of its table, in its order."""
 
