@@ -22,6 +22,7 @@ from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.event_reader import EventReader
 from edge_runtime.session.plan import Plan, Route, ViewPlan, ViewState, next_content_id
+from edge_runtime.wire.printing import prints_only
 
 _ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING = Admission
 
@@ -73,6 +74,7 @@ class TrackSummary:
             self.reasons.append((position, str(error)))
 
 
+@prints_only("view_key", "subject_type", "keep_events_us", "on_disk")
 class Target(NamedTuple):
     """One session view that takes events."""
 

@@ -28,6 +28,8 @@ from sync_server.api import (
     revocations,
     rooms,
 )
+from sync_server.api.access_log import keep_names_out
+from sync_server.api.fault import told
 from sync_server.api.replies import problem_reply
 from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
@@ -121,6 +123,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Ask for the bearer token, and turn whatever goes wrong into a problem document."""
+    keep_names_out(request)
     try:
         _check_token(request)
         return await handler(request)
@@ -134,11 +137,11 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return reply
     except web.HTTPException:
         raise
-    except (sqlite3.OperationalError, sqlite3.ProgrammingError):
-        log.exception("the store does not answer")
+    except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+        log.error("the store does not answer: %s\n%s", error, told(error))  # SQLite quotes no value
         return problem_reply(Problem("storage"))
-    except Exception:  # the edge of a request: logged here, and only a code goes out
-        log.exception("a fault of the server")
+    except Exception as error:  # noqa: BLE001 - the edge of a request: logged here, only a code goes out
+        log.error("a fault of the server\n%s", told(error))
         return problem_reply(Problem("internal"))
 
 

@@ -31,6 +31,7 @@ from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.serving.status import Status
 from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketRequest, Tickets
+from edge_runtime.wire.printing import prints_only
 
 ROUND_LIMIT_US: Final = 31 * DAY_US
 """A round that closes later than this by our clock is not believed: one of the two clocks is wrong."""
@@ -75,6 +76,7 @@ ReadValue = Callable[[str, str], Reading]
 """`read_value(ref, subject)`: the feature `view@version:feature` of typed id `subject`, judged now."""
 
 
+@prints_only("offer")
 @dataclass(slots=True)
 class _Round:
     offer: RoundOffer

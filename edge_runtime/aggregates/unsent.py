@@ -14,10 +14,12 @@ import msgspec
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.wire.messages import Bytes16, Micros, Name, NoisedAnswer, Report
+from edge_runtime.wire.printing import prints_only
 
 TABLE: Final = "outbox"
 
 
+@prints_only("metric", "closes_at_us")
 class Unsent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One subject's answer in one round, drawn once."""
 

@@ -13,12 +13,14 @@ import msgspec
 
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
+from edge_runtime.wire.printing import prints_only
 
 DAY_US = 86_400_000_000
 ROW_LIMIT_BYTES = 65_536
 """Most bytes of entries in one row; a larger entry has a row of its own."""
 
 
+@prints_only("received_us")
 class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     """One event under one purpose's key, with the states that took it."""
 

@@ -15,6 +15,7 @@ from edge_runtime.catalog.model import EventType, Scalar
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import Plan, ViewPlan, ViewState
+from edge_runtime.wire.printing import prints_only
 
 _FLOATS = ("float64", "float32")
 _PYTHON: Mapping[str, tuple[type, ...]] = {
@@ -26,6 +27,7 @@ _PYTHON: Mapping[str, tuple[type, ...]] = {
 """What a journalled property of a declared type may be."""
 
 
+@prints_only("view_key")
 class Place(NamedTuple):
     """Whose state in which view."""
 

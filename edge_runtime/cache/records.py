@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from edge_runtime.wire.printing import prints_only
+
 OutboxKind = Literal["decision", "receipt", "report"]
 
 LET_GO: Final = b"\xc0"
@@ -27,6 +29,7 @@ class Placed(NamedTuple):
     """Hash of the row that was held there; None when there was none."""
 
 
+@prints_only("view", "version")
 class RowPlace(NamedTuple):
     """Where a row about nobody stands: the key of its table, in its order."""
 
@@ -54,6 +57,7 @@ class FileSize(NamedTuple):
     file_bytes: int
 
 
+@prints_only("kind")
 class OutboxItem(NamedTuple):
     """One thing that waits for the server's acknowledgement."""
 

@@ -15,6 +15,7 @@ import msgspec
 from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.since import Since
 from edge_runtime.keys.keyring import DataKey
+from edge_runtime.wire.printing import prints_only
 
 COVERED: Final = bytes(16)
 """The slot that says up to which journal row every state of its handle is stored."""
@@ -22,6 +23,7 @@ ADDED: Final = bytes(15) + b"\1"
 """The slot that says since when the statistics are known that were added later."""
 
 
+@prints_only("view", "keep_from_day")
 class Snapshot(NamedTuple):
     """A state to store: it covers every event that was tracked when it was taken."""
 
@@ -37,6 +39,7 @@ class Snapshot(NamedTuple):
     """Journalled events of this key received before this day are no longer needed."""
 
 
+@prints_only("through", "view")
 class StoredState(msgspec.Struct, frozen=True, array_like=True):
     """A stored state, as it was when `through` was the newest journal row of its handle."""
 

@@ -31,6 +31,7 @@ from edge_runtime.errors import StateUnreadable
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.session.event import Event
 from edge_runtime.session.plan import Plan, ViewPlan, ViewState
+from edge_runtime.wire.printing import prints_only
 
 SNAPSHOT_BYTES_PER_EVENT = 128
 """Most bytes of snapshots that are written for each event, so that a state that remembers much is not written
@@ -41,6 +42,7 @@ _AT_ONCE = 1 << 62
 """As many events as make any handle's states due."""
 
 
+@prints_only("stored", "changed", "version")
 @dataclass(slots=True)
 class LiveState:
     """One view's state of one entity, in memory."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_runtime.wire.printing import prints_only
 
+
+@prints_only("purposes", "state", "notice", "grants")
 @dataclass(frozen=True, slots=True)
 class ConsentRecord:
     """What stands for one subject after a decision, purpose by purpose."""

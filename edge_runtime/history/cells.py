@@ -74,10 +74,9 @@ def instant(text: str, zone: tzinfo | None = None) -> datetime | float | int:
             return unix(text)
         except Unfit:
             continue
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise Unfit("Unix seconds or an ISO 8601 time with a zone", "a text") from None
+    found = _iso(text)
+    if found is None:
+        raise Unfit("Unix seconds or an ISO 8601 time with a zone", "a text")
     return in_zone(found, zone)
 
 
@@ -100,6 +99,14 @@ def read_json(text: str) -> object:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         raise Unfit("JSON", "a text") from None
+
+
+def _iso(text: str) -> datetime | None:
+    """None for no time: Python's own error quotes the text, and would be the context of ours."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _truth(text: str) -> bool:

@@ -143,10 +143,18 @@ def form_of(path: Path) -> str:
 
 def _texts(raw: IO[bytes], sheet: Sheet) -> Iterator[str]:
     for line, text in enumerate(raw, 1):
-        try:
-            yield text.decode("utf-8-sig" if line == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise MalformedRequest(sheet.place(line), "UTF-8", "other bytes") from None
+        found = _decoded(text, "utf-8-sig" if line == 1 else "utf-8")
+        if found is None:
+            raise MalformedRequest(sheet.place(line), "UTF-8", "other bytes")
+        yield found
+
+
+def _decoded(text: bytes, encoding: str) -> str | None:
+    """None for other bytes: Python's own error holds the whole line, and would be the context of ours."""
+    try:
+        return text.decode(encoding)
+    except UnicodeDecodeError:
+        return None
 
 
 def _renamed(found: Record, rename: Mapping[str, str]) -> Record:

@@ -25,6 +25,7 @@ from edge_runtime.serving.past_rows import PastRows
 from edge_runtime.serving.training import Answers, Moment, Question
 from edge_runtime.session.event import Event
 from edge_runtime.session.replay import Received
+from edge_runtime.wire.printing import prints_only
 
 if TYPE_CHECKING:
     from edge_runtime.history.replay import Told
@@ -34,6 +35,7 @@ BATCH = 2048
 LENGTH_BYTES = 8
 
 
+@prints_only("refs", "service", "as_seen")
 class Task(NamedTuple):
     """What a worker is to answer."""
 
@@ -45,6 +47,7 @@ class Task(NamedTuple):
     moments: tuple[Moment, ...]
 
 
+@prints_only()
 class Batch(NamedTuple):
     """Some events and their numbers."""
 

@@ -15,11 +15,13 @@ import msgspec
 from edge_runtime.keys.datakey import KeyFacts
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.secret import KEY_BYTES, joined, wipe
+from edge_runtime.wire.printing import prints_only
 
 PURPOSES: Final = 255
 """Most keys of one subject."""
 
 
+@prints_only("facts")
 class Kept(NamedTuple):
     """One data key at rest."""
 
@@ -27,6 +29,7 @@ class Kept(NamedTuple):
     secret: bytearray
 
 
+@prints_only("facts")
 class _Told(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An entry without its secrets."""
 

@@ -8,10 +8,12 @@ from typing import Final
 import msgspec
 
 from edge_runtime.wire.messages import Bytes32, Name
+from edge_runtime.wire.printing import prints_only
 
 STANDALONE: Final = "standalone"
 
 
+@prints_only("device_id")
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device's name, its own signing key, and what it learned when it enrolled. Rests in the keystore."""
 
@@ -39,6 +41,3 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def enrolled(self) -> bool:
         """Whether a server is the authority."""
         return self.server_key is not None
-
-    def __repr__(self) -> str:
-        return f"Identity({self.device_id!r})"

@@ -15,11 +15,13 @@ import msgspec
 
 from edge_runtime.errors import KeyMismatch
 from edge_runtime.wire.messages import Bytes16, Bytes32, Position
+from edge_runtime.wire.printing import prints_only
 
 _MAGIC: Final = b"EDGESLOT2"
 _CHECK_BYTES: Final = 16
 
 
+@prints_only("offset", "length")
 class Root(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where the keystore's trunk rests, and the key that opens it."""
 
@@ -27,10 +29,8 @@ class Root(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     offset: Position
     length: Position
 
-    def __repr__(self) -> str:
-        return f"Root(offset={self.offset}, length={self.length})"
 
-
+@prints_only("counter", "generation", "opening")
 class Slot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a `KeyProvider` keeps. Opaque bytes to the provider (`encode`, `decode`)."""
 
@@ -58,9 +58,6 @@ class Slot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     def fresh(self) -> bool:
         """Whether the database and the keystore were not both made yet."""
         return self.root is None
-
-    def __repr__(self) -> str:
-        return f"Slot(counter={self.counter}, generation={self.generation}, fresh={self.fresh})"
 
     def encode(self) -> bytes:
         """The bytes a provider keeps, with a checksum."""

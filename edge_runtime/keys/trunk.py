@@ -10,11 +10,13 @@ import msgspec
 from edge_runtime.keys.identity import Identity
 from edge_runtime.keys.node import Ref, mismatch
 from edge_runtime.wire.messages import Bytes16, Bytes32, Position
+from edge_runtime.wire.printing import prints_only
 
 Pair = tuple[bytes, str]
 """(pseudonym, purpose)."""
 
 
+@prints_only("offset", "length")
 class TreeRoot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The reference to the root of the key tree."""
 
@@ -22,9 +24,6 @@ class TreeRoot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     offset: Position
     length: Position
     leaf: bool
-
-    def __repr__(self) -> str:
-        return f"TreeRoot(offset={self.offset}, length={self.length})"
 
     @classmethod
     def of(cls, ref: Ref | None) -> Self | None:
@@ -36,6 +35,7 @@ class TreeRoot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         return Ref(bytearray(self.key), self.offset, self.length, self.leaf)
 
 
+@prints_only("keys", "subjects")
 class Trunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Everything of the keystore that is not about one subject."""
 
@@ -56,9 +56,6 @@ class Trunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     tree: TreeRoot | None
     live_bytes: Position
     """How long the living nodes of the tree are; the rest of the file is waste."""
-
-    def __repr__(self) -> str:
-        return f"Trunk(keys={self.keys}, subjects={self.subjects})"
 
     @classmethod
     def new(cls) -> Self:

@@ -13,11 +13,13 @@ from edge_runtime.serving.cells import Cell
 from edge_runtime.serving.columns import Scope
 from edge_runtime.serving.explain import Described, explained
 from edge_runtime.serving.reads import Reading
+from edge_runtime.wire.printing import prints_only
 
 Numbers = npt.NDArray[np.float32]
 Statuses = npt.NDArray[np.uint8]
 
 
+@prints_only()
 class Recalled(NamedTuple):
     """One row's inputs as they were at the read."""
 

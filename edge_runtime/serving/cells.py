@@ -7,8 +7,10 @@ from typing import Final, NamedTuple
 
 from edge_runtime.serving.reads import Missing
 from edge_runtime.serving.status import Status
+from edge_runtime.wire.printing import prints_only
 
 
+@prints_only("status", "reason")
 class Cell(NamedTuple):
     """One column of one row: `width` numbers under one status."""
 

@@ -20,6 +20,7 @@ from edge_runtime.serving.groups import Group
 from edge_runtime.serving.maps import entries_of
 from edge_runtime.serving.reads import NOTHING, Missing, Reading, Source, value_at
 from edge_runtime.serving.status import Status
+from edge_runtime.wire.printing import prints_only
 
 Statuses = npt.NDArray[np.uint8]
 _ADDS_NOTHING = (Status.NULL, Status.NOT_FOUND)
@@ -27,6 +28,7 @@ _TRUNCATED = Missing(Status.NULL, "the map is truncated and may have dropped thi
 _FOREIGN = Missing(Status.NULL, "the value has no number under its dtype or encoding")
 
 
+@prints_only("t_us")
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where and when one row is read."""
@@ -37,6 +39,7 @@ class Scope:
     t_us: int
 
 
+@prints_only("kind")
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Many candidates at once: one reading for all of them, or one for each (in `many`)."""

@@ -24,6 +24,7 @@ from edge_runtime.serving.evidence import Evidence, Place
 from edge_runtime.serving.reads import Missing, Reading, ServerRow, Source
 from edge_runtime.session.operators.vector import Resolve
 from edge_runtime.session.reading import NEVER_US
+from edge_runtime.wire.printing import prints_only
 
 if TYPE_CHECKING:
     from edge_runtime.cache.working_set import LiveState
@@ -66,6 +67,7 @@ NOWHERE = Places((), None, (), (), (), ())
 """Of a view that has no values."""
 
 
+@prints_only("group", "version")
 @dataclass(slots=True, eq=False)
 class Part:
     """One session view's part of a row, and what it was read from."""
@@ -94,6 +96,7 @@ class Moving(NamedTuple):
     places: Places
 
 
+@prints_only()
 class Told(NamedTuple):
     """What the row was told since it was last renewed, for the explanation of vectors read from it."""
 
@@ -131,6 +134,7 @@ class Asked(NamedTuple):
     start: int
 
 
+@prints_only("status", "reason", "ends_us")
 @dataclass(slots=True, kw_only=True, eq=False)
 class Held:
     """One row of a service for some ids; `holding.py` makes it."""

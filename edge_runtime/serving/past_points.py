@@ -22,6 +22,7 @@ from edge_runtime.serving.held import Given
 from edge_runtime.serving.plan import ServicePlan
 from edge_runtime.serving.reads import Missing, Reading, Source, value_at
 from edge_runtime.serving.request import check_id
+from edge_runtime.wire.printing import prints_only
 
 PLAIN_KINDS = frozenset({int, float, bool})
 
@@ -45,6 +46,7 @@ class TimedSource(Source, Protocol):
     t_us: int
 
 
+@prints_only()
 class ServiceRows(NamedTuple):
     """float32[points, n] and the status of each number."""
 
@@ -52,6 +54,7 @@ class ServiceRows(NamedTuple):
     statuses: Statuses
 
 
+@prints_only("kind")
 @dataclass(frozen=True, slots=True)
 class Points(Batch):
     """A batch in which every row has its own ids and time: there is a reading of each group for each."""

@@ -12,6 +12,7 @@ from edge_runtime.errors import MalformedEvent, MalformedRequest
 from edge_runtime.serving.reads import Missing, ServerRow, SessionValues
 from edge_runtime.serving.status import Status
 from edge_runtime.session.event import instant_us
+from edge_runtime.wire.printing import prints_only
 
 _NO_ROW = Missing(Status.NOT_FOUND, "no row at or before this time")
 _EMPTY = SessionValues((), None)
@@ -26,6 +27,7 @@ class Version(NamedTuple):
     row: ServerRow
 
 
+@prints_only()
 class Past(NamedTuple):
     """All rows of one entity in their order, and their event times."""
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from edge_runtime.serving.status import Status
+from edge_runtime.wire.printing import prints_only
 
 if TYPE_CHECKING:
     from edge_runtime.cache.working_set import LiveState
 
 
+@prints_only("event_time_us", "status", "reason")
 class SessionValues(NamedTuple):
     """All features of a session view for one entity at one time, in the view's feature order."""
 

@@ -9,6 +9,7 @@ from edge_runtime.catalog.dtype import fits
 from edge_runtime.catalog.model import FieldFeature, View
 from edge_runtime.errors import MalformedEvent, MalformedRequest
 from edge_runtime.session.event import instant_us
+from edge_runtime.wire.utf8 import utf8_size
 
 
 class RequestForm:
@@ -72,11 +73,8 @@ def check_id(kind: str, bare: object) -> None:
     """
     if not isinstance(bare, str) or not bare:
         raise MalformedRequest(kind, "an id: text that is not empty", type(bare).__name__)
-    if not bare.isascii():
-        try:
-            bare.encode()
-        except UnicodeEncodeError:
-            raise MalformedRequest(kind, "an id that is valid Unicode", "a lone surrogate") from None
+    if utf8_size(bare) is None:
+        raise MalformedRequest(kind, "an id that is valid Unicode", "a lone surrogate")
 
 
 def read_time_us(at: object) -> int | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edge_runtime.catalog.contract import Contract
 from edge_runtime.errors import ContractMismatch, Fault
 from edge_runtime.serving.plan import Matrix, Numbers, Statuses, Vector
+from edge_runtime.wire.printing import prints_only
 
 
 @runtime_checkable
@@ -35,6 +36,7 @@ class Bindable(Protocol):
         ...
 
 
+@prints_only("model")
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     """What a model said of each candidate, in the order given."""

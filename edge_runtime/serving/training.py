@@ -29,6 +29,7 @@ from edge_runtime.serving.value import read_group
 from edge_runtime.session.plan import Plan, ViewPlan, compile_catalog
 from edge_runtime.session.replay import Histories, Place, states_at
 from edge_runtime.session.table import Table
+from edge_runtime.wire.printing import prints_only
 
 ANSWERED = 256
 """Points between two calls of `answered`."""
@@ -36,6 +37,7 @@ TOGETHER = 2048
 """Points of a service that are answered at once."""
 
 
+@prints_only("at_us")
 @dataclass(frozen=True, slots=True)
 class Moment:
     """One point: ids by entity type, a time, request values."""
@@ -47,6 +49,7 @@ class Moment:
     """The request values as a service reads them, checked."""
 
 
+@prints_only()
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What was found at some points, in their order: a service's rows, or a column for each reference."""

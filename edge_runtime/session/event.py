@@ -14,6 +14,8 @@ import msgspec
 from edge_runtime.catalog.model import DType, EventType, Scalar
 from edge_runtime.errors import MalformedEvent
 from edge_runtime.session.exact import VALUE_LIMIT
+from edge_runtime.wire.printing import prints_only
+from edge_runtime.wire.utf8 import utf8_size
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -26,6 +28,7 @@ _FLOATS = frozenset({"float64", "float32"})
 _pack_content = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
+@prints_only("type")
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):  # scalars alone hold no circles
     """One thing that happened. `entities` maps entity type to bare id; `at_us` is microseconds UTC.
 
@@ -260,10 +263,9 @@ def _text(type: str, name: str, value: object, limit_bytes: int, *, empty: bool)
 def _check_utf8(place: str, value: str, limit_bytes: int) -> None:
     if len(value) > limit_bytes:
         raise MalformedEvent(place, f"at most {limit_bytes} bytes", f"at least {len(value)} bytes")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise MalformedEvent(place, "text that UTF-8 can encode", "a lone surrogate") from None
+    size = utf8_size(value)
+    if size is None:
+        raise MalformedEvent(place, "text that UTF-8 can encode", "a lone surrogate")
     if size > limit_bytes:
         raise MalformedEvent(place, f"at most {limit_bytes} bytes", f"{size} bytes")
 

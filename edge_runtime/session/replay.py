@@ -28,6 +28,7 @@ from edge_runtime.session.event import (
 )
 from edge_runtime.session.plan import Declared, Plan, Route, ViewPlan
 from edge_runtime.session.usual_event import Read, usual_readers
+from edge_runtime.wire.printing import prints_only
 
 Given = Event | Mapping[str, object]
 """An event as callers hand it in, or a flat dict (`{"type": "view", "user": "alice", "at": 1.7e9, ...}`)."""
@@ -57,6 +58,7 @@ class Story:
         self.received: list[int] = []
 
 
+@prints_only()
 class History(NamedTuple):
     """The distinct events of one place by (time, id): four columns.
 

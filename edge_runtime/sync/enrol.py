@@ -14,12 +14,14 @@ from edge_runtime.keys.identity import Identity
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire import seal
 from edge_runtime.wire.messages import Name
+from edge_runtime.wire.printing import prints_only
 from edge_runtime.wire.refusal import CODES
 
 TIMEOUT_S: Final = 15
 REPLY_LIMIT_BYTES: Final = 16 * 1024
 
 
+@prints_only()
 class _Tenant(msgspec.Struct, frozen=True):
     pseudonym_key: str
     digest_key: str

@@ -16,6 +16,7 @@ from edge_runtime.catalog.model import CatalogModel, FieldFeature, View
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.printing import prints_only
 
 DIGEST_BYTES: Final = 16
 
@@ -135,6 +136,7 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
+@prints_only("action", "reason")
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of one row, and why. `values` is what to keep: only features that fit the catalog."""

@@ -47,9 +47,10 @@ def decode(frame: bytes, limit_bytes: int = FRAME_LIMIT_BYTES) -> Message:
         raise WireFailure("unsupported_version", f"expected version {PROTOCOL}")
     try:
         message: Message = msgspec.convert(raw, Message, strict=True, builtin_types=(bytes,))
+        return message
     except (msgspec.ValidationError, UnicodeError) as error:
-        raise WireFailure("malformed", _without_values(error)) from None
-    return message
+        fault = _without_values(error)
+    raise WireFailure("malformed", fault)  # here, and so without the error that may quote a value
 
 
 def pack(value: object) -> bytes:
@@ -62,7 +63,7 @@ def unpack(frame: bytes, limit_bytes: int) -> object:
     if len(frame) > limit_bytes:
         raise WireFailure("too_large", f"expected at most {limit_bytes} bytes, got {len(frame)}")
     try:
-        return msgpack.unpackb(
+        found: object = msgpack.unpackb(
             frame,
             raw=False,
             strict_map_key=True,
@@ -74,8 +75,10 @@ def unpack(frame: bytes, limit_bytes: int) -> object:
             ext_hook=_no_extension,
             object_pairs_hook=_each_key_once,
         )
+        return found
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise WireFailure("malformed", f"not msgpack: {type(error).__name__}") from None
+        fault = type(error).__name__
+    raise WireFailure("malformed", f"not msgpack: {fault}")  # here: those errors hold the bytes
 
 
 def _without_values(error: Exception) -> str:

@@ -13,6 +13,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from edge_runtime.wire.printing import prints_only
+
 PROTOCOL: Final = 1
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -128,6 +130,7 @@ class Lease(_Message, tag="lease", frozen=True, kw_only=True):
 # ---- channels ----------------------------------------------------------------------------------------
 
 
+@prints_only("channel", "cursor")
 class Follow(_Message, tag="follow", frozen=True, kw_only=True):
     """Device: follow a channel from `cursor` (0: from nothing). Personal channels need a ticket."""
 
@@ -148,6 +151,7 @@ class Drop(_Message, tag="drop", frozen=True, kw_only=True):
     channel: Name
 
 
+@prints_only("seq", "view", "version", "grant", "deleted")
 class Row(_Record, frozen=True):
     """The current state of one (entity, view, version) in a channel."""
 
@@ -165,6 +169,7 @@ class Row(_Record, frozen=True):
     """msgpack map feature -> value; empty for a delete."""
 
 
+@prints_only("channel", "base", "upto", "epoch", "replacing", "more")
 class Delta(_Message, tag="delta", frozen=True, kw_only=True):
     """Server: rows with base < seq <= upto of one channel, read when the lane stood at `epoch`."""
 
@@ -248,6 +253,7 @@ class TicketRequest(_Message, tag="ticket_request", frozen=True, kw_only=True):
     subjects: list[Bytes16]
 
 
+@prints_only("subject")
 class TicketGrant(_Record, frozen=True):
     """One subject's ticket for one round: whoever holds it may report once."""
 
@@ -262,6 +268,7 @@ class Tickets(_Message, tag="tickets", frozen=True, kw_only=True):
     granted: list[TicketGrant]
 
 
+@prints_only()
 class NoisedAnswer(_Record, frozen=True):
     """One subject's randomized answer. It carries no subject id."""
 
@@ -276,6 +283,7 @@ class Report(_Message, tag="report", frozen=True, kw_only=True):
     answers: list[NoisedAnswer]
 
 
+@prints_only("round_id")
 class ReportAck(_Message, tag="report_ack", frozen=True, kw_only=True):
     """Server: these tickets' answers are counted (once)."""
 

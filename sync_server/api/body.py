@@ -12,6 +12,7 @@ from aiohttp import web
 
 from edge_runtime.wire import codec
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.utf8 import utf8_size
 from sync_server.errors import Problem
 
 T = TypeVar("T")
@@ -57,16 +58,9 @@ def parse_json(body: bytes, *, depth: int) -> object:
 
     Raises `Problem("malformed_json")`, also for nesting deeper than `depth`.
     """
-    try:
-        value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise Problem("malformed_json", f"{error.msg} at {error.pos}") from None
-    except UnicodeDecodeError:
-        raise Problem("malformed_json", "expected UTF-8") from None
-    except RecursionError:
-        raise Problem("malformed_json", f"expected nesting of at most {depth}") from None
-    except ValueError:  # an integer of more digits than Python reads
-        raise Problem("malformed_json", "a number is too long") from None
+    value, fault = _loaded(body, depth)
+    if fault is not None:  # raised here: the parser's errors hold the body, and would be the context of ours
+        raise Problem("malformed_json", fault)
     _check_values(value, depth)
     return value
 
@@ -76,7 +70,22 @@ def into(value: object, wanted: type[T]) -> T:
     try:
         return msgspec.convert(value, wanted, strict=True)
     except (msgspec.ValidationError, UnicodeError) as error:
-        raise Problem("invalid_request", _without_values(str(error))) from None
+        fault = _without_values(str(error))
+    raise Problem("invalid_request", fault)  # here, and so without the error that may quote a value
+
+
+def _loaded(body: bytes, depth: int) -> tuple[object, str | None]:
+    """What the body means, or why it means nothing."""
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant), None
+    except json.JSONDecodeError as error:
+        return None, f"{error.msg} at {error.pos}"
+    except UnicodeDecodeError:
+        return None, "expected UTF-8"
+    except RecursionError:
+        return None, f"expected nesting of at most {depth}"
+    except ValueError:  # an integer of more digits than Python reads
+        return None, "a number is too long"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -112,12 +121,8 @@ def _check_values(value: object, depth: int) -> None:
 
 
 def _check_text(text: str) -> None:
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Problem("malformed_json", "a lone surrogate is not Unicode") from None
+    if utf8_size(text) is None:
+        raise Problem("malformed_json", "a lone surrogate is not Unicode")
 
 
 def _without_values(text: str) -> str:

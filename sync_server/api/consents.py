@@ -9,6 +9,7 @@ from aiohttp import web
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.replies import (
     again,
@@ -30,6 +31,7 @@ from sync_server.store.records import Evidence
 DOOR = "consents"
 
 
+@prints_only("state", "base")
 class Consent(msgspec.Struct, forbid_unknown_fields=True):
     """A decision to record. `base`: the lane position its author had seen; left out, the present one."""
 

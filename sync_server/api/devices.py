@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from edge_runtime.wire import ticket as ticket_words
+from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply, subject_of
 from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, REGISTRY, SETTINGS, STORE
@@ -29,6 +30,7 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
 
 
+@prints_only("public_key")
 class Enrol(msgspec.Struct, forbid_unknown_fields=True):
     """Token, Ed25519 public key and `sign(key, "edge-enrol-1", (token, public_key))`; bytes as base64url."""
 
@@ -37,6 +39,7 @@ class Enrol(msgspec.Struct, forbid_unknown_fields=True):
     proof: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
+@prints_only("ttl_s")
 class TicketRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Whose personal channels the device may follow, for which purposes, for how many seconds."""
 

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from edge_runtime.catalog import MalformedRequest, View
+from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.replies import again, body_of, fingerprint_of, idempotency_key, json_reply, kept, repeat
 from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, STORE
@@ -24,6 +25,7 @@ from sync_server.store.records import KeptReply
 DOOR = "features"
 
 
+@prints_only("deleted")
 class FeatureRow(msgspec.Struct, forbid_unknown_fields=True):
     """One row as it is documented; rows are checked one by one, so that one bad row does not sink a batch."""
 
@@ -33,6 +35,7 @@ class FeatureRow(msgspec.Struct, forbid_unknown_fields=True):
     deleted: bool = False
 
 
+@prints_only("as_of")
 class Publish(msgspec.Struct, forbid_unknown_fields=True):
     """Rows of one view. `as_of` is the lane position that the job had read; personal views need it."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from aiohttp import web
 
+from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.replies import (
     again,
@@ -30,6 +31,7 @@ DOOR = "consent-revocations"
 PATH = "/v1/consent-revocations"
 
 
+@prints_only("initiator")
 class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     """Whose permission ends, and for what: a list of purposes, or `"*"` for all."""
 

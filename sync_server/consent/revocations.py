@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_runtime.wire.printing import prints_only
 from sync_server.consent.decisions import Proposal, RecordedDecision, record
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import Denial, RevocationRow
 
 
+@prints_only("id", "initiator", "due_us")
 @dataclass(frozen=True, slots=True)
 class Revoking:
     """A revocation to be made."""

@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.messages import Bytes16, Bytes32
+from edge_runtime.wire.printing import prints_only
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import KeysMissing
 
 
+@prints_only()
 class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing_seed: Bytes32
     pseudonym_key: Bytes32

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.printing import prints_only
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
@@ -18,6 +19,7 @@ from sync_server.store.protocol import WriteTx
 TOKEN_BYTES = 24
 
 
+@prints_only("expires_us")
 @dataclass(frozen=True, slots=True)
 class NewToken:
     """A token as it is told once; the store keeps its hash."""
@@ -26,6 +28,7 @@ class NewToken:
     expires_us: int
 
 
+@prints_only("device_id", "channels")
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     """What a newly enrolled device is told."""

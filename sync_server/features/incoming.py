@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.model import FieldFeature, View
 from edge_runtime.wire import seal
+from edge_runtime.wire.printing import prints_only
+from edge_runtime.wire.utf8 import utf8_size
 from sync_server.devices.authority import Authority
 from sync_server.features.values import RowFault, check_value, time_us
 
@@ -24,6 +26,7 @@ class Limits:
     row_bytes: int
 
 
+@prints_only("event_time_us", "deleted")
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A row that fits its view. From here on a subject is only a pseudonym."""
@@ -120,9 +123,7 @@ class RowCheck:
 
 def check_id(text: str, limit_bytes: int) -> str:
     """Return `text` if it is Unicode of at most `limit_bytes` in UTF-8; raises `RowFault("invalid_id")`."""
-    try:
-        if not text or len(text.encode()) > limit_bytes:
-            raise RowFault("invalid_id", "entity")
-    except UnicodeEncodeError:
-        raise RowFault("invalid_id", "entity") from None
+    size = utf8_size(text)
+    if not size or size > limit_bytes:
+        raise RowFault("invalid_id", "entity")
     return text

@@ -48,13 +48,18 @@ def time_us(value: object, place: str) -> int:
 
 
 def _parsed(text: str, place: str) -> int:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise RowFault("invalid_time", place) from None
-    if when.tzinfo is None or len(text) < 11:  # a naive time means another moment in every place
+    when = _iso(text)
+    if when is None or when.tzinfo is None or len(text) < 11:  # naive: another moment in every place
         raise RowFault("invalid_time", place)
     return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def _iso(text: str) -> datetime | None:
+    """None for no time: Python's own error quotes the text, and would be the context of ours."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _times(dtype: DType, value: object, place: str) -> object:

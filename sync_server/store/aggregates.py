@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from edge_runtime.wire.printing import prints_only
+
 AGGREGATE_TABLES: Final = """
 -- ---- aggregates ------------------------------------------------------------------------------------
 CREATE TABLE aggregate_rounds (
@@ -75,6 +77,7 @@ class RoundRow:
     subjects: int
 
 
+@prints_only("device_id", "used")
 @dataclass(frozen=True, slots=True)
 class TicketRow:
     """One ticket. `subject` and `device_id` are None once it was used."""

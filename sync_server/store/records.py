@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from edge_runtime.wire.printing import prints_only
+
 Outcome = Literal["recorded", "superseded"]
 
 GIVEN: Final = "given"
@@ -45,6 +47,7 @@ class ChannelHead:
     """A cursor below this, or none, gets a replacing snapshot."""
 
 
+@prints_only("seq", "event_time_us", "deleted", "grant")
 @dataclass(frozen=True, slots=True)
 class RowState:
     """What is there of one (entity, view, version)."""
@@ -75,6 +78,7 @@ class DecisionState:
         return 0 if self.state == RESTRICTED else self.grant
 
 
+@prints_only("seq", "purpose", "state", "outcome", "grant")
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One step of the ledger with what opens it."""
@@ -168,6 +172,7 @@ class TokenRow:
     used_us: int | None
 
 
+@prints_only("status")
 @dataclass(frozen=True, slots=True)
 class KeptReply:
     """The reply once given under an idempotency key."""

@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.printing import prints_only
 from sync_server.store.protocol import Store
 from sync_server.store.records import ChannelHead
 from sync_server.sync.lane_tail import ROOM_BYTES
 
 
+@prints_only("upto", "epoch", "more")
 class DeltaFrame(NamedTuple):
     """A frame, where a device stands after it, and the lane position at which its rows were read."""
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.printing import prints_only
 from edge_runtime.wire.seal import canonical
 from sync_server.store.protocol import Store
 
@@ -13,6 +14,7 @@ ROOM_BYTES = codec.FRAME_LIMIT_BYTES - 4 * 1024
 """What entries or rows may take of a frame; the rest is for the words around them."""
 
 
+@prints_only("upto")
 class LaneFrame(NamedTuple):
     """A frame and the position a device stands at after it."""
 

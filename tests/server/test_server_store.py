@@ -16,7 +16,7 @@ from sync_server.errors import StoreForeign, StoreTooNew
 from sync_server.store.records import Committed
 from sync_server.store.rows import partition_of
 from sync_server.store.sqlite import SqliteStore
-from tests.support.shop_server import CountingEntropy
+from tests.support.entropy import CountingEntropy
 from tests.support.town import ALICE as SUBJECT
 from tests.support.town import BOB, P, Town
 

@@ -20,19 +20,9 @@ from sync_server.consent import receipts
 from sync_server.devices.enrolment import decode, encode
 from sync_server.settings import Settings
 from tests.support.clock import ManualClock
+from tests.support.entropy import CountingEntropy
 
 CATALOG = Path(__file__).resolve().parents[2] / "examples" / "catalogs" / "shop.toml"
-
-
-class CountingEntropy:
-    """Bytes that are different each time and the same in every run."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self._seed, self._calls = seed, itertools.count()
-
-    def __call__(self, count: int) -> bytes:
-        name = f"{self._seed}:{next(self._calls)}".encode()
-        return hashlib.shake_256(name).digest(count)
 
 
 @dataclass

@@ -31,6 +31,7 @@ from sync_server.store.sqlite import SqliteStore
 from sync_server.sync.node import open_node
 from sync_server.sync.stream import DeviceSession
 from tests.support.clock import ManualClock
+from tests.support.entropy import CountingEntropy
 from tests.support.shop import shop_catalog
 
 P = "personalization"
@@ -50,7 +51,7 @@ class Town:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.clock = clock or ManualClock()
-        self.entropy = random.Random(20261122).randbytes
+        self.entropy = CountingEntropy()
         self.settings = settings(Settings(data_dir=folder))
         path = self.settings.database
         self.authority = load_authority(self.settings.key_file, self.entropy, store_exists=path.exists())

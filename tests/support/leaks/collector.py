@@ -1,0 +1,93 @@
+"""What a run says and what it must not say: texts and needles, appended to two files of one folder.
+
+Every process of the run appends to the same two files, a forked one too and one that is killed: a line is
+written by one call, so none is torn by another. Memory holds a hash of each text, not the text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, NamedTuple
+
+TEXT_LIMIT: Final = 200_000
+"""Characters kept of one text; a longer one keeps its two ends."""
+
+
+class Text(NamedTuple):
+    """Something that a log, a debugger or a crash report would show."""
+
+    source: str
+    """`log`, `warning`, `exception`, `repr`, `thread`, `unraisable`, `loop`, `stderr`, `stdout`."""
+    where: str
+    """Logger, or type and place in the product."""
+    text: str
+
+
+class Needle(NamedTuple):
+    """Something that no text may hold."""
+
+    kind: str
+    """`data key`, `subject`, `api token`, ...: what a finding names instead of the needle."""
+    raw: bytes
+    """Key bytes, or UTF-8 of a subject or token."""
+
+
+class Collector:
+    """Appends texts and needles, each once a process. Safe in threads, after a fork, and before a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+        self._texts, self._needles = _append_to(folder / "texts"), _append_to(folder / "needles")
+        self._known: set[bytes] = set()
+        """Hashes of the lines that this process wrote: no text is held, and no key lives on in here."""
+
+    def text(self, source: str, where: str, text: str) -> None:
+        """Keep a text, unless the same was kept from the same place."""
+        if len(text) > TEXT_LIMIT:
+            text = f"{text[: TEXT_LIMIT // 2]} ... {text[-TEXT_LIMIT // 2 :]}"
+        self._write(self._texts, (source, where, text))
+
+    def secret(self, kind: str, raw: bytes | bytearray) -> None:
+        """Key bytes that the run made. Written at once: the product overwrites its own."""
+        self._write(self._needles, (kind, raw.hex()))
+
+    def word(self, kind: str, word: str) -> None:
+        """A subject (`user:alice`, or as a caller named it) or a token that is text."""
+        self._write(self._needles, (kind, word.encode("utf-8", "surrogatepass").hex()))
+
+    def texts(self) -> Iterator[Text]:
+        """Every text of every process so far."""
+        for line in _lines(self.folder / "texts"):
+            source, where, text = json.loads(line)
+            yield Text(source, where, text)
+
+    def needles(self) -> set[Needle]:
+        """Every needle of every process so far."""
+        found = map(json.loads, _lines(self.folder / "needles"))
+        return {Needle(kind, bytes.fromhex(raw)) for kind, raw in found}
+
+    def close(self) -> None:
+        """Close both files."""
+        os.close(self._texts)
+        os.close(self._needles)
+
+    def _write(self, file: int, words: tuple[str, ...]) -> None:
+        line = json.dumps(words).encode() + b"\n"
+        name = blake2b(line, digest_size=12).digest()
+        if name not in self._known:
+            self._known.add(name)
+            os.write(file, line)
+
+
+def _append_to(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
