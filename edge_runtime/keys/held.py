@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from weakref import WeakValueDictionary
 
+from edge_runtime.cache import process
 from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.entry import Entry
 from edge_runtime.keys.secret import wipe
@@ -31,6 +33,14 @@ class HeldKeys:
         """Handle -> the one object of each key that anybody still has."""
         self.guests: dict[str, set[str]] = {}
         """Subject -> purposes kept in memory only: such a subject is never let go."""
+        process.register(self)
+
+    def hold_still(self, held: ExitStack) -> None:
+        """See `process.Owned`; there is nothing to wait for."""
+
+    def disown(self) -> None:
+        """See `process.Owned`: in a child nothing is answered from what its parent held."""
+        self._held, self._names = {}, {}
 
     def of(self, subject: str) -> dict[str, DataKey] | None:
         """Purpose -> key of a subject; None when it is not known here."""

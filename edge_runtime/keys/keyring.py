@@ -17,6 +17,7 @@ from typing import Final, Literal
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge_runtime.cache.process import Ownership
 from edge_runtime.errors import MalformedRequest
 from edge_runtime.keys.datakey import DataKey, KeyFacts
 from edge_runtime.keys.denial import Denial
@@ -44,6 +45,7 @@ class Keyring:
     def __init__(self, vault: Vault, subjects_held: int = SUBJECTS_HELD) -> None:
         self._vault = vault
         self._lock = threading.RLock()
+        self._ownership = Ownership(self, "keystore", self._lock)
         self._held = HeldKeys(subjects_held, self.pseudonym)
         self._device: DataKey | None = None
         self._sequence = 0
@@ -107,7 +109,9 @@ class Keyring:
         return self
 
     def close(self) -> None:
-        """Overwrite every key in memory and let the keystore's file go."""
+        """Overwrite every key in memory and let the keystore's file go. In a forked child, do nothing."""
+        if self._ownership.lost:
+            return
         with self._lock:
             self._held.wipe()
             if self._device is not None:
@@ -225,6 +229,7 @@ class Keyring:
         return keys
 
     def _entry(self, name: bytes) -> Entry:
+        self._ownership.check()
         with self._lock:
             return self._vault.find(name) or Entry()
 
@@ -417,6 +422,7 @@ class Keyring:
 
     def begin_rekey(self) -> bytes:
         """First step of a rekey: the slot holds the present page key and the next, which is returned."""
+        self._ownership.check()
         with self._lock:
             fresh = self.slot.next_page_key or secrets.token_bytes(32)
             self._vault.store(next_page_key=fresh)
@@ -442,6 +448,7 @@ class Keyring:
         **facts: object,
     ) -> None:
         """Make an edit durable, with new facts of the trunk."""
+        self._ownership.check()
         trunk, growth, told = self._vault.trunk, edit.growth, set(self._told)
         after = msgspec.structs.replace(
             trunk,

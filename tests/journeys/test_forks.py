@@ -56,6 +56,30 @@ def refuses_all(rt: er.Runtime) -> None:
         pass
 
 
+def test_the_consent_room_taken_before_a_fork_neither_answers_nor_decides_in_the_child(
+    tmp_path: Path,
+) -> None:
+    """It reaches the keystore before the database."""
+    with open_kiosk(tmp_path) as rt:
+        room = rt.consent
+        room.give("alice", [P], notice="2026-11")
+        before = (tmp_path / "cache.db-keys").read_bytes()
+
+        def child() -> None:
+            for ask in (
+                lambda: room.give("somebody", [P], notice="n"),
+                lambda: room.withdraw("alice", [P]),
+                lambda: room.permission("user:alice", P),
+                lambda: room.key("user:alice", P),
+            ):
+                with pytest.raises(RuntimeClosed, match=FOREIGN):
+                    ask()
+
+        in_child(child)
+        assert (tmp_path / "cache.db-keys").read_bytes() == before
+        assert room.state("alice", P) == "given"
+
+
 def test_every_public_call_is_named() -> None:
     """Else a new one would go unasked."""
     public = {name for name in vars(er.Runtime) if not name.startswith("_")}
