@@ -1,7 +1,7 @@
 """The root slot on a PKCS#11 token: a smart card, an HSM, a TPM behind its module, or SoftHSM to try it.
 
-Run `python -m examples.pkcs11_key MODULE TOKEN DATABASE --pin-file FILE`: it opens (or makes) a cache whose key
-is on the token, collects under a consent, withdraws it, and prints what the receipt says. MODULE is the
+Run `python -m examples.pkcs11_key MODULE TOKEN DATABASE --pin-file FILE`: it opens (or makes) a cache whose
+key is on the token, collects under a consent, withdraws it, and prints what the receipt says. MODULE is the
 vendor's library, such as /usr/lib/softhsm/libsofthsm2.so. Needs `pip install python-pkcs11`.
 
 `TokenKey` is a whole `KeyProvider` (`docs/keys.md` says what one must promise), to be copied and fitted to
@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pkcs11
-from pkcs11 import Attribute, ObjectClass, Session, SlotFlag
+from pkcs11 import Attribute, ObjectClass, Session, SlotFlag, Token
 from pkcs11.exceptions import DeviceMemory, PinIncorrect, PinInvalid, PinLocked, PKCS11Error
 
 import edge_runtime as er
@@ -43,7 +43,6 @@ class TokenKey:
             hardware and are gone when destroyed. Software tokens keep them in files, and so does tpm2-pkcs11
             (sealed by the TPM, but an old copy of its file opens again): those are `file`. A slot that does
             not call itself hardware is refused.
-        step: called with the name of each point at which a kill may fall; for tests.
     """
 
     def __init__(
@@ -54,10 +53,9 @@ class TokenKey:
         *,
         label: str = "root-slot",
         hardware: bool = False,
-        step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._module, self._token, self._pin, self._label = Path(module), token, pin, label
-        self._hardware, self._step = hardware, step
+        self._hardware = hardware
 
     def __repr__(self) -> str:
         return f"TokenKey({str(self._module)!r}, {self._token!r}, label={self._label!r})"
@@ -84,8 +82,8 @@ class TokenKey:
         return newest.slot
 
     def create(self, slot: bytes) -> bool:
-        """Make the object; False when it is there. No token does that in one step: processes take turns."""
-        with files.locked(self._module), self._session() as session:
+        """Make the object; False when it is there."""
+        with self._session() as session:
             if self._newest(session) is not None:
                 return False
             self._keep(session, 1, slot)
@@ -98,7 +96,6 @@ class TokenKey:
             self._keep(session, 1 if newest is None else newest.number + 1, slot)
 
     def _keep(self, session: Session, number: int, slot: bytes) -> None:
-        self._step("begin")
         made = {
             **self._named(),
             Attribute.TOKEN: True,
@@ -107,13 +104,11 @@ class TokenKey:
             Attribute.VALUE: _packed(number, slot),
         }
         session.create_object(made)
-        self._step("made")
         if self._newest(session) != (number, slot):
             raise er.StorageError("the token took the key and gave back another: expected what was written")
         for entry in list(session.get_objects(self._named())):
             if _unpacked(entry[Attribute.VALUE]) != (number, slot):
                 entry.destroy()
-                self._step("destroyed")
 
     def _newest(self, session: Session) -> Numbered | None:
         raw = [entry[Attribute.VALUE] for entry in session.get_objects(self._named())]
@@ -126,14 +121,20 @@ class TokenKey:
         kind = {Attribute.CLASS: ObjectClass.DATA}
         return {**kind, Attribute.APPLICATION: APPLICATION, Attribute.LABEL: self._label}
 
+    def _found(self) -> Token:
+        token = pkcs11.lib(str(self._module)).get_token(token_label=self._token)
+        if self._hardware and not token.slot.flags & SlotFlag.HW_SLOT:
+            raise er.StorageError("expected a hardware token, got one in software; nothing was touched")
+        return token
+
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        """Logged in for one use; what the token refuses becomes one of our errors. None holds the PIN."""
+        """Logged in for one use. No token does what we do in one step, so processes take turns.
+
+        What the token refuses becomes one of our errors; none holds the PIN.
+        """
         try:
-            token = pkcs11.lib(str(self._module)).get_token(token_label=self._token)
-            if self._hardware and not token.slot.flags & SlotFlag.HW_SLOT:
-                raise er.StorageError("expected a hardware token, got one in software; nothing was touched")
-            with token.open(rw=True, user_pin=self._pin) as session:
+            with files.locked(self._module), self._found().open(rw=True, user_pin=self._pin) as session:
                 yield session
         except (PinIncorrect, PinInvalid, PinLocked) as error:
             raise er.KeyMismatch(
@@ -143,7 +144,8 @@ class TokenKey:
             raise er.StorageFull("the token is full; the key is as it was") from None
         except (PKCS11Error, RuntimeError, OSError) as error:
             raise er.StorageError(
-                f"the token failed ({type(error).__name__}); it holds the key it held, or the new one whole"
+                f"the token is not there, or failed ({type(error).__name__}); it holds what it held, or the "
+                "key whole"
             ) from None
 
 
