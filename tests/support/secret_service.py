@@ -77,11 +77,6 @@ class SecretService:
         self.start()
         return True
 
-    def lock(self) -> None:
-        """As when the user locked it; nobody is there to unlock it again."""
-        with closing(secretstorage.dbus_init()) as bus:
-            secretstorage.get_default_collection(bus).lock()
-
     @contextmanager
     def no_room(self) -> Iterator[None]:
         """Its disk takes no more than a few bytes a file."""
@@ -120,3 +115,9 @@ def _bus(settings: Path, env: dict[str, str]) -> Iterator[str]:
             yield bus.stdout.readline().decode().strip()
         finally:
             bus.terminate()
+
+
+def lock() -> None:
+    """As when the user locked the keychain that the environment names; nobody is there to unlock it again."""
+    with closing(secretstorage.dbus_init()) as bus:
+        secretstorage.get_default_collection(bus).lock()
