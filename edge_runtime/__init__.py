@@ -30,15 +30,19 @@ if TYPE_CHECKING:
     from edge_runtime.errors import KeyMismatch as KeyMismatch
     from edge_runtime.errors import KeyMissing as KeyMissing
     from edge_runtime.errors import KeystoreMismatch as KeystoreMismatch
+    from edge_runtime.errors import KeyUnreadable as KeyUnreadable
     from edge_runtime.errors import MalformedEvent as MalformedEvent
     from edge_runtime.errors import MalformedRequest as MalformedRequest
     from edge_runtime.errors import MissingExtra as MissingExtra
     from edge_runtime.errors import NotEnrolled as NotEnrolled
     from edge_runtime.errors import ReadInPast as ReadInPast
     from edge_runtime.errors import RuntimeClosed as RuntimeClosed
+    from edge_runtime.errors import StorageError as StorageError
     from edge_runtime.errors import StorageFull as StorageFull
     from edge_runtime.errors import SyncRefused as SyncRefused
     from edge_runtime.history.replay import replay as replay
+    from edge_runtime.keys.keychain import KeyKeyring as KeyKeyring
+    from edge_runtime.keys.passphrase import KeyPassphrase as KeyPassphrase
     from edge_runtime.keys.providers import KeyFile as KeyFile
     from edge_runtime.keys.providers import KeyMemory as KeyMemory
     from edge_runtime.keys.providers import KeyProvider as KeyProvider
@@ -80,10 +84,13 @@ _HOMES = {
     "Fault": "errors",
     "FeatureValue": "serving.value",
     "KeyFile": "keys.providers",
+    "KeyKeyring": "keys.keychain",
     "KeyMemory": "keys.providers",
     "KeyMismatch": "errors",
     "KeyMissing": "errors",
+    "KeyPassphrase": "keys.passphrase",
     "KeyProvider": "keys.providers",
+    "KeyUnreadable": "errors",
     "KeystoreMismatch": "errors",
     "MalformedEvent": "errors",
     "MalformedRequest": "errors",
@@ -99,6 +106,7 @@ _HOMES = {
     "Scores": "serving.scoring",
     "Settings": "settings",
     "Status": "serving.status",
+    "StorageError": "errors",
     "StorageFull": "errors",
     "SyncRefused": "errors",
     "SystemClock": "clock",

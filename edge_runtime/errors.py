@@ -18,7 +18,8 @@
     │   ├── StateUnreadable     a stored session state, damaged or of other definitions: rebuild it
     │   ├── StorageFull         no room; what was acknowledged is safe
     │   ├── KeyMissing          a database without its key, or a key without its database
-    │   ├── KeyMismatch         the key does not open this database; untouched
+    │   ├── KeyMismatch         the key does not open this database, or the passphrase not the key; untouched
+    │   ├── KeyUnreadable       where the key rests is something damaged or foreign; untouched
     │   ├── CipherMismatch      the key opens it, under another cipher; untouched
     │   └── KeystoreMismatch    the keystore is not the one the root slot names; untouched
     ├── CipherMissing           this installation: the encrypting SQLite is not there
@@ -137,7 +138,11 @@ class KeyMissing(StorageError):
 
 
 class KeyMismatch(StorageError):
-    """The key does not open this database; nothing was touched."""
+    """The key does not open this database, or the passphrase does not open the key; nothing was touched."""
+
+
+class KeyUnreadable(StorageError):
+    """What is kept where the key should rest is truncated, foreign or damaged; nothing was touched."""
 
 
 class CipherMismatch(StorageError):

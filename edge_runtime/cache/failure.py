@@ -51,7 +51,12 @@ def public(error: apsw.Error) -> StorageError:
 
 def of_file(error: OSError, what: str) -> StorageError:
     """The public error for a failed write of a file beside the database (`what` names it)."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return StorageFull(f"the disk is full; the {what} is as it was")
     name = errno.errorcode.get(error.errno or 0, "error")
     return StorageError(f"the {what} cannot be read or written ({name}); it is as it was")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

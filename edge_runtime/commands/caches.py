@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.commands import key_options
 from edge_runtime.commands.command import Declare, Out
 from edge_runtime.commands.shown import plain
 
@@ -32,20 +33,18 @@ def add(command: Declare) -> None:
 def _cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("database", type=Path)
     parser.add_argument("--catalog", type=Path, required=True)
-    parser.add_argument("--key-file", type=Path, required=True)
+    key_options.add(parser)
 
 
 def _open(options: argparse.Namespace) -> Runtime:
     from edge_runtime.catalog import Catalog
     from edge_runtime.errors import KeyMissing
-    from edge_runtime.keys.providers import KeyFile
     from edge_runtime.runtime import Runtime
 
     if not options.database.exists():
         raise KeyMissing("expected an existing database; nothing was created")
-    return Runtime.open(
-        options.database, catalog=Catalog.load(options.catalog), key=KeyFile(options.key_file)
-    )
+    catalog = Catalog.load(options.catalog)
+    return Runtime.open(options.database, catalog=catalog, key=key_options.provider(options))
 
 
 def _read(options: argparse.Namespace) -> tuple[int, Out, str]:
