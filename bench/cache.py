@@ -1,0 +1,265 @@
+"""What does sealing every row cost, beside the same rows through the same SQLite without any cipher?
+
+Three tables are written as the product writes them, each transaction durable at its end: server rows of 12
+features, one subject's 200 of them as a frame of a delta brings them; stored session states; journalled
+events, a row a subject as group commits append them. Each table is filled, then written over with other
+values (a journal grows). Single rows are read in random order, through the door that a read of a feature
+takes, and opened. The file is larger than the page cache, so reads fetch and decrypt pages: hot rows are held
+in memory, what comes to the file is cold. `hot` are the same reads of few rows again and again, where only
+the sealing is left to see.
+
+A row is its bytes on every side: packing and unpacking them is in no time. The limit is plain apsw: the same
+library, tables, transactions and pragmas, nothing checked. A ratio is its time over ours, of the table where
+it is worst. For `page_encryption_ratio` both sides run that same code, one of them through our encrypted
+connection: everything written and read, hot reads left out.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple, TypeVar
+
+from bench.cache_stores import Frame, Ours, Place, Store, pages_only, plain_apsw, sqlcipher, sqlite_plain
+from bench.measure import seconds, table
+from edge_runtime.keys.datakey import DataKey, new_record
+
+T = TypeVar("T")
+ROUNDS, TURNS, SEED, HOT_ROWS = 5, 20, 20266, 200
+OURS, LIMIT, PAGES = "edge_runtime", "plain apsw, the limit", "encrypted pages alone"
+PEERS: Final = ("sqlcipher", "sqlite_plain")
+
+
+class Kind(NamedTuple):
+    """Rows of one table, by the numbers that matter."""
+
+    table: str
+    row_bytes: int
+    subjects: int
+    rows_each: int
+    subjects_a_frame: int
+
+
+KINDS: Final = (
+    Kind("personal", 260, subjects=150, rows_each=200, subjects_a_frame=1),
+    Kind("state", 1_400, subjects=5_000, rows_each=1, subjects_a_frame=50),
+    Kind("journal", 600, subjects=10_000, rows_each=1, subjects_a_frame=50),
+)
+At = tuple[str, str]
+"""(table, act)."""
+ACTS: Final = {"write": 2, "read": 1, "hot": 0}
+"""How often each counts in the sum of all work."""
+COLUMNS: Final[tuple[At, ...]] = (
+    ("personal", "write"),
+    ("personal", "read"),
+    ("personal", "hot"),
+    ("state", "write"),
+    ("state", "read"),
+    ("state", "hot"),
+    ("journal", "write"),
+)
+Maker = Callable[[Path], Store]
+
+
+class Work:
+    """What every store is given of one kind: frames, frames with other values, places to read."""
+
+    def __init__(self, kind: Kind, chance: random.Random) -> None:
+        self.kind = kind
+        keys = [_key(n) for n in range(kind.subjects)]
+        places = [[Place(key, chance.randbytes(16)) for _ in range(kind.rows_each)] for key in keys]
+        starts = range(0, kind.subjects, kind.subjects_a_frame)
+        frames = [list(chain(*places[start : start + kind.subjects_a_frame])) for start in starts]
+        self._fill = [_frame(frame, kind.row_bytes, chance) for frame in frames]
+        chance.shuffle(frames)
+        self._again = [_frame(frame, kind.row_bytes, chance) for frame in frames]
+        self._cold = list(chain(*places))
+        chance.shuffle(self._cold)
+        self._hot = self._cold[:HOT_ROWS] * (len(self._cold) // HOT_ROWS)
+
+    def costs(self, stores: Mapping[str, Store]) -> dict[tuple[str, At], float]:
+        """(store, at) -> microseconds a row. Writes by the wall, for they wait for the disk."""
+        name, rows = self.kind.table, len(self._cold)
+        written = _shared(stores, [*self._fill, *self._again], self._write)
+        found = {(of, (name, "write")): took / rows / 2 for of, took in written.items()}
+        for store in stores.values():
+            store.settle()
+        for act, places in (("read", self._cold), ("hot", self._hot)):
+            if (name, act) in COLUMNS:
+                for of, took in _shared(stores, places, self._read, time.process_time).items():
+                    found[of, (name, act)] = took / len(places)
+        return found
+
+    def _write(self, store: Store, frames: Sequence[Frame]) -> None:
+        store.write(self.kind.table, frames)
+
+    def _read(self, store: Store, places: Sequence[Place]) -> None:
+        assert store.read(self.kind.table, places) == self.kind.row_bytes * len(places)
+
+
+def _shared(
+    stores: Mapping[str, Store],
+    work: Sequence[T],
+    do: Callable[[Store, Sequence[T]], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Microseconds of each store for the same work. They take turns with parts of it, each part in another
+    order: what else the machine does falls on all of them.
+    """
+    found, names = dict.fromkeys(stores, 0.0), list(stores)
+    size = -(-len(work) // TURNS)
+    for start in range(0, len(work), size):
+        part = work[start : start + size]
+        for name in names:
+            found[name] += seconds(partial(do, stores[name], part), clock) * 1e6
+        names = [*names[1:], names[0]]
+    return found
+
+
+def _key(n: int) -> DataKey:
+    decision = bytes(16)
+    record = new_record(
+        f"user:user-{n}", "personalization", decision, "1", base=0, at_us=0, grant=1, ordinal=n, pending=()
+    )
+    return DataKey(bytes(16), record)
+
+
+def _frame(places: list[Place], row_bytes: int, chance: random.Random) -> Frame:
+    return [(place, chance.randbytes(row_bytes)) for place in places]
+
+
+class Found(NamedTuple):
+    """store -> (table, act) -> microseconds a row, one for each round."""
+
+    costs: dict[str, dict[At, list[float]]]
+
+    def cost(self, store: str) -> dict[At, float]:
+        """Median microseconds a row."""
+        return {at: median(costs) for at, costs in self.costs[store].items()}
+
+    def ratio(self, store: str) -> dict[At, float]:
+        """The limit's time over the store's, median of the rounds."""
+        pairs = {at: zip(self.costs[LIMIT][at], self.costs[store][at], strict=True) for at in COLUMNS}
+        return {at: median(limit / cost for limit, cost in each) for at, each in pairs.items()}
+
+    def total_ratio(self, store: str, kinds: Sequence[Kind]) -> float:
+        """The same of all that was written (twice) and read in random order."""
+        times = {(k.table, act): n * k.subjects * k.rows_each for k in kinds for act, n in ACTS.items()}
+        rounds = range(len(self.costs[LIMIT][COLUMNS[0]]))
+        one, limit = (
+            [sum(costs[at][n] * times[at] for at in COLUMNS) for n in rounds]
+            for costs in (self.costs[store], self.costs[LIMIT])
+        )
+        return median(a / b for a, b in zip(limit, one, strict=True))
+
+
+def run(scale: float = 1.0, rounds: int = ROUNDS) -> dict[str, object]:
+    """Measure, print the table; returns the numbers. A small `scale` only shows whether it runs."""
+    kinds = [kind._replace(subjects=round(kind.subjects * scale)) for kind in KINDS]
+    with TemporaryDirectory() as name:
+        pragmas = _pragmas(Path(name))
+        found = _measured(_makers(pragmas), kinds, Path(name), rounds)
+    ours, pages = found.ratio(OURS), found.ratio(PAGES)
+    result: dict[str, object] = {
+        "write_ratio_to_plain": _worst(ours, "write"),
+        "read_ratio_to_plain": _worst(ours, "read"),
+        "page_encryption_ratio": round(found.total_ratio(PAGES, kinds), 2),
+        "peers": {peer: _named(found.cost(peer)) if peer in found.costs else None for peer in PEERS},
+        "us_per_row": {"edge_runtime": _named(found.cost(OURS)), "plain_apsw": _named(found.cost(LIMIT))},
+        "ratios": {"edge_runtime": _named(ours), "encrypted_pages_alone": _named(pages)},
+        "pragmas": pragmas,
+    }
+    print(_report(found, result, kinds))
+    return result
+
+
+def main() -> None:
+    """Print the table and the JSON line."""
+    print(json.dumps(run()))
+
+
+def _pragmas(folder: Path) -> dict[str, object]:
+    ours = Ours(folder / "asked.db")
+    try:
+        return ours.pragmas()
+    finally:
+        ours.close()
+
+
+def _makers(pragmas: Mapping[str, object]) -> dict[str, Maker]:
+    others = {LIMIT: plain_apsw, PAGES: pages_only, "sqlcipher": sqlcipher(), "sqlite_plain": sqlite_plain}
+    made: dict[str, Maker] = {OURS: Ours}
+    for name, make in others.items():
+        if make is not None:
+            made[name] = partial(make, pragmas=pragmas)
+    return made
+
+
+def _measured(makers: Mapping[str, Maker], kinds: Sequence[Kind], folder: Path, rounds: int) -> Found:
+    """Every round has fresh files, and one more warms up."""
+    found: dict[str, dict[At, list[float]]] = {name: defaultdict(list) for name in makers}
+    for kind in kinds:
+        work = Work(kind, random.Random(SEED))
+        gc.freeze()  # it stays till the end; no collection before a turn need look at it
+        for number in range(rounds + 1):
+            with _fresh(makers, folder) as stores:
+                costs = work.costs(stores)
+            for (store, at), cost in costs.items() if number else ():
+                found[store][at].append(cost)
+        gc.unfreeze()
+    return Found(found)
+
+
+@contextmanager
+def _fresh(makers: Mapping[str, Maker], folder: Path) -> Iterator[dict[str, Store]]:
+    """A store of each kind, each with a file of its own."""
+    with TemporaryDirectory(dir=folder) as own, ExitStack() as stack:
+        stores = {}
+        for number, (name, make) in enumerate(makers.items()):
+            stores[name] = make(Path(own) / f"{number}.db")
+            stack.callback(stores[name].close)
+        yield stores
+
+
+def _worst(ratios: Mapping[At, float], act: str) -> float:
+    return round(min(ratio for (_, of), ratio in ratios.items() if of == act), 2)
+
+
+def _named(costs: Mapping[At, float]) -> dict[str, float]:
+    return {f"{name}_{act}": round(cost, 2) for (name, act), cost in costs.items()}
+
+
+def _report(found: Found, result: Mapping[str, object], kinds: Sequence[Kind]) -> str:
+    rows: list[tuple[str, ...]] = [("µs a row", *(f"{name} {act}" for name, act in COLUMNS))]
+    rows += [(store, *_cells(found.cost(store))) for store in found.costs]
+    rows += [(f"limit / {store}", *_cells(found.ratio(store))) for store in (OURS, PAGES)]
+    sizes = ", ".join(f"{k.subjects * k.rows_each} of {k.row_bytes} bytes in {k.table}" for k in kinds)
+    return "\n".join(
+        [
+            table(rows),
+            f"rows: {sizes}",
+            f"every store: {result['pragmas']}",
+            *(f"{peer}: not installed" for peer in PEERS if peer not in found.costs),
+            f"written, worst table: {result['write_ratio_to_plain']} of plain's speed (goal 0.6)",
+            f"read, worst table: {result['read_ratio_to_plain']} (goal 0.6)",
+            f"encrypted pages alone: {result['page_encryption_ratio']} (goal 0.95)",
+        ]
+    )
+
+
+def _cells(costs: Mapping[At, float]) -> tuple[str, ...]:
+    return tuple(f"{costs[at]:.2f}" for at in COLUMNS)
+
+
+if __name__ == "__main__":
+    main()
