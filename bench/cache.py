@@ -8,10 +8,10 @@ takes, and opened. The file is larger than the page cache, so reads fetch and de
 in memory, what comes to the file is cold. `hot` are the same reads of few rows again and again, where only
 the sealing is left to see.
 
-A row is its bytes on every side: packing and unpacking them is in no time. The limit is plain apsw: the same
-library, tables, transactions and pragmas, nothing checked. A ratio is its time over ours, of the table where
-it is worst. For `page_encryption_ratio` both sides run that same code, one of them through our encrypted
-connection: everything written and read, hot reads left out.
+Rows go in and come out as the records that the product works with; every side packs and unpacks them into the
+same bytes. The limit is plain apsw: the same library, tables, transactions and pragmas, nothing checked. A
+ratio is its time over ours, of the table where it is worst. For `page_encryption_ratio` both sides run that
+same code, one of them through our encrypted connection: everything written and read, hot reads left out.
 """
 
 from __future__ import annotations
@@ -30,12 +30,27 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, TypeVar
 
-from bench.cache_stores import Frame, Ours, Place, Store, pages_only, plain_apsw, sqlcipher, sqlite_plain
+import msgspec
+
+from bench.cache_stores import (
+    Frame,
+    Ours,
+    Place,
+    Record,
+    Store,
+    pages_only,
+    plain_apsw,
+    sqlcipher,
+    sqlite_plain,
+)
 from bench.measure import seconds, table
+from edge_runtime.cache.stored_state import StoredState
 from edge_runtime.keys.datakey import DataKey, new_record
+from edge_runtime.wire.messages import Row
 
 T = TypeVar("T")
-ROUNDS, TURNS, SEED, HOT_ROWS = 5, 20, 20266, 200
+ROUNDS, TURNS, SEED, HOT_ROWS = 3, 20, 20266, 200
+START_US = 1_700_000_000_000_000
 OURS, LIMIT, PAGES = "edge_runtime", "plain apsw, the limit", "encrypted pages alone"
 PEERS: Final = ("sqlcipher", "sqlite_plain")
 
@@ -44,16 +59,34 @@ class Kind(NamedTuple):
     """Rows of one table, by the numbers that matter."""
 
     table: str
+    record: Callable[[random.Random], Record]
     row_bytes: int
+    """Of a packed record, or so."""
     subjects: int
     rows_each: int
     subjects_a_frame: int
 
 
+def _row(chance: random.Random) -> Row:
+    """A server row of 12 features."""
+    values = msgspec.msgpack.encode({f"feature_{n}": chance.random() for n in range(12)})
+    return Row(1, "~aaaaaaaaaaaaaaaaaaaaaaaaaa", "profile", 1, START_US, START_US, 1, False, values)
+
+
+def _state(chance: random.Random) -> StoredState:
+    """As large as a state of 10 statistics with windows."""
+    return StoredState(1, "activity@1", "user:user-1", {}, chance.randbytes(1_350))
+
+
+def _entries(chance: random.Random) -> bytes:
+    """As large as 5 journalled events."""
+    return chance.randbytes(600)
+
+
 KINDS: Final = (
-    Kind("personal", 260, subjects=150, rows_each=200, subjects_a_frame=1),
-    Kind("state", 1_400, subjects=5_000, rows_each=1, subjects_a_frame=50),
-    Kind("journal", 600, subjects=10_000, rows_each=1, subjects_a_frame=50),
+    Kind("personal", _row, 290, subjects=300, rows_each=200, subjects_a_frame=1),
+    Kind("state", _state, 1_400, subjects=12_000, rows_each=1, subjects_a_frame=50),
+    Kind("journal", _entries, 600, subjects=12_000, rows_each=1, subjects_a_frame=50),
 )
 At = tuple[str, str]
 """(table, act)."""
@@ -69,6 +102,7 @@ COLUMNS: Final[tuple[At, ...]] = (
     ("journal", "write"),
 )
 Maker = Callable[[Path], Store]
+Clock = Callable[[], float]
 
 
 class Work:
@@ -80,9 +114,10 @@ class Work:
         places = [[Place(key, chance.randbytes(16)) for _ in range(kind.rows_each)] for key in keys]
         starts = range(0, kind.subjects, kind.subjects_a_frame)
         frames = [list(chain(*places[start : start + kind.subjects_a_frame])) for start in starts]
-        self._fill = [_frame(frame, kind.row_bytes, chance) for frame in frames]
+        self._fill = [[(place, kind.record(chance)) for place in frame] for frame in frames]
         chance.shuffle(frames)
-        self._again = [_frame(frame, kind.row_bytes, chance) for frame in frames]
+        self._again = [[(place, kind.record(chance)) for place in frame] for frame in frames]
+        self._expected = {place.slot: record for frame in self._again for place, record in frame}
         self._cold = list(chain(*places))
         chance.shuffle(self._cold)
         self._hot = self._cold[:HOT_ROWS] * (len(self._cold) // HOT_ROWS)
@@ -90,7 +125,7 @@ class Work:
     def costs(self, stores: Mapping[str, Store]) -> dict[tuple[str, At], float]:
         """(store, at) -> microseconds a row. Writes by the wall, for they wait for the disk."""
         name, rows = self.kind.table, len(self._cold)
-        written = _shared(stores, [*self._fill, *self._again], self._write)
+        written = _shared(stores, [*self._fill, *self._again], self._write, time.perf_counter)
         found = {(of, (name, "write")): took / rows / 2 for of, took in written.items()}
         for store in stores.values():
             store.settle()
@@ -100,18 +135,21 @@ class Work:
                     found[of, (name, act)] = took / len(places)
         return found
 
-    def _write(self, store: Store, frames: Sequence[Frame]) -> None:
-        store.write(self.kind.table, frames)
+    def _write(self, store: Store, frames: Sequence[Frame], clock: Clock) -> float:
+        return seconds(lambda: store.write(self.kind.table, frames), clock)
 
-    def _read(self, store: Store, places: Sequence[Place]) -> None:
-        assert store.read(self.kind.table, places) == self.kind.row_bytes * len(places)
+    def _read(self, store: Store, places: Sequence[Place], clock: Clock) -> float:
+        found: list[Record | None] = []
+        took = seconds(lambda: found.extend(store.read(self.kind.table, places)), clock)
+        assert found == [self._expected[place.slot] for place in places], "not the rows that were written"
+        return took
 
 
 def _shared(
     stores: Mapping[str, Store],
     work: Sequence[T],
-    do: Callable[[Store, Sequence[T]], None],
-    clock: Callable[[], float] = time.perf_counter,
+    timed: Callable[[Store, Sequence[T], Clock], float],
+    clock: Clock,
 ) -> dict[str, float]:
     """Microseconds of each store for the same work. They take turns with parts of it, each part in another
     order: what else the machine does falls on all of them.
@@ -121,7 +159,7 @@ def _shared(
     for start in range(0, len(work), size):
         part = work[start : start + size]
         for name in names:
-            found[name] += seconds(partial(do, stores[name], part), clock) * 1e6
+            found[name] += timed(stores[name], part, clock) * 1e6
         names = [*names[1:], names[0]]
     return found
 
@@ -132,10 +170,6 @@ def _key(n: int) -> DataKey:
         f"user:user-{n}", "personalization", decision, "1", base=0, at_us=0, grant=1, ordinal=n, pending=()
     )
     return DataKey(bytes(16), record)
-
-
-def _frame(places: list[Place], row_bytes: int, chance: random.Random) -> Frame:
-    return [(place, chance.randbytes(row_bytes)) for place in places]
 
 
 class Found(NamedTuple):

@@ -11,14 +11,19 @@ import importlib
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import apsw
+import msgspec
 
 from edge_runtime.cache.cipher import open_encrypted
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.schema import SCHEMA
+from edge_runtime.cache.stored_state import Snapshot, StoredState, open_state, seal_state
+from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.datakey import DataKey
+from edge_runtime.sync.personal_rows import open_row, seal_row
+from edge_runtime.wire.messages import Row
 
 DAY: Final = 20_000
 PAGE_KEY: Final = bytes(range(32))
@@ -34,17 +39,11 @@ PRAGMAS: Final = (
 )
 """What every store takes over from ours, in an order in which SQLite accepts it."""
 
-_WRITE: Final = {
-    "personal": "INSERT INTO personal(handle, slot, day, sealed) VALUES(?, ?, ?, ?)"
-    " ON CONFLICT(handle, slot) DO UPDATE SET day = excluded.day, sealed = excluded.sealed",
-    "state": "INSERT INTO state(handle, slot, sealed) VALUES(?, ?, ?)"
-    " ON CONFLICT(handle, slot) DO UPDATE SET sealed = excluded.sealed",
-    "journal": "INSERT INTO journal(handle, day, sealed) VALUES(?, ?, ?)",
-}
-_READ: Final = {
-    "personal": "SELECT sealed FROM personal WHERE handle = ? AND slot = ?",
-    "state": "SELECT sealed FROM state WHERE handle = ? AND slot = ?",
-}
+HASH: Final = bytes(16)
+"""What a server row has in its channel's digest."""
+
+Record = Row | StoredState | bytes
+"""A row before it is packed: of `personal`, `state`, `journal` (entries come packed)."""
 
 
 class Place(NamedTuple):
@@ -54,7 +53,7 @@ class Place(NamedTuple):
     slot: bytes
 
 
-Frame = list[tuple[Place, bytes]]
+Frame = list[tuple[Place, Record]]
 """Rows of one transaction."""
 
 
@@ -65,8 +64,8 @@ class Store(Protocol):
         """Write each frame in a transaction that is durable at its end."""
         ...
 
-    def read(self, table: str, places: Iterable[Place]) -> int:
-        """Read single rows in the order given; returns how many bytes they had."""
+    def read(self, table: str, places: Iterable[Place]) -> list[Record | None]:
+        """Read single rows in the order given."""
         ...
 
     def settle(self) -> None:
@@ -98,39 +97,41 @@ class Ours:
     def write(self, table: str, frames: Iterable[Frame]) -> None:
         write = {"personal": self._personal, "state": self._state, "journal": self._journal}[table]
         for frame in frames:
-            write(frame)
+            with self._database.write("bench") as tx:
+                write(tx, frame)
 
-    def _personal(self, frame: Frame) -> None:
-        with self._database.write("bench") as tx:
-            for (key, slot), plain in frame:
-                tx.put_personal_row(key.handle, slot, DAY, key.seal("personal", slot, plain))
+    def _personal(self, tx: WriteTransaction, frame: Frame) -> None:
+        """As the shelf of a subject's channel does it."""
+        key = frame[0][0].key
+        rows = [(slot, DAY, seal_row(key, slot, cast(Row, row), HASH)) for (_, slot), row in frame]
+        tx.put_personal_rows(key.handle, rows)
 
-    def _state(self, frame: Frame) -> None:
-        with self._database.write("bench") as tx:
-            for (key, slot), plain in frame:
-                tx.put_state(key.handle, slot, key.seal("state", slot, plain))
+    def _state(self, tx: WriteTransaction, frame: Frame) -> None:
+        """As the group commit stores states."""
+        for (key, slot), state in frame:
+            kept = cast(StoredState, state)
+            snapshot = Snapshot(key, slot, kept.view, kept.entity, kept.dump, kept.since, DAY)
+            tx.put_state(key.handle, slot, seal_state(snapshot, kept.through))
 
-    def _journal(self, frame: Frame) -> None:
-        with self._database.write("bench") as tx:
-            tx.append_events(
-                [(key.handle, DAY, key.seal("journal", key.handle, plain)) for (key, _), plain in frame]
-            )
+    def _journal(self, tx: WriteTransaction, frame: Frame) -> None:
+        """As the group commit appends events."""
+        tx.append_events(
+            [(key.handle, DAY, key.seal("journal", key.handle, cast(bytes, row))) for (key, _), row in frame]
+        )
 
-    def read(self, table: str, places: Iterable[Place]) -> int:
+    def read(self, table: str, places: Iterable[Place]) -> list[Record | None]:
         read = {"personal": self._personal_row, "state": self._state_row}[table]
-        return sum(len(read(key, slot)) for key, slot in places)
+        return [read(key, slot) for key, slot in places]
 
-    def _personal_row(self, key: DataKey, slot: bytes) -> bytes:
+    def _personal_row(self, key: DataKey, slot: bytes) -> Row | None:
         with self._database.read() as tx:
             sealed = tx.personal_row(key.handle, slot)
-        assert sealed is not None
-        return key.open("personal", slot, sealed)
+        return None if sealed is None else open_row(key, slot, sealed)
 
-    def _state_row(self, key: DataKey, slot: bytes) -> bytes:
+    def _state_row(self, key: DataKey, slot: bytes) -> StoredState | None:
         with self._database.read() as tx:
             sealed = tx.state(key.handle, slot)
-        assert sealed is not None
-        return key.open("state", slot, sealed)
+        return None if sealed is None else open_state(key, slot, sealed)
 
     def settle(self) -> None:
         self._database.checkpoint_truncate()
@@ -153,15 +154,15 @@ class Unsealed:
             connection.execute(f"PRAGMA {name} = {value}").fetchall()
 
     def write(self, table: str, frames: Iterable[Frame]) -> None:
-        sql, connection, values = _WRITE[table], self._connection, _VALUES[table]
+        form, connection = _FORMS[table], self._connection
         for frame in frames:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(sql, [values(place, plain) for place, plain in frame])
+            connection.executemany(form.write, [form.columns(place, record) for place, record in frame])
             connection.execute("COMMIT")
 
-    def read(self, table: str, places: Iterable[Place]) -> int:
-        sql, execute = _READ[table], self._connection.execute
-        return sum(len(execute(sql, (key.handle, slot)).fetchone()[0]) for key, slot in places)
+    def read(self, table: str, places: Iterable[Place]) -> list[Record | None]:
+        execute, sql, unpack = self._connection.execute, _FORMS[table].read, _FORMS[table].unpack
+        return [unpack(execute(sql, (key.handle, slot)).fetchone()[0]) for key, slot in places]
 
     def settle(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -170,10 +171,45 @@ class Unsealed:
         self._connection.close()
 
 
-_VALUES: Final[Mapping[str, Callable[[Place, bytes], tuple[object, ...]]]] = {
-    "personal": lambda place, plain: (place.key.handle, place.slot, DAY, plain),
-    "state": lambda place, plain: (place.key.handle, place.slot, plain),
-    "journal": lambda place, plain: (place.key.handle, DAY, plain),
+class _Plain(msgspec.Struct, frozen=True, array_like=True):
+    """A server row with its hash, in the bytes that we seal."""
+
+    row: Row
+    hash: bytes
+
+
+class _Form(NamedTuple):
+    """How one table is written and read by hand."""
+
+    write: str
+    read: str
+    columns: Callable[[Place, Any], tuple[object, ...]]
+    unpack: Callable[[bytes], Record]
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_row = msgspec.msgpack.Decoder(_Plain).decode
+_FORMS: Final[Mapping[str, _Form]] = {
+    "personal": _Form(
+        "INSERT INTO personal(handle, slot, day, sealed) VALUES(?, ?, ?, ?)"
+        " ON CONFLICT(handle, slot) DO UPDATE SET day = excluded.day, sealed = excluded.sealed",
+        "SELECT sealed FROM personal WHERE handle = ? AND slot = ?",
+        lambda place, row: (place.key.handle, place.slot, DAY, _pack(_Plain(row, HASH))),
+        lambda packed: _unpack_row(packed).row,
+    ),
+    "state": _Form(
+        "INSERT INTO state(handle, slot, sealed) VALUES(?, ?, ?)"
+        " ON CONFLICT(handle, slot) DO UPDATE SET sealed = excluded.sealed",
+        "SELECT sealed FROM state WHERE handle = ? AND slot = ?",
+        lambda place, state: (place.key.handle, place.slot, _pack(state)),
+        msgspec.msgpack.Decoder(StoredState).decode,
+    ),
+    "journal": _Form(
+        "INSERT INTO journal(handle, day, sealed) VALUES(?, ?, ?)",
+        "",
+        lambda place, entries: (place.key.handle, DAY, entries),
+        bytes,
+    ),
 }
 
 
