@@ -9,7 +9,7 @@ in memory, what comes to the file is cold. `hot` are the same reads of few rows 
 the sealing is left to see.
 
 Rows go in and come out as the records that the product works with; every side packs and unpacks them into the
-same bytes. The limit is plain apsw: the same library, tables, transactions and pragmas, nothing checked. A
+same bytes. The limit is plain apsw: the same library, tables, transactions and settings, nothing checked. A
 ratio is its time over ours, of the table where it is worst. For `page_encryption_ratio` both sides run that
 same code, one of them through our encrypted connection: everything written and read, hot reads left out.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import random
 import time
 from collections import defaultdict
@@ -37,6 +38,7 @@ from bench.cache_stores import (
     Ours,
     Place,
     Record,
+    Settings,
     Store,
     pages_only,
     plain_apsw,
@@ -45,7 +47,7 @@ from bench.cache_stores import (
 )
 from bench.measure import seconds, table
 from edge_runtime.cache.stored_state import StoredState
-from edge_runtime.keys.datakey import DataKey, new_record
+from edge_runtime.keys.datakey import DataKey, new_facts
 from edge_runtime.wire.messages import Row
 
 T = TypeVar("T")
@@ -165,11 +167,8 @@ def _shared(
 
 
 def _key(n: int) -> DataKey:
-    decision = bytes(16)
-    record = new_record(
-        f"user:user-{n}", "personalization", decision, "1", base=0, at_us=0, grant=1, ordinal=n, pending=()
-    )
-    return DataKey(bytes(16), record)
+    facts = new_facts("personalization", bytes(16), "1", base=0, at_us=0, grant=1, ordinal=n)
+    return DataKey(bytes(16), f"user:user-{n}", facts, bytearray(os.urandom(32)))
 
 
 class Found(NamedTuple):
@@ -201,8 +200,8 @@ def run(scale: float = 1.0, rounds: int = ROUNDS) -> dict[str, object]:
     """Measure, print the table; returns the numbers. A small `scale` only shows whether it runs."""
     kinds = [kind._replace(subjects=round(kind.subjects * scale)) for kind in KINDS]
     with TemporaryDirectory() as name:
-        pragmas = _pragmas(Path(name))
-        found = _measured(_makers(pragmas), kinds, Path(name), rounds)
+        settings = _settings(Path(name))
+        found = _measured(_makers(settings), kinds, Path(name), rounds)
     ours, pages = found.ratio(OURS), found.ratio(PAGES)
     result: dict[str, object] = {
         "write_ratio_to_plain": _worst(ours, "write"),
@@ -211,7 +210,7 @@ def run(scale: float = 1.0, rounds: int = ROUNDS) -> dict[str, object]:
         "peers": {peer: _named(found.cost(peer)) if peer in found.costs else None for peer in PEERS},
         "us_per_row": {"edge_runtime": _named(found.cost(OURS)), "plain_apsw": _named(found.cost(LIMIT))},
         "ratios": {"edge_runtime": _named(ours), "encrypted_pages_alone": _named(pages)},
-        "pragmas": pragmas,
+        "settings": {"vfs": settings.vfs, **settings.pragmas},
     }
     print(_report(found, result, kinds))
     return result
@@ -222,20 +221,20 @@ def main() -> None:
     print(json.dumps(run()))
 
 
-def _pragmas(folder: Path) -> dict[str, object]:
+def _settings(folder: Path) -> Settings:
     ours = Ours(folder / "asked.db")
     try:
-        return ours.pragmas()
+        return ours.settings()
     finally:
         ours.close()
 
 
-def _makers(pragmas: Mapping[str, object]) -> dict[str, Maker]:
+def _makers(settings: Settings) -> dict[str, Maker]:
     others = {LIMIT: plain_apsw, PAGES: pages_only, "sqlcipher": sqlcipher(), "sqlite_plain": sqlite_plain}
     made: dict[str, Maker] = {OURS: Ours}
     for name, make in others.items():
         if make is not None:
-            made[name] = partial(make, pragmas=pragmas)
+            made[name] = partial(make, settings=settings)
     return made
 
 
@@ -282,7 +281,7 @@ def _report(found: Found, result: Mapping[str, object], kinds: Sequence[Kind]) -
         [
             table(rows),
             f"rows: {sizes}",
-            f"every store: {result['pragmas']}",
+            f"every store: {result['settings']}",
             *(f"{peer}: not installed" for peer in PEERS if peer not in found.costs),
             f"written, worst table: {result['write_ratio_to_plain']} of plain's speed (goal 0.6)",
             f"read, worst table: {result['read_ratio_to_plain']} (goal 0.6)",

@@ -1,4 +1,4 @@
-"""Stores that `bench cache` compares: the same tables, rows, transactions and pragmas, behind two verbs.
+"""Stores that `bench cache` compares: the same tables, rows, transactions and settings, behind two verbs.
 
 Ours seals each row under its subject's key and goes through the cache's own doors. All others write the rows
 as they are, in the quickest way their library has (`executemany`): plain apsw is the limit, our encrypted
@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 import apsw
 import msgspec
 
-from edge_runtime.cache.cipher import open_encrypted
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.schema import SCHEMA
 from edge_runtime.cache.stored_state import Snapshot, StoredState, open_state, seal_state
@@ -37,7 +36,7 @@ PRAGMAS: Final = (
     "temp_store",
     "wal_autocheckpoint",
 )
-"""What every store takes over from ours, in an order in which SQLite accepts it."""
+"""In an order in which SQLite accepts them."""
 
 HASH: Final = bytes(16)
 """What a server row has in its channel's digest."""
@@ -51,6 +50,13 @@ class Place(NamedTuple):
 
     key: DataKey
     slot: bytes
+
+
+class Settings(NamedTuple):
+    """What every store takes over from ours."""
+
+    vfs: str
+    pragmas: dict[str, object]
 
 
 Frame = list[tuple[Place, Record]]
@@ -78,9 +84,9 @@ class Store(Protocol):
 
 
 class Make(Protocol):
-    """Makes a store on a fresh file, with the pragmas of ours."""
+    """Makes a store on a fresh file, with the settings of ours."""
 
-    def __call__(self, path: Path, pragmas: Mapping[str, object]) -> Store: ...
+    def __call__(self, path: Path, settings: Settings) -> Store: ...
 
 
 class Ours:
@@ -89,10 +95,11 @@ class Ours:
     def __init__(self, path: Path) -> None:
         self._database = Database.open(str(path), PAGE_KEY)
 
-    def pragmas(self) -> dict[str, object]:
-        """What our connection runs with."""
-        with self._database.read() as tx:
-            return {name: tx._connection.pragma(name) for name in PRAGMAS}
+    def settings(self) -> Settings:
+        """What our writing connection runs with."""
+        connection = self._database._connection()
+        pragmas = {name: connection.pragma(name) for name in PRAGMAS}
+        return Settings(str(connection.vfsname("main")).rpartition("/")[2], pragmas)
 
     def write(self, table: str, frames: Iterable[Frame]) -> None:
         write = {"personal": self._personal, "state": self._state, "journal": self._journal}[table]
@@ -110,8 +117,8 @@ class Ours:
         """As the group commit stores states."""
         for (key, slot), state in frame:
             kept = cast(StoredState, state)
-            snapshot = Snapshot(key, slot, kept.view, kept.entity, kept.dump, kept.since, DAY)
-            tx.put_state(key.handle, slot, seal_state(snapshot, kept.through))
+            snapshot = Snapshot(key, slot, kept.view, kept.entity, kept.dump, kept.since, DAY, DAY)
+            tx.put_state(key.handle, slot, DAY, seal_state(snapshot, kept.through))
 
     def _journal(self, tx: WriteTransaction, frame: Frame) -> None:
         """As the group commit appends events."""
@@ -146,10 +153,13 @@ class Unsealed:
     Args:
         connection: without a transaction of its own making.
         pragmas: those of ours.
+        close: how it is let go, where closing the connection is not enough.
     """
 
-    def __init__(self, connection: Any, pragmas: Mapping[str, object]) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Any, pragmas: Mapping[str, object], close: Callable[[], None] | None = None
+    ) -> None:
+        self._connection, self._close = connection, close or connection.close
         for name, value in pragmas.items():
             connection.execute(f"PRAGMA {name} = {value}").fetchall()
 
@@ -168,7 +178,7 @@ class Unsealed:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        self._connection.close()
+        self._close()
 
 
 class _Plain(msgspec.Struct, frozen=True, array_like=True):
@@ -198,10 +208,10 @@ _FORMS: Final[Mapping[str, _Form]] = {
         lambda packed: _unpack_row(packed).row,
     ),
     "state": _Form(
-        "INSERT INTO state(handle, slot, sealed) VALUES(?, ?, ?)"
-        " ON CONFLICT(handle, slot) DO UPDATE SET sealed = excluded.sealed",
+        "INSERT INTO state(handle, slot, day, sealed) VALUES(?, ?, ?, ?)"
+        " ON CONFLICT(handle, slot) DO UPDATE SET day = excluded.day, sealed = excluded.sealed",
         "SELECT sealed FROM state WHERE handle = ? AND slot = ?",
-        lambda place, state: (place.key.handle, place.slot, _pack(state)),
+        lambda place, state: (place.key.handle, place.slot, DAY, _pack(state)),
         msgspec.msgpack.Decoder(StoredState).decode,
     ),
     "journal": _Form(
@@ -213,22 +223,23 @@ _FORMS: Final[Mapping[str, _Form]] = {
 }
 
 
-def plain_apsw(path: Path, pragmas: Mapping[str, object]) -> Store:
+def plain_apsw(path: Path, settings: Settings) -> Store:
     """The limit: the library that we use, no cipher, nothing sealed."""
-    store = Unsealed(connection := apsw.Connection(str(path)), pragmas)
+    store = Unsealed(connection := apsw.Connection(str(path), vfs=settings.vfs), settings.pragmas)
     connection.execute(SCHEMA)
     return store
 
 
-def pages_only(path: Path, pragmas: Mapping[str, object]) -> Store:
+def pages_only(path: Path, settings: Settings) -> Store:
     """Our encrypted connection, as the product opens it, with nothing sealed."""
-    opened = open_encrypted(str(path), PAGE_KEY, vfs=None, create=True, agree=bool)
-    return Unsealed(opened.connection, pragmas)
+    database = Database.open(str(path), PAGE_KEY)
+    return Unsealed(database._connection(), settings.pragmas, database.close)
 
 
-def sqlite_plain(path: Path, pragmas: Mapping[str, object]) -> Store:
+def sqlite_plain(path: Path, settings: Settings) -> Store:
     """The standard library's SQLite."""
-    store = Unsealed(connection := sqlite3.connect(path, isolation_level=None), pragmas)
+    connection = sqlite3.connect(_uri(path, settings), isolation_level=None, uri=True)
+    store = Unsealed(connection, settings.pragmas)
     connection.executescript(SCHEMA)
     return store
 
@@ -240,11 +251,15 @@ def sqlcipher() -> Make | None:
     except ImportError:
         return None
 
-    def made(path: Path, pragmas: Mapping[str, object]) -> Store:
-        connection = library.connect(str(path), isolation_level=None)
+    def made(path: Path, settings: Settings) -> Store:
+        connection = library.connect(_uri(path, settings), isolation_level=None, uri=True)
         connection.execute(f"PRAGMA key = \"x'{PAGE_KEY.hex()}'\"")
-        store = Unsealed(connection, pragmas)
+        store = Unsealed(connection, settings.pragmas)
         connection.executescript(SCHEMA)
         return store
 
     return made
+
+
+def _uri(path: Path, settings: Settings) -> str:
+    return f"{path.as_uri()}?vfs={settings.vfs}"
