@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -122,7 +122,7 @@ class Work:
         self._expected = {place.slot: record for frame in self._again for place, record in frame}
         self._cold = list(chain(*places))
         chance.shuffle(self._cold)
-        self._hot = self._cold[:HOT_ROWS] * (len(self._cold) // HOT_ROWS)
+        self._hot = list(islice(cycle(self._cold[:HOT_ROWS]), len(self._cold)))
 
     def costs(self, stores: Mapping[str, Store]) -> dict[tuple[str, At], float]:
         """(store, at) -> microseconds a row. Writes by the wall, for they wait for the disk."""
