@@ -51,7 +51,7 @@ from edge_runtime.keys.datakey import DataKey, new_facts
 from edge_runtime.wire.messages import Row
 
 T = TypeVar("T")
-ROUNDS, TURNS, SEED, HOT_ROWS = 3, 20, 20266, 200
+ROUNDS, TURNS, SEED, HOT_ROWS = 5, 20, 20266, 200
 START_US = 1_700_000_000_000_000
 OURS, LIMIT, PAGES = "edge_runtime", "plain apsw, the limit", "encrypted pages alone"
 PEERS: Final = ("sqlcipher", "sqlite_plain")
@@ -86,14 +86,14 @@ def _entries(chance: random.Random) -> bytes:
 
 
 KINDS: Final = (
-    Kind("personal", _row, 290, subjects=300, rows_each=200, subjects_a_frame=1),
-    Kind("state", _state, 1_400, subjects=12_000, rows_each=1, subjects_a_frame=50),
-    Kind("journal", _entries, 600, subjects=12_000, rows_each=1, subjects_a_frame=50),
+    Kind("personal", _row, 290, subjects=200, rows_each=200, subjects_a_frame=1),
+    Kind("state", _state, 1_400, subjects=8_000, rows_each=1, subjects_a_frame=50),
+    Kind("journal", _entries, 600, subjects=8_000, rows_each=1, subjects_a_frame=50),
 )
 At = tuple[str, str]
 """(table, act)."""
 ACTS: Final = {"write": 2, "read": 1, "hot": 0}
-"""How often each counts in the sum of all work."""
+"""How often each row counts in the sum of all work."""
 COLUMNS: Final[tuple[At, ...]] = (
     ("personal", "write"),
     ("personal", "read"),
@@ -124,18 +124,19 @@ class Work:
         chance.shuffle(self._cold)
         self._hot = list(islice(cycle(self._cold[:HOT_ROWS]), len(self._cold)))
 
-    def costs(self, stores: Mapping[str, Store]) -> dict[tuple[str, At], float]:
-        """(store, at) -> microseconds a row. Writes by the wall, for they wait for the disk."""
-        name, rows = self.kind.table, len(self._cold)
-        written = _shared(stores, [*self._fill, *self._again], self._write, time.perf_counter)
-        found = {(of, (name, "write")): took / rows / 2 for of, took in written.items()}
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self._cold)
+
+    def done(self, stores: Mapping[str, Store]) -> Iterator[tuple[str, dict[str, list[float]]]]:
+        """(act, seconds of each turn of each store), on fresh stores. Writes wait for the disk: wall time."""
+        yield "write", _shared(stores, [*self._fill, *self._again], self._write, time.perf_counter)
         for store in stores.values():
             store.settle()
         for act, places in (("read", self._cold), ("hot", self._hot)):
-            if (name, act) in COLUMNS:
-                for of, took in _shared(stores, places, self._read, time.process_time).items():
-                    found[of, (name, act)] = took / len(places)
-        return found
+            if (self.kind.table, act) in COLUMNS:
+                yield act, _shared(stores, places, self._read, time.process_time)
 
     def _write(self, store: Store, frames: Sequence[Frame], clock: Clock) -> float:
         return seconds(lambda: store.write(self.kind.table, frames), clock)
@@ -152,16 +153,17 @@ def _shared(
     work: Sequence[T],
     timed: Callable[[Store, Sequence[T], Clock], float],
     clock: Clock,
-) -> dict[str, float]:
-    """Microseconds of each store for the same work. They take turns with parts of it, each part in another
+) -> dict[str, list[float]]:
+    """Seconds of each store for each part of the same work. They take turns with it, each time in another
     order: what else the machine does falls on all of them.
     """
-    found, names = dict.fromkeys(stores, 0.0), list(stores)
+    found: dict[str, list[float]] = {name: [] for name in stores}
+    names = list(stores)
     size = -(-len(work) // TURNS)
     for start in range(0, len(work), size):
         part = work[start : start + size]
         for name in names:
-            found[name] += timed(stores[name], part, clock) * 1e6
+            found[name].append(timed(stores[name], part, clock))
         names = [*names[1:], names[0]]
     return found
 
@@ -171,29 +173,19 @@ def _key(n: int) -> DataKey:
     return DataKey(bytes(16), f"user:user-{n}", facts, bytearray(os.urandom(32)))
 
 
-class Found(NamedTuple):
-    """store -> (table, act) -> microseconds a row, one for each round."""
+Costs = dict[At, float]
+"""Microseconds a row."""
 
-    costs: dict[str, dict[At, list[float]]]
 
-    def cost(self, store: str) -> dict[At, float]:
-        """Median microseconds a row."""
-        return {at: median(costs) for at, costs in self.costs[store].items()}
+def ratios(limit: Costs, store: Costs) -> Costs:
+    """The limit's time over the store's."""
+    return {at: limit[at] / store[at] for at in COLUMNS}
 
-    def ratio(self, store: str) -> dict[At, float]:
-        """The limit's time over the store's, median of the rounds."""
-        pairs = {at: zip(self.costs[LIMIT][at], self.costs[store][at], strict=True) for at in COLUMNS}
-        return {at: median(limit / cost for limit, cost in each) for at, each in pairs.items()}
 
-    def total_ratio(self, store: str, kinds: Sequence[Kind]) -> float:
-        """The same of all that was written (twice) and read in random order."""
-        times = {(k.table, act): n * k.subjects * k.rows_each for k in kinds for act, n in ACTS.items()}
-        rounds = range(len(self.costs[LIMIT][COLUMNS[0]]))
-        one, limit = (
-            [sum(costs[at][n] * times[at] for at in COLUMNS) for n in rounds]
-            for costs in (self.costs[store], self.costs[LIMIT])
-        )
-        return median(a / b for a, b in zip(limit, one, strict=True))
+def total(costs: Costs, kinds: Sequence[Kind]) -> float:
+    """Of all that was written (twice) and read in random order."""
+    rows = {kind.table: kind.subjects * kind.rows_each for kind in kinds}
+    return sum(costs[name, act] * rows[name] * ACTS[act] for name, act in COLUMNS)
 
 
 def run(scale: float = 1.0, rounds: int = ROUNDS) -> dict[str, object]:
@@ -201,18 +193,19 @@ def run(scale: float = 1.0, rounds: int = ROUNDS) -> dict[str, object]:
     kinds = [kind._replace(subjects=round(kind.subjects * scale)) for kind in KINDS]
     with TemporaryDirectory() as name:
         settings = _settings(Path(name))
-        found = _measured(_makers(settings), kinds, Path(name), rounds)
-    ours, pages = found.ratio(OURS), found.ratio(PAGES)
+        costs = _measured(_makers(settings), kinds, Path(name), rounds)
+    limit = costs[LIMIT]
+    ours, pages = ratios(limit, costs[OURS]), ratios(limit, costs[PAGES])
     result: dict[str, object] = {
         "write_ratio_to_plain": _worst(ours, "write"),
         "read_ratio_to_plain": _worst(ours, "read"),
-        "page_encryption_ratio": round(found.total_ratio(PAGES, kinds), 2),
-        "peers": {peer: _named(found.cost(peer)) if peer in found.costs else None for peer in PEERS},
-        "us_per_row": {"edge_runtime": _named(found.cost(OURS)), "plain_apsw": _named(found.cost(LIMIT))},
+        "page_encryption_ratio": round(total(limit, kinds) / total(costs[PAGES], kinds), 2),
+        "peers": {peer: _named(costs[peer]) if peer in costs else None for peer in PEERS},
+        "us_per_row": {"edge_runtime": _named(costs[OURS]), "plain_apsw": _named(limit)},
         "ratios": {"edge_runtime": _named(ours), "encrypted_pages_alone": _named(pages)},
         "settings": {"vfs": settings.vfs, **settings.pragmas},
     }
-    print(_report(found, result, kinds))
+    print(_report(costs, result, kinds))
     return result
 
 
@@ -238,19 +231,28 @@ def _makers(settings: Settings) -> dict[str, Maker]:
     return made
 
 
-def _measured(makers: Mapping[str, Maker], kinds: Sequence[Kind], folder: Path, rounds: int) -> Found:
-    """Every round has fresh files, and one more warms up."""
-    found: dict[str, dict[At, list[float]]] = {name: defaultdict(list) for name in makers}
+def _measured(
+    makers: Mapping[str, Maker], kinds: Sequence[Kind], folder: Path, rounds: int
+) -> dict[str, Costs]:
+    """What each store took. Every round has fresh files, and a turn is the same work in each: its median
+    leaves out what something else on the disk did to one of them. One more round warms up.
+    """
+    found: dict[str, Costs] = {name: {} for name in makers}
     for kind in kinds:
         work = Work(kind, random.Random(SEED))
         gc.freeze()  # it stays till the end; no collection before a turn need look at it
+        turns: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
         for number in range(rounds + 1):
             with _fresh(makers, folder) as stores:
-                costs = work.costs(stores)
-            for (store, at), cost in costs.items() if number else ():
-                found[store][at].append(cost)
+                for act, took in work.done(stores):
+                    for store, each in took.items() if number else ():
+                        turns[store, act].append(each)
         gc.unfreeze()
-    return Found(found)
+        for (store, act), each_round in turns.items():
+            seconds_each = sum(map(median, zip(*each_round, strict=True)))
+            passes = 2 if act == "write" else 1
+            found[store][kind.table, act] = seconds_each * 1e6 / work.rows / passes
+    return found
 
 
 @contextmanager
@@ -264,25 +266,25 @@ def _fresh(makers: Mapping[str, Maker], folder: Path) -> Iterator[dict[str, Stor
         yield stores
 
 
-def _worst(ratios: Mapping[At, float], act: str) -> float:
+def _worst(ratios: Costs, act: str) -> float:
     return round(min(ratio for (_, of), ratio in ratios.items() if of == act), 2)
 
 
-def _named(costs: Mapping[At, float]) -> dict[str, float]:
-    return {f"{name}_{act}": round(cost, 2) for (name, act), cost in costs.items()}
+def _named(costs: Costs) -> dict[str, float]:
+    return {f"{name}_{act}": round(costs[name, act], 2) for name, act in COLUMNS}
 
 
-def _report(found: Found, result: Mapping[str, object], kinds: Sequence[Kind]) -> str:
+def _report(costs: Mapping[str, Costs], result: Mapping[str, object], kinds: Sequence[Kind]) -> str:
     rows: list[tuple[str, ...]] = [("µs a row", *(f"{name} {act}" for name, act in COLUMNS))]
-    rows += [(store, *_cells(found.cost(store))) for store in found.costs]
-    rows += [(f"limit / {store}", *_cells(found.ratio(store))) for store in (OURS, PAGES)]
+    rows += [(store, *_cells(costs[store])) for store in costs]
+    rows += [(f"limit / {of}", *_cells(ratios(costs[LIMIT], costs[of]))) for of in (OURS, PAGES)]
     sizes = ", ".join(f"{k.subjects * k.rows_each} of {k.row_bytes} bytes in {k.table}" for k in kinds)
     return "\n".join(
         [
             table(rows),
             f"rows: {sizes}",
             f"every store: {result['settings']}",
-            *(f"{peer}: not installed" for peer in PEERS if peer not in found.costs),
+            *(f"{peer}: not installed" for peer in PEERS if peer not in costs),
             f"written, worst table: {result['write_ratio_to_plain']} of plain's speed (goal 0.6)",
             f"read, worst table: {result['read_ratio_to_plain']} (goal 0.6)",
             f"encrypted pages alone: {result['page_encryption_ratio']} (goal 0.95)",
@@ -290,7 +292,7 @@ def _report(found: Found, result: Mapping[str, object], kinds: Sequence[Kind]) -
     )
 
 
-def _cells(costs: Mapping[At, float]) -> tuple[str, ...]:
+def _cells(costs: Costs) -> tuple[str, ...]:
     return tuple(f"{costs[at]:.2f}" for at in COLUMNS)
 
 
