@@ -79,7 +79,10 @@ class ReadTransaction:
 
     def personal_row(self, handle: bytes, slot: bytes) -> bytes | None:
         """The sealed server row in a slot of a handle."""
-        return _maybe(self._value("SELECT sealed FROM personal WHERE handle = ? AND slot = ?", handle, slot))
+        sql = "SELECT sealed FROM personal WHERE handle = ? AND slot = ?"
+        for (sealed,) in self._connection.execute(sql, (handle, slot)):
+            return _bytes(sealed)
+        return None
 
     def personal_rows(self, handle: bytes) -> list[tuple[bytes, bytes]]:
         """(slot, sealed) of every server row of a handle."""

@@ -54,16 +54,26 @@ class WriteTransaction(ReadTransaction):
 
     def put_personal_row(self, handle: bytes, slot: bytes, day: int, sealed: bytes) -> None:
         """Store a server row of a subject, replacing the one in its slot."""
+        self.put_personal_rows(handle, [(slot, day, sealed)])
+
+    def put_personal_rows(self, handle: bytes, rows: Iterable[tuple[bytes, int, bytes]]) -> None:
+        """Store (slot, day, sealed) server rows of a subject, each replacing the one in its slot."""
         sql = (
             "INSERT INTO personal(handle, slot, day, sealed) VALUES(?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET day = excluded.day, sealed = excluded.sealed"
         )
-        self._connection.execute(sql, (handle, slot, day, sealed))
+        # a list: being resumed for each row from inside the statement would cost a generator dearly
+        self._connection.executemany(sql, [(handle, slot, day, sealed) for slot, day, sealed in rows])
 
     def delete_personal_row(self, handle: bytes, slot: bytes) -> bool:
         """Delete a server row of a subject; whether there was one."""
         self._connection.execute("DELETE FROM personal WHERE handle = ? AND slot = ?", (handle, slot))
         return self._connection.changes() > 0
+
+    def clear_personal_rows(self, handle: bytes) -> int:
+        """Delete every server row of a subject's handle; returns how many."""
+        self._connection.execute("DELETE FROM personal WHERE handle = ?", (handle,))
+        return self._connection.changes()
 
     def forget(self, handle: bytes) -> dict[str, int]:
         """Delete everything that hangs on a handle: table -> rows. Samples that `ANALYZE` took go too."""

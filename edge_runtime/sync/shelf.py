@@ -31,7 +31,8 @@ class Shelf(Protocol):
         """Keep `row` (a stub when its values are empty) unless what is held is newer.
 
         Newer is the later event time, of equal ones the later created, then the higher seq. A row that is
-        refused leaves the held one and its hash, so the digest tells the server that we hold another.
+        refused leaves the held one and its hash, so the digest tells the server that we hold another. What is
+        kept may be written no sooner than `move`, which ends every delta.
         """
         ...
 
@@ -83,17 +84,19 @@ class PlainShelf:
 
 
 class PersonalShelf:
-    """A subject's rows for one purpose, each sealed under the data key."""
+    """A subject's rows for one purpose, each sealed under the data key; written together by `move`."""
 
     def __init__(self, tx: WriteTransaction, key: DataKey) -> None:
         self._tx, self._key = tx, key
+        self._waiting: dict[bytes, tuple[int, bytes]] = {}
+        """Slot -> (day, sealed) of the rows put."""
 
     def stand(self) -> tuple[int, int]:
         return personal_stand(self._tx, self._key)
 
     def clear(self) -> None:
-        for slot, _ in self._tx.personal_rows(self._key.handle):
-            self._tx.delete_personal_row(self._key.handle, slot)
+        self._waiting.clear()
+        self._tx.clear_personal_rows(self._key.handle)
 
     def put(self, row: Row, row_hash: bytes) -> Placed:
         slot = self._slot(row)
@@ -101,12 +104,13 @@ class PersonalShelf:
         if held is not None and _order(held.row) > _order(row):
             return Placed(kept=False, before=held.hash)
         sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
-        self._tx.put_personal_row(self._key.handle, slot, max(row.event_time_us, 0) // DAY_US, sealed)
+        self._waiting[slot] = max(row.event_time_us, 0) // DAY_US, sealed
         return Placed(kept=True, before=None if held is None else held.hash)
 
     def delete(self, row: Row) -> int:
         slot = self._slot(row)
         held = self._held(slot)
+        self._waiting.pop(slot, None)
         self._tx.delete_personal_row(self._key.handle, slot)
         return part(None if held is None else held.hash)
 
@@ -115,13 +119,17 @@ class PersonalShelf:
         slot = personal_rows.stand_slot(self._key)
         sealed = personal_rows.seal_stand(self._key, slot, stand)
         # Day 0: following a channel is no activity of the subject, so it does not prolong retention.
-        self._tx.put_personal_row(self._key.handle, slot, 0, sealed)
+        self._waiting[slot] = 0, sealed
+        rows = [(slot, day, sealed) for slot, (day, sealed) in self._waiting.items()]
+        self._tx.put_personal_rows(self._key.handle, rows)
+        self._waiting.clear()
 
     def _slot(self, row: Row) -> bytes:
         return personal_rows.row_slot(self._key, f"{row.view}@{row.version}", row.entity)
 
     def _held(self, slot: bytes) -> Delivered | None:
-        sealed = self._tx.personal_row(self._key.handle, slot)
+        waiting = self._waiting.get(slot)
+        sealed = self._tx.personal_row(self._key.handle, slot) if waiting is None else waiting[1]
         return None if sealed is None else personal_rows.open_delivered(self._key, slot, sealed)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import startup
+from bench import cache, erase, startup
 from bench.streams import STREAMS, find
 from edge_runtime.catalog import Catalog
 from edge_runtime.session.event import LAST_US, event_from_dict
@@ -74,3 +74,28 @@ def test_the_startup_bench_gives_every_number(capsys: pytest.CaptureFixture[str]
     for key in ("import_s", "numpy_import_s", "open_and_vector_ms", "rss_mb"):
         assert isinstance(found[key], float)
     assert "first vector" in capsys.readouterr().out
+
+
+def test_the_cache_bench_gives_every_number_and_reads_back_what_was_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every store, ours among them, hands back each row as it was; the ratios are of the same work."""
+    found = cache.run(scale=0.005, rounds=1)
+    for key in ("write_ratio_to_plain", "read_ratio_to_plain", "page_encryption_ratio"):
+        ratio = found[key]
+        assert isinstance(ratio, float)
+        assert ratio > 0
+    peers = found["peers"]
+    assert isinstance(peers, dict)
+    assert set(peers) == {"sqlcipher", "sqlite_plain"}
+    assert peers["sqlite_plain"]["personal_read"] > 0
+    assert "plain apsw, the limit" in capsys.readouterr().out
+
+
+def test_the_erase_bench_erases_and_gives_every_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each erasure is checked by its receipt: key, server rows, state and journal of one subject."""
+    found = erase.run(subjects=(2, 5), erasures=3)
+    assert set(found) >= {"ms", "flat_ratio", "p99_ms", "limit_ms", "where_ms"}
+    assert isinstance(found["ms"], dict)
+    assert set(found["ms"]) == {"2", "5"}
+    assert "log cut to nothing" in capsys.readouterr().out
