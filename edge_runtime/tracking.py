@@ -5,10 +5,10 @@ Read, decide, write: nothing is applied before every target has judged the event
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import NamedTuple
+from itertools import chain, islice
+from typing import NamedTuple, TypeVar
 
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.journal_entry import pack_entry
@@ -16,17 +16,19 @@ from edge_runtime.cache.working_set import LiveState, WorkingSet, slot_of
 from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
-from edge_runtime.errors import MalformedEvent
+from edge_runtime.errors import MalformedEvent, StorageFull
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.event_reader import EventReader
 from edge_runtime.session.plan import Plan, Route, ViewPlan, ViewState, next_content_id
 
-_ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING = Admission
+T = TypeVar("T")
+_ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING, _NO_ROOM = Admission
 
 REASONS_KEPT = 100
 """Most refusals that one `track_many` explains; all are counted."""
+CHUNK = 512
 SLOTS_NOTED = 16_384
 """Most slots that are noted for one view, so as not to hash the same id with every event."""
 
@@ -55,11 +57,15 @@ class TrackSummary:
         self.late += verdicts[_LATE]
         self.no_consent += verdicts[_NO_CONSENT]
 
-    def refuse(self, position: int, error: MalformedEvent) -> None:
-        """Add one event that does not fit the catalog."""
+    def refuse(self, position: int, reason: str) -> None:
+        """Add one event that does not fit the catalog, or found no room."""
         self.refused += 1
         if len(self.reasons) < REASONS_KEPT:
-            self.reasons.append((position, str(error)))
+            self.reasons.append((position, reason))
+
+
+class _NoRoom(Exception):
+    """The disk takes nothing, so an event that needs more than memory may hold is not taken."""
 
 
 class Target(NamedTuple):
@@ -134,7 +140,10 @@ class Tracker:
         """
         now_us = self._clock.now_us()
         event = self._reader.named(event_type, fields, now_us)
-        return self._take(event, now_us, self._feed(event))
+        try:
+            return self._take(event, now_us, self._feed(event))
+        except _NoRoom:
+            return _NO_ROOM
 
     def take_many(self, events: Iterable[Event | Mapping[str, object]], summary: TrackSummary) -> None:
         """Take events in order into `summary`; a malformed one changes nothing and is explained.
@@ -149,7 +158,9 @@ class Tracker:
                 event = self._reader.given(given, now_us)
                 verdicts[self._take(event, now_us, self._noted(event, noted))] += 1
             except MalformedEvent as error:
-                summary.refuse(position, error)
+                summary.refuse(position, str(error))
+            except _NoRoom:
+                summary.refuse(position, "no room: the disk takes nothing, and memory holds what it may")
         summary.count(verdicts)
 
     def target(self, view_key: str) -> Target:
@@ -199,7 +210,10 @@ class Tracker:
         if kind is None or purpose is None:
             return self._states_of(share, event, "", self._keyring.device_key())
         subject = f"{kind}:{event.entities[kind]}"
-        key = self._consents.key(subject, purpose)
+        try:
+            key = self._consents.key(subject, purpose)
+        except StorageFull:  # under another basis than consent the key is made now, and must rest first
+            raise _NoRoom from None
         return None if key is None else self._states_of(share, event, subject, key)
 
     def _states_of(self, share: Share, event: Event, subject: str, key: DataKey) -> Feed:
@@ -208,13 +222,19 @@ class Tracker:
             self._let_go()
         feed = share.noted.get(key.handle)
         if feed is None:
-            lives = [
-                self.state(target, subject if of is None else of(event), key) for target, of in share.targets
-            ]
+            places = [(target, subject if of is None else of(event)) for target, of in share.targets]
+            if self._commit.stuck is not None and self._states.cramped:
+                self._require_held(places)
+            lives = [self.state(target, entity, key) for target, entity in places]
             feed = Feed([(key, share.on_disk, lives)], lives, [live.state for live in lives])
             if share.alone:
                 share.noted[key.handle] = feed
         return feed
+
+    def _require_held(self, places: Iterable[tuple[Target, str]]) -> None:
+        for target, entity in places:
+            if self._states.find(target.slots.get(entity) or _slot(target, entity)) is None:
+                raise _NoRoom
 
     def _let_go(self) -> None:
         """States left memory: nobody's are known where to be."""
@@ -287,6 +307,13 @@ class Tracker:
         purpose = self._catalog.purposes[view.purpose]
         keep_us, on_disk = purpose.keep_events_us, purpose.on_disk
         return Target(plan, view, view.key, subject_type, keep_us, on_disk, {})
+
+
+def chunks(events: Iterable[T]) -> Iterator[list[T]]:
+    """The events, some at a time: so many are taken under one lock, and then others have their turn."""
+    iterator = iter(events)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
 
 
 def _alone(shares: Iterable[Share]) -> str | None:
