@@ -35,6 +35,7 @@ class ColdRows:
         self._hands, self._rows = hands, rows
 
     def scan(self, found: Coldest) -> Steps:
+        now_us = self._hands.clock.now_us()
         after, limit, part = None, 0, list[RowSize]()
         while len(part) == limit:
             limit = self._hands.pace.rows
@@ -43,7 +44,8 @@ class ColdRows:
             for row in part:
                 size = row.size_bytes - len(LET_GO)
                 if size > 0:
-                    found.offer(Candidate(Reason.COLD_ROW, row.used_day, row.event_time_us, row.place, size))
+                    reason = Reason.EXPIRED if self._rows.stale(row, now_us) else Reason.COLD_ROW
+                    found.offer(Candidate(reason, row.used_day, row.event_time_us, row.place, size))
             after = part[-1].place if part else None
             yield len(part)
 

@@ -38,7 +38,7 @@ class RowSweep:
             with hands.database.read() as tx:
                 part = tx.row_sizes(after, limit)
             held = [row for row in part if row.size_bytes > len(LET_GO)]
-            stale = [row.place for row in held if past_ttl(self._ttl_us(row), row.event_time_us, now_us)]
+            stale = [row.place for row in held if self.stale(row, now_us)]
             if stale:
                 self.let_go(stale)
             ends_us = [row.event_time_us + ttl for row in held if (ttl := self._ttl_us(row))]
@@ -48,6 +48,10 @@ class RowSweep:
                 break
             after = part[-1].place
         self._due_us = next_us
+
+    def stale(self, row: RowSize, now_us: int) -> bool:
+        """Whether a row is past its ttl."""
+        return past_ttl(self._ttl_us(row), row.event_time_us, now_us)
 
     def _ttl_us(self, row: RowSize) -> int:
         return self._ttls_us.get(_view_key(row.place), 0)

@@ -62,8 +62,11 @@ class Sweeper:
         self._walked_day: int | None = None
         self._gives_back = True
         self._failed: StorageError | None = None
-        self.trouble: StorageError | None = None
-        """Why something was left undone in the last round; None when it went well."""
+
+    @property
+    def trouble(self) -> StorageError | None:
+        """Why something was left undone, in the last round or under a key in the last walk; else None."""
+        return self._failed or self._subjects.trouble
 
     def step(self) -> bool:
         """One step of the round that is going on, or of a new one; whether it goes on after this.
@@ -79,7 +82,6 @@ class Sweeper:
             except StorageError as error:
                 self._failed = error
             self._round = None
-            self.trouble = self._failed
             return False
 
     def sweep(self) -> Swept:
@@ -94,9 +96,8 @@ class Sweeper:
                     pass
             except StorageError as error:
                 self._failed = error
-            self.trouble = self._failed
-            if self._failed is not None:
-                raise self._failed
+            if self.trouble is not None:
+                raise self.trouble
             return self._hands.swept
 
     def _advance(self, steps: Steps) -> bool:
@@ -128,7 +129,7 @@ class Sweeper:
             yield from self._tried(self._rows.expire())
         if full or over or self._walked_day != day:
             yield from self._subjects.walk()
-            self._walked_day, self._failed = day, self._subjects.trouble or self._failed
+            self._walked_day = day
         yield from self._tried(self._relief.run())
         yield from self._tried(self._compacted())
         yield from self._tried(self._tidy(swept))

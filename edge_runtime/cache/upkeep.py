@@ -56,6 +56,8 @@ class Upkeep:
         free_bytes = free_bytes_at(database.path) if free_bytes is None else free_bytes
         self.room = Room(settings.cache_limit_bytes, settings.free_space_bytes, free_bytes)
         self._backlog = Backlog(commit, states, settings.pending_events)
+        self.make_room: Callable[[], None] = self._backlog.make_room
+        """After events: a full queue is committed, too many states are let go; see `backlog`."""
         pace = Pace(settings.sweep_step_us)
         hands = Hands(database, keyring, states, commit, clock, plan, memory, lock, pace)
         ttls_us = {view.key: view.ttl_us for view in catalog.views.values() if view.source == "server"}
@@ -75,10 +77,6 @@ class Upkeep:
         )
         self._timer = CommitTimer(commit, *paces)
         self.room.wanted = self._timer.hurry
-
-    def make_room(self) -> None:
-        """After an event: a full queue is committed, too many states are let go; see `backlog`."""
-        self._backlog.make_room()
 
     def sweep(self) -> Swept:
         """One whole round now; see `Sweeper.sweep`."""

@@ -306,9 +306,11 @@ class WorkingSet:
         return not any(live.changed and live.key.handle == handle for live in self._live.values())
 
     def newer_in_memory(self, handle: bytes, slot: bytes) -> bool:
-        """Whether a state in memory holds more than its row."""
+        """Whether a state in memory holds more than its row: not one that ended there as well."""
         live = self._live.get(slot)
-        return live is not None and live.key.handle == handle and live.changed
+        if live is None or live.key.handle != handle:
+            return False
+        return live.changed and not is_empty(live.state)
 
     def newest_day(self, handle: bytes) -> int | None:
         """The day of the newest event of any state of a handle in memory; None where there is none."""
