@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,16 +90,16 @@ def test_law_11_a_unit_takes_no_more_rows_or_bytes_than_it_was_told() -> None:
     database.close()
 
 
-@pytest.mark.parametrize("point", ["kill", "undo"])
-def test_law_6_a_unit_that_does_not_end_changes_nothing(tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize("reopened", [True, False])
+def test_law_6_a_unit_that_does_not_end_changes_nothing(tmp_path: Path, reopened: bool) -> None:
     path = str(tmp_path / "c.db")
     database = Database.open(path, bytes(32))
     _fill(database, 300, 100)
     before = _contents(database)
-    with pytest.raises(KeyError), database.write("pack") as tx:
+    with suppress(KeyError), database.write("pack") as tx:
         assert tx.pack("feature", None, 100, 1 << 20) is not None
-        raise KeyError(point)
-    if point == "kill":
+        raise KeyError
+    if reopened:
         database.close()
         database = Database.open(path, bytes(32))
     assert _contents(database) == before

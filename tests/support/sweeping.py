@@ -139,6 +139,7 @@ class Kiosk:
         catalog: er.Catalog | None = None,
         disk: FullDisk | None = None,
     ) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder, self.settings = folder, settings
         self.clock = clock or ManualClock(BASE_US)
         self.catalog = catalog or er.Catalog.from_toml(CATALOG)
