@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge_runtime.cache.evictable import Evictable
-from edge_runtime.cache.eviction import Coldest, target_bytes
+from edge_runtime.cache.eviction import Candidate, Coldest, target_bytes
 from edge_runtime.cache.hands import Hands, Steps
 from edge_runtime.cache.records import TableKey
 from edge_runtime.cache.room import Room
@@ -57,15 +57,25 @@ class Relief:
     def _exhaust(self, stage: Evictable, target: int) -> Steps:
         """Let what is coldest go until the target is reached or nothing is left."""
         while (need_bytes := self._hands.used_bytes() - target) > 0:
-            found = Coldest(need_bytes)
-            yield from stage.scan(found)
-            going = found.in_order()
-            if not going:
+            gone_bytes = 0
+            while gone_bytes < need_bytes:  # of many small rows not all are found in one pass
+                found = Coldest(need_bytes - gone_bytes)
+                yield from stage.scan(found)
+                going = found.in_order()
+                if not going:
+                    break
+                gone_bytes += sum(one.size_bytes for one in going)
+                yield from self._let_go(stage, going, target)
+            if not gone_bytes:
                 return
-            while going and self._hands.used_bytes() > target:
-                some, going = going[: self._hands.pace.rows], going[self._hands.pace.rows :]
-                yield stage.let_go(some)
             yield from self._pack(target)
+
+    def _let_go(self, stage: Evictable, going: Sequence[Candidate], target: int) -> Steps:
+        """In order, until the target is reached: a row with pages of its own frees them at once."""
+        while going and self._hands.used_bytes() > target:
+            rows = self._hands.pace.rows
+            yield stage.let_go(going[:rows])
+            going = going[rows:]
 
     def _pack(self, target: int) -> Steps:
         """Close the holes, table by table, until the target is reached."""

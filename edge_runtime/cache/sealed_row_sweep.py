@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -11,6 +11,7 @@ from edge_runtime.cache.event_sweep import Day
 from edge_runtime.cache.hands import Hands, Steps
 from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.records import LET_GO
+from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.sync import personal_rows
@@ -66,18 +67,30 @@ class SealedRowSweep:
 
     def end(self, key: DataKey, terms: Terms) -> Steps:
         """Delete every row, once where the channel stands was deleted: they are not received yet, again."""
-        hands = self._hands
-        for part in self.parts(key):
-            slots = [slot for slot, _, _ in part]
+        hands, deleted = self._hands, 1
+        while deleted:
             with hands.database.write("sweep") as tx:
                 if tx.personal_row(key.handle, stand_slot(key)) is not None:
                     return  # the channel has brought rows meanwhile, which are not these
-                for slot in slots:
-                    tx.delete_personal_row(key.handle, slot)
-            self._tell([(key, one.row) for _, one in opened(key, ((at, sealed) for at, _, sealed in part))])
-            yield len(part)
-        hands.memory.changed((view_key, key.subject) for view_key in terms.ttls_us)
-        hands.memory.forget_held()
+                rows = self.delete_some(tx, key)
+            deleted = self.told_deleted(key, terms, rows)
+            yield deleted
+
+    def delete_some(self, tx: WriteTransaction, key: DataKey) -> list[tuple[bytes, bytes]]:
+        """Delete some rows of a key; returns (slot, sealed) of them."""
+        part = tx.personal_part(key.handle, b"", self._hands.pace.rows)
+        for slot, _, _ in part:
+            tx.delete_personal_row(key.handle, slot)
+        return [(slot, sealed) for slot, _, sealed in part]
+
+    def told_deleted(self, key: DataKey, terms: Terms, rows: Collection[tuple[bytes, bytes]]) -> int:
+        """These rows are gone: nothing of them stays in memory; returns how many there were."""
+        memory = self._hands.memory
+        if rows:
+            memory.changed((view_key, key.subject) for view_key in terms.ttls_us)
+            self._tell([(key, one.row) for _, one in opened(key, rows)])
+            memory.forget_held()
+        return len(rows)
 
     def parts(self, key: DataKey) -> Iterator[list[tuple[bytes, int, bytes]]]:
         """(slot, day, sealed) of every row, some at a time."""

@@ -68,28 +68,31 @@ class SubjectSweep:
         seen = [day for day in (in_journal, in_states, in_rows) if day is not None]
         # without any event, the decision is the last that was heard of the subject
         heard = max(seen, default=key.at_us // DAY_US)
-        if heard < terms.gone_before(now_us) and self._left(key) and self._end(key, terms, now_us):
-            yield 1
-            yield from self.rows.end(key, terms)
-            self._hands.swept.handles_ended += not self._left(key)
+        if heard < terms.gone_before(now_us) and self._left(key):
+            yield from self._end(key, terms, now_us)
 
     def _left(self, key: DataKey) -> bool:
         with self._hands.database.read() as tx:
             return tx.holds(key.handle)
 
-    def _end(self, key: DataKey, terms: Terms, now_us: int) -> bool:
-        """Delete all but the rows; False where something came in the meantime."""
+    def _end(self, key: DataKey, terms: Terms, now_us: int) -> Steps:
+        """Delete all that is left, unless something came in the meantime."""
         hands, handle = self._hands, key.handle
         with hands.commit.still():
             newest = hands.states.newest_day(handle)
             heard = newest is not None and newest >= terms.gone_before(now_us)
             if heard or hands.commit.waits([handle]) or not hands.commit.lives(key):
-                return False
+                return
             with hands.database.write("sweep") as tx:
                 if tx.newest_event(handle) or tx.state_days(handle, ADDED, 1):
-                    return False
+                    return
                 self._drop_facts(tx, key, terms, now_us)
-        return True
+                rows = self.rows.delete_some(tx, key)
+                left = len(rows) == hands.pace.rows
+        yield self.rows.told_deleted(key, terms, rows)
+        if left:
+            yield from self.rows.end(key, terms)
+        hands.swept.handles_ended += not self._left(key)
 
     def _drop_facts(self, tx: WriteTransaction, key: DataKey, terms: Terms, now_us: int) -> None:
         handle = key.handle
