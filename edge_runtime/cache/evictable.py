@@ -11,7 +11,6 @@ from edge_runtime.cache.hands import Hands, Steps
 from edge_runtime.cache.records import LET_GO, RowPlace, RowSize
 from edge_runtime.cache.row_sweep import RowSweep
 from edge_runtime.cache.sealed_row_sweep import holds, opened
-from edge_runtime.cache.stored_state import COVERED, open_covered
 from edge_runtime.cache.subject_sweep import SubjectSweep
 from edge_runtime.keys.keyring import DataKey
 
@@ -115,10 +114,8 @@ class CoveredEvents:
         dropped = 0
         with self._hands.database.write("sweep") as tx:
             for handle, numbers in rows.items():
-                key = self._keys[handle]
-                if self._hands.commit.lives(key):
-                    covered = open_covered(key, tx.state(handle, COVERED))
-                    dropped += tx.drop_events_at(handle, [n for n in numbers if n <= covered])
+                if self._hands.commit.lives(self._keys[handle]):
+                    dropped += tx.drop_events_at(handle, numbers)
         self._hands.swept.events_dropped += dropped
         return dropped
 

@@ -282,20 +282,13 @@ class WorkingSet:
     # ---- what retention ends -----------------------------------------------------------------------------
 
     def settle(self, key: DataKey, keep_events_us: int) -> None:
-        """Whatever the journal alone holds of a handle is stored by the next commit, and then covered.
-
-        Its states come into memory, and those end that a read would call ended now.
-        """
+        """Whatever the journal alone holds of a handle is stored by the next commit, and then covered."""
         handle = key.handle
         with self._database.read() as tx:
             covered = open_covered(key, tx.state(handle, COVERED))
             tail = [entry for _, row in tx.events(handle, covered) for entry in open_entries(key, row)]
         self._note_unstored(key, keep_events_us, tail)
         self._bring_unstored([handle])
-        now_us = self._clock.now_us()
-        for live in [one for one in self._live.values() if one.key.handle == handle]:
-            if live.plan.advance(live.state, now_us):
-                self.ended(live)
         self._since_snapshot[handle] = _AT_ONCE
 
     def settled(self, handle: bytes) -> bool:

@@ -107,7 +107,7 @@ def test_law_7_a_folded_journal_does_not_call_itself_whole(tmp_path: Path) -> No
         for user in ("ann", "bob"):
             kiosk.track(user, 5)
         past = kiosk.clock.now_us() / 1e6
-        kiosk.clock.advance(seconds=60)
+        kiosk.clock.advance(seconds=12 * 3600)
         fill(kiosk)
         for _ in range(25):
             kiosk.track("ann", flush=False)
@@ -120,11 +120,15 @@ def test_law_7_a_folded_journal_does_not_call_itself_whole(tmp_path: Path) -> No
                 kiosk.track("bob")
                 kiosk.track("ann")
         assert kiosk.rt.read("activity:views", user="bob", at=past).value == 5
+        # what was journalled before the gap lies before the window, the gap within it
+        kiosk.clock.advance(seconds=13 * 3600)
         kiosk.catalog = er.Catalog.from_toml(grown)
         kiosk.reopen()
-        assert kiosk.read("activity:looks_1d", user="bob").value == 6
+        assert kiosk.read("activity:looks_1d", user="bob").value == 1
         assert kiosk.read("activity:looks_1d", user="ann").status is er.Status.WARMING
         assert views(kiosk) == 31
+        kiosk.days(1)
+        assert kiosk.read("activity:looks_1d", user="ann").status is er.Status.PRESENT
 
 
 @pytest.mark.parametrize("room", [1, 4, 9, 15, 22, 40])
@@ -165,7 +169,9 @@ def test_law_2_a_withdrawal_takes_what_was_folded_with_it(tmp_path: Path) -> Non
             kiosk.track("ann", flush=False)
             kiosk.track("bob", flush=False)
         empty(kiosk)
+        assert kiosk.rt._commit.keys_folded == 2
         kiosk.rt.consent.withdraw("ann")
+        assert kiosk.rt._commit.keys_folded == 1
         kiosk.rt.flush()
         assert reasons(kiosk) == []
         with kiosk.rt._database.read() as tx:
@@ -185,6 +191,8 @@ def test_law_11_states_stay_bounded_and_an_event_that_finds_no_room_changes_noth
             said[kiosk.rt.track("view", user="ann", item=f"i{n}", price=1.0, id=f"{n}")] += 1
             assert len(kiosk.rt._states) <= 2 * 4 + 512 + 2
         assert set(said) == {er.ACCEPTED, er.NO_ROOM}
+        assert kiosk.rt._states.over
+        assert not kiosk.rt._states.full, "where nothing can go, not every event goes through all of them"
         taken = said[er.ACCEPTED]
         assert views(kiosk) == 3 + taken
         assert kiosk.rt.track("view", user="ann", item="x", price=1.0) is er.ACCEPTED  # its states are there

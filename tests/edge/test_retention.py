@@ -11,6 +11,7 @@ from edge_runtime.cache.pace import MOST_ROWS
 from edge_runtime.cache.stored_state import ADDED, COVERED
 from edge_runtime.cache.sweep import STEP_ROWS
 from edge_runtime.sync.personal_rows import stand_slot
+from edge_runtime.sync.shelf import PersonalShelf
 from tests.support.sweeping import BASE_US, CATALOG, DAY_US, QUIET, Kiosk, M, P
 
 WIDEST = 2 * (STEP_ROWS + MOST_ROWS)
@@ -231,14 +232,65 @@ def test_an_event_that_waits_for_its_time_keeps_its_state(tmp_path: Path) -> Non
         assert kiosk.read("activity:views", user="ann").value == 5
 
 
-def test_nothing_of_an_ended_subject_stays_in_memory(kiosk: Kiosk) -> None:
-    """Neither the state, nor the numbers of a row held between reads, nor the decoded server row."""
+def test_someone_who_only_has_server_rows_comes_back_with_the_event_that_waits(kiosk: Kiosk) -> None:
+    """All that rests is over; what was tracked a moment ago is not there yet, and still it counts."""
+    with kiosk:
+        kiosk.give("ann", P)
+        kiosk.put_personal("badge", "ann", {"level": 3})
+        kiosk.days(40)
+        kiosk.track("ann", flush=False)
+        for _ in range(2):
+            kiosk.rt.sweep()
+            assert kiosk.read("badge:level", user="ann").value == 3
+            kiosk.rt.flush()
+
+
+def test_a_channel_that_comes_back_in_the_middle_keeps_what_it_brings(kiosk: Kiosk) -> None:
+    """Its rows are going in units; then a replacing snapshot comes: none of its rows goes with the others."""
+    with kiosk:
+        kiosk.give("ann", P)
+        _plant_rows(kiosk, 1_000)
+        kiosk.days(40)
+        subjects = kiosk.rt._upkeep.sweeper._subjects
+        walk = subjects.walk()
+        while kiosk.rows("ann")["personal"] > 800:
+            next(walk)
+        key = kiosk.key("ann")
+        with kiosk.rt._database.write("test") as tx:
+            PersonalShelf(tx, key).clear()
+        kiosk.put_personal("badge", "ann", {"level": 4})
+        list(walk)
+        assert kiosk.read("badge:level", user="ann").value == 4
+        assert kiosk.rows("ann")["personal"] == 2
+
+
+def test_law_4_nothing_is_sealed_under_a_key_that_died_meanwhile(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the write an erasure came: its rows are for the eraser, as they are."""
+    with kiosk:
+        kiosk.give("ann", P)
+        kiosk.track("ann", 3)
+        kiosk.put_personal("profile", "ann", {"country": "UK"})
+        kiosk.reopen()
+        kiosk.days(33)
+        key, connection = kiosk.key("ann"), kiosk.rt._database._connection()
+        monkeypatch.setattr(kiosk.rt._commit, "lives", lambda _: False)
+        before = connection.total_changes()
+        kiosk.rt.sweep()
+        assert connection.total_changes() == before
+        with kiosk.rt._database.read() as tx:
+            slots = [slot for slot, _ in tx.personal_rows(key.handle)]
+        rows = kiosk.rt._upkeep.sweeper._subjects.rows
+        assert rows.let_go([(key, slot) for slot in slots], lambda row: True) == 0
+
+
+def test_nothing_of_ended_states_stays_in_memory(kiosk: Kiosk) -> None:
+    """Neither they, nor the numbers of a row held between reads."""
     with kiosk:
         kiosk.give("ann")
         kiosk.track("ann", 4)
         kiosk.rt._commit.flush(everything=True)
-        kiosk.put_personal("badge", "ann", {"level": 3})
-        kiosk.read("badge:level", user="ann")
         for _ in range(3):
             assert kiosk.rt.vector("ranker", user="ann").values[0] == 4
         held = next(h for h in kiosk.rt._reader._held.values() if h is not None)
@@ -248,8 +300,23 @@ def test_nothing_of_an_ended_subject_stays_in_memory(kiosk: Kiosk) -> None:
         kiosk.rt.sweep()
         assert not any(held.numbers)
         assert all(live.state.newest_us is None for live in lives)
-        assert ("badge@1", "user:ann") not in kiosk.rt._source._rows
         assert kiosk.rt.vector("ranker", user="ann").values[0] == 0
+
+
+def test_nothing_of_ended_rows_stays_in_memory(kiosk: Kiosk) -> None:
+    """Neither decoded, nor as a number of a row held between reads."""
+    with kiosk:
+        kiosk.give("ann", P)
+        kiosk.put_personal("badge", "ann", {"level": 3})
+        assert kiosk.read("badge:level", user="ann").value == 3
+        for _ in range(3):
+            assert kiosk.rt.vector("badges", user="ann").values[0] == 3
+        held = next(h for h in kiosk.rt._reader._held.values() if h is not None)
+        kiosk.days(70)
+        kiosk.rt.sweep()
+        assert not any(held.numbers)
+        assert ("badge@1", "user:ann") not in kiosk.rt._source._rows
+        assert kiosk.read("badge:level", user="ann").status is er.Status.NOT_SYNCED
 
 
 # ---- small steps -----------------------------------------------------------------------------------------
@@ -385,6 +452,29 @@ def test_law_7_what_was_added_later_still_says_so_after_its_state_ended(tmp_path
         assert statuses[1] is er.Status.WARMING
         assert statuses[39] is er.Status.PRESENT
         assert not kiosk.rows("ann")
+
+
+def test_law_7_events_that_nobody_listened_to_are_not_taken_for_none_after_the_end(tmp_path: Path) -> None:
+    """Seen a month ago; then the catalog begins to listen to purchases: of those before nobody can tell."""
+    buys = 'buys_20d = { op = "count", event = "buy", window = "20d" }'
+    grown = CATALOG.replace("version = 1", "version = 2", 1).replace("spend_7d = {", f"{buys}\nspend_7d = {{")
+    grown = grown.replace("[events.restock]", '[events.buy]\nentities = ["user", "item"]\n[events.restock]')
+    with Kiosk(tmp_path) as kiosk:
+        kiosk.give("ann", P)
+        kiosk.track("ann", 3)
+        kiosk.days(35)
+        kiosk.catalog = er.Catalog.from_toml(grown)
+        kiosk.reopen()
+        kiosk.rt.sweep()
+        handle = kiosk.key("ann").handle
+        for day in range(60):
+            kiosk.reopen()
+            status = kiosk.read("activity:buys_20d", user="ann").status
+            assert status is (er.Status.WARMING if day < 20 else er.Status.PRESENT)
+            kiosk.rt.sweep()
+            kiosk.days(1)
+        with kiosk.rt._database.read() as tx:
+            assert not tx.holds(handle)
 
 
 def test_a_purpose_that_the_catalog_dropped_is_not_judged(tmp_path: Path) -> None:

@@ -226,6 +226,21 @@ def test_rows_about_nobody_go_before_those_of_subjects_and_those_before_events(t
             kiosk.rt.read("activity:views", user="u0", at=kiosk.clock.now_us() / 1e6 - 86_400)
 
 
+def test_what_memory_still_has_goes_with_its_row(tmp_path: Path) -> None:
+    """So a read says the same before a restart and after it."""
+    with Kiosk(tmp_path, settings=limited(10 * MIB)) as kiosk:
+        put_many(kiosk, "lasting", range(50))
+        put_profiles(kiosk, ["ann"])
+        assert kiosk.read("lasting:text", item="1").status is er.Status.PRESENT
+        assert profiles(kiosk, ["ann"]) == {"ann"}
+        kiosk.rt._upkeep.room.limit_bytes = 1
+        kiosk.rt.sweep()
+        for _ in range(2):
+            assert kiosk.read("lasting:text", item="1").status is er.Status.NOT_SYNCED
+            assert profiles(kiosk, ["ann"]) == set()
+            kiosk.reopen()
+
+
 # ---- what never goes -------------------------------------------------------------------------------------
 
 

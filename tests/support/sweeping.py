@@ -119,6 +119,9 @@ ttl = 0
 owner = "search"
 [views.lasting.features]
 text = { dtype = "string" }
+[services.badges]
+version = 1
+features = ["badge:level"]
 [services.ranker]
 version = 1
 features = ["activity:views", "activity:spend_7d"]
