@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_runtime.cache.swept import Swept as Swept
     from edge_runtime.catalog import Catalog as Catalog
     from edge_runtime.clock import SystemClock as SystemClock
     from edge_runtime.consent.decisions import ConsentRecord as ConsentRecord
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     DUPLICATE = Admission.DUPLICATE
     LATE = Admission.LATE
     NO_CONSENT = Admission.NO_CONSENT
+    NO_ROOM = Admission.NO_ROOM
 
 _HOMES = {
     "Admission": "session.admission",
@@ -108,6 +110,7 @@ _HOMES = {
     "Status": "serving.status",
     "StorageError": "errors",
     "StorageFull": "errors",
+    "Swept": "cache.swept",
     "SyncRefused": "errors",
     "SystemClock": "clock",
     "Table": "session.table",
@@ -115,7 +118,7 @@ _HOMES = {
     "Vector": "serving.plan",
     "replay": "history.replay",
 }
-_VERDICTS = ("ACCEPTED", "DUPLICATE", "LATE", "NO_CONSENT")
+_VERDICTS = ("ACCEPTED", "DUPLICATE", "LATE", "NO_CONSENT", "NO_ROOM")
 
 __all__ = sorted([*_HOMES, *_VERDICTS])
 

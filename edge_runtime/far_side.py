@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.room import Room
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
@@ -37,6 +38,7 @@ class FarSide:
 
     Args:
         lock: the runtime's lock; enrolment changes the identity under it.
+        room: says whether values of rows may be kept now.
         changed: called after a row changed, see `Replica`; takes the runtime's lock itself.
         read: `read(ref, subject)` for reports, judged now.
     """
@@ -51,12 +53,13 @@ class FarSide:
         clock: Clock,
         lock: threading.RLock,
         *,
+        room: Room,
         changed: Callable[[str | None, str], None],
         read: Callable[[str, str], FeatureValue],
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._leases, self._clock, self._lock = consents, leases, clock, lock
-        self._changed, self._read = changed, read
+        self._room, self._changed, self._read = room, changed, read
         self._background: list[BackgroundSync] = []
         self._links: WeakSet[Link] = WeakSet()
         self._tickets: dict[str, bytes] = {}
@@ -115,7 +118,7 @@ class FarSide:
         from edge_runtime.sync.replica import Replica
 
         rooms = (self._catalog, self._database, self._keyring, self._consents, self._leases)
-        return Replica(*rooms, self._changed, self._clock)
+        return Replica(*rooms, self._changed, self._clock, self._room)
 
     def _reporter(self) -> Reporter:
         from edge_runtime.aggregates.chance import system_bits

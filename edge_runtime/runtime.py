@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from edge_runtime.cache.commit_timer import CommitTimer
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.evolution import evolve
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.process import Ownership
+from edge_runtime.cache.upkeep import Upkeep
 from edge_runtime.cache.working_set import WorkingSet
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock, SystemClock
@@ -32,6 +32,7 @@ from edge_runtime.keys.providers import KeyProvider
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.plan import Matrix, Vector
 from edge_runtime.serving.reader import Reader
+from edge_runtime.serving.remembered import Remembered
 from edge_runtime.serving.value import FeatureValue
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
@@ -40,6 +41,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.tracking import Tracker, TrackSummary, chunks
 
 if TYPE_CHECKING:
+    from edge_runtime.cache.swept import Swept
     from edge_runtime.serving.scoring import Bindable, Model, Scores
     from edge_runtime.sync.background import BackgroundSync
     from edge_runtime.sync.link import Link
@@ -66,8 +68,13 @@ class Runtime:
         keyring: Keyring,
         clock: Clock,
         settings: Settings,
+        free_bytes: Callable[[], int] | None = None,
     ) -> None:
-        """Use `Runtime.open`; this only ties rooms together."""
+        """Use `Runtime.open`; this only ties rooms together.
+
+        Args:
+            free_bytes: tells the free space on the database's volume; asks the volume by default.
+        """
         self.catalog, self._database, self._keyring = catalog, database, keyring
         self._clock, self._settings = clock, settings
         self._lock = threading.RLock()
@@ -91,11 +98,13 @@ class Runtime:
         self._source = CacheSource(
             *rooms, self._tracker, self._states, self._commit, clock, settings.live_rows
         )
-        self._far_side = FarSide(
-            *rooms, self._leases, clock, self._lock, changed=self._row_changed, read=self._read_subject
-        )
         self._reader = Reader(catalog, self._source, clock, settings)
-        self._timer = CommitTimer(self._commit, settings.commit_interval_us)
+        memory = Remembered(self._source, self._reader, self._lock)
+        held = (self._states, self._commit, memory, clock, self._lock)
+        self._upkeep = Upkeep(catalog, plan, database, keyring, *held, settings, free_bytes=free_bytes)
+        room, changed, read = self._upkeep.room, self._row_changed, self._read_subject
+        lent = (*rooms, self._leases, clock, self._lock)
+        self._far_side = FarSide(*lent, room=room, changed=changed, read=read)
 
     # ---- opening and closing -----------------------------------------------------------------------------
 
@@ -139,7 +148,7 @@ class Runtime:
         if self._closed or self._ownership.lost:
             return
         self._far_side.close()
-        self._timer.stop()
+        self._upkeep.stop()
         try:
             self._commit.flush(everything=True)
             self._leases.keep()
@@ -171,7 +180,8 @@ class Runtime:
             fields: ids of its entities and its properties; `at` an aware datetime or Unix seconds (now by
                 default); `id` makes a second sending a DUPLICATE.
 
-        Returns ACCEPTED, DUPLICATE, LATE or NO_CONSENT. It is acknowledged when `flush` returns.
+        Returns ACCEPTED, DUPLICATE, LATE or NO_CONSENT. It is acknowledged when `flush` returns. On a full
+        disk it waits in memory; NO_ROOM, with nothing changed, once that holds as much as it may.
 
         Raises:
             MalformedEvent: it does not fit the catalog; nothing changed.
@@ -179,7 +189,7 @@ class Runtime:
         with self._lock:
             self._check_open()
             admission = self._tracker.take(event_type, fields)
-        self._make_room()
+        self._upkeep.make_room()
         return admission
 
     def track_many(self, events: Iterable[Event | Mapping[str, object]]) -> TrackSummary:
@@ -189,7 +199,7 @@ class Runtime:
             with self._lock:
                 self._check_open()
                 self._tracker.take_many(chunk, summary)
-            self._make_room()
+            self._upkeep.make_room()
         return summary
 
     def flush(self) -> None:
@@ -306,7 +316,7 @@ class Runtime:
         """What this runtime is and how it stands, in plain words; nothing personal in it."""
         with self._lock:
             self._check_open()
-            trouble = self._timer.trouble
+            trouble = self._upkeep.trouble
             return {
                 "authority": "server" if self._keyring.identity.server_key else "standalone",
                 "lease": self._leases.state,
@@ -317,7 +327,19 @@ class Runtime:
                 "subjects": self._keyring.subjects,
                 "states_in_memory": len(self._states),
                 "trouble": None if trouble is None else str(trouble),
+                "degraded": self._upkeep.degraded(),
             }
+
+    def sweep(self) -> Swept:
+        """One whole round of upkeep now: what is past its ttl or retention goes, and what is over the limit.
+
+        A runtime does this by itself in the background, in the same steps of a few milliseconds.
+
+        Raises:
+            StorageFull: no room to write; what was done is done, the rest is tried again.
+        """
+        self._check_open()
+        return self._upkeep.sweep()
 
     # ---- sync --------------------------------------------------------------------------------------------
 
@@ -393,10 +415,3 @@ class Runtime:
         self._ownership.check()
         if self._closed:
             raise RuntimeClosed("the runtime was closed; nothing changed")
-
-    def _make_room(self) -> None:
-        """A full journal commits by itself; too many states are stored and let go."""
-        if self._commit.size >= self._settings.pending_events:
-            self._commit.flush()
-        if self._states.full:
-            self._commit.flush(everything=True, then=self._states.let_go)

@@ -16,12 +16,14 @@ class Settings:
     commit_interval_us: int = 50_000
     """Longest time that a tracked event waits for its group commit."""
     pending_events: int = 20_000
-    """Events waiting for the group commit; when full, `track` commits by itself."""
+    """Events waiting for the group commit; when full, `track` commits by itself, or on a full disk folds them
+    into the states that hold them."""
     snapshot_every_events: int = 256
     """A subject's states are stored again some commits after this many journalled events, later if they are
     large (128 bytes an event at most); a cold load replays what was journalled since."""
     live_states: int = 20_000
-    """Session states held in memory; the least recently used is stored and let go."""
+    """Session states held in memory; the least recently used is stored and let go. On a full disk twice as
+    many are held; an event that needs one more is not taken."""
     live_rows: int = 200_000
     """Decoded server rows held in memory; the least recently used is let go."""
     held_rows: int = 4_096
@@ -34,3 +36,12 @@ class Settings:
     """Events further ahead of now than this are malformed."""
     candidates: int = 10_000
     """Most candidates of one `matrix` call."""
+    sweep_interval_us: int = 60_000_000
+    """Pause between two rounds of upkeep in the background; 0 for none (then call `sweep` yourself). The
+    first begins after 10 seconds at the latest."""
+    sweep_step_us: int = 5_000
+    """Time that one step of upkeep should take, at most; others wait no longer than for its write."""
+    cache_limit_bytes: int = 268_435_456
+    """Bytes of the database in use, its log left out. Beyond them the coldest values go; 0 for no limit."""
+    free_space_bytes: int = 33_554_432
+    """With less free space on the database's volume the values of server rows are not kept; 0 for any."""

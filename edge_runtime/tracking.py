@@ -16,7 +16,7 @@ from edge_runtime.cache.working_set import LiveState, WorkingSet, slot_of
 from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
-from edge_runtime.errors import MalformedEvent
+from edge_runtime.errors import MalformedEvent, StorageFull
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
@@ -24,7 +24,7 @@ from edge_runtime.session.event_reader import EventReader
 from edge_runtime.session.plan import Plan, Route, ViewPlan, ViewState, next_content_id
 from edge_runtime.wire.printing import prints_only
 
-_ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING = Admission
+_ACCEPTED, _DUPLICATE, _LATE, _NO_CONSENT, _WAITING, _NO_ROOM = Admission
 
 REASONS_KEPT = 100
 """Most refusals that one `track_many` explains; all are counted."""
@@ -67,11 +67,15 @@ class TrackSummary:
         self.late += verdicts[_LATE]
         self.no_consent += verdicts[_NO_CONSENT]
 
-    def refuse(self, position: int, error: MalformedEvent) -> None:
-        """Add one event that does not fit the catalog."""
+    def refuse(self, position: int, reason: str) -> None:
+        """Add one event that does not fit the catalog, or found no room."""
         self.refused += 1
         if len(self.reasons) < REASONS_KEPT:
-            self.reasons.append((position, str(error)))
+            self.reasons.append((position, reason))
+
+
+class _NoRoom(Exception):
+    """The disk takes nothing, so an event that needs more than memory may hold is not taken."""
 
 
 @prints_only("view_key", "subject_type", "keep_events_us", "on_disk")
@@ -147,7 +151,10 @@ class Tracker:
         """
         now_us = self._clock.now_us()
         event = self._reader.named(event_type, fields, now_us)
-        return self._take(event, now_us, self._feed(event))
+        try:
+            return self._take(event, now_us, self._feed(event))
+        except _NoRoom:
+            return _NO_ROOM
 
     def take_many(self, events: Iterable[Event | Mapping[str, object]], summary: TrackSummary) -> None:
         """Take events in order into `summary`; a malformed one changes nothing and is explained.
@@ -162,7 +169,9 @@ class Tracker:
                 event = self._reader.given(given, now_us)
                 verdicts[self._take(event, now_us, self._noted(event, noted))] += 1
             except MalformedEvent as error:
-                summary.refuse(position, error)
+                summary.refuse(position, str(error))
+            except _NoRoom:
+                summary.refuse(position, "no room: the disk takes nothing, and memory holds what it may")
         summary.count(verdicts)
 
     def target(self, view_key: str) -> Target:
@@ -212,7 +221,10 @@ class Tracker:
         if kind is None or purpose is None:
             return self._states_of(share, event, "", self._keyring.device_key())
         subject = f"{kind}:{event.entities[kind]}"
-        key = self._consents.key(subject, purpose)
+        try:
+            key = self._consents.key(subject, purpose)
+        except StorageFull:  # under another basis than consent the key is made now, and must rest first
+            raise _NoRoom from None
         return None if key is None else self._states_of(share, event, subject, key)
 
     def _states_of(self, share: Share, event: Event, subject: str, key: DataKey) -> Feed:
@@ -221,13 +233,19 @@ class Tracker:
             self._let_go()
         feed = share.noted.get(key.handle)
         if feed is None:
-            lives = [
-                self.state(target, subject if of is None else of(event), key) for target, of in share.targets
-            ]
+            places = [(target, subject if of is None else of(event)) for target, of in share.targets]
+            if self._commit.stuck is not None and self._states.cramped:
+                self._require_held(places)
+            lives = [self.state(target, entity, key) for target, entity in places]
             feed = Feed([(key, share.on_disk, lives)], lives, [live.state for live in lives])
             if share.alone:
                 share.noted[key.handle] = feed
         return feed
+
+    def _require_held(self, places: Iterable[tuple[Target, str]]) -> None:
+        for target, entity in places:
+            if self._states.find(target.slots.get(entity) or _slot(target, entity)) is None:
+                raise _NoRoom
 
     def _let_go(self) -> None:
         """States left memory: nobody's are known where to be."""

@@ -184,7 +184,7 @@ class _Handle:
             since |= past.since(plan, lacking)
         else:
             _applied(plan, state, tail)
-        day = day_of(state.newest_us, self._change.now_us)
+        day = day_of(state, since, self._change.now_us)
         snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, day, keep_from_day=0)
         self._tx.put_state(self._key.handle, slot, day, seal_state(snapshot, self._newest))
 

@@ -11,6 +11,7 @@ from edge_runtime.cache.process import foreign
 from edge_runtime.cache.records import (
     ChannelState,
     FileSize,
+    JournalSpan,
     OutboxItem,
     OutboxKind,
     RowPlace,
@@ -49,6 +50,29 @@ class ReadTransaction:
         """Whether the journal of a handle is no longer whole."""
         return self._value("SELECT 1 FROM trimmed WHERE handle = ?", handle) is not None
 
+    def journal_span(self, handle: bytes, covered: int) -> JournalSpan:
+        """How far the journal of a handle reaches.
+
+        Args:
+            covered: the newest row that stored states cover.
+        """
+        sql = (
+            "SELECT coalesce(max(n), 0), max(day), min(day) FILTER (WHERE n <= ?2),"
+            " min(day) FILTER (WHERE n > ?2) FROM journal WHERE handle = ?1"
+        )
+        for newest_n, *days in self._connection.execute(sql, (handle, covered)):
+            return JournalSpan(_int(newest_n), *(None if day is None else _int(day) for day in days))
+        raise AssertionError("an aggregate has one row")
+
+    def event_sizes(self, handle: bytes, upto: int, after: int, limit: int) -> list[tuple[int, int, int]]:
+        """(n, day, bytes) of at most `limit` journal rows of a handle beyond row `after`, up to `upto`."""
+        sql = (
+            "SELECT n, day, length(sealed) FROM journal WHERE handle = ? AND n > ? AND n <= ?"
+            " ORDER BY n LIMIT ?"
+        )
+        found = self._connection.execute(sql, (handle, after, upto, limit))
+        return [(_int(n), _int(day), _int(size)) for n, day, size in found]
+
     def newest_day(self, handle: bytes) -> int | None:
         """The newest day bucket of anything under a handle; None when none is known."""
         each = " UNION ALL ".join(
@@ -77,6 +101,19 @@ class ReadTransaction:
         sql = "SELECT slot, sealed FROM state WHERE handle = ? ORDER BY slot"
         return [(_bytes(slot), _bytes(sealed)) for slot, sealed in self._connection.execute(sql, (handle,))]
 
+    def state_day(self, handle: bytes, slot: bytes) -> int | None:
+        """The day under which a state rests; None when there is none."""
+        return cast(
+            "int | None", self._value("SELECT day FROM state WHERE handle = ? AND slot = ?", handle, slot)
+        )
+
+    def state_days(self, handle: bytes, after: bytes, limit: int) -> list[tuple[bytes, int]]:
+        """(slot, day) of at most `limit` rows in the order of their slots, those beyond `after`."""
+        sql = "SELECT slot, day FROM state WHERE handle = ? AND slot > ? ORDER BY slot LIMIT ?"
+        return [
+            (_bytes(slot), _int(day)) for slot, day in self._connection.execute(sql, (handle, after, limit))
+        ]
+
     def personal_row(self, handle: bytes, slot: bytes) -> bytes | None:
         """The sealed server row in a slot of a handle."""
         sql = "SELECT sealed FROM personal WHERE handle = ? AND slot = ?"
@@ -89,6 +126,14 @@ class ReadTransaction:
         sql = "SELECT slot, sealed FROM personal WHERE handle = ? ORDER BY slot"
         return [(_bytes(slot), _bytes(sealed)) for slot, sealed in self._connection.execute(sql, (handle,))]
 
+    def personal_part(self, handle: bytes, after: bytes, limit: int) -> list[tuple[bytes, int, bytes]]:
+        """(slot, day, sealed) of at most `limit` rows in the order of their slots, those beyond `after`."""
+        sql = "SELECT slot, day, sealed FROM personal WHERE handle = ? AND slot > ? ORDER BY slot LIMIT ?"
+        return [
+            (_bytes(slot), _int(day), _bytes(sealed))
+            for slot, day, sealed in self._connection.execute(sql, (handle, after, limit))
+        ]
+
     def personal_rows_by_day(self, handle: bytes) -> list[tuple[int, bytes, bytes]]:
         """(day, slot, sealed) of every server row of a handle, oldest day first; day 0 is not known."""
         sql = "SELECT day, slot, sealed FROM personal WHERE handle = ? ORDER BY day, slot"
@@ -96,6 +141,12 @@ class ReadTransaction:
             (_int(day), _bytes(slot), _bytes(sealed))
             for day, slot, sealed in self._connection.execute(sql, (handle,))
         ]
+
+    def holds(self, handle: bytes) -> bool:
+        """Whether anything hangs on a handle."""
+        tables = (*PERSONAL_TABLES, "trimmed")
+        each = " OR ".join(f"EXISTS(SELECT 1 FROM {table} WHERE handle = ?1)" for table in tables)
+        return bool(self._value(f"SELECT {each}", handle))
 
     def handles(self) -> set[bytes]:
         """Every handle that any personal row hangs on; one index step per handle, not per row."""

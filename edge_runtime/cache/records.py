@@ -50,11 +50,27 @@ class RowSize(NamedTuple):
     """Of its values; a stub, or a row of which nothing can be let go, has at most 1."""
 
 
+class JournalSpan(NamedTuple):
+    """What a sweeper must know of the journal of one handle; days since 1970, None where there is no row."""
+
+    newest_n: int
+    """0 for an empty journal."""
+    newest_day: int | None
+    oldest_covered_day: int | None
+    """Of the rows that stored states cover."""
+    oldest_bare_day: int | None
+    """Of the rows that nothing but the journal holds."""
+
+
 class FileSize(NamedTuple):
     """How much of the file is in use, the write-ahead log left out."""
 
     used_bytes: int
     file_bytes: int
+
+
+TableKey = tuple[str | int | bytes, ...]
+"""Where a row stands in a table that is kept in the order of its key."""
 
 
 @prints_only("kind")

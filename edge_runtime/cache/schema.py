@@ -142,5 +142,12 @@ def _evidence_in(body: bytes) -> bool:
 STEPS: Final[dict[int, Step]] = {1: _to_2}
 """version -> what brings a file of that version one step further."""
 
+PACKED: Final = {
+    "feature": ("entity", "view", "version", "channel"),
+    "personal": ("handle", "slot"),
+    "state": ("handle", "slot"),
+}
+"""Tables kept in the order of their key, which `pack` can write close again -> that key."""
+
 PERSONAL_TABLES: Final = ("journal", "state", "personal")
 """Tables whose rows hang on a handle and hold sealed content."""

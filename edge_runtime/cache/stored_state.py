@@ -15,6 +15,7 @@ import msgspec
 from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.since import Since
 from edge_runtime.keys.keyring import DataKey
+from edge_runtime.session.admission import NEVER, ViewState
 from edge_runtime.wire.printing import prints_only
 
 COVERED: Final = bytes(16)
@@ -32,9 +33,10 @@ class Snapshot(NamedTuple):
     view: str
     entity: str
     dump: bytes
+    """Empty: retention has ended all that was in it, and its row goes."""
     since: Since
     day: int
-    """Days since 1970 of the newest event in it; of one without events, the day it was taken."""
+    """See `day_of`."""
     keep_from_day: int
     """Journalled events of this key received before this day are no longer needed."""
 
@@ -61,9 +63,19 @@ def slot_of(view_key: str, entity: str) -> bytes:
     return hashlib.blake2b(f"{view_key}\x00{entity}".encode(), digest_size=16, person=b"edge-slot").digest()
 
 
-def day_of(newest_us: int | None, now_us: int) -> int:
-    """The day under which a state rests: of its newest event; now, if it has none."""
-    return max(now_us if newest_us is None else newest_us, 0) // DAY_US
+def is_empty(state: ViewState) -> bool:
+    """Whether nothing is in it: no event, and none that waits for its time."""
+    return state.newest == NEVER and not state.waiting
+
+
+def day_of(state: ViewState, since: Since, now_us: int) -> int:
+    """The day under which a state rests: of its newest event, of one that waits for its time too.
+
+    Of an empty one, the newest day since when something in it is known: until the retention after that is
+    over, its row says what may be missing. Now, if there is neither.
+    """
+    times = since.values() if is_empty(state) else (state.newest, *(one.at_us for one in state.waiting))
+    return max(max(times, default=now_us), 0) // DAY_US
 
 
 def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:
@@ -91,4 +103,8 @@ def seal_added(key: DataKey, added: dict[str, Since]) -> bytes:
 
 def seal_state(snapshot: Snapshot, through: int) -> bytes:
     stored = StoredState(through, snapshot.view, snapshot.entity, snapshot.since, snapshot.dump)
-    return snapshot.key.seal("state", snapshot.slot, msgspec.msgpack.encode(stored))
+    return seal_stored(snapshot.key, snapshot.slot, stored)
+
+
+def seal_stored(key: DataKey, slot: bytes, stored: StoredState) -> bytes:
+    return key.seal("state", slot, msgspec.msgpack.encode(stored))

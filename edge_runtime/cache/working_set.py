@@ -7,8 +7,9 @@ acknowledged and a cold load replays only a short tail.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.histories import Known
@@ -20,6 +21,7 @@ from edge_runtime.cache.stored_state import (
     COVERED,
     Snapshot,
     day_of,
+    is_empty,
     open_added,
     open_covered,
     open_state,
@@ -38,6 +40,8 @@ SNAPSHOT_BYTES_PER_EVENT = 128
 all the time; the tail that a cold load replays grows with the state it loads."""
 HANDLES_AT_ONCE = 4
 """Most handles whose states one commit stores: taking them takes time in which nobody can track."""
+CRAMPED_TIMES, ROOM_FOR_A_CHUNK = 2, 512
+"""How far beyond their limit states may grow while none can be stored: so many times, and so many more."""
 _AT_ONCE = 1 << 62
 """As many events as make any handle's states due."""
 
@@ -71,6 +75,15 @@ class LiveState:
         self.incomplete = {name: since_us for name, since_us in found.items() if since_us is not None}
 
 
+class Unstored(NamedTuple):
+    """States of one key that the journal tells of and no stored state does."""
+
+    key: DataKey
+    keep_events_us: int
+    events: dict[bytes, Event]
+    """Slot -> one of its events."""
+
+
 class WorkingSet:
     """The live states, least recently used first. The runtime's lock guards every call."""
 
@@ -93,9 +106,10 @@ class WorkingSet:
         self._since_snapshot: dict[bytes, int] = {}
         self._dumped_bytes: dict[bytes, int] = {}
         """Handle -> size of its last snapshot."""
-        self._unstored: dict[bytes, dict[bytes, Event]] = {}
-        """Handle -> slot of a state that is not in memory and not stored with all its events -> one of them.
-        A crash leaves such; known from the first time that a handle is touched."""
+        self._unstored: dict[bytes, Unstored] = {}
+        """Handle -> its states that are not in memory and not stored with all their events. A crash leaves
+        such; known from the first time that a handle is touched."""
+        self._full_at = limit
 
     def __len__(self) -> int:
         return len(self._live)
@@ -103,7 +117,17 @@ class WorkingSet:
     @property
     def full(self) -> bool:
         """Whether states should be let go (the runtime flushes, then calls `let_go`)."""
+        return len(self._live) > self._full_at
+
+    @property
+    def over(self) -> bool:
+        """Whether there are more than the limit."""
         return len(self._live) > self._limit
+
+    @property
+    def cramped(self) -> bool:
+        """Whether there is no room for one more, though none can be let go: the disk takes nothing."""
+        return len(self._live) >= CRAMPED_TIMES * self._limit + ROOM_FOR_A_CHUNK
 
     def find(self, slot: bytes) -> LiveState | None:
         """The live state of `slot` if it is in memory; marks it as used."""
@@ -130,9 +154,8 @@ class WorkingSet:
             added = tx.state(handle, ADDED) if sealed is None else None
             covered = open_covered(live.key, tx.state(handle, COVERED))
             tail = [(n, e) for n, row in tx.events(handle, covered) for e in open_entries(live.key, row)]
-        if handle not in self._unstored:
-            self._unstored[handle] = {slot: e.event for _, e in tail for slot in e.slots}
-        self._unstored[handle].pop(live.slot, None)
+        self._note_unstored(live.key, live.keep_events_us, (entry for _, entry in tail))
+        self._unstored[handle].events.pop(live.slot, None)
         try:
             through = self._stored(live, sealed, added)
         except StateUnreadable:
@@ -142,6 +165,11 @@ class WorkingSet:
             if n > through and live.slot in entry.slots:
                 live.plan.apply(live.state, entry.event, entry.event_id, entry.received_us)
                 self._change(live)
+
+    def _note_unstored(self, key: DataKey, keep_events_us: int, tail: Iterable[JournalEntry]) -> None:
+        if key.handle not in self._unstored:
+            events = {slot: entry.event for entry in tail for slot in entry.slots}
+            self._unstored[key.handle] = Unstored(key, keep_events_us, events)
 
     def _stored(self, live: LiveState, sealed: bytes | None, added: bytes | None) -> int:
         """Take the stored state, or what is known of one that has none; returns the row it stands at."""
@@ -186,17 +214,19 @@ class WorkingSet:
         place = Place(live.plan.view.key, live.entity)
         return not past.floor_us, [one.entry for one in past.places.get(place, ())]
 
-    def due(self, everything: bool, batch: Iterable[JournalRow]) -> tuple[list[Snapshot], bool]:
+    def due(
+        self, everything: bool, batch: Iterable[JournalRow], whole: Collection[bytes] = ()
+    ) -> tuple[list[Snapshot], bool]:
         """(states to store with this batch, whether more are due).
 
-        Of a handle with enough new events, or of all, every state that changed. Nobody can track meanwhile,
-        so a few handles have their turn at a time, unless `everything` is asked.
+        Of a handle with enough new events, of those in `whole`, or of all, every state that changed. Nobody
+        can track meanwhile, so a few handles have their turn at a time, unless `everything` is asked.
         """
         for row in batch:
             handle = row.key.handle
             self._since_snapshot[handle] = self._since_snapshot.get(handle, 0) + len(row)
         ripe = [handle for handle in self._since_snapshot if everything or self._ripe(handle)]
-        handles = set(ripe if everything else ripe[:HANDLES_AT_ONCE])
+        handles = {*(ripe if everything else ripe[:HANDLES_AT_ONCE]), *whole}
         if not handles:
             return [], False
         self._bring_unstored(handles)
@@ -205,16 +235,13 @@ class WorkingSet:
         snapshots: list[Snapshot] = []
         for live in self._live.values():
             if live.changed and live.stored and live.key.handle in handles:
-                keep_from_day = (now_us - live.keep_events_us) // DAY_US
-                dump, view = live.plan.dump(live.state), live.plan.view.key
-                days = day_of(live.state.newest_us, now_us), keep_from_day
-                snapshots.append(Snapshot(live.key, live.slot, view, live.entity, dump, live.since, *days))
-                dumped[live.key.handle] += len(dump)
+                snapshots.append(_snapshot(live, now_us))
+                dumped[live.key.handle] += len(snapshots[-1].dump)
                 live.changed = False
         for handle in handles:
-            del self._since_snapshot[handle]
+            self._since_snapshot.pop(handle, None)
             self._dumped_bytes[handle] = dumped[handle]
-        return snapshots, len(handles) < len(ripe)
+        return snapshots, not handles.issuperset(ripe)
 
     def _ripe(self, handle: bytes) -> bool:
         """Whether enough events came since the last snapshot: a big one must not be written all the time."""
@@ -228,19 +255,19 @@ class WorkingSet:
             if live is not None and live.key is snapshot.key:
                 self._change(live)
 
-    def _bring_unstored(self, handles: set[bytes]) -> None:
+    def _bring_unstored(self, handles: Iterable[bytes]) -> None:
         """Load what a crash left in the journal only: storing others of its handle lets the journal go."""
-        for one in [live for live in self._live.values() if live.key.handle in handles and live.stored]:
-            for slot, event in self._unstored.pop(one.key.handle, {}).items():
-                self._bring(slot, event, one)
-            self._unstored[one.key.handle] = {}
+        for left in [self._unstored[handle] for handle in handles if handle in self._unstored]:
+            for slot, event in list(left.events.items()):
+                self._bring(slot, event, left)
+            left.events.clear()
 
-    def _bring(self, slot: bytes, event: Event, sibling: LiveState) -> None:
+    def _bring(self, slot: bytes, event: Event, left: Unstored) -> None:
         for route in self._plan.routes.get(event.type, ()):
             entity = route.entity_of(event)
             if slot_of(route.view_key, entity) == slot:
                 plan = self._plan.views[route.view_key]
-                self.load(plan, entity, slot, sibling.key, sibling.keep_events_us, stored=True)
+                self.load(plan, entity, slot, left.key, left.keep_events_us, stored=True)
 
     def let_go(self) -> None:
         """Drop the least recently used states that are stored and unchanged, down to the limit."""
@@ -249,7 +276,50 @@ class WorkingSet:
             : max(spare, 0)
         ]:
             del self._live[slot]
+        # where too few could go, it is not worth going through them again for each one more
+        left = len(self._live)
+        self._full_at = self._limit if left <= self._limit else left + self._limit // 16
         self.departed += 1
+
+    # ---- what retention ends -----------------------------------------------------------------------------
+
+    def settle(self, key: DataKey, keep_events_us: int) -> None:
+        """Whatever the journal alone holds of a handle is stored by the next commit, and then covered."""
+        handle = key.handle
+        with self._database.read() as tx:
+            covered = open_covered(key, tx.state(handle, COVERED))
+            tail = [entry for _, row in tx.events(handle, covered) for entry in open_entries(key, row)]
+        self._note_unstored(key, keep_events_us, tail)
+        self._bring_unstored([handle])
+        self._since_snapshot[handle] = _AT_ONCE
+
+    def settled(self, handle: bytes) -> bool:
+        """Whether every state of a handle is stored as it is."""
+        left = self._unstored.get(handle)
+        if handle in self._since_snapshot or (left is not None and left.events):
+            return False
+        return not any(live.changed and live.key.handle == handle for live in self._live.values())
+
+    def newer_in_memory(self, handle: bytes, slot: bytes) -> bool:
+        """Whether a state in memory holds more than its row: not one that ended there as well."""
+        live = self._live.get(slot)
+        if live is None or live.key.handle != handle:
+            return False
+        return live.changed and not is_empty(live.state)
+
+    def newest_day(self, handle: bytes) -> int | None:
+        """The day of the newest event of any state of a handle in memory; None where there is none."""
+        lives = [live for live in self._live.values() if live.key.handle == handle]
+        return max((day_of(one.state, {}, 0) for one in lives if not is_empty(one.state)), default=None)
+
+    def end(self, handle: bytes, slots: Iterable[bytes]) -> int:
+        """Let go of these states, whose rows went; returns how many were in memory."""
+        gone = [slot for slot in slots if (live := self._live.get(slot)) and live.key.handle == handle]
+        for slot in gone:
+            live = self._live.pop(slot)
+            live.state = live.plan.new_state()
+        self.departed += bool(gone)
+        return len(gone)
 
     def forget(self, handles: set[bytes]) -> int:
         """Erase from memory every state under these handles; returns how many there were."""
@@ -263,3 +333,12 @@ class WorkingSet:
             self._unstored.pop(handle, None)
         self.departed += 1
         return len(gone)
+
+
+def _snapshot(live: LiveState, now_us: int) -> Snapshot:
+    """A state as it is now; one that says nothing any more, not even what is missing, has an empty dump."""
+    plan, state, since = live.plan, live.state, live.since
+    over = all(us + plan.bridge_us < now_us for us in since.values())
+    dump = b"" if over and is_empty(state) else plan.dump(state)
+    days = day_of(state, since, now_us), (now_us - live.keep_events_us) // DAY_US
+    return Snapshot(live.key, live.slot, plan.view.key, live.entity, dump, since, *days)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import cast
 
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace
-from edge_runtime.cache.schema import PERSONAL_TABLES
+from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace, TableKey
+from edge_runtime.cache.schema import PACKED, PERSONAL_TABLES
 from edge_runtime.wire.messages import LaneEntry, Row
 
 
@@ -29,11 +30,40 @@ class WriteTransaction(ReadTransaction):
         self._connection.execute(sql, (handle, upto, keep_from_day))
         dropped = self._connection.changes()
         if dropped:
-            mark = (
-                "INSERT INTO trimmed(handle, n) VALUES(?, ?) ON CONFLICT DO UPDATE SET n = max(n, excluded.n)"
-            )
-            self._connection.execute(mark, (handle, upto))
+            self.mark_trimmed(handle, upto)
         return dropped
+
+    def drop_some_events(self, handle: bytes, upto: int, keep_from_day: int, limit: int) -> int:
+        """As `drop_events`, at most `limit` of them, in order; returns how many."""
+        sql = (
+            "DELETE FROM journal WHERE n IN (SELECT n FROM journal"
+            " WHERE handle = ? AND n <= ? AND day < ? ORDER BY n LIMIT ?)"
+        )
+        self._connection.execute(sql, (handle, upto, keep_from_day, limit))
+        dropped = self._connection.changes()
+        if dropped:
+            self.mark_trimmed(handle, upto)
+        return dropped
+
+    def drop_events_at(self, handle: bytes, rows: Sequence[int]) -> int:
+        """Drop these journal rows of a handle; returns how many were there."""
+        before = self._connection.total_changes()
+        sql = "DELETE FROM journal WHERE handle = ? AND n = ?"
+        self._connection.executemany(sql, ((handle, n) for n in rows))
+        dropped = self._connection.total_changes() - before
+        if dropped:
+            self.mark_trimmed(handle, max(rows))
+        return dropped
+
+    def mark_trimmed(self, handle: bytes, upto: int) -> None:
+        """The journal of a handle does not tell all that came up to row `upto`."""
+        sql = "INSERT INTO trimmed(handle, n) VALUES(?, ?) ON CONFLICT DO UPDATE SET n = max(n, excluded.n)"
+        self._connection.execute(sql, (handle, upto))
+
+    def drop_trimmed(self, handle: bytes) -> bool:
+        """Nothing is missing in the journal of a handle any more; whether something was."""
+        self._connection.execute("DELETE FROM trimmed WHERE handle = ?", (handle,))
+        return self._connection.changes() > 0
 
     def put_state(self, handle: bytes, slot: bytes, day: int, sealed: bytes) -> None:
         """Store a session state, replacing the one in its slot.
@@ -46,6 +76,12 @@ class WriteTransaction(ReadTransaction):
             " ON CONFLICT DO UPDATE SET day = excluded.day, sealed = excluded.sealed"
         )
         self._connection.execute(sql, (handle, slot, day, sealed))
+
+    def stamp_state(self, handle: bytes, slot: bytes, day: int) -> None:
+        """Say under which day a state rests."""
+        self._connection.execute(
+            "UPDATE state SET day = ? WHERE handle = ? AND slot = ?", (day, handle, slot)
+        )
 
     def drop_state(self, handle: bytes, slot: bytes) -> bool:
         """Delete the session state in a slot; whether there was one."""
@@ -260,6 +296,40 @@ class WriteTransaction(ReadTransaction):
         assert isinstance(before, int)
         assert isinstance(after, int)
         return before - after
+
+    def pack(self, table: str, after: TableKey | None, limit: int, limit_bytes: int) -> TableKey | None:
+        """Write neighbouring rows of a table anew, in order, so that they stand close on its pages.
+
+        Rows that became shorter, or went, leave holes that only their neighbours can fill; a page counts as
+        used for one row as for twenty.
+
+        Args:
+            table: one of `PACKED`.
+            after: the key that the last call returned; None to begin.
+            limit, limit_bytes: at most so many rows, and no further one beyond so many bytes.
+
+        Returns the key of the last row, None when none was left.
+        """
+        names = PACKED[table]
+        key, marks, width = ", ".join(names), ", ".join("?" * len(names)), len(names)
+        where = "" if after is None else f"WHERE ({key}) > ({marks})"
+        sql = f"SELECT {key}, * FROM {table} {where} ORDER BY {key} LIMIT {limit:d}"
+        found, rows, size = self._connection.execute(sql, after or ()), [], 0
+        for row in found:
+            rows.append(row)
+            size += sum(len(one) for one in row[width:] if isinstance(one, (bytes, str)))
+            if size >= limit_bytes:
+                break
+        found.close()
+        if not rows:
+            return None
+        first, last = rows[0][:width], rows[-1][:width]
+        sql = f"DELETE FROM {table} WHERE ({key}) >= ({marks}) AND ({key}) <= ({marks})"
+        self._connection.execute(sql, (*first, *last))
+        columns = ", ".join("?" * (len(rows[0]) - width))
+        sql = f"INSERT INTO {table} VALUES({columns})"
+        self._connection.executemany(sql, (row[width:] for row in rows))
+        return cast("TableKey", last)
 
     def _hash(self, channel: str, entity: str, view: str, version: int) -> bytes | None:
         sql = "SELECT hash FROM feature WHERE entity = ? AND view = ? AND version = ? AND channel = ?"

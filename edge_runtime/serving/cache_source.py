@@ -20,7 +20,7 @@ from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.permit import Permit
-from edge_runtime.errors import ReadInPast
+from edge_runtime.errors import ReadInPast, StorageFull
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.serving.embeddings import Embeddings
 from edge_runtime.serving.evidence import Evidence, Place
@@ -36,8 +36,13 @@ from edge_runtime.wire.seal import subject_token
 _NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
 _AMBIGUOUS = Missing(Status.REVOKED, "the ids of this pair could be read as two subjects'")
 _NOT_SYNCED = Missing(Status.NOT_SYNCED, "its channel was not received yet")
+_NO_ROOM = Missing(Status.NOT_SYNCED, "the disk is full: there was no room to make this subject's key")
 
 _decode_values = msgspec.msgpack.Decoder(dict[str, object]).decode
+
+
+USED_NOTED = 65_536
+"""Most rows of which it is noted that they were read; the others look as cold as they did."""
 
 
 class CacheSource:
@@ -64,6 +69,9 @@ class CacheSource:
         self._embeddings = {key: found for key, found in embeddings.items() if found.view_keys}
         self.rows_changes = 0
         """Counts the changes of rows that were told of."""
+        self.noting = False
+        """Whether it is noted which rows about nobody are read; see `used`."""
+        self._used: set[tuple[str, str, int]] = set()
         self.holds: Callable[[Permit], bool] = consents.permits.holds
         """Whether a permit still stands; see `permit`."""
 
@@ -72,6 +80,10 @@ class CacheSource:
     def session_values(self, view_key: str, entity: str, t_us: int) -> SessionValues:
         """Values of a session view at `t_us`; raises `ReadInPast` when the journal no longer tells."""
         key = self._key(self._views[view_key], entity)
+        if key is _NO_ROOM:  # nothing was tracked for a subject without a key
+            plan = self._tracker.target(view_key).plan
+            resolve = self.resolve(view_key, self, t_us)
+            return SessionValues(plan.values(plan.new_state(), t_us, resolve), None)
         if isinstance(key, Missing):
             return SessionValues((), None, key.status, key.reason)
         live = self._tracker.state(self._tracker.target(view_key), entity, key)
@@ -92,7 +104,7 @@ class CacheSource:
 
     def _in_past(self, live: LiveState, t_us: int) -> SessionValues:
         whole, entries = self._states.journal(live)
-        if not whole or not live.stored:
+        if not whole or not live.stored or self._commit.folded(live.key.handle):
             raise ReadInPast("the journal no longer reaches back to the time asked for; nothing changed")
         entries += [e for e in self._commit.unwritten(live.key.handle) if live.slot in e.slots]
         known = {entry.event_id: entry.event for entry in entries}
@@ -168,6 +180,8 @@ class CacheSource:
             row = tx.row(entity, view.name, view.version)
             if row is None:
                 return _NOT_FOUND if tx.channels() else _NOT_SYNCED
+        if self.noting and len(self._used) < USED_NOTED:
+            self._used.add((entity, view.name, view.version))
         return _served(row)
 
     def _personal_row(self, asked: _Asked, entity: str, key: DataKey) -> ServerRow | Missing:
@@ -180,6 +194,11 @@ class CacheSource:
         return _served(open_row(key, slot, sealed))
 
     # ---- forgetting --------------------------------------------------------------------------------------
+
+    def used(self) -> set[tuple[str, str, int]]:
+        """(entity, view, version) of rows about nobody that were taken from the cache since the last time."""
+        taken, self._used = self._used, set()
+        return taken
 
     def changed(self, view_key: str | None, entity: str) -> None:
         """The replica changed a row, or (None, channel) a whole channel: decode again at the next read."""
@@ -205,7 +224,10 @@ class CacheSource:
         subject = entity if asked.alone else asked.subject_of(entity)
         if subject is None:
             return _AMBIGUOUS
-        key = self._consents.key(subject, purpose)
+        try:
+            key = self._consents.key(subject, purpose)
+        except StorageFull:  # under another basis than consent the key is made now, and must rest first
+            return _NO_ROOM
         if key is not None:
             return key
         return Missing(Status.REVOKED, self._consents.permission(subject, purpose).reason)

@@ -39,6 +39,8 @@ class Admission(IntEnum):
     NO_CONSENT = 3
     """Set by the runtime: no view that the event feeds may be used."""
     WAITING = 4
+    NO_ROOM = 5
+    """Set by the runtime: the disk takes nothing, and memory holds all it may. Nothing changed."""
 
 
 class Waiting:

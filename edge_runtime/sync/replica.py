@@ -14,6 +14,8 @@ import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
+from edge_runtime.cache.records import LET_GO
+from edge_runtime.cache.room import Room, unlimited
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
@@ -46,6 +48,8 @@ class Applied:
     """Rows that came although a newer one is held: they changed nothing, and the digest says so."""
     trimmed: int = 0
     """Rows that lost features which do not fit the catalog."""
+    let_go: int = 0
+    """Rows kept without their values, for want of room."""
 
 
 class Replica:
@@ -56,6 +60,7 @@ class Replica:
         changed: called after commit with (view key, entity) of each row that is new, other or gone; in a
             personal row the subject stands by its typed id. (None, channel): a whole channel changed.
         clock: tells the day on which a row was brought.
+        room: says whether values may be kept now; without bounds by default.
     """
 
     def __init__(
@@ -67,9 +72,11 @@ class Replica:
         leases: Leases,
         changed: Callable[[str | None, str], None],
         clock: Clock,
+        room: Room | None = None,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._changed, self._clock = consents, changed, clock
+        self._room = unlimited() if room is None else room
         self.leases = leases
 
     # ---- standing ----------------------------------------------------------------------------------------
@@ -235,8 +242,9 @@ class Replica:
             if delta.replacing:
                 shelf.clear()
                 total = 0
+            room = self._room.keeps(tx)
             for row in delta.rows:
-                total = self._apply_row(shelf, channel, key, row, total, applied)
+                total = self._apply_row(shelf, channel, key, row, total, applied, room)
             shelf.move(delta.upto, total)
         self._tell(delta, channel, key)
         return applied
@@ -265,6 +273,7 @@ class Replica:
         row: m.Row,
         total: int,
         applied: Applied,
+        room: bool,
     ) -> int:
         """Put one row where the gate says it goes; returns the channel's digest after it."""
         verdict = gate.judge(row, channel, self._catalog.model, 0 if key is None else key.grant)
@@ -272,7 +281,9 @@ class Replica:
             applied.deleted += 1
             return digest.add(total, removed=shelf.delete(row))
         added = digest.row_hash(self._digest_key, channel.name, row)
-        kept = row if verdict.values is row.values else msgspec.structs.replace(row, values=verdict.values)
+        crowded = not room and len(verdict.values) > len(LET_GO)
+        values = LET_GO if crowded else verdict.values
+        kept = row if values is row.values else msgspec.structs.replace(row, values=values)
         placed = shelf.put(kept, digest.to_bytes(added))
         if not placed.kept:
             applied.older += 1
@@ -281,6 +292,7 @@ class Replica:
             applied.stubs[verdict.reason] += 1
         else:
             applied.kept += 1
+            applied.let_go += crowded
             applied.trimmed += bool(verdict.reason)
         return digest.add(total, removed=part(placed.before), added=added)
 

@@ -158,7 +158,7 @@ def test_law_6_a_disk_that_fills_in_the_middle_of_a_flush_loses_and_doubles_noth
     kiosk.rt.flush()
     for n, user in enumerate(users):
         assert kiosk.ids(user) == [f"{k}" for k in range(n, 264, 12)]
-    kiosk.rt._timer.stop()
+    kiosk.rt._upkeep.stop()
     again = kiosk.crash(tmp_path.with_name(f"{tmp_path.name}-again"))
     assert [again.views(user) for user in users] == [22] * 12
     again.rt.close()

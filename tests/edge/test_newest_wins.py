@@ -248,7 +248,7 @@ def test_the_day_a_row_was_brought_is_the_clocks(tmp_path: Path) -> None:
 
 
 def test_a_stored_state_carries_the_day_of_its_newest_event(tmp_path: Path) -> None:
-    """For retention, outside the seal; one without events carries the day on which it was stored."""
+    """For retention, outside the seal; one that retention has ended has no row any more."""
     clock = ManualClock()
     with er.Runtime.open(
         tmp_path / "cache.db", catalog=shop_catalog(), key=er.KeyFile(tmp_path / "device.key"), clock=clock
@@ -267,4 +267,4 @@ def test_a_stored_state_carries_the_day_of_its_newest_event(tmp_path: Path) -> N
         assert rt.read("habits:visits", user="alice").value == 0
         rt._commit.flush(everything=True)
         with rt._database.read() as tx:
-            assert [tx.days(handle)["state"] for handle in handles] == [{0: 1, event_day + 42: 1}] * 2
+            assert [tx.days(handle)["state"] for handle in handles] == [{0: 1}] * 2

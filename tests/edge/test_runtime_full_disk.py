@@ -139,22 +139,3 @@ def test_law_1_a_give_without_room_stands_or_changed_nothing(kiosk: Kiosk, room:
     kiosk.give("bob")
     kiosk.track(1, "bob")
     assert kiosk.views("bob") == 1
-
-
-def test_law_11_tracking_into_a_full_disk_says_so_once_the_queue_is_full(tmp_path: Path) -> None:
-    """`track` commits by itself when too much waits: the event that met the full disk was taken."""
-    kiosk = Kiosk(tmp_path)
-    kiosk.rt.close()
-    key = er.KeyFile(tmp_path / "device.key")
-    keyring, database = open_cache(str(tmp_path / "cache.db"), key, vfs=kiosk.disk.name)
-    settings = er.Settings(pending_events=10, commit_interval_us=3_600_000_000)
-    with er.Runtime(shop_catalog(), database, keyring, kiosk.clock, settings) as rt:
-        rt.consent.give("alice", [P], notice="n")
-        kiosk.disk.room = 0
-        for _ in range(9):
-            rt.track("view", user="alice", item="x")
-        with pytest.raises(er.StorageFull):
-            rt.track("view", user="alice", item="x")
-        assert rt.read("activity:views", user="alice").value == 10
-        kiosk.disk.room = None
-        rt.flush()

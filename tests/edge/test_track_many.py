@@ -309,7 +309,7 @@ def test_a_hundred_thousand_events_of_one_subject_stay_whole_and_cheap_to_store(
         assert bob is not None
         with rt._database.read() as tx:
             assert len(tx.events(bob.handle)) < count / 50
-        rt._timer.stop()
+        rt._upkeep.stop()
     with er.Runtime.open(tmp_path / "cache.db", catalog=SHOP, key=key) as rt:
         assert rt.read("activity:n", user="bob").value == count
         assert rt.track("view", user="bob", item="x", id=f"{count - 1}") is er.DUPLICATE
