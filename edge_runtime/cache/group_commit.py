@@ -16,6 +16,7 @@ from itertools import chain
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, JournalRow
 from edge_runtime.cache.stored_state import COVERED, Snapshot, seal_covered, seal_state
+from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys.datakey import DataKey
 
 
@@ -85,7 +86,8 @@ class GroupCommit:
         Never call it under the runtime's lock. `then` runs under it, when nothing is on its way to the disk:
         an unchanged state is on the disk whole at that moment.
 
-        Raises `StorageFull` with the batch kept for the next flush.
+        Raises `StorageFull`, `DatabaseUnreadable` and other `StorageError`s with the batch kept for the next
+        flush. Damage that meets states only does not keep the batch from being acknowledged.
         """
         with self._writing:
             with self._lock:
@@ -93,10 +95,10 @@ class GroupCommit:
                 self._wait([])
                 self._open.clear()
                 self.work.clear()
-                snapshots, more_due = self._due(everything, self._in_flight)
+                snapshots, more_due = self._due_states(everything)
             try:
                 if self._in_flight or snapshots:
-                    self._write(self._in_flight, snapshots)
+                    self._store(snapshots)
             except BaseException:
                 with self._lock:
                     living = [row for row in self._in_flight if row.key.alive]
@@ -127,6 +129,24 @@ class GroupCommit:
 
         while not rests:
             self.flush(then=at_rest)
+
+    def _due_states(self, everything: bool) -> tuple[list[Snapshot], bool]:
+        """What is to be stored with the batch: nothing where damage keeps states from being read."""
+        try:
+            return self._due(everything, self._in_flight)
+        except DatabaseUnreadable:
+            return [], False  # the batch is journalled all the same, and a rebuilt database applies it
+
+    def _store(self, snapshots: list[Snapshot]) -> None:
+        """Write the batch and the states; where damage does not let states be stored, the batch alone."""
+        try:
+            self._write(self._in_flight, snapshots)
+        except DatabaseUnreadable:
+            if not snapshots:
+                raise
+            self._write(self._in_flight, [])
+            with self._lock:
+                self._missed(snapshots)
 
     def _wait(self, rows: list[JournalRow]) -> None:
         self._pending, self.size = rows, sum(len(row) for row in rows)
