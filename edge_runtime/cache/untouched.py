@@ -21,7 +21,7 @@ import apsw
 
 from edge_runtime.cache import failure
 from edge_runtime.cache.cipher import PAGE_BYTES, require_cipher, set_key
-from edge_runtime.errors import DatabaseInUse
+from edge_runtime.cache.claims import CLAIMS
 
 _NAME: Final = "edge-untouched"
 _OWN: Final[Mapping[int, bytes]] = {}
@@ -54,7 +54,8 @@ def untouched(
     """
     require_cipher()
     whole_path = os.path.realpath(path)
-    with _shown(whole_path, _Shown(pages, f"{whole_path}-wal" if log == OWN_LOG else log)):
+    shown = _Shown(pages, f"{whole_path}-wal" if log == OWN_LOG else log)
+    with _claimed(whole_path), _shown(whole_path, shown):
         try:
             connection = apsw.Connection(whole_path, vfs=f"multipleciphers-{_NAME}")
         except apsw.Error as error:
@@ -64,6 +65,32 @@ def untouched(
             yield connection
         finally:
             connection.close(True)
+
+
+def first_bytes(path: str, count: int) -> bytes:
+    """The beginning of the file as it is; raises as `untouched`."""
+    with _claimed(path):
+        try:
+            with open(path, "rb") as file:
+                return file.read(count)
+        except OSError as error:
+            raise failure.of_file(error, "database") from None
+
+
+@contextmanager
+def _claimed(path: str) -> Iterator[None]:
+    """Nobody else in this process has the file open: SQLite's lock keeps only other processes out."""
+    try:
+        with CLAIMS.lock:
+            stat = os.stat(path)
+            CLAIMS.check(stat)
+            claim = CLAIMS.hold(stat)
+    except OSError as error:
+        raise failure.of_file(error, "database") from None
+    try:
+        yield
+    finally:
+        CLAIMS.give_back(claim)
 
 
 def _prepare(connection: apsw.Connection, page_key: bytes) -> None:
@@ -176,8 +203,6 @@ def _shown(path: str, how: _Shown) -> Iterator[None]:
     with _files_lock:
         _files = _files or _Files()
         files = _files
-        if path in files.shown:
-            raise DatabaseInUse("this process looks into the file already; nothing changed")
         files.shown[path] = how
     try:
         yield

@@ -23,7 +23,7 @@ from edge_runtime.cache.plain_tables import PLAIN_TABLES
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.salvage import remains_of
 from edge_runtime.cache.schema import VERSION
-from edge_runtime.cache.untouched import untouched
+from edge_runtime.cache.untouched import first_bytes, untouched
 from edge_runtime.cache.write_ahead_log import read_log
 from edge_runtime.errors import DatabaseInUse, EdgeError, KeyMismatch, StorageError
 from edge_runtime.keys.keyring import Keyring
@@ -75,17 +75,16 @@ class Examination:
     def _checks(self, private: Path) -> Iterator[Check]:
         slot, said = self._slot()
         yield said
-        if slot is None:
-            yield self._file()
-            return
-        keyring, said = self._keyring(slot, private)
-        yield said
-        said = self._file()
-        if said.state != "ok":
+        keyring = None
+        if slot is not None:
+            keyring, said = self._keyring(slot, private)
             yield said
-            return
         try:
-            yield from self._database(slot, keyring, private)
+            said = self._file()
+            if slot is None or said.state != "ok":
+                yield said
+            else:
+                yield from self._database(slot, keyring, private)
         except DatabaseInUse:
             advice = "close the app that has it open, then ask again: what is inside was not looked at"
             yield Check("database", "warn", "in use", advice)
@@ -136,10 +135,9 @@ class Examination:
             return Check("database", "warn", "a rebuild was cut short after it was decided", advice)
         if not self._path.exists():
             return Check("database", "fault", "not there", checks.DISCARD)
-        with self._path.open("rb") as file:
-            if file.read(len(_PLAIN)) == _PLAIN:
-                advice = "it is none of ours and was not read: move it away"
-                return Check("database", "fault", "an unencrypted SQLite file", advice)
+        if first_bytes(str(self._path), len(_PLAIN)) == _PLAIN:
+            advice = "it is none of ours and was not read: move it away"
+            return Check("database", "fault", "an unencrypted SQLite file", advice)
         if not _size(self._path):
             return Check("database", "fault", "a file of zero bytes", checks.REPAIR)
         return Check("database", "ok", checks.mib(_size(self._path)))

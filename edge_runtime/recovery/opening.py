@@ -18,7 +18,7 @@ import apsw
 from edge_runtime.cache.cipher import MEMORY
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.untouched import untouched
+from edge_runtime.cache.untouched import first_bytes, untouched
 from edge_runtime.consent.opening import open_cache
 from edge_runtime.errors import DatabaseUnreadable, EdgeError, KeyMismatch, KeystoreMismatch
 from edge_runtime.keys.keyring import Keyring
@@ -121,7 +121,4 @@ def _look_at_every_page(path: str, provider: KeyProvider) -> None:
 
 def _is_plain(path: str) -> bool:
     """Whether the file is no damaged cache but an unencrypted one of somebody's."""
-    if not os.path.exists(path):
-        return True
-    with open(path, "rb") as file:
-        return file.read(len(_PLAIN)) == _PLAIN
+    return not os.path.exists(path) or first_bytes(path, len(_PLAIN)) == _PLAIN

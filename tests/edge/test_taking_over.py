@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,8 +72,8 @@ def rebuilt(room: Room, *damaged: int) -> tuple[Room, Rebuilt]:
     """The device with a database rebuilt after damage to these pages."""
     path = room.folder / "cache.db"
     path.write_bytes(flipped(path.read_bytes(), *((page - 1) * PAGE_BYTES + 2_000 for page in damaged)))
-    keyring = Keyring.open(KeyFile(room.folder / "device.key"), f"{path}-keys", True).load()
-    report = rebuild(str(path), keyring, "test", room.clock.now_us())
+    with closing(Keyring.open(KeyFile(room.folder / "device.key"), f"{path}-keys", True)) as keyring:
+        report = rebuild(str(path), keyring.load(), "test", room.clock.now_us())
     return Room(room.folder, clock=room.clock), report
 
 
@@ -162,8 +163,9 @@ def test_cursors_without_their_facts_are_not_believed(room: Room) -> None:
 def test_what_another_authority_said_is_not_taken_over(room: Room) -> None:
     path = room.folder / "cache.db"
     keyring = Keyring.open(KeyFile(room.folder / "device.key"), f"{path}-keys", True).load()
-    keyring._body = msgspec.structs.replace(keyring._stand, authority=b"a" * 16)
-    report = rebuild(str(path), keyring, "test", room.clock.now_us())
+    with closing(keyring):
+        keyring._vault._trunk = msgspec.structs.replace(keyring._vault.trunk, authority=b"a" * 16)
+        report = rebuild(str(path), keyring, "test", room.clock.now_us())
     assert not report.kept.keys() & {"lane", "denial", "outbox", "feature", "channel"}
 
 
