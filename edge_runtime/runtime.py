@@ -23,12 +23,12 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
-from edge_runtime.consent.opening import open_cache
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.errors import RuntimeClosed
 from edge_runtime.far_side import FarSide
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
+from edge_runtime.recovery.opening import open_recovered
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.plan import Matrix, Vector
 from edge_runtime.serving.reader import Reader
@@ -117,7 +117,7 @@ class Runtime:
         key: KeyProvider,
         clock: Clock | None = None,
         settings: Settings | None = None,
-        recover: Literal["discard"] | None = None,
+        recover: Literal["discard", "rebuild"] | None = None,
     ) -> Self:
         """Open, or create, the encrypted cache at `path`; `":memory:"` makes no file.
 
@@ -125,23 +125,28 @@ class Runtime:
             key: where the root slot rests: `KeyFile(path)`, `KeyMemory()`, or your own provider.
             clock: `now_us()` and `boot_us()`; the machine's own by default.
             recover: `"discard"` gives up a keystore that the key does not fit: every subject reads unknown.
+                `"rebuild"` looks at every page (some 2 ms for each MiB), sets a damaged database aside as
+                `cache.db.damaged-...` and makes another of all that can still be read; what is no longer
+                whole says so (WARMING, NOT_SYNCED).
 
         Raises:
             DatabaseInUse: another process has it open. Try again when that one has closed.
             KeyMissing: a key without its database, or a database without its key; nothing was created.
-            KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew: nothing was touched.
+            KeyMismatch, KeystoreMismatch, DatabaseUnreadable, DatabaseTooNew: nothing was touched. The
+                message of a damaged database says what to do.
             CipherMissing: the encrypting SQLite is not installed.
             StorageFull: no room to take over a new catalog; the database is as it was.
         """
         clock = clock if clock is not None else SystemClock()
         settings = settings if settings is not None else Settings()
-        keyring, database = open_cache(fspath(path), key, recover=recover)
-        try:
-            return cls(catalog, database, keyring, clock, settings)
-        except BaseException:
-            database.close()
-            keyring.close()
-            raise
+        return open_recovered(
+            fspath(path),
+            key,
+            lambda keyring, database: cls(catalog, database, keyring, clock, settings),
+            now_us=clock.now_us(),
+            ahead_us=settings.future_us,
+            recover=recover,
+        )
 
     def close(self) -> None:
         """Make everything durable and let the file and the keys go. Again, or in a forked child: nothing."""
@@ -185,6 +190,7 @@ class Runtime:
 
         Raises:
             MalformedEvent: it does not fit the catalog; nothing changed.
+            DatabaseUnreadable: a state that the event feeds cannot be read; nothing changed.
         """
         with self._lock:
             self._check_open()
@@ -207,6 +213,8 @@ class Runtime:
 
         Raises:
             StorageFull: nothing was lost; the events wait for the next flush.
+            DatabaseUnreadable: damage keeps them from the disk; they wait. `status()["damaged"]` says what
+                was found; close, and open with `recover="rebuild"`.
         """
         self._check_open()
         self._commit.flush()
@@ -328,6 +336,7 @@ class Runtime:
                 "states_in_memory": len(self._states),
                 "trouble": None if trouble is None else str(trouble),
                 "degraded": self._upkeep.degraded(),
+                "damaged": self._database.damaged,
             }
 
     def sweep(self) -> Swept:

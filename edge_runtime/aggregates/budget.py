@@ -1,7 +1,8 @@
 """The budget ledger: what a subject's reports have cost, under a blind tag, by the day.
 
 Debited in the transaction that stores the report, so a crash in between leaves a report unsent but never a
-report unpaid. Reads no clock: the day comes from the caller's time and never runs backwards.
+report unpaid. Reads no clock: the day comes from the caller's time and never runs backwards. A ledger that
+lost something to damage takes no charge that this could be about.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from typing import Final, Protocol
 
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US
 
-_NEWEST_DAY: Final = "aggregates.newest_day"
+NEWEST_DAY: Final = "aggregates.newest_day"
+"""The fact that says on which day something was debited last."""
+UNSURE_DAY: Final = "aggregates.unsure_day"
+"""The fact that stands after damage: up to this day more may have been spent than the ledger says."""
+ROUND_LIMIT_US: Final = 31 * DAY_US
+"""No round is open longer than this; one that closes later by our clock is not believed."""
 _ROUND_MARK_MICROS: Final = 1
 
 
@@ -57,7 +63,7 @@ def round_tag(controller_key: bytes, round_id: bytes, subject: str) -> bytes:
 
 def ledger_day(tx: BudgetReads, now_us: int) -> int:
     """Today, or the newest day ever debited here if that is later: a clock set back opens no window again."""
-    newest = tx.meta(_NEWEST_DAY)
+    newest = tx.meta(NEWEST_DAY)
     return max(now_us // DAY_US, int.from_bytes(newest, "big") if newest else 0)
 
 
@@ -83,13 +89,17 @@ class Verdict(Enum):
     PAID = "paid"
     ANSWERED = "this subject has answered in this round"
     OVER_BUDGET = "the window's ceiling would be passed"
+    UNSURE = "damage took a part of what was spent in the window, or which rounds were answered"
 
 
 def judge(tx: BudgetReads, charge: Charge, now_us: int) -> Verdict:
     """What `pay` would say; changes nothing."""
     if tx.spent(charge.round, charge.closes_day):
         return Verdict.ANSWERED
-    spent = spent_in_window(tx, charge.subject, ledger_day(tx, now_us), charge.window_days)
+    day = ledger_day(tx, now_us)
+    if _unsure(tx, charge, day):
+        return Verdict.UNSURE
+    spent = spent_in_window(tx, charge.subject, day, charge.window_days)
     return Verdict.OVER_BUDGET if spent + charge.micros > BUDGET_CEILING_MICROS else Verdict.PAID
 
 
@@ -100,7 +110,7 @@ def pay(tx: BudgetWrites, charge: Charge, now_us: int) -> Verdict:
         day = ledger_day(tx, now_us)
         tx.debit(charge.subject, day, charge.micros)
         tx.debit(charge.round, charge.closes_day, _ROUND_MARK_MICROS)
-        tx.set_meta(_NEWEST_DAY, day.to_bytes(8, "big"))
+        tx.set_meta(NEWEST_DAY, day.to_bytes(8, "big"))
         tx.drop_budget_before(day - charge.window_days)
     return verdict
 
@@ -108,6 +118,13 @@ def pay(tx: BudgetWrites, charge: Charge, now_us: int) -> Verdict:
 def spent_in_window(tx: BudgetReads, subject: bytes, day: int, window_days: int) -> int:
     """Millionths of epsilon debited to the tag in the `window_days` that end with `day`."""
     return sum(tx.spent(subject, d) for d in range(day - window_days + 1, day + 1))
+
+
+def _unsure(tx: BudgetReads, charge: Charge, day: int) -> bool:
+    """Whether a day that is not known whole lies in the window, or within the time of the round."""
+    raw = tx.meta(UNSURE_DAY)
+    oldest = min(day - charge.window_days + 1, charge.closes_day - ROUND_LIMIT_US // DAY_US)
+    return raw is not None and oldest <= int.from_bytes(raw, "big")
 
 
 def _blind(key: bytes, person: bytes, body: bytes) -> bytes:

@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from edge_runtime.aggregates.budget import Charge, Verdict, judge, pay, round_tag, subject_tag
+from edge_runtime.aggregates.budget import (
+    ROUND_LIMIT_US,
+    Charge,
+    Verdict,
+    judge,
+    pay,
+    round_tag,
+    subject_tag,
+)
 from edge_runtime.aggregates.category import category_of
 from edge_runtime.aggregates.mechanisms import (
     DAY_US,
@@ -33,8 +41,6 @@ from edge_runtime.serving.status import Status
 from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketRequest, Tickets
 from edge_runtime.wire.printing import prints_only
 
-ROUND_LIMIT_US: Final = 31 * DAY_US
-"""A round that closes later than this by our clock is not believed: one of the two clocks is wrong."""
 ROUNDS: Final = 64
 """Most rounds in hand at once; the next offer pushes the oldest out, and it is offered again."""
 SUBJECTS: Final = 1_000
@@ -90,8 +96,9 @@ class _Round:
 class Reporter:
     """Answers rounds for the subjects of one runtime. Not thread-safe, except `drop`: the link owns it.
 
-    `counts` says what became of answers: `stored`, `over_budget`, `answered` (already, in this round),
-    `dropped` (permission or round ended before it was sent), `sent` (acknowledged).
+    `counts` says what became of answers: `stored`, `over_budget`, `unsure` (after damage to the ledger),
+    `answered` (already, in this round), `dropped` (permission or round ended before it was sent), `sent`
+    (acknowledged).
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from edge_runtime.cache.opening import Opened, open_encrypted
 from edge_runtime.cache.readers import Readers
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
-from edge_runtime.errors import RuntimeClosed, StorageError
+from edge_runtime.errors import DatabaseUnreadable, RuntimeClosed, StorageError
 
 T = TypeVar("T", bound=ReadTransaction)
 
@@ -46,6 +46,8 @@ class Database:
     def __init__(self, path: str, opened: Opened) -> None:
         self.path = path
         self.writes: Counter[str] = Counter()
+        self.damaged: str | None = None
+        """What damage a look or a write has met so far; None when all is well as far as anybody looked."""
         self._opened: Opened | None = opened
         self._readers = Readers(opened.reader) if opened.shared else None
         self._lock = threading.Lock()
@@ -105,7 +107,9 @@ class Database:
                 with self._look() as connection:
                     yield self._begun(ReadTransaction(connection))
             except apsw.Error as error:
-                raise failure.public(error) from None
+                raise self._noted(failure.in_use(error, looking=True)) from None
+            except DatabaseUnreadable as error:  # a sealed row that does not open
+                raise self._noted(error) from None
 
     @contextmanager
     def glance(self) -> Iterator[ReadTransaction]:
@@ -122,7 +126,7 @@ class Database:
             with self._look() as connection:
                 yield ReadTransaction(connection)
         except apsw.Error as error:
-            raise failure.public(error) from None
+            raise self._noted(failure.in_use(error, looking=True)) from None
 
     @contextmanager
     def write(self, name: str) -> Iterator[WriteTransaction]:
@@ -143,7 +147,10 @@ class Database:
                 self.writes[name] += 1
             except apsw.Error as error:
                 self._roll_back(connection)
-                raise failure.public(error) from None
+                raise self._noted(failure.in_use(error)) from None
+            except DatabaseUnreadable as error:
+                self._roll_back(connection)
+                raise self._noted(error) from None
             except BaseException:
                 self._roll_back(connection)
                 raise
@@ -160,7 +167,7 @@ class Database:
             try:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             except apsw.Error as error:
-                raise failure.public(error) from None
+                raise self._noted(failure.in_use(error)) from None
         return self.wal_bytes() == 0
 
     def rekey(self, page_key: bytes) -> None:
@@ -272,6 +279,11 @@ class Database:
             return
         with self._readers.gone():
             yield
+
+    def _noted(self, error: StorageError) -> StorageError:
+        if isinstance(error, DatabaseUnreadable):
+            self.damaged = str(error)
+        return error
 
     def _connection(self) -> apsw.Connection:
         return self._open().connection

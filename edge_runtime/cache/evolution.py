@@ -9,6 +9,9 @@ all as it was before, or all as it is after.
 This is upkeep of what rests here, under the keys of purposes that the subject permitted. Nothing is read out:
 a bar or an ended lease forbids every use afterwards as it did before. A subject whose key is gone has no rows
 that could be opened. Purposes kept in memory only have none at all.
+
+A database that was rebuilt after damage is brought over in the same way, also to the catalog it had: states
+that were lost are made from the journal, and what misses events says since when it is known.
 """
 
 from __future__ import annotations
@@ -19,18 +22,21 @@ from itertools import chain
 from typing import NamedTuple
 
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.histories import META, Known, followed, holder_of
+from edge_runtime.cache.histories import META, REBUILT, Known, followed, holder_of
 from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.past import Numbered, Past, Place
-from edge_runtime.cache.since import Since, within
+from edge_runtime.cache.since import Since, not_before, within
 from edge_runtime.cache.stored_state import (
     ADDED,
     COVERED,
+    FACTS,
+    LOST,
     Snapshot,
     StoredState,
     day_of,
     open_added,
     open_covered,
+    open_lost,
     open_state,
     seal_added,
     seal_covered,
@@ -62,20 +68,21 @@ def evolve(
         DatabaseUnreadable: a sealed row was damaged or moved; the database is as it was.
     """
     with database.read() as tx:
-        raw, newest_row = tx.meta(META), tx.newest_row()
+        raw, newest_row, rebuilt = tx.meta(META), tx.newest_row(), tx.meta(REBUILT) is not None
     before = None if raw is None else Known.decode(raw)
     known = followed(before, catalog, plan, now_us, newest_row)
-    if known == before:
+    if known == before and not rebuilt:
         return known
     with database.write("evolve") as tx:
         step("begun")
         if before is not None:
             change = _Change(before, known, catalog, plan, now_us)
             for key in chain([keyring.device_key()], keyring.every_key()):
-                if change.concerns(key):
+                if change.concerns(key) or (rebuilt and tx.state(key.handle, LOST) is not None):
                     _Handle(change, key, tx).bring_over()
                     step("handle")
         tx.set_meta(META, known.encode())
+        tx.drop_meta(REBUILT)
         step("facts")
     if before is not None:
         database.checkpoint_truncate()  # what was dropped does not stay in the log
@@ -118,7 +125,8 @@ class _Handle:
         self._views = {
             k: change.plan.views[k] for k, fed in change.known.views.items() if fed.holder == holder
         }
-        self._added = open_added(key, tx.state(key.handle, ADDED))
+        self._lost = open_lost(key, tx.state(key.handle, LOST))
+        self._added = {} if self._lost.states else open_added(key, tx.state(key.handle, ADDED))
         self._covered = open_covered(key, tx.state(key.handle, COVERED))
         self._newest = max(tx.newest_event(key.handle), self._covered)
 
@@ -127,7 +135,7 @@ class _Handle:
         change, handle = self._change, self._key.handle
         stored = self._kept()
         if not self._views:
-            for fact in (COVERED, ADDED):
+            for fact in FACTS:
                 self._tx.drop_state(handle, fact)
             self._tx.drop_events(handle, self._newest)
             return
@@ -139,8 +147,9 @@ class _Handle:
 
     @cached_property
     def _past(self) -> Past:
-        """The journal; where nothing is new, what no stored state covers is enough."""
-        return self._whole_past if any(map(self._change.new_in, self._views)) else self._opened(self._covered)
+        """The journal; where nothing is new or lost, what no stored state covers is enough."""
+        whole = self._lost.states or any(map(self._missing, self._views))
+        return self._whole_past if whole else self._opened(self._covered)
 
     @cached_property
     def _whole_past(self) -> Past:
@@ -156,7 +165,7 @@ class _Handle:
         """The stored states whose view is still here; the others are deleted."""
         kept = {}
         for slot, sealed in self._tx.states(self._key.handle):
-            if slot in (COVERED, ADDED):
+            if slot in FACTS:
                 continue
             one = open_state(self._key, slot, sealed)
             if one.view in self._views and self._change.before.view(one.view, *self._shape(one.view)):
@@ -176,14 +185,16 @@ class _Handle:
         slot = slot_of(*place)
         through = self._covered if stored is None else stored.through
         tail = [one for one in self._past.places[place] if one.row > through and slot in one.entry.slots]
-        if stands and not tail:
+        if stands and not tail and not self._lost.tail:
             return
         if missing:
-            past, lacking = self._whole_past, plan.lacking(state, missing)
-            state = past.filled(plan, place.entity, _applied(plan, state, tail), missing)
-            since |= past.since(plan, lacking)
+            lacking = plan.lacking(state, missing)
+            state = self._whole_past.filled(plan, place.entity, _applied(plan, state, tail), missing)
+            since |= self._since(plan, lacking)
         else:
             _applied(plan, state, tail)
+        if self._lost.tail:
+            since = not_before(since, plan.statistics, self._lost.whole_us)
         day = day_of(state, since, self._change.now_us)
         snapshot = Snapshot(self._key, slot, *place, plan.dump(state), since, day, keep_from_day=0)
         self._tx.put_state(self._key.handle, slot, day, seal_state(snapshot, self._newest))
@@ -193,7 +204,7 @@ class _Handle:
     ) -> tuple[ViewState, Since, Mapping[bytes, int], bool]:
         """(what is kept, since when, what is missing of it, whether it can stay stored as it is)."""
         if stored is None:
-            missing = self._change.new_in(plan.view.key)
+            missing = self._missing(plan.view.key)
             return plan.new_state(), self._added_before(plan, missing), missing, not missing
         try:
             state, missing, differs = plan.carry(stored.dump)
@@ -205,15 +216,31 @@ class _Handle:
         """What earlier catalogs left to know of entities without a state."""
         return _still_known(self._added.get(plan.view.key, {}), plan, missing)
 
+    def _missing(self, view_key: str) -> Mapping[bytes, int]:
+        """What an entity without a state lacks: what is new; all, where its state may have been lost."""
+        if self._lost.states:
+            return {one.name: 0 for one in self._views[view_key].statistics}
+        return self._change.new_in(view_key)
+
+    def _since(self, plan: ViewPlan, missing: Mapping[bytes, int]) -> Since:
+        """Since when the journal knows what is missing; a part of it that was lost counts as trimmed."""
+        since, whole_us = self._whole_past.since(plan, missing), self._lost.whole_us
+        if not whole_us:
+            return since
+        return not_before(since, [one for one in plan.statistics if one.name in missing], whole_us)
+
     def _facts(self) -> None:
         """What is known of entities without a state, and that every state is stored up to now."""
         added = {}
         for key, plan in self._views.items():
-            missing = self._change.new_in(key)
-            since = self._added_before(plan, missing) | (self._past.since(plan, missing) if missing else {})
+            missing = self._missing(key)
+            since = self._added_before(plan, missing) | (self._since(plan, missing) if missing else {})
+            if self._lost.tail:
+                since = not_before(since, plan.statistics, self._lost.whole_us)
             if since:
                 added[key] = since
         handle = self._key.handle
+        self._tx.drop_state(handle, LOST)
         if added:
             self._tx.put_state(handle, ADDED, 0, seal_added(self._key, added))
         else:

@@ -19,6 +19,8 @@ from edge_runtime.errors import (
     StorageFull,
 )
 
+_DAMAGED: Final = "the database is damaged: a page of it cannot be read; the last write was undone"
+
 _PUBLIC: Final[tuple[tuple[type[apsw.Error], type[StorageError], str], ...]] = (
     (apsw.BusyError, DatabaseInUse, "another connection holds the database; nothing changed"),
     (apsw.LockedError, DatabaseInUse, "another connection holds the database; nothing changed"),
@@ -29,7 +31,7 @@ _PUBLIC: Final[tuple[tuple[type[apsw.Error], type[StorageError], str], ...]] = (
         "the key does not open this file: expected the key it was made with, or the file is no database of "
         "ours (an encrypted file cannot say which); untouched",
     ),
-    (apsw.CorruptError, DatabaseUnreadable, "the database is damaged; the last write was undone"),
+    (apsw.CorruptError, DatabaseUnreadable, _DAMAGED),
     (apsw.CantOpenError, StorageError, "the database file cannot be opened"),
     (
         apsw.ReadOnlyError,
@@ -47,6 +49,16 @@ def public(error: apsw.Error) -> StorageError:
         if isinstance(error, private):
             return kind(text)
     return StorageError(f"the database refused: {type(error).__name__}; the last write was undone")
+
+
+def in_use(error: apsw.Error, *, looking: bool = False) -> StorageError:
+    """The same for a file that has proven its key: its first page can no longer be another's.
+
+    Args:
+        looking: nothing was written, so what failed is a disk that does not give back what it was given.
+    """
+    damaged = isinstance(error, apsw.NotADBError) or (looking and isinstance(error, apsw.IOError))
+    return DatabaseUnreadable(_DAMAGED) if damaged else public(error)
 
 
 def of_file(error: OSError, what: str) -> StorageError:

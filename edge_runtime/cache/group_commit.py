@@ -23,7 +23,7 @@ from typing import Protocol
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.journal_entry import DAY_US, JournalEntry, JournalRow
 from edge_runtime.cache.stored_state import COVERED, Snapshot, seal_covered, seal_state
-from edge_runtime.errors import StorageError
+from edge_runtime.errors import DatabaseUnreadable, StorageError
 from edge_runtime.keys.datakey import DataKey
 
 WHOLE_AT_ONCE = 16
@@ -146,7 +146,8 @@ class GroupCommit:
         Never call it under the runtime's lock. `then` runs under it, when nothing is on its way to the disk:
         an unchanged state is on the disk whole at that moment.
 
-        Raises `StorageFull` with the batch kept for the next flush.
+        Raises `StorageFull`, `DatabaseUnreadable` and other `StorageError`s with the batch kept for the next
+        flush. Damage that meets states only does not keep the batch from being acknowledged.
         """
         with self._writing:
             more_due = self._round(everything)
@@ -182,10 +183,10 @@ class GroupCommit:
             self.work.clear()
             self._storing = dict(islice(self._folded.items(), WHOLE_AT_ONCE))
             self._folded = {h: key for h, key in self._folded.items() if h not in self._storing}
-            snapshots, more_due = self._due(everything, self._in_flight, self._storing)
+            snapshots, more_due = self._due_states(everything)
         try:
             if self._in_flight or snapshots or self._storing:
-                self._write(self._in_flight, snapshots)
+                self._store(snapshots)
         except BaseException as error:
             with self._lock:
                 self._take_back(snapshots)
@@ -203,6 +204,27 @@ class GroupCommit:
         self._in_flight, self._storing = [], {}
         self._missed(snapshots)
         self.work.set()
+
+    def _due_states(self, everything: bool) -> tuple[list[Snapshot], bool]:
+        """What is to be stored with the batch: nothing where damage keeps states from being read."""
+        try:
+            return self._due(everything, self._in_flight, self._storing)
+        except DatabaseUnreadable:
+            if self._storing:  # of these nothing else is left: they must not count as stored
+                self._take_back([])
+                raise
+            return [], False  # the batch is journalled all the same, and a rebuilt database applies it
+
+    def _store(self, snapshots: list[Snapshot]) -> None:
+        """Write the batch and the states; where damage does not let states be stored, the batch alone."""
+        try:
+            self._write(self._in_flight, snapshots)
+        except DatabaseUnreadable:
+            if not snapshots or self._storing:
+                raise
+            self._write(self._in_flight, [])
+            with self._lock:
+                self._missed(snapshots)
 
     def _wait(self, rows: list[JournalRow]) -> None:
         self._pending, self.size = rows, sum(len(row) for row in rows)

@@ -20,6 +20,8 @@ from edge_runtime.session.plan import Plan, ViewPlan
 
 META: Final = "views"
 """The fact of the database under which a `Known` stands."""
+REBUILT: Final = "views.rebuilt"
+"""The fact that stands from the rebuilding of a damaged database until states were judged anew."""
 ABOUT_NOBODY: Final = ""
 
 
@@ -53,6 +55,11 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
         return fed if fed is not None and (fed.holder, fed.entity) == (holder, tuple(entity)) else None
 
     @classmethod
+    def nothing(cls) -> Self:
+        """Of a database that has been fed nothing: whatever a catalog names begins now."""
+        return cls({}, {})
+
+    @classmethod
     def decode(cls, raw: bytes) -> Self:
         """What `encode` wrote."""
         return msgspec.msgpack.decode(raw, type=cls)
@@ -70,7 +77,7 @@ def holder_of(key: DataKey) -> str:
 def followed(before: Known | None, catalog: Catalog, plan: Plan, now_us: int, newest_row: int) -> Known:
     """The same facts under the catalog in use: what it names for the first time begins now."""
     new_us, newest_row = (0, 0) if before is None else (now_us, newest_row)
-    old = Known({}, {}) if before is None else before
+    old = Known.nothing() if before is None else before
     views: dict[str, Fed] = {}
     journalled: dict[str, dict[str, int]] = {}
     for key, view_plan in plan.views.items():

@@ -20,6 +20,7 @@ from edge_runtime.cache.cipher import MEMORY, PAGE_BYTES
 from edge_runtime.cache.claims import CLAIMS, Claim
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.schema import SCHEMA, STEPS, VERSION
+from edge_runtime.cache.write_ahead_log import read_log
 from edge_runtime.errors import (
     CipherMismatch,
     DatabaseInUse,
@@ -243,6 +244,7 @@ def _prepared(
         if alone:  # elsewhere the VFS keeps other processes out
             connection.pragma("locking_mode", "exclusive")
         version = _version(connection)
+        _check_log(connection)
         _take_lock(connection, version)
         _settle(connection, version, agree)
         _shrinkable(connection)
@@ -266,6 +268,16 @@ def _version(connection: apsw.Connection) -> int:
             "the file opens but is no cache of ours: it has tables and no version; untouched"
         )
     return version
+
+
+def _check_log(connection: apsw.Connection) -> None:
+    """Refuse a file whose newest commits lie behind damage in its log, before the log is written over."""
+    behind = read_log(f"{connection.filename}-wal").commits_behind if connection.filename else 0
+    if behind:
+        raise DatabaseUnreadable(
+            f"the write-ahead log is damaged: at least {behind} acknowledged commits lie behind the damage; "
+            "untouched"
+        )
 
 
 def _take_lock(connection: apsw.Connection, version: int) -> None:

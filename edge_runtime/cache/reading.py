@@ -7,6 +7,7 @@ from typing import NoReturn, cast
 
 import apsw
 
+from edge_runtime.cache.plain_tables import PlainTable
 from edge_runtime.cache.process import foreign
 from edge_runtime.cache.records import (
     ChannelState,
@@ -290,6 +291,35 @@ class ReadTransaction:
             _int(self._connection.pragma(name)) for name in ("page_count", "freelist_count", "page_size")
         )
         return FileSize((pages - free) * page_bytes, pages * page_bytes)
+
+    # ---- counting ---------------------------------------------------------------------------------------
+
+    def rows_of(self, table: PlainTable) -> int:
+        """How many rows a table without handles has."""
+        return _int(self._value(f"SELECT count(*) FROM {table.name}"))
+
+    def outbox_counts(self) -> dict[str, int]:
+        """Kind -> how many wait."""
+        found = self._connection.execute("SELECT kind, count(*) FROM outbox GROUP BY kind")
+        return {str(kind): _int(count) for kind, count in found}
+
+    def hashes_in_channel(self, channel: str) -> Iterator[bytes]:
+        """The hash of every row that a channel brought."""
+        for (row_hash,) in self._connection.execute("SELECT hash FROM feature WHERE channel = ?", (channel,)):
+            yield _bytes(row_hash)
+
+    # ---- soundness --------------------------------------------------------------------------------------
+
+    def faults(self, limit: int, *, indexes: bool = False) -> list[str]:
+        """What SQLite finds wrong, reading every page once; at most `limit` lines, none when all is well.
+
+        Args:
+            indexes: also compare every index with its table, which takes about twice as long.
+        """
+        pragma = "integrity_check" if indexes else "quick_check"
+        found = [str(line) for (line,) in self._connection.execute(f"PRAGMA {pragma}({limit:d})")]
+        lines = [part for text in found for part in text.splitlines() if part and part != "ok"]
+        return [line for line in lines if not line.startswith("***")][:limit]
 
     def _value(self, sql: str, *arguments: str | int | bytes) -> object:
         for fields in self._connection.execute(sql, arguments):

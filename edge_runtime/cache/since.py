@@ -35,6 +35,12 @@ def within(since: Since, held: Iterable[Identity]) -> Since:
     return {key: since[key] for key, name in names if name in rooms and _in(key, name, rooms[name])}
 
 
+def not_before(since: Since, held: Iterable[Identity], whole_us: int) -> Since:
+    """The same, with nothing of `held` known before `whole_us`."""
+    raised = {one.name: whole_us for one in held}
+    return {key: max(since.get(key, 0), raised.get(key, 0)) for key in since.keys() | raised.keys()}
+
+
 def _in(key: bytes, name: bytes, room: int) -> bool:
     """Whether a statistic of this name and room holds any of a part."""
     beyond = int.from_bytes(key[NAME_BYTES:], "big")

@@ -2,7 +2,8 @@
 
 Beside the states of a handle lie two facts about all of them: up to which row of the journal each is stored,
 and since when each statistic is known that was added after the handle's key was made. The second one speaks
-for entities that have no state: nothing came for them since, and of what came before nobody can tell.
+for entities that have no state: nothing came for them since, and of what came before nobody can tell. A third
+one stands only between the rebuilding of a damaged database and the next opening, which makes up for it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ COVERED: Final = bytes(16)
 """The slot that says up to which journal row every state of its handle is stored."""
 ADDED: Final = bytes(15) + b"\1"
 """The slot that says since when the statistics are known that were added later."""
+
+LOST: Final = bytes(15) + b"\2"
+"""The slot that says what of a handle's session states could not be read when the database was rebuilt."""
+FACTS: Final = (COVERED, ADDED, LOST)
+"""Slots that hold no state."""
 
 
 @prints_only("view", "keep_from_day")
@@ -52,6 +58,17 @@ class StoredState(msgspec.Struct, frozen=True, array_like=True):
     """Typed entity key."""
     since: Since
     dump: bytes
+
+
+class Lost(msgspec.Struct, frozen=True, array_like=True):
+    """What a rebuilt database lacks of one handle."""
+
+    states: bool = False
+    """Stored states may be missing: what has none is made from the journal."""
+    tail: bool = False
+    """Rows of the journal are missing that no stored state covers: every state is known since `whole_us`."""
+    whole_us: int = 0
+    """Since when the journal is whole; 0 when none of it was lost."""
 
 
 _Added = dict[str, Since]
@@ -91,6 +108,15 @@ def open_covered(key: DataKey, sealed: bytes | None) -> int:
 def open_added(key: DataKey, sealed: bytes | None) -> dict[str, Since]:
     """View key -> since when its statistics are known, for entities of a handle that have no state."""
     return {} if sealed is None else msgspec.msgpack.decode(key.open("state", ADDED, sealed), type=_Added)
+
+
+def open_lost(key: DataKey, sealed: bytes | None) -> Lost:
+    """What a rebuilt database lacks of a handle."""
+    return Lost() if sealed is None else msgspec.msgpack.decode(key.open("state", LOST, sealed), type=Lost)
+
+
+def seal_lost(key: DataKey, lost: Lost) -> bytes:
+    return key.seal("state", LOST, msgspec.msgpack.encode(lost))
 
 
 def seal_covered(key: DataKey, through: int) -> bytes:

@@ -20,6 +20,7 @@ from edge_runtime.cache.stored_state import (
     ADDED,
     COVERED,
     Snapshot,
+    StoredState,
     day_of,
     is_empty,
     open_added,
@@ -151,13 +152,14 @@ class WorkingSet:
         handle = live.key.handle
         with self._database.read() as tx:
             sealed = tx.state(handle, live.slot)
-            added = tx.state(handle, ADDED) if sealed is None else None
+            stored = None if sealed is None else open_state(live.key, live.slot, sealed)
+            added = open_added(live.key, tx.state(handle, ADDED)) if stored is None else {}
             covered = open_covered(live.key, tx.state(handle, COVERED))
             tail = [(n, e) for n, row in tx.events(handle, covered) for e in open_entries(live.key, row)]
         self._note_unstored(live.key, live.keep_events_us, (entry for _, entry in tail))
         self._unstored[handle].events.pop(live.slot, None)
         try:
-            through = self._stored(live, sealed, added)
+            through = self._take(live, stored, added)
         except StateUnreadable:
             self._rebuild(live)
             return
@@ -171,12 +173,11 @@ class WorkingSet:
             events = {slot: entry.event for entry in tail for slot in entry.slots}
             self._unstored[key.handle] = Unstored(key, keep_events_us, events)
 
-    def _stored(self, live: LiveState, sealed: bytes | None, added: bytes | None) -> int:
+    def _take(self, live: LiveState, stored: StoredState | None, added: Mapping[str, Since]) -> int:
         """Take the stored state, or what is known of one that has none; returns the row it stands at."""
-        if sealed is None:
-            live.known_since(open_added(live.key, added).get(live.plan.view.key, {}))
+        if stored is None:
+            live.known_since(added.get(live.plan.view.key, {}))
             return 0
-        stored = open_state(live.key, live.slot, sealed)
         live.state = live.plan.load(stored.dump)
         live.known_since(stored.since)
         return stored.through

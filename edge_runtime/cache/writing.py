@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
+from edge_runtime.cache.plain_tables import PlainTable, Value
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace, TableKey
 from edge_runtime.cache.schema import PACKED, PERSONAL_TABLES
@@ -281,6 +282,31 @@ class WriteTransaction(ReadTransaction):
     def drop_meta(self, key: str) -> None:
         """Forget one fact."""
         self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    # ---- a database that is rebuilt ---------------------------------------------------------------------
+
+    def put_event(self, n: int, handle: bytes, day: int, sealed: bytes) -> None:
+        """Put an event back under the number it had; what has that number stays."""
+        sql = "INSERT OR IGNORE INTO journal(n, handle, day, sealed) VALUES(?, ?, ?, ?)"
+        self._connection.execute(sql, (n, handle, day, sealed))
+
+    def set_newest_row(self, n: int) -> None:
+        """No event gets a number up to `n` any more."""
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'journal'")
+        self._connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('journal', ?)", (n,))
+
+    def put_plain(self, table: PlainTable, rows: Iterable[Sequence[Value]]) -> int:
+        """Put rows back as they were, returns how many; what stands under the same key stays."""
+        columns = [column.name for column in table.columns]
+        marks = ", ".join("?" * len(columns))
+        sql = f"INSERT OR IGNORE INTO {table.name}({', '.join(columns)}) VALUES({marks})"
+        before = self._connection.total_changes()
+        self._connection.executemany(sql, rows)
+        return self._connection.total_changes() - before
+
+    def clear_plain(self, table: PlainTable) -> None:
+        """Delete every row of a table."""
+        self._connection.execute(f"DELETE FROM {table.name}")
 
     # ---- room -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Commands on a cache that no other process has open (`read`, `doctor`), and `verify-receipt`."""
+"""`read`, on a cache that no other process has open, and `verify-receipt`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ def add(command: Declare) -> None:
     _cache_arguments(read)
     read.add_argument("ref", metavar="VIEW:FEATURE")
     read.add_argument("entities", nargs="+", metavar="TYPE=ID")
-
-    doctor = command("doctor", _doctor, "open a cache and say how it stands")
-    _cache_arguments(doctor)
 
     verify = command("verify-receipt", _verify, "check the signature of an erasure receipt")
     verify.add_argument("receipt", type=Path)
@@ -53,16 +50,6 @@ def _read(options: argparse.Namespace) -> tuple[int, Out, str]:
         found = rt.read(options.ref, **entities)
     out: Out = {"value": plain(found.value), "status": found.status.name, "reason": found.reason}
     return 0, out, f"{plain(found.value)}  {found.status.name}  {found.reason}".rstrip()
-
-
-def _doctor(options: argparse.Namespace) -> tuple[int, Out, str]:
-    with _open(options) as rt:
-        status = rt.status()
-    advice = "nothing to do"
-    if status["lease"] == "locked":
-        advice = "consented features are locked until the server has answered: start the app's sync"
-    out: Out = {**status, "advice": advice}
-    return 0, out, "\n".join(f"{name:>18}  {value}" for name, value in out.items())
 
 
 def _verify(options: argparse.Namespace) -> tuple[int, Out, str]:

@@ -34,6 +34,11 @@ class Upkeep:
             except OSError as error:
                 raise failure.of_file(error, "keystore") from None
 
+    @property
+    def waste_bytes(self) -> int:
+        """How much of the keystore's file no living root reaches."""
+        return self._vault.waste_bytes
+
     def advance(self) -> bool:
         """One step of a compaction, if one is worth it; whether there is more to do.
 

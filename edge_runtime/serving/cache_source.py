@@ -191,7 +191,7 @@ class CacheSource:
             sealed = tx.personal_row(key.handle, slot)
             if sealed is None:
                 return _NOT_SYNCED if tx.personal_row(key.handle, stand_slot(key)) is None else _NOT_FOUND
-        return _served(open_row(key, slot, sealed))
+            return _served(open_row(key, slot, sealed))
 
     # ---- forgetting --------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from edge_runtime.aggregates.budget import ROUND_LIMIT_US
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, mechanism_of
-from edge_runtime.aggregates.report import ROUND_LIMIT_US
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.status import Status

@@ -275,7 +275,7 @@ def test_law_4_nothing_is_sealed_under_a_key_that_died_meanwhile(
         kiosk.reopen()
         kiosk.days(33)
         key, connection = kiosk.key("ann"), kiosk.rt._database._connection()
-        monkeypatch.setattr(kiosk.rt._commit, "lives", lambda _: False)
+        monkeypatch.setattr(key, "alive", False)
         before = connection.total_changes()
         kiosk.rt.sweep()
         assert connection.total_changes() == before
