@@ -122,7 +122,8 @@ class Runtime:
         """Open, or create, the encrypted cache at `path`; `":memory:"` makes no file.
 
         Args:
-            key: where the root slot rests: `KeyFile(path)`, `KeyMemory()`, or your own provider.
+            key: where the root slot rests: `KeyFile`, `KeyPassphrase`, `KeyKeyring`, `KeyMemory`, or your own
+                `KeyProvider` (`docs/keys.md`).
             clock: `now_us()` and `boot_us()`; the machine's own by default.
             recover: `"discard"` gives up a keystore that the key does not fit: every subject reads unknown.
                 `"rebuild"` looks at every page (some 2 ms for each MiB), sets a damaged database aside as

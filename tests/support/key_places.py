@@ -8,7 +8,7 @@ import os
 import resource
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,13 +38,10 @@ class Place(NamedTuple):
     assurance: Assurance
     secrets: tuple[str, ...] = ()
     """What opens it."""
-    shared: bool = True
-    """Whether other processes see it."""
     file: Callable[[str], Path] | None = None
     """The file that a slot rests in, where a replaced one is overwritten."""
-    no_room: Callable[[], AbstractContextManager[None]] | None = None
-    """Until its end nothing can be written, by whoever writes for this process. None: memory has no disk, and
-    SoftHSM 2.6 says that it kept what a full disk refused; only another process sees that it did not."""
+    no_room: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Until its end nothing can be written, by whoever writes for this process."""
     steps: int = 2
     """At least so many points of `store` at which a kill may fall."""
     revived: Callable[[], bool] = lambda: False
@@ -87,7 +84,7 @@ def _memory(_: Path, __: pytest.MonkeyPatch, ___: ExitStack) -> Place:
     def made(name: str) -> KeyProvider:
         return kept.setdefault(name, er.KeyMemory())
 
-    return Place(made, "memory", shared=False)
+    return Place(made, "memory")
 
 
 def _encrypted_keyring(folder: Path, patch: pytest.MonkeyPatch, _: ExitStack) -> Place:

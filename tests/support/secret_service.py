@@ -64,8 +64,8 @@ class SecretService:
     def revived(self) -> bool:
         """Whether it had aborted by itself; then it runs again, and holds nothing.
 
-        gnome-keyring 42 may take the first question of a new client before it has taken note of the client,
-        and then fails an assertion: once in some thousand connections.
+        gnome-keyring (42 here; others say it of 50) fails an assertion about a client that just came or went,
+        once in some thousand connections.
         """
         assert self._daemon is not None
         with suppress(subprocess.TimeoutExpired):
