@@ -6,9 +6,9 @@ has besides a stored session state, journalled events and that state in memory. 
 afterwards, outside the times, so that the number stays. The three runtimes take turns, each with an encrypted
 file and a key file of its own, so that what else the disk does falls on all of them.
 
-The limit is the durable work that nobody can leave out, by hand on the same disk: a commit that denies, the
-key file replaced to hold two roots, the new keys written beside, the key file replaced again, a commit that
-deletes, the log cut to nothing, a commit that says what was done. `where` tells what our steps take.
+The limit is the durable work that nobody can leave out, by hand on the same disk: a commit that denies, new
+keys written along one path, the key file replaced by one that names them, a commit that deletes, the log cut
+to nothing, a commit that says what was done. `where` tells what our steps take.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ from bench.measure import table
 from bench.startup import CATALOG
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.consent.erasure import POINTS
+from edge_runtime.keys.datakey import KeyFacts, new_facts
 from edge_runtime.sync.personal_rows import row_slot, seal_row
 from edge_runtime.wire.messages import Row
 from edge_runtime.wire.seal import subject_token
 
 SUBJECTS: Final = (10, 1_000, 100_000)
 ERASURES, WARM_UP, SEED = 300, 10, 20267
+FILL: Final = 10_000
 PURPOSE: Final = "personalization"
 DAY_US: Final = 86_400_000_000
 CALL, RETURN = "called", "returned"
@@ -135,9 +137,16 @@ class Kiosk:
 
 
 def fill(rt: er.Runtime, subjects: int) -> None:
-    """Consent of so many subjects."""
-    for n in range(subjects):
-        rt.consent.give(f"user-{n}", [PURPOSE], notice="bench")
+    """Consent of so many subjects, as `give` records it, but many in one change of the keystore."""
+    keyring, now_us = rt._keyring, er.SystemClock().now_us()
+
+    def facts() -> KeyFacts:
+        ordinal, decision = keyring.next_ordinal(), os.urandom(16)
+        return new_facts(PURPOSE, decision, "bench", base=0, at_us=now_us, grant=ordinal, ordinal=ordinal)
+
+    for start in range(0, subjects, FILL):
+        some = range(start, min(start + FILL, subjects))
+        keyring.create([(f"user:user-{n}", facts()) for n in some])
 
 
 @contextmanager
@@ -169,7 +178,6 @@ class ByHand:
         execute("INSERT INTO personal VALUES(?, ?)", (count, row))
         start = time.perf_counter()
         execute("INSERT INTO denial VALUES(?, ?)", (count, row))
-        self._replace_slot()
         self._append_nodes()
         self._replace_slot()
         execute("DELETE FROM personal WHERE id = ?", (count,))
