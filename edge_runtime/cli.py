@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from edge_runtime.commands import caches, catalogs, doctor, histories, models
+from edge_runtime.commands import caches, catalogs, doctor, histories, models, receipts
 from edge_runtime.commands.command import Out, Run
 from edge_runtime.errors import EdgeError
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    for family in (catalogs, models, histories, caches, doctor):
+    for family in (catalogs, models, histories, caches, doctor, receipts):
         family.add(command)
     return parser
 

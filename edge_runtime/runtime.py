@@ -24,6 +24,7 @@ from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
+from edge_runtime.consent.rotation import rekey, rotate_root
 from edge_runtime.errors import RuntimeClosed
 from edge_runtime.far_side import FarSide
 from edge_runtime.keys.keyring import Keyring
@@ -77,6 +78,7 @@ class Runtime:
         """
         self.catalog, self._database, self._keyring = catalog, database, keyring
         self._clock, self._settings = clock, settings
+        keyring.hold_at_most(settings.live_subjects)
         self._lock = threading.RLock()
         self._closed = False
         self._ownership = Ownership(self, "runtime", self._lock)
@@ -350,6 +352,19 @@ class Runtime:
         """
         self._check_open()
         return self._upkeep.sweep()
+
+    def rotate_keys(self) -> None:
+        """Put new secrets in the root slot: every node of the keystore and every page of the database anew.
+
+        Blocks while both are written again. Killed anywhere, everything is there under the old secrets or the
+        new. See `docs/erasure.md`.
+
+        Raises:
+            StorageFull: no room for that; what was done stands, and nothing is lost.
+        """
+        self._check_open()
+        rotate_root(self._keyring, self._database)
+        rekey(self._keyring, self._database)
 
     # ---- sync --------------------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ class Settings:
     live_states: int = 20_000
     """Session states held in memory; the least recently used is stored and let go. On a full disk twice as
     many are held; an event that needs one more is not taken."""
+    live_subjects: int = 20_000
+    """Subjects whose data keys, or the lack of any, are held in memory; the one held longest is let go, and
+    looked up in the keystore when it is asked for again."""
     live_rows: int = 200_000
     """Decoded server rows held in memory; the least recently used is let go."""
     held_rows: int = 4_096

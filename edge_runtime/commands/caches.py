@@ -1,9 +1,8 @@
-"""`read`, on a cache that no other process has open, and `verify-receipt`."""
+"""`read` and `rotate`, on a cache that no other process has open."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,8 @@ def add(command: Declare) -> None:
     read.add_argument("ref", metavar="VIEW:FEATURE")
     read.add_argument("entities", nargs="+", metavar="TYPE=ID")
 
-    verify = command("verify-receipt", _verify, "check the signature of an erasure receipt")
-    verify.add_argument("receipt", type=Path)
-    verify.add_argument("--key", help="the device's public key, hex; by default the one in the receipt")
+    rotate = command("rotate", _rotate, "put new secrets in the root slot and write everything under them")
+    _cache_arguments(rotate)
 
 
 def _cache_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,20 +50,11 @@ def _read(options: argparse.Namespace) -> tuple[int, Out, str]:
     return 0, out, f"{plain(found.value)}  {found.status.name}  {found.reason}".rstrip()
 
 
-def _verify(options: argparse.Namespace) -> tuple[int, Out, str]:
-    from edge_runtime.wire.failure import WireFailure
-    from edge_runtime.wire.receipt import open_receipt
-
-    shown = json.loads(options.receipt.read_text())
-    proof = shown["proof"]
-    key = bytes.fromhex(options.key or proof["public_key"])
-    try:
-        receipt = open_receipt(bytes.fromhex(proof["body"]), bytes.fromhex(proof["signature"]), key)
-    except WireFailure as failure:
-        return 1, {"verified": False, "reason": failure.reason}, f"does NOT verify: {failure.reason}"
-    out: Out = {"verified": True, "kind": receipt.kind, "device": receipt.device_id}
-    return (
-        0,
-        out,
-        f"verifies: device {receipt.device_id} says {receipt.kind} (assurance: {receipt.assurance})",
-    )
+def _rotate(options: argparse.Namespace) -> tuple[int, Out, str]:
+    with _open(options) as rt:
+        before = rt.status()["counter"]
+        rt.rotate_keys()
+        after = rt.status()["counter"]
+    out: Out = {"key_epoch_before": before, "key_epoch_after": after}
+    text = f"key epoch {before} -> {after}; older copies of slot, keystore and database do not open"
+    return 0, out, text

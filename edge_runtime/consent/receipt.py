@@ -12,9 +12,11 @@ from typing import Final, Literal
 import msgspec
 
 from edge_runtime.clock import Clock
+from edge_runtime.errors import MalformedRequest
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire import seal
+from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import ReceiptNote
 from edge_runtime.wire.receipt import Receipt, open_receipt, receipt_bytes
 
@@ -46,16 +48,52 @@ class ErasureReceipt:
         return ReceiptNote(receipt=self.body, signature=self.signature)
 
     def to_json(self) -> str:
-        """For people and files: the statement, with bytes in hex, and how to check it."""
-        fields = msgspec.structs.asdict(self.receipt)
-        shown = {name: _shown(value) for name, value in fields.items()}
+        """For people and files: the statement, with bytes in hex, and its proof. See `from_json`."""
         proof = {
             "body": self.body.hex(),
             "signature": self.signature.hex(),
             "public_key": self.public_key.hex(),
         }
-        epoch = {"before": self.receipt.counter_before, "after": self.receipt.counter_after}
-        return json.dumps({**shown, "key_epoch": epoch, "proof": proof}, indent=2, sort_keys=True)
+        return json.dumps({**_readable(self.receipt), "proof": proof}, indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, public_key: bytes | None = None) -> ErasureReceipt:
+        """Read back and verify what `to_json` wrote.
+
+        The readable part must say what was signed: a text that was changed does not verify, though the
+        signature beside it would.
+
+        Args:
+            public_key: 32 bytes, the device's Ed25519 key; the one in the text by default.
+
+        Raises:
+            MalformedRequest: it is no receipt in JSON.
+            WireFailure: it does not verify; the reason says what differs.
+        """
+        try:
+            told = msgspec.json.decode(text, type=dict[str, object])
+            proof = msgspec.convert(told.pop("proof", None), _Proof)
+            body, signature = bytes.fromhex(proof.body), bytes.fromhex(proof.signature)
+            key = bytes.fromhex(proof.public_key) if public_key is None else public_key
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError):
+            raise MalformedRequest("receipt", "an erasure receipt in JSON", "something else") from None
+        signed = open_receipt(body, signature, key)
+        readable = _readable(signed)
+        differ = sorted(name for name in {*told, *readable} if told.get(name) != readable.get(name))
+        if differ:
+            raise WireFailure("bad_signature", f"the readable part is not what was signed: {differ[0]!r}")
+        return cls(signed, body, signature, key)
+
+
+class _Proof(msgspec.Struct, frozen=True):
+    body: str
+    signature: str
+    public_key: str
+
+
+def _readable(receipt: Receipt) -> dict[str, object]:
+    shown = {name: _shown(value) for name, value in msgspec.structs.asdict(receipt).items()}
+    return {**shown, "key_epoch": {"before": receipt.counter_before, "after": receipt.counter_after}}
 
 
 def _shown(value: object) -> object:

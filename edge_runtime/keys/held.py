@@ -24,7 +24,7 @@ class HeldKeys:
     """
 
     def __init__(self, limit: int, pseudonym: Callable[[str], bytes]) -> None:
-        self._limit, self._pseudonym = max(limit, 1), pseudonym
+        self.limit, self._pseudonym = limit, pseudonym
         self._held: dict[str, dict[str, DataKey]] = {}
         """Subject -> purpose -> key; empty for a subject known to have none."""
         self._names: dict[bytes, str] = {}
@@ -68,7 +68,7 @@ class HeldKeys:
         found = self._held.setdefault(subject, {key.purpose: key for key in keys})
         if found:
             self._names[self._pseudonym(subject)] = subject
-        while len(self._held) > self._limit + len(self.guests):
+        while len(self._held) > self.limit + len(self.guests):
             oldest = next(iter(self._held))
             gone = self._held.pop(oldest)
             if oldest in self.guests or oldest == subject:

@@ -42,11 +42,11 @@ SUBJECTS_HELD: Final = 20_000
 class Keyring:
     """Made by `Keyring.open`, `load`, `settle`. Thread-safe."""
 
-    def __init__(self, vault: Vault, subjects_held: int = SUBJECTS_HELD) -> None:
+    def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._lock = threading.RLock()
         self._ownership = Ownership(self, "keystore", self._lock)
-        self._held = HeldKeys(subjects_held, self.pseudonym)
+        self._held = HeldKeys(SUBJECTS_HELD, self.pseudonym)
         self._device: DataKey | None = None
         self._sequence = 0
         self._told: set[Pair] = set()
@@ -72,7 +72,6 @@ class Keyring:
         database_exists: bool,
         *,
         recover: Literal["discard"] | None = None,
-        subjects_held: int = SUBJECTS_HELD,
     ) -> Keyring:
         """Read the root slot, or make the first one when neither key nor database exists.
 
@@ -80,12 +79,11 @@ class Keyring:
             keystore_path: None keeps slot and keystore in memory, whatever the provider.
             recover: `"discard"` gives up a keystore that the slot does not name (see `load`), and a key that
                 outlived its database.
-            subjects_held: how many subjects' keys stay in memory; the one held longest is let go.
 
         Raises `KeyMissing` (one without the other), `KeyMismatch` (not a slot); nothing else is touched.
         """
         path = None if keystore_path is None else Path(keystore_path)
-        return cls(Vault.open(provider, path, database_exists, discard=recover == "discard"), subjects_held)
+        return cls(Vault.open(provider, path, database_exists, discard=recover == "discard"))
 
     def load(self) -> Keyring:
         """Read the keystore's trunk. The caller holds the database's lock, so no other process writes it now.
@@ -107,6 +105,10 @@ class Keyring:
             self._commit(self._edit())
         self.upkeep.clear()
         return self
+
+    def hold_at_most(self, subjects: int) -> None:
+        """So many subjects' keys stay in memory, or the knowledge that they have none."""
+        self._held.limit = max(subjects, 1)
 
     def close(self) -> None:
         """Overwrite every key in memory and let the keystore's file go. In a forked child, do nothing."""

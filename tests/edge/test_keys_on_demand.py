@@ -28,7 +28,9 @@ def small(folder: Path) -> Keyring:
         ring, database = open_cache(path, key)
         database.close()
         ring.close()
-    return Keyring.open(key, path + "-keys", True, subjects_held=HELD).load().settle()
+    ring = Keyring.open(key, path + "-keys", True).load().settle()
+    ring.hold_at_most(HELD)
+    return ring
 
 
 def facts(ring: Keyring, purpose: str = P) -> KeyFacts:

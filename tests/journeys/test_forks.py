@@ -39,6 +39,8 @@ CALLS: dict[str, Callable[[er.Runtime], object]] = {
     "read": lambda rt: rt.read("activity:views_5m", user="alice"),
     "leave": lambda rt: rt.leave("alice"),
     "status": lambda rt: rt.status(),
+    "sweep": lambda rt: rt.sweep(),
+    "rotate_keys": lambda rt: rt.rotate_keys(),
     "enrol": lambda rt: rt.enrol("http://127.0.0.1:1", "token"),
     "admit": lambda rt: rt.admit("alice", [P], "ticket"),
     "sync": lambda rt: rt.sync("http://127.0.0.1:1"),
