@@ -1,4 +1,4 @@
-"""The page on the cache names every setting with its default, and its Python runs."""
+"""The page on upkeep names every setting with its default, and its Python runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import edge_runtime as er
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cache.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "upkeep.md").read_text()
 
 
 def test_every_setting_is_on_the_page_with_its_default() -> None:
@@ -24,4 +24,4 @@ def test_every_setting_is_on_the_page_with_its_default() -> None:
 def test_the_python_of_the_page_runs() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.M | re.S)
     assert blocks
-    exec(compile("\n".join(blocks), "cache.md", "exec"), {})  # noqa: S102 -- our own page
+    exec(compile("\n".join(blocks), "upkeep.md", "exec"), {})  # noqa: S102 -- our own page
