@@ -64,17 +64,17 @@ class SubjectRows:
 
     def scan(self, found: Coldest) -> Steps:
         self._keys.clear()
-        for key in self._hands.every_key():
-            if self._subjects.terms_of(key) is None:
-                continue
-            for part in self._subjects.rows.parts(key):
-                days = {slot: day for slot, day, _ in part}
-                for slot, one in opened(key, ((slot, sealed) for slot, _, sealed in part)):
-                    size = len(one.row.values) - len(LET_GO)
-                    place = (key.handle, slot)
-                    if size > 0 and found.offer(Candidate(Reason.SUBJECT_ROW, days[slot], 0, place, size)):
-                        self._keys[key.handle] = key
-                yield len(part)
+        yield from self._subjects.each(lambda key, _: self._offer(key, found))
+
+    def _offer(self, key: DataKey, found: Coldest) -> Steps:
+        for part in self._subjects.rows.parts(key):
+            days = {slot: day for slot, day, _ in part}
+            for slot, one in opened(key, ((slot, sealed) for slot, _, sealed in part)):
+                size = len(one.row.values) - len(LET_GO)
+                place = (key.handle, slot)
+                if size > 0 and found.offer(Candidate(Reason.SUBJECT_ROW, days[slot], 0, place, size)):
+                    self._keys[key.handle] = key
+            yield len(part)
 
     def let_go(self, going: Sequence[Candidate]) -> int:
         places = [(self._keys[handle], slot) for handle, slot in _pairs(going)]
@@ -90,22 +90,21 @@ class CoveredEvents:
 
     def scan(self, found: Coldest) -> Steps:
         self._keys.clear()
-        for key in self._hands.every_key():
-            if self._subjects.terms_of(key) is None:
-                continue
-            covered, after = self._subjects.events.covered(key), 0
-            while True:
-                limit = self._hands.pace.rows
-                with self._hands.database.read() as tx:
-                    part = tx.event_sizes(key.handle, covered, after, limit)
-                for n, day, size in part:
-                    place = (key.handle, n.to_bytes(8, "big"))
-                    if found.offer(Candidate(Reason.COVERED_EVENT, day, 0, place, size)):
-                        self._keys[key.handle] = key
-                yield len(part)
-                if len(part) < limit:
-                    break
-                after = part[-1][0]
+        yield from self._subjects.each(lambda key, _: self._offer(key, found))
+
+    def _offer(self, key: DataKey, found: Coldest) -> Steps:
+        covered, after, limit = self._subjects.events.covered(key), 0, 0
+        part: list[tuple[int, int, int]] = []
+        while len(part) == limit:
+            limit = self._hands.pace.rows
+            with self._hands.database.read() as tx:
+                part = tx.event_sizes(key.handle, covered, after, limit)
+            for n, day, size in part:
+                place = (key.handle, n.to_bytes(8, "big"))
+                if found.offer(Candidate(Reason.COVERED_EVENT, day, 0, place, size)):
+                    self._keys[key.handle] = key
+            after = part[-1][0] if part else after
+            yield len(part)
 
     def let_go(self, going: Sequence[Candidate]) -> int:
         rows: dict[bytes, list[int]] = defaultdict(list)

@@ -7,7 +7,7 @@ and key stay, so a subject who comes back begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from edge_runtime.cache.aging import Terms
 from edge_runtime.cache.event_sweep import EventSweep
@@ -17,7 +17,7 @@ from edge_runtime.cache.sealed_row_sweep import SealedRowSweep
 from edge_runtime.cache.state_sweep import StateSweep
 from edge_runtime.cache.stored_state import ADDED, COVERED, open_added
 from edge_runtime.cache.writing import WriteTransaction
-from edge_runtime.errors import StorageError, StorageFull
+from edge_runtime.errors import RuntimeClosed, StorageError, StorageFull
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.sync.personal_rows import stand_slot
 
@@ -44,21 +44,29 @@ class SubjectSweep:
         return self._terms.get(key.purpose) if key.subject else self._about_nobody
 
     def walk(self) -> Steps:
-        """Judge what rests under every key.
+        """Judge what rests under every key; what could not be is noted as `trouble`. Raises as `each`."""
+        self.trouble = None
+        yield from self.each(self._under)
+
+    def each(self, steps_of: Callable[[DataKey, Terms], Steps]) -> Steps:
+        """The units of every key whose terms are known, one key after the other.
 
         Raises `StorageFull`; any other failure is noted as `trouble`, and the next key has its turn.
         """
-        self.trouble = None
         for key in self._hands.every_key():
             terms = self.terms_of(key)
             if terms is None:
                 continue
             try:
-                yield from self._under(key, terms)
+                yield from steps_of(key, terms)
             except StorageFull:
                 raise
             except StorageError as error:
                 self.trouble = error
+            except RuntimeClosed:
+                if self._hands.database.closed:
+                    raise
+                # the key was destroyed meanwhile: the erasure sees to what is left
 
     def _under(self, key: DataKey, terms: Terms) -> Steps:
         now_us = self._hands.clock.now_us()

@@ -23,7 +23,7 @@ from edge_runtime.cache.room import Room
 from edge_runtime.cache.row_sweep import RowSweep
 from edge_runtime.cache.subject_sweep import SubjectSweep
 from edge_runtime.cache.swept import Swept
-from edge_runtime.errors import StorageError, StorageFull
+from edge_runtime.errors import RuntimeClosed, StorageError, StorageFull
 
 STEP_ROWS: Final = 512
 """A step that has touched so many rows is over, however fast it was; its last unit may touch some more."""
@@ -146,6 +146,10 @@ class Sweeper:
             raise
         except StorageError as error:
             self._failed = error
+        except RuntimeClosed:
+            if self._hands.database.closed:
+                raise
+            # a key was destroyed in the middle of it: the next round goes on
 
     def _compacted(self) -> Steps:
         for _ in range(COMPACTIONS):

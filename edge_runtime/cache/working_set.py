@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.histories import Known
@@ -76,13 +75,15 @@ class LiveState:
         self.incomplete = {name: since_us for name, since_us in found.items() if since_us is not None}
 
 
-class Unstored(NamedTuple):
+class Unstored:
     """States of one key that the journal tells of and no stored state does."""
 
-    key: DataKey
-    keep_events_us: int
-    events: dict[bytes, Event]
-    """Slot -> one of its events."""
+    __slots__ = ("events", "keep_events_us", "key")
+
+    def __init__(self, key: DataKey, keep_events_us: int, events: dict[bytes, Event]) -> None:
+        self.key, self.keep_events_us = key, keep_events_us
+        self.events = events
+        """Slot -> one of its events."""
 
 
 class WorkingSet:
