@@ -87,6 +87,7 @@ class Vault:
         try:
             return self._read()
         except KeystoreMismatch:
+            self.close()
             if not self._discard:
                 raise
             return self._discarded()
