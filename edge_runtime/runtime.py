@@ -128,7 +128,7 @@ class Runtime:
                 `KeyProvider` (`docs/keys.md`).
             clock: `now_us()` and `boot_us()`; the machine's own by default.
             recover: `"discard"` gives up a keystore that the key does not fit: every subject reads unknown.
-                `"rebuild"` looks at every page (some 2 ms for each MiB), sets a damaged database aside as
+                `"rebuild"` looks at every page (some 3 ms for each MiB), sets a damaged database aside as
                 `cache.db.damaged-...` and makes another of all that can still be read; what is no longer
                 whole says so (WARMING, NOT_SYNCED).
 

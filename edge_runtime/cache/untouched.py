@@ -123,7 +123,7 @@ class _Files(apsw.VFS):
         writing = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         flags[0] = flags[0] & ~writing | apsw.SQLITE_OPEN_READONLY
         pages = self.shown[str(path)].pages if flags[0] & apsw.SQLITE_OPEN_MAIN_DB else _OWN
-        return _File(self.base, name, flags, pages)
+        return _Patched(self.base, name, flags, pages) if pages else _File(self.base, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
         raise apsw.ReadOnlyError("a look deletes nothing")
@@ -132,26 +132,8 @@ class _Files(apsw.VFS):
 class _File(apsw.VFSFile):
     """One file, which only gives."""
 
-    def __init__(
-        self,
-        base: str,
-        name: str | apsw.URIFilename | None,
-        flags: list[int],
-        pages: Mapping[int, bytes],
-    ) -> None:
-        self._pages = pages
+    def __init__(self, base: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__(base, name, flags)
-
-    def xRead(self, amount: int, offset: int) -> bytes:
-        if not self._pages:
-            return super().xRead(amount, offset)
-        before, start = divmod(offset, PAGE_BYTES)
-        page = self._pages.get(before + 1)
-        return super().xRead(amount, offset) if page is None else page[start : start + amount]
-
-    def xFileSize(self) -> int:
-        shown = max(self._pages, default=0) * PAGE_BYTES
-        return max(super().xFileSize(), shown)  # of a file that was cut short, what is shown may lie behind
 
     def xLock(self, level: int) -> None:
         if level <= apsw.SQLITE_LOCK_SHARED:
@@ -165,6 +147,29 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         """Nothing was written."""
+
+
+class _Patched(_File):
+    """One file with other pages in the place of some of its own."""
+
+    def __init__(
+        self,
+        base: str,
+        name: str | apsw.URIFilename | None,
+        flags: list[int],
+        pages: Mapping[int, bytes],
+    ) -> None:
+        self._pages = pages
+        super().__init__(base, name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        before, start = divmod(offset, PAGE_BYTES)
+        page = self._pages.get(before + 1)
+        return super().xRead(amount, offset) if page is None else page[start : start + amount]
+
+    def xFileSize(self) -> int:
+        shown = max(self._pages) * PAGE_BYTES
+        return max(super().xFileSize(), shown)  # of a file that was cut short, what is shown may lie behind
 
 
 class _Nothing(apsw.VFSFile):

@@ -18,6 +18,8 @@ from edge_runtime.commands.command import Declare, Out
 from edge_runtime.commands.table import table
 
 if TYPE_CHECKING:
+    from edge_runtime.cache.database import Database
+    from edge_runtime.keys.keyring import Keyring
     from edge_runtime.keys.providers import KeyProvider
     from edge_runtime.recovery.checks import Check
 
@@ -86,6 +88,8 @@ def _examined(options: argparse.Namespace, provider: KeyProvider) -> tuple[list[
 def _repairable(found: Sequence[Check]) -> bool:
     from edge_runtime.recovery.checks import REPAIR
 
+    if any(check.name in ("key", "keystore") and check.state == "fault" for check in found):
+        return False  # without these nothing can be taken over
     cut_short = any(check.name in ("database", "leftovers") and "cut short" in check.found for check in found)
     return cut_short or any(check.advice == REPAIR for check in found)
 
@@ -93,6 +97,7 @@ def _repairable(found: Sequence[Check]) -> bool:
 def _repair(database: Path, provider: KeyProvider) -> list[str]:
     """Finish a swap, or rebuild what is damaged; returns what was done."""
     from edge_runtime.clock import SystemClock
+    from edge_runtime.errors import EdgeError
     from edge_runtime.recovery import set_aside
     from edge_runtime.recovery.opening import open_recovered
     from edge_runtime.recovery.rebuild import Rebuilt
@@ -103,16 +108,17 @@ def _repair(database: Path, provider: KeyProvider) -> list[str]:
         done.append(f"rebuilt the database; the damaged one is now {rebuilt.aside}")
         done.extend(rebuilt.lines())
 
-    if set_aside.finish(database):
-        done.append("finished a rebuild that was cut short")
-    open_recovered(
-        str(database),
-        provider,
-        lambda _, opened: opened.close(),
-        now_us=SystemClock().now_us(),
-        recover="rebuild",
-        rebuilt=told,
-    )
+    def close(keyring: Keyring, opened: Database) -> None:
+        opened.close()
+        keyring.close()
+
+    try:
+        if set_aside.finish(database):
+            done.append("finished a rebuild that was cut short")
+        now_us = SystemClock().now_us()
+        open_recovered(str(database), provider, close, now_us=now_us, recover="rebuild", rebuilt=told)
+    except EdgeError as error:
+        done.append(f"not repaired: {error}")
     return done or ["opened and closed the cache: nothing was damaged"]
 
 

@@ -180,7 +180,7 @@ def sealed(facts: Sampled) -> Check:
     which = "all" if facts.whole else "a sample of"
     found = f"{which} {facts.opened} rows of {facts.keys} keys open"
     if facts.orphans:
-        advice = "open the cache once: what no key opens is deleted then"
+        advice = "nothing to do: no key opens them, and they go when an erasure or a rebuild is finished"
         return Check(
             name, "warn", f"{found}; rows of {facts.orphans} keys that are gone still lie there", advice
         )

@@ -1,7 +1,7 @@
 """Opening a cache that may be damaged: as it is; or, where that was asked for, rebuilt.
 
 Without `recover="rebuild"` a damaged database is refused untouched, and the refusal says what to do. With it
-every page is read once before anything is built on the file (some 2 ms for each MiB), so damage that nobody
+every page is read once before anything is built on the file (some 3 ms for each MiB), so damage that nobody
 has met yet is found too.
 """
 

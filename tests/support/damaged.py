@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,3 +275,29 @@ def encrypted(path: Path, page_key: bytes) -> apsw.Connection:
     connection.pragma("hexkey", raw_key(page_key).hex())
     connection.pragma("locking_mode", "exclusive")
     return connection
+
+
+_FLIP = """
+import os, sys
+for page in map(int, sys.argv[2:]):
+    file = os.open(sys.argv[1], os.O_RDWR)
+    place = (page - 1) * 4096 + 2048
+    os.pwrite(file, bytes([os.pread(file, 1, place)[0] ^ 4]), place)
+"""
+
+
+def harm(kiosk: Kiosk, rt: er.Runtime, *pages: int) -> None:
+    """Damage pages under a running runtime, and let it forget what it has read of them.
+
+    Another process does it: closing the file in this one would drop SQLite's locks.
+    """
+    database = rt._database
+    database.checkpoint_truncate()
+    command = [sys.executable, "-c", _FLIP, str(kiosk.database), *map(str, pages)]
+    subprocess.run(command, check=True)
+    opened, readers = database._opened, database._readers
+    assert opened is not None
+    opened.connection.release_memory()
+    if readers is not None:
+        with readers.gone():
+            pass
