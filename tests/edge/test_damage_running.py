@@ -112,7 +112,7 @@ def test_law_6_where_events_cannot_be_written_flush_says_so_and_keeps_them(
             with pytest.raises(er.DatabaseUnreadable):
                 rt.flush()
         assert rt._commit.size >= 1
-        assert rt._timer._thread.is_alive()
+        assert rt._upkeep._timer._thread.is_alive()
         with pytest.raises(er.DatabaseUnreadable):
             rt.close()
     kiosk.taken = acknowledged
