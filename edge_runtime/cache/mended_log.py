@@ -29,11 +29,13 @@ from edge_runtime.cache.log_frames import (
     words_of,
 )
 from edge_runtime.cache.write_ahead_log import LogState
+from edge_runtime.wire.printing import prints_only
 
 _COMMON: Final = 16
 """Frames of which the most frequent salts are the log's, where its header does not tell."""
 
 
+@prints_only("sums")
 class _Frame(NamedTuple):
     """One frame."""
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from edge_runtime.errors import KeyMismatch, KeyUnreadable
 from edge_runtime.keys.secret import KEY_BYTES, wipe
+from edge_runtime.wire.printing import prints_only
 
 SALT_BYTES: Final = 16
 LEAST_MEMORY_KIB: Final = 7_168
@@ -83,6 +84,7 @@ class DerivedKey:
         return body + _checksum(body)
 
 
+@prints_only("cost")
 class SealedSlot(NamedTuple):
     """A file's parts, whole and within bounds, not opened yet."""
 

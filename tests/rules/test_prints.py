@@ -38,6 +38,8 @@ DECLARES = (
 OPEN = {
     "consent.ledger.Head": {"root"},  # the ledger's root hash is published
     "keys.tree.Change": {"root"},  # a `Ref`, which prints where it points to
+    "cache.plain_tables.PlainTable": {"columns"},  # of tables, as declared
+    "recovery.judging.Found": {"rows"},  # numbers of rows, and how long they are
     "serving.candidates._AsIs": {"columns", "numbers"},  # bound columns, and where they stand
     "serving.explain.Described": {"columns"},  # as declared
     "serving.columns.Plain": {"entities"},  # entity types, here and below
