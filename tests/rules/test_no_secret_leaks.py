@@ -80,7 +80,7 @@ def found(collector: leaks.Collector) -> set[tuple[str, str]]:
 
 
 def planted(tmp_path: Path) -> dict[str, Any]:
-    """A module of the product that leaks; new to whoever remembers what was raised where."""
+    """A module of the product that leaks."""
     names: dict[str, Any] = {"__name__": "edge_runtime.planted"}
     exec(instrumented(PLANTED.encode(), str(tmp_path / "planted.py")), names)  # noqa: S102 - our own text
     return names
@@ -172,6 +172,20 @@ def test_a_warning_is_heard_whatever_the_filter_says(heard: leaks.Collector) -> 
         warnings.simplefilter("ignore")
         warnings.warn(f"{WHO} was here", stacklevel=1)
     assert ("warning", "subject, typed") in found(heard)
+
+
+def test_the_listener_is_no_part_of_what_a_test_makes_fail(
+    heard: leaks.Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests let the process die at a chosen write: ours must not count."""
+
+    def fails(*_: object) -> int:
+        raise AssertionError("a write that a test counts")
+
+    monkeypatch.setattr(os, "write", fails)
+    logging.getLogger("planted").debug("about %s", WHO)
+    monkeypatch.undo()
+    assert ("log", "subject, typed") in found(heard)
 
 
 def test_a_child_is_heard_and_its_keys_are_learned(heard: leaks.Collector, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 from types import CodeType, FrameType
 from typing import Final
 
+from tests.support.leaks.collector import Collector
 from tests.support.leaks.rewriting import PACKAGES
 from tests.support.leaks.sink import sink
 
@@ -24,7 +25,7 @@ _DEEPEST: Final = 12
 """Exceptions of one chain that are looked at."""
 _FLOW: Final = (StopIteration, StopAsyncIteration, GeneratorExit)
 _ours: dict[type, bool] = {}
-_looked_at: Counter[tuple[CodeType, type]] = Counter()
+_looked_at: Counter[tuple[Collector, CodeType, type]] = Counter()
 _known: set[int] = set()
 """Hashes of what was raised where: most exceptions of a run are the same ones again."""
 
@@ -48,12 +49,13 @@ def caught() -> None:
 
 
 def _note(error: BaseException, frame: FrameType) -> None:
-    told = hash((_origin(error), *((type(one), str(one)) for one in _chain(error))))
+    told = hash((sink(), _origin(error), *((type(one), str(one)) for one in _chain(error))))
     if told not in _known:
         _known.add(told)
         sink().text("exception", f"{_name(type(error))} in {_place(frame)}", shown(error))
-    if _looked_at[frame.f_code, type(error)] < SAMPLES:
-        _looked_at[frame.f_code, type(error)] += 1
+    place = (sink(), frame.f_code, type(error))
+    if _looked_at[place] < SAMPLES:
+        _looked_at[place] += 1
         _look_at_locals(frame)
 
 

@@ -3,7 +3,7 @@
 **Keys** are looked for as bytes: a text gives up every run of bytes it may hold (itself, `b'\\x..'` at any
 depth of quoting, hex, base64 of either alphabet at any offset), and each run is searched for the four 8-byte
 blocks of each key. So a key is found whole, within something larger, or as a part of 15 bytes, or as its
-first 8; by chance once in 10^13 runs.
+first 8; by chance perhaps once in ten million runs.
 
 **Subjects** are looked for as they are, percent-decoded, and as `repr` and JSON quote them:
 
