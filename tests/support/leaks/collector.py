@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -45,22 +44,25 @@ class Collector:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._texts, self._needles = _append_to(folder / "texts"), _append_to(folder / "needles")
-        self._known: set[bytes] = set()
-        """Hashes of the lines that this process wrote: no text is held, and no key lives on in here."""
+        self._known: set[int] = set()
+        """Hashes of what this process wrote: no text is held, and no key lives on in here."""
 
     def text(self, source: str, where: str, text: str) -> None:
         """Keep a text, unless the same was kept from the same place."""
         if len(text) > TEXT_LIMIT:
             text = f"{text[: TEXT_LIMIT // 2]} ... {text[-TEXT_LIMIT // 2 :]}"
-        self._write(self._texts, (source, where, text))
+        if self._is_new(hash((source, where, text))):
+            _write(self._texts, json.dumps((source, where, text)).encode() + b"\n")
 
     def secret(self, kind: str, raw: bytes | bytearray) -> None:
         """Key bytes that the run made. Written at once: the product overwrites its own."""
-        self._write(self._needles, (kind, raw.hex()))
+        if self._is_new(hash((kind, raw if type(raw) is bytes else raw.hex()))):
+            self._note(kind, raw)
 
     def word(self, kind: str, word: str) -> None:
         """A subject (`user:alice`, or as a caller named it) or a token that is text."""
-        self._write(self._needles, (kind, word.encode("utf-8", "surrogatepass").hex()))
+        if self._is_new(hash((kind, word))):
+            self._note(kind, word.encode("utf-8", "surrogatepass"))
 
     def texts(self) -> Iterator[Text]:
         """Every text of every process so far."""
@@ -78,12 +80,14 @@ class Collector:
         os.close(self._texts)
         os.close(self._needles)
 
-    def _write(self, file: int, words: tuple[str, ...]) -> None:
-        line = json.dumps(words).encode() + b"\n"
-        name = blake2b(line, digest_size=12).digest()
-        if name not in self._known:
-            self._known.add(name)
-            _write(file, line)
+    def _is_new(self, name: int) -> bool:
+        if name in self._known:
+            return False
+        self._known.add(name)
+        return True
+
+    def _note(self, kind: str, raw: bytes | bytearray) -> None:
+        _write(self._needles, json.dumps((kind, raw.hex())).encode() + b"\n")
 
 
 def _append_to(path: Path) -> int:

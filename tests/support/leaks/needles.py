@@ -47,7 +47,8 @@ def watch_chance() -> None:
 def learn_from(module: ModuleType) -> None:
     """Called with each module of the product once it was run."""
     if hasattr(module, "AESGCM"):
-        _before(module, "AESGCM", lambda key, *_, **__: sink().secret(_kind_of(module.__name__), key))
+        kind = SERVER_KEY if module.__name__.startswith("sync_server") else DATA_KEY
+        _before(module, "AESGCM", lambda key, *_, **__: sink().secret(kind, key))
     for name, act in _PLACES.get(module.__name__, {}).items():
         _before(module, name, act)
 
@@ -76,10 +77,6 @@ def _drawing(draw: Callable[..., bytes]) -> Callable[..., bytes]:
 
 def _maker(module: str) -> str | None:
     return next((m for m in _MAKERS if module == m or module.startswith(m + ".")), None)
-
-
-def _kind_of(module: str) -> str:
-    return SERVER_KEY if module.startswith("sync_server") else DATA_KEY
 
 
 def _before(module: ModuleType, path: str, act: Callable[..., object]) -> None:
