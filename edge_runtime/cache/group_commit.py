@@ -155,6 +155,8 @@ class GroupCommit:
                 more_due = self._round(False) or more_due
             with self._lock:
                 self.stuck = None
+                if more_due:
+                    self.work.set()
                 then()
 
     def flush_all_of(self, handles: Callable[[], Iterable[bytes]], then: Callable[[], None]) -> None:
