@@ -62,6 +62,7 @@ def _doctor(options: argparse.Namespace) -> tuple[int, Out, str]:
     out: Out = {
         "state": state,
         "authority": authority,
+        "assurance": provider.assurance,
         "checks": [check.to_dict() for check in found],
         "repaired": repaired,
     }
