@@ -80,7 +80,7 @@ def _rebuilt(path: str, provider: KeyProvider, damage: EdgeError, now_us: int, a
     """Rebuild what met `damage`; a key that does not fit is no damage, and says what it said before."""
     try:
         with closing(Keyring.open(provider, f"{path}-keys", True)) as keyring:
-            reason = _FIRST_PAGE if isinstance(damage, KeyMismatch) else str(damage).partition("; nothing")[0]
+            reason = _FIRST_PAGE if isinstance(damage, KeyMismatch) else str(damage).partition(";")[0]
             return rebuild(path, keyring.load(), reason, now_us, ahead_us=ahead_us)
     except (KeyMismatch, KeystoreMismatch):
         if isinstance(damage, KeyMismatch):

@@ -164,7 +164,7 @@ def _read(path: Path) -> _Intent | None:
     """The intent in a file; None for none, or one that a kill kept from being written whole."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Intent)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):  # what else is wrong with the folder the opening will say
         return None
 
 
