@@ -22,6 +22,27 @@ READER_CONNECTIONS: Final = 2
 Each is opened when it is first needed and caches at most 2 MB of pages."""
 
 
+class Look:
+    """A look that has begun, with the lock that keeps it; it goes on until `end`.
+
+    Args:
+        readers: whose snapshot it is; None for the only connection, which has none apart.
+    """
+
+    __slots__ = ("_lock", "_readers", "connection")
+
+    def __init__(self, connection: apsw.Connection, lock: threading.Lock, readers: Readers | None) -> None:
+        self.connection, self._lock, self._readers = connection, lock, readers
+
+    def end(self) -> None:
+        """Let the snapshot go: nothing was changed. Raises `apsw.Error`; it is over all the same."""
+        try:
+            if self._readers is not None and not self._readers.foreign:
+                self.connection.execute("ROLLBACK")
+        finally:
+            self._lock.release()
+
+
 class _Reader:
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -42,14 +63,12 @@ class Readers:
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
-        self._closed = self._foreign = False
+        self._closed = self.foreign = False
         self._readers = tuple(_Reader() for _ in range(READER_CONNECTIONS))
 
-    @contextmanager
-    def look(self) -> Iterator[apsw.Connection]:
+    def look(self) -> Look:
         """One snapshot of the tables. Raises `apsw.Error`, or `RuntimeClosed` after `close`."""
         reader = self._free()
-        lock = reader.lock
         try:
             if self._closed:
                 raise RuntimeClosed("the database is closed; nothing changed")
@@ -57,13 +76,10 @@ class Readers:
             if connection is None:
                 connection = reader.connection = self._connect()
             connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                if not self._foreign:
-                    connection.execute("ROLLBACK")  # nothing was changed; the snapshot is let go
-        finally:
-            lock.release()
+            return Look(connection, reader.lock, self)
+        except BaseException:
+            reader.lock.release()
+            raise
 
     @contextmanager
     def gone(self) -> Iterator[None]:
@@ -91,7 +107,7 @@ class Readers:
 
     def disown(self) -> None:
         """See `process.Owned`."""
-        self._foreign = True
+        self.foreign = True
         for reader in self._readers:
             reader.lock = threading.Lock()
 
