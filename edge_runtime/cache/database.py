@@ -29,6 +29,7 @@ from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.errors import DatabaseUnreadable, RuntimeClosed, StorageError
 
 T = TypeVar("T", bound=ReadTransaction)
+A = TypeVar("A")
 
 
 class _Current(threading.local):
@@ -103,6 +104,26 @@ class Database:
         Raises `RuntimeError` inside another transaction of this thread: go on with that one.
         """
         return _Read(self)
+
+    def ask(self, question: Callable[[ReadTransaction], A]) -> A:
+        """The answer to a question that takes one statement: what is committed, for less than half of a look.
+
+        Raises as `read`.
+
+        Example: `sealed = database.ask(lambda tx: tx.personal_row(handle, slot))`
+        """
+        current = self._begin("ask()")
+        try:
+            if self._readers is not None:
+                return self._readers.ask(question)
+            with self._lock:
+                return question(ReadTransaction(self._connection()))
+        except apsw.Error as error:
+            raise self._noted(failure.in_use(error, looking=True)) from None
+        except DatabaseUnreadable as error:  # a sealed row that does not open
+            raise self._noted(error) from None
+        finally:
+            current.doing = None
 
     @contextmanager
     def glance(self) -> Iterator[ReadTransaction]:

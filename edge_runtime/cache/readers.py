@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 
 from edge_runtime.cache import process
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.errors import RuntimeClosed
 
+T = TypeVar("T")
 READER_CONNECTIONS: Final = 2
 """Most connections that look at the same time; more looks than that wait for one another, not for a commit.
 Each is opened when it is first needed and caches at most 2 MB of pages."""
@@ -47,9 +49,11 @@ class _Reader:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connection: apsw.Connection | None = None
+        self.tx: ReadTransaction | None = None
+        """What asks the connection."""
 
     def close(self) -> None:
-        connection, self.connection = self.connection, None
+        connection, self.connection, self.tx = self.connection, None, None
         if connection is not None:
             connection.close(True)
 
@@ -70,16 +74,29 @@ class Readers:
         """One snapshot of the tables. Raises `apsw.Error`, or `RuntimeClosed` after `close`."""
         reader = self._free()
         try:
-            if self._closed:
-                raise RuntimeClosed("the database is closed; nothing changed")
-            connection = reader.connection
-            if connection is None:
-                connection = reader.connection = self._connect()
+            connection = reader.connection or self._connected(reader)
             connection.execute("BEGIN")
             return Look(connection, reader.lock, self)
         except BaseException:
             reader.lock.release()
             raise
+
+    def ask(self, question: Callable[[ReadTransaction], T]) -> T:
+        """The answer to a question of one statement, which is a snapshot by itself. Raises as `look`."""
+        reader = self._free()
+        try:
+            if reader.tx is None:
+                reader.tx = ReadTransaction(self._connected(reader))
+            return question(reader.tx)
+        finally:
+            reader.lock.release()
+
+    def _connected(self, reader: _Reader) -> apsw.Connection:
+        if self._closed:
+            raise RuntimeClosed("the database is closed; nothing changed")
+        if reader.connection is None:
+            reader.connection = self._connect()
+        return reader.connection
 
     @contextmanager
     def gone(self) -> Iterator[None]:
