@@ -139,7 +139,7 @@ class Database:
         look = self._look()
         try:
             try:
-                yield ReadTransaction(look.connection)
+                yield look.tx
             finally:
                 look.end()
         except apsw.Error as error:
@@ -292,7 +292,7 @@ class Database:
                 return self._readers.look()
             self._lock.acquire()
             try:
-                return Look(self._connection(), self._lock, None)
+                return Look(ReadTransaction(self._connection()), self._lock, None)
             except BaseException:
                 self._lock.release()
                 raise
@@ -346,7 +346,7 @@ class _Read:
         except BaseException:
             self._current.doing = None
             raise
-        self._current.tx = tx = ReadTransaction(self._look.connection)
+        self._current.tx = tx = self._look.tx
         return tx
 
     def __exit__(

@@ -31,16 +31,16 @@ class Look:
         readers: whose snapshot it is; None for the only connection, which has none apart.
     """
 
-    __slots__ = ("_lock", "_readers", "connection")
+    __slots__ = ("_lock", "_readers", "tx")
 
-    def __init__(self, connection: apsw.Connection, lock: threading.Lock, readers: Readers | None) -> None:
-        self.connection, self._lock, self._readers = connection, lock, readers
+    def __init__(self, tx: ReadTransaction, lock: threading.Lock, readers: Readers | None) -> None:
+        self.tx, self._lock, self._readers = tx, lock, readers
 
     def end(self) -> None:
         """Let the snapshot go: nothing was changed. Raises `apsw.Error`; it is over all the same."""
         try:
             if self._readers is not None and not self._readers.foreign:
-                self.connection.execute("ROLLBACK")
+                self.tx.end()
         finally:
             self._lock.release()
 
@@ -74,9 +74,9 @@ class Readers:
         """One snapshot of the tables. Raises `apsw.Error`, or `RuntimeClosed` after `close`."""
         reader = self._free()
         try:
-            connection = reader.connection or self._connected(reader)
-            connection.execute("BEGIN")
-            return Look(connection, reader.lock, self)
+            tx = reader.tx or self._connected(reader)
+            tx.begin()
+            return Look(tx, reader.lock, self)
         except BaseException:
             reader.lock.release()
             raise
@@ -85,18 +85,16 @@ class Readers:
         """The answer to a question of one statement, which is a snapshot by itself. Raises as `look`."""
         reader = self._free()
         try:
-            if reader.tx is None:
-                reader.tx = ReadTransaction(self._connected(reader))
-            return question(reader.tx)
+            return question(reader.tx or self._connected(reader))
         finally:
             reader.lock.release()
 
-    def _connected(self, reader: _Reader) -> apsw.Connection:
+    def _connected(self, reader: _Reader) -> ReadTransaction:
         if self._closed:
             raise RuntimeClosed("the database is closed; nothing changed")
-        if reader.connection is None:
-            reader.connection = self._connect()
-        return reader.connection
+        reader.connection = self._connect()
+        reader.tx = ReadTransaction(reader.connection)
+        return reader.tx
 
     @contextmanager
     def gone(self) -> Iterator[None]:
