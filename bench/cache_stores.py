@@ -131,13 +131,11 @@ class Ours:
         return [read(key, slot) for key, slot in places]
 
     def _personal_row(self, key: DataKey, slot: bytes) -> Row | None:
-        with self._database.read() as tx:
-            sealed = tx.personal_row(key.handle, slot)
+        sealed = self._database.ask(lambda tx: tx.personal_row(key.handle, slot))
         return None if sealed is None else open_row(key, slot, sealed)
 
     def _state_row(self, key: DataKey, slot: bytes) -> StoredState | None:
-        with self._database.read() as tx:
-            sealed = tx.state(key.handle, slot)
+        sealed = self._database.ask(lambda tx: tx.state(key.handle, slot))
         return None if sealed is None else open_state(key, slot, sealed)
 
     def settle(self) -> None:

@@ -10,25 +10,50 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 
 from edge_runtime.cache import process
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.errors import RuntimeClosed
 
+T = TypeVar("T")
 READER_CONNECTIONS: Final = 2
 """Most connections that look at the same time; more looks than that wait for one another, not for a commit.
 Each is opened when it is first needed and caches at most 2 MB of pages."""
+
+
+class Look:
+    """A look that has begun, with the lock that keeps it; it goes on until `end`.
+
+    Args:
+        readers: whose snapshot it is; None for the only connection, which has none apart.
+    """
+
+    __slots__ = ("_lock", "_readers", "tx")
+
+    def __init__(self, tx: ReadTransaction, lock: threading.Lock, readers: Readers | None) -> None:
+        self.tx, self._lock, self._readers = tx, lock, readers
+
+    def end(self) -> None:
+        """Let the snapshot go: nothing was changed. Raises `apsw.Error`; it is over all the same."""
+        try:
+            if self._readers is not None and not self._readers.foreign:
+                self.tx.end()
+        finally:
+            self._lock.release()
 
 
 class _Reader:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connection: apsw.Connection | None = None
+        self.tx: ReadTransaction | None = None
+        """What asks the connection."""
 
     def close(self) -> None:
-        connection, self.connection = self.connection, None
+        connection, self.connection, self.tx = self.connection, None, None
         if connection is not None:
             connection.close(True)
 
@@ -42,28 +67,34 @@ class Readers:
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
-        self._closed = self._foreign = False
+        self._closed = self.foreign = False
         self._readers = tuple(_Reader() for _ in range(READER_CONNECTIONS))
 
-    @contextmanager
-    def look(self) -> Iterator[apsw.Connection]:
+    def look(self) -> Look:
         """One snapshot of the tables. Raises `apsw.Error`, or `RuntimeClosed` after `close`."""
         reader = self._free()
-        lock = reader.lock
         try:
-            if self._closed:
-                raise RuntimeClosed("the database is closed; nothing changed")
-            connection = reader.connection
-            if connection is None:
-                connection = reader.connection = self._connect()
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                if not self._foreign:
-                    connection.execute("ROLLBACK")  # nothing was changed; the snapshot is let go
+            tx = reader.tx or self._connected(reader)
+            tx.begin()
+            return Look(tx, reader.lock, self)
+        except BaseException:
+            reader.lock.release()
+            raise
+
+    def ask(self, question: Callable[[ReadTransaction], T]) -> T:
+        """The answer to a question of one statement, which is a snapshot by itself. Raises as `look`."""
+        reader = self._free()
+        try:
+            return question(reader.tx or self._connected(reader))
         finally:
-            lock.release()
+            reader.lock.release()
+
+    def _connected(self, reader: _Reader) -> ReadTransaction:
+        if self._closed:
+            raise RuntimeClosed("the database is closed; nothing changed")
+        reader.connection = self._connect()
+        reader.tx = ReadTransaction(reader.connection)
+        return reader.tx
 
     @contextmanager
     def gone(self) -> Iterator[None]:
@@ -91,7 +122,7 @@ class Readers:
 
     def disown(self) -> None:
         """See `process.Owned`."""
-        self._foreign = True
+        self.foreign = True
         for reader in self._readers:
             reader.lock = threading.Lock()
 

@@ -71,6 +71,7 @@ class Lost(msgspec.Struct, frozen=True, array_like=True):
     """Since when the journal is whole; 0 when none of it was lost."""
 
 
+_stored = msgspec.msgpack.Decoder(StoredState).decode
 _Added = dict[str, Since]
 """View key -> its statistics."""
 
@@ -97,7 +98,7 @@ def day_of(state: ViewState, since: Since, now_us: int) -> int:
 
 def open_state(key: DataKey, slot: bytes, sealed: bytes) -> StoredState:
     """The state in a sealed row."""
-    return msgspec.msgpack.decode(key.open("state", slot, sealed), type=StoredState)
+    return _stored(key.open("state", slot, sealed))
 
 
 def open_covered(key: DataKey, sealed: bytes | None) -> int:

@@ -176,10 +176,9 @@ class CacheSource:
         return found
 
     def _plain_row(self, view: View, entity: str) -> ServerRow | Missing:
-        with self._database.read() as tx:
-            row = tx.row(entity, view.name, view.version)
-            if row is None:
-                return _NOT_FOUND if tx.channels() else _NOT_SYNCED
+        row = self._database.ask(lambda tx: tx.row(entity, view.name, view.version))
+        if row is None:
+            return _NOT_FOUND if self._database.ask(lambda tx: tx.channels()) else _NOT_SYNCED
         if self.noting and len(self._used) < USED_NOTED:
             self._used.add((entity, view.name, view.version))
         return _served(row)
@@ -187,11 +186,12 @@ class CacheSource:
     def _personal_row(self, asked: _Asked, entity: str, key: DataKey) -> ServerRow | Missing:
         on_wire = asked.named(entity, subject_token(self._keyring.pseudonym(key.subject)))
         slot = row_slot(key, asked.view.key, on_wire)
-        with self._database.read() as tx:
-            sealed = tx.personal_row(key.handle, slot)
-            if sealed is None:
-                return _NOT_SYNCED if tx.personal_row(key.handle, stand_slot(key)) is None else _NOT_FOUND
-            return _served(open_row(key, slot, sealed))
+        # two snapshots: a delta that comes in between is told of by `changed`, and this answer let go
+        found = self._database.ask(lambda tx: _opened(tx.personal_row(key.handle, slot), key, slot))
+        if found is not None:
+            return found
+        stand = self._database.ask(lambda tx: tx.personal_row(key.handle, stand_slot(key)))
+        return _NOT_SYNCED if stand is None else _NOT_FOUND
 
     # ---- forgetting --------------------------------------------------------------------------------------
 
@@ -231,6 +231,11 @@ class CacheSource:
         if key is not None:
             return key
         return Missing(Status.REVOKED, self._consents.permission(subject, purpose).reason)
+
+
+def _opened(sealed: bytes | None, key: DataKey, slot: bytes) -> ServerRow | Missing | None:
+    """A sealed row as reads take it; None where there is none."""
+    return None if sealed is None else _served(open_row(key, slot, sealed))
 
 
 def _served(row: Row | None) -> ServerRow | Missing:

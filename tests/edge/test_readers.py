@@ -13,7 +13,8 @@ import pytest
 import edge_runtime as er
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.readers import READER_CONNECTIONS
-from edge_runtime.errors import RuntimeClosed
+from edge_runtime.cache.reading import ReadTransaction
+from edge_runtime.errors import RuntimeClosed, StorageError
 from tests.support.clock import ManualClock
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.shop import shop_catalog
@@ -59,6 +60,30 @@ def test_inside_a_transaction_the_database_gives_no_other(database: Database) ->
                 pass
         assert look.meta("k") == b"1"
     put(database, 1)
+
+
+def newest(tx: ReadTransaction) -> bytes | None:
+    return tx.meta("n")
+
+
+def test_a_question_sees_the_last_commit_and_nothing_inside_another_transaction(database: Database) -> None:
+    """One statement needs no look; it obeys the same rules, and is over when it is answered."""
+    assert database.ask(newest) is None
+    put(database, 1)
+    with database.write("w") as tx:
+        tx.set_meta("n", b"not yet")
+        with pytest.raises(RuntimeError, match=r"ask\(\) inside write\('w'\)"):
+            database.ask(newest)
+        tx.set_meta("n", (2).to_bytes(8, "big"))
+    assert database.ask(newest) == (2).to_bytes(8, "big")
+    assert database.checkpoint_truncate() is not database.in_memory
+    assert database.ask(newest) == (2).to_bytes(8, "big")
+    with pytest.raises(StorageError):
+        database.ask(lambda tx: tx._connection.execute("SELECT * FROM nothing").fetchall())
+    assert database.ask(newest) == (2).to_bytes(8, "big")
+    database.close()
+    with pytest.raises(RuntimeClosed):
+        database.ask(newest)
 
 
 def test_a_look_sees_the_last_commit_while_a_write_goes_on_in_another_thread(tmp_path: Path) -> None:
