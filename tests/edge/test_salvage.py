@@ -12,6 +12,7 @@ import pytest
 from edge_runtime.cache.cipher import PAGE_BYTES, raw_key
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.gaps import Gap, Unreadable
+from edge_runtime.cache.plain_tables import Value
 from edge_runtime.cache.remains import ANY_ROW, Remains
 from edge_runtime.cache.salvage import remains_of
 from edge_runtime.errors import DatabaseInUse, KeyMismatch
@@ -235,6 +236,51 @@ def test_law_7_a_log_of_which_the_end_is_in_doubt_says_that_it_is_cut(tmp_path: 
     whole.write(flipped(whole.log, whole.at(2, 1_000), whole.at(whole.frames - 1, 1_000)))
     with remains(whole.path) as found:
         assert found.log_cut
+
+
+def test_law_7_a_list_of_tables_that_leads_elsewhere_brings_no_false_row(tmp_path: Path) -> None:
+    """A file that an earlier release made has its tables on other pages: what is read there does not fit."""
+    path = tmp_path / "cache.db"
+    connection = apsw.Connection(str(path))
+    connection.pragma("cipher", "aegis")
+    connection.pragma("hexkey", raw_key(KEY).hex())
+    connection.execute("CREATE TABLE moved(x)")
+    connection.execute((Path(__file__).parents[1] / "data" / "schemas" / "schema_1.sql").read_text())
+    connection.execute("DROP TABLE moved")
+    connection.pragma("user_version", 1)
+    connection.close()
+    rows = fill(path)
+    damage(path, 1, *pages(path, "sqlite_schema"))
+    with remains(path) as found:
+        for name in PLAIN:
+            assert set(found.plain(name, set())) <= rows[name], name
+
+
+def fill(path: Path) -> dict[str, set[tuple[Value, ...]]]:
+    """A row in every plain table, after an upgrade; returns them."""
+    database = Database.open(str(path), KEY)
+    with database.write("test") as tx:
+        tx.set_meta("fact", b"value")
+        tx.put_denial(b"d" * 16, b"denial", open=True)
+        tx.enqueue("receipt", b"r" * 16, b"payload")
+        tx.debit(b"b" * 16, 1, 2)
+        tx.set_channel("all", 3, 4)
+        tx.mark_trimmed(b"t" * 16, 5)
+        tx._connection.execute("INSERT INTO lane VALUES(zeroblob(16), 'p', 6, 'given', 1, 0)")
+        tx._connection.execute(
+            "INSERT INTO feature VALUES('i', 'v', 1, 'all', 7, 1, 1, x'80', zeroblob(16), 0)"
+        )
+    with remains_of_open(database) as found:
+        rows = {name: set(found.plain(name, set())) for name in PLAIN}
+    assert all(rows.values())
+    return rows
+
+
+@contextmanager
+def remains_of_open(database: Database) -> Iterator[Remains]:
+    database.close()
+    with remains_of(database.path, KEY, f"{database.path}-scratch") as found:
+        yield found
 
 
 def test_a_file_of_the_first_schema_is_read(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_law_6_what_is_whole_is_taken_over_as_it_is(room: Room) -> None:
     assert report.kept["lane"] == 200
     assert report.kept["feature"] == ROWS
     assert report.unread == ("state",)
+    assert again.consents.restored  # it counts no opening, so it is as suspect as an older copy
 
 
 @pytest.mark.parametrize("table", ["lane", "outbox", "sqlite_autoindex_outbox_1", "denial", "meta"])

@@ -169,6 +169,10 @@ class Kiosk:
                 found.setdefault(place, []).append(int(str(number)))
         return found
 
+    def pages_of(self, *tables: str) -> list[int]:
+        """All pages of these tables and indexes, of whatever kind."""
+        return sorted(n for name, pages in self.pages().items() if name.split()[0] in tables for n in pages)
+
     def damage(self, *pages: int) -> None:
         """Flip a bit in the middle of these pages."""
         with open(self.database, "r+b") as file:
