@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -195,6 +196,7 @@ def killed(work: Callable[[], None]) -> bool:
     """Run `work` in a child process; whether it was killed (by `die`) rather than came to its end."""
     child = os.fork()
     if child == 0:
+        gc.disable()  # a short life: looking through all that a long run holds would copy it
         code = 1
         try:
             work()
