@@ -17,6 +17,8 @@ MEMORY: Final = ":memory:"
 CIPHER: Final = "aegis"
 PAGE_BYTES: Final = 4096
 KEY_BYTES: Final = 32
+CACHE_KIB: Final = 8_000
+"""Most KiB of opened pages that each connection keeps: opening a page costs as much as reading a row."""
 EXCL: Final = "-excl"
 """How the name of a VFS ends under which a process holds the file alone and may open it more than once: its
 write-ahead log has its index in memory, so nothing of it is in a file beside the database."""
@@ -64,6 +66,7 @@ def reader(path: str, page_key: bytes, vfs: str | None) -> apsw.Connection:
     """One more connection to a file that this process holds; it cannot write."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     set_key(connection, page_key)
+    connection.pragma("cache_size", -CACHE_KIB)
     return connection
 
 

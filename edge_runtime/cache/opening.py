@@ -286,6 +286,7 @@ def _take_lock(connection: apsw.Connection, version: int) -> None:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("secure_delete", True)
+    connection.pragma("cache_size", -cipher.CACHE_KIB)
     connection.pragma("foreign_keys", True)
 
 

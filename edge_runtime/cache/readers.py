@@ -21,7 +21,7 @@ from edge_runtime.errors import RuntimeClosed
 T = TypeVar("T")
 READER_CONNECTIONS: Final = 2
 """Most connections that look at the same time; more looks than that wait for one another, not for a commit.
-Each is opened when it is first needed and caches at most 2 MB of pages."""
+Each is opened when it is first needed and keeps at most 8 MB of pages."""
 
 
 class Look:
