@@ -138,10 +138,14 @@ def test_no_event_gets_a_number_again(kiosks: dict[str, Kiosk], tmp_path: Path) 
         assert disagreements(kiosk, rt) == []
 
 
+GROWN = {"activity:views_2d": 2, "activity:views_30d": 30, "habits:visits_3d": 3, "habits:visits_30d": 30}
+
+
 def grown(kiosk: Kiosk, *, rebuild: bool) -> er.Runtime:
     """The kiosk under a catalog that looks back some days in both purposes."""
     text = CATALOG
-    for view, name in (("activity", "views_2d"), ("habits", "visits_3d"), ("habits", "visits_30d")):
+    for ref in GROWN:
+        view, _, name = ref.partition(":")
         feature = f'{name} = {{ op = "count", event = "view", window = "{name.partition("_")[2]}" }}'
         text = text.replace(f"[views.{view}.features]", f"[views.{view}.features]\n{feature}")
     return er.Runtime.open(
@@ -155,7 +159,7 @@ def grown(kiosk: Kiosk, *, rebuild: bool) -> er.Runtime:
 
 def wrong_among_grown(kiosk: Kiosk, rt: er.Runtime) -> list[str]:
     wrong = []
-    for ref, days in (("activity:views_2d", 2), ("habits:visits_3d", 3), ("habits:visits_30d", 30)):
+    for ref, days in GROWN.items():
         hop_us = days * DAY_US // 60
         since_us = (kiosk.clock.now_us() // hop_us - 59) * hop_us
         for user in USERS:
@@ -172,9 +176,14 @@ def test_law_8_a_later_catalog_believes_no_journal_over_a_hole(
     kiosks: dict[str, Kiosk], tmp_path: Path, form: str, at_once: bool
 ) -> None:
     """At the same opening, or at a later one: what is made from the journal is a replay's, or warms."""
-    for page in kiosks[form].pages()["journal"]:
+    pages = kiosks[form].pages()
+    for damaged in (
+        *([page] for page in pages["journal"]),
+        pages["trimmed"],
+        pages["trimmed"] + pages["state"],
+    ):
         kiosk = kiosks[form].copied(tmp_path / "kiosk")
-        kiosk.damage(page)
+        kiosk.damage(*damaged)
         if not at_once:
             kiosk.open(rebuild=True).close()
         with grown(kiosk, rebuild=at_once) as rt:
