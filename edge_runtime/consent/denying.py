@@ -6,6 +6,7 @@ import secrets
 from typing import Final
 
 from edge_runtime.cache.database import Database
+from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 
@@ -33,7 +34,10 @@ def new_denial(
     """A denial of (typed subject, purpose) taken here; a standalone runtime numbers and settles it itself."""
     key = keyring.key(subject, purpose)
     shown = notice or (key.facts.notice if key is not None else "") or NO_NOTICE
-    base = base_of(keyring, database)
+    try:
+        base = base_of(keyring, database)
+    except DatabaseUnreadable:
+        base = 0  # a denial is accepted whatever its base, and erasing must not wait for a lane
     ordinal, alone = keyring.next_ordinal(), not keyring.identity.enrolled
     return Denial(
         secrets.token_bytes(16),

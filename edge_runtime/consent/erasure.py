@@ -12,12 +12,17 @@
 8. `receipt`: what was done is recorded, and queued for the server.
 
 `finish` runs at opening and completes what a kill cut short, and what an older copy of the database forgot.
+
+A damaged database keeps nobody's data readable: steps that it does not take are left out, and the keys go
+all the same. The keystore remembers the denial and outranks the database: one that is rebuilt has no row
+without a key, and is told again what it does not know. A receipt counts only rows that were deleted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -28,6 +33,7 @@ from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
 from edge_runtime.consent.receipt import ErasureReceipt, Receipts
 from edge_runtime.consent.restored import expect_counter
+from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys import denial as denials_of
 from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.denial import Denial, Evidence
@@ -87,7 +93,7 @@ class Eraser:
         self._unfinished = True
         doomed = {d.id: key for d in denials if (key := self._keyring.by_pseudonym(*d.pair)) is not None}
         denials = [_aimed(d, doomed.get(d.id)) for d in denials]
-        with self._database.write("denial") as tx:
+        with suppress(DatabaseUnreadable), self._database.write("denial") as tx:
             if any(key.resting for key in doomed.values()):
                 expect_counter(tx, self._keyring.counter + 1)
             for denial in denials:
@@ -128,8 +134,11 @@ class Eraser:
         return []
 
     def finish_pending(self) -> None:
-        """Finish an erasure that failed in this process (a full disk) before anything new is decided."""
-        if self._unfinished:
+        """Finish an erasure that failed in this process (a full disk) before anything new is decided.
+
+        What damage keeps from being finished waits for a rebuilt database, and nobody else waits for it.
+        """
+        if self._unfinished and self._database.damaged is None:
             self.finish()
 
     def _complete(self, pending: list[Denial], compare: bool) -> list[Denial]:
@@ -169,11 +178,19 @@ class Eraser:
         counts = {denial.id: Counter[str]() for denial in denials}
         handles = {denial.id: denial.handle for denial in denials if denial.handle is not None}
         if handles:
-            with self._database.write("erase") as tx:
-                for denial_id, handle in handles.items():
-                    counts[denial_id].update({**tx.forget(handle), "outbox": drop_unsent(tx, {handle})})
+            with suppress(DatabaseUnreadable):
+                gone = self._forgotten(handles)
+                for denial_id, rows in gone.items():
+                    counts[denial_id].update(rows)
         self._step("rows")
         return counts
+
+    def _forgotten(self, handles: Mapping[bytes, bytes]) -> dict[bytes, dict[str, int]]:
+        with self._database.write("erase") as tx:
+            return {
+                denial_id: {**tx.forget(handle), "outbox": drop_unsent(tx, {handle})}
+                for denial_id, handle in handles.items()
+            }
 
     def _delete_unknown(self) -> dict[str, int]:
         """What hangs on no living key is unreadable; it goes too."""
@@ -183,12 +200,13 @@ class Eraser:
 
     def _conclude(self, denials: Sequence[Denial], counts: Mapping[bytes, Counter[str]]) -> list[Denial]:
         if any(d.held for d in denials) or any(sum(c.values()) for c in counts.values()):
-            self._database.checkpoint_truncate()
+            with suppress(DatabaseUnreadable):
+                self._database.checkpoint_truncate()
         self._step("wal")
         now_us = self._clock.now_us()
         done = [self._with_evidence(d, counts[d.id], now_us) for d in denials]
         self._step("canary")
-        with self._database.write("receipt") as tx:
+        with suppress(DatabaseUnreadable), self._database.write("receipt") as tx:
             for denial in done:
                 self.store(tx, denial)
                 if denial.settled:
@@ -208,7 +226,8 @@ class Eraser:
 
     def proven(self, denial: Denial) -> Denial:
         """A denial as the keystore remembers it, with the evidence that the database has of it."""
-        with self._database.read() as tx:
+        raw = None
+        with suppress(DatabaseUnreadable), self._database.read() as tx:
             raw = tx.denial(denial.id)
         if raw is None:
             return denial

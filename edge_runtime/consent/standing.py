@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from edge_runtime.cache.database import Database
 from edge_runtime.consent.words import GIVEN
+from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
@@ -45,7 +46,13 @@ class Standing:
 
         A live grant elsewhere is none here: no key was made on this device.
         """
-        denial, entry = self._keyring.denial(subject, purpose), self._entry(subject, purpose)
+        denial = self._keyring.denial(subject, purpose)
+        try:
+            entry = self._entry(subject, purpose)
+        except DatabaseUnreadable:
+            if denial is None:
+                raise
+            return denial.state
         newer = entry is None or denial is None or not denial.settled or denial.seq >= entry.seq
         if denial is not None and newer:
             return denial.state
@@ -82,8 +89,11 @@ class Standing:
         pseudonym = self._keyring.pseudonym(key.subject)
         if key.facts.ordinal < self._denied.get((pseudonym, key.purpose), 0):
             key.barred = "withdrawn"
-        else:
+            return
+        try:
             self._judge(key, self._entry(pseudonym, key.purpose))
+        except DatabaseUnreadable:
+            key.barred = "unknown"  # what the ledger says of it cannot be read: unknown means no
 
     def _judge(self, key: DataKey, entry: LaneEntry | None) -> None:
         if entry is None or entry.state in GIVEN:
