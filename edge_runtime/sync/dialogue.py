@@ -182,10 +182,12 @@ class Dialogue:
 
     def _greet(self, challenge: m.Challenge) -> bytes:
         identity = self._replica.identity
+        assert identity.server_key is not None
         self._challenge = challenge
         hello = m.Hello(
             device_id=identity.device_id,
             nonce=self._chance(32),
+            pinned=identity.server_key,
             lane=self._replica.lane_position(),
             counter=self._replica.counter(),
             catalog=self._replica.catalog_key,

@@ -5,6 +5,7 @@
     CONNECTED --Challenge--> CHALLENGED --Hello--> GREETED --Welcome--> DRAINING --LaneAck--> LIVE
                                                                          Lane (loop)          all the rest
     a Refusal while opening ends in CLOSED; in LIVE it speaks of one channel or id and changes nothing
+    GREETED, DRAINING, LIVE --Revoked--> LEAVING: only receipts of the wiping, and their acknowledgements
 
 Both sides walk the same table: each looks up what it says and hears, so a programmer's mistake shows at
 the sender and a stranger's at the receiver.
@@ -39,6 +40,8 @@ class State(StrEnum):
     DRAINING = "draining"
     """Only the decision lane flows, until the device says that it stands at the Welcome's `lane_head`."""
     LIVE = "live"
+    LEAVING = "leaving"
+    """The device was revoked: it wipes itself and hands in what proves that."""
     CLOSED = "closed"
 
 
@@ -48,6 +51,9 @@ _SERVER_LIVE: Final[tuple[type[m.Message], ...]] = (
     m.Drop,
     m.Delta,
     m.Checkpoint,
+    m.Patch,
+    m.Fetched,
+    m.KeyChanged,
     m.DecisionAck,
     m.ReceiptAck,
     m.RoundOffer,
@@ -60,6 +66,9 @@ _DEVICE_LIVE: Final[tuple[type[m.Message], ...]] = (
     m.LeaseRequest,
     m.Follow,
     m.Unfollow,
+    m.Repair,
+    m.Fetch,
+    m.KeyChange,
     m.Decisions,
     m.ReceiptNote,
     m.TicketRequest,
@@ -79,6 +88,14 @@ TABLE: Final[Mapping[tuple[Side, State, type[m.Message]], State]] = {
     (Side.SERVER, State.DRAINING, m.Refusal): State.CLOSED,
     (Side.DEVICE, State.DRAINING, m.LaneAck): State.LIVE,
     (Side.DEVICE, State.DRAINING, m.Refusal): State.CLOSED,
+    (Side.SERVER, State.GREETED, m.Revoked): State.LEAVING,
+    (Side.SERVER, State.DRAINING, m.Revoked): State.LEAVING,
+    (Side.SERVER, State.LIVE, m.Revoked): State.LEAVING,
+    (Side.SERVER, State.LEAVING, m.ReceiptAck): State.LEAVING,
+    (Side.SERVER, State.LEAVING, m.Refusal): State.CLOSED,
+    # what a device had said before it heard that it was revoked is no fault; only its receipts count
+    **{(Side.DEVICE, State.LEAVING, said): State.LEAVING for said in _DEVICE_LIVE if said is not m.Refusal},
+    (Side.DEVICE, State.LEAVING, m.Refusal): State.CLOSED,
     **{(Side.SERVER, State.LIVE, said): State.LIVE for said in _SERVER_LIVE},
     **{(Side.DEVICE, State.LIVE, said): State.LIVE for said in _DEVICE_LIVE},
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from edge_runtime.wire.messages import Row
+from edge_runtime.wire.messages import RANGES, Row
 from edge_runtime.wire.seal import canonical
 
 MODULUS: Final = 1 << 128
@@ -26,6 +26,12 @@ def row_hash(key: bytes, channel: str, row: Row) -> int:
     return int.from_bytes(
         hashlib.blake2b(body, digest_size=16, key=key, person=b"edge-digest").digest(), "big"
     )
+
+
+def range_of(key: bytes, entity: str, view: str, version: int) -> int:
+    """The sub-range, 0..63, that a row belongs to in whatever channel it stands."""
+    body = canonical((entity, view, version))
+    return hashlib.blake2b(body, digest_size=1, key=key, person=b"edge-range").digest()[0] % RANGES
 
 
 def add(digest: int, *, removed: int = 0, added: int = 0) -> int:

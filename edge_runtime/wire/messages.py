@@ -16,6 +16,9 @@ import msgspec
 from edge_runtime.wire.printing import prints_only
 
 PROTOCOL: Final = 1
+"""The newest version of the protocol, and the one whose Challenge and Refusal every version understands."""
+RANGES: Final = 64
+"""Sub-ranges of a channel's digest; a mismatch is repaired by the sub-range."""
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -25,6 +28,11 @@ Position = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Instant = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 """A time that may lie before 1970; fits SQLite's signed 64 bits with room to add a ttl."""
+Version = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+Range = Annotated[int, msgspec.Meta(ge=0, lt=RANGES)]
+"""Index of one sub-range; `digest.range_of` says to which a row belongs."""
+RangeDigests = Annotated[bytes, msgspec.Meta(min_length=16 * RANGES, max_length=16 * RANGES)]
+"""16 bytes a sub-range, in order; their sum mod 2^128 is the channel's digest."""
 EntityKey = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 """A typed id or a composite of them (`user:alice|item:x`), each id at most 512 bytes."""
 
@@ -41,11 +49,16 @@ class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Challenge(_Message, tag="challenge", frozen=True, kw_only=True):
-    """Server, first word: sign this nonce. `incarnation` changes when the server is restored from backup."""
+    """Server, first word: sign this nonce. `incarnation` changes when the server is restored from backup.
+
+    Its shape is the same in every version of the protocol, and so is a Refusal's.
+    """
 
     nonce: Bytes32
     incarnation: Bytes16
     server_time_us: Micros
+    speaks: Annotated[list[Version], msgspec.Meta(min_length=1, max_length=16)]
+    """Protocol versions spoken here; the device goes on in the newest that it speaks too."""
 
 
 class Hello(_Message, tag="hello", frozen=True, kw_only=True):
@@ -54,6 +67,8 @@ class Hello(_Message, tag="hello", frozen=True, kw_only=True):
     device_id: Name
     nonce: Bytes32
     """The device's own nonce: the answer to it proves that the server spoke now, not yesterday."""
+    pinned: Bytes32
+    """The server key that this device trusts; a server with a newer one proves its succession."""
     lane: Position
     """Newest lane position applied here."""
     counter: Position
@@ -62,6 +77,13 @@ class Hello(_Message, tag="hello", frozen=True, kw_only=True):
     """`name@version` of the catalog in use."""
     cursors: dict[Name, Position]
     """channel -> seq for each channel held."""
+    signature: Signature
+
+
+class Succession(_Record, frozen=True):
+    """A server key named by the one before it, which signs `seal.succession_bytes(before, public_key)`."""
+
+    public_key: Bytes32
     signature: Signature
 
 
@@ -75,7 +97,35 @@ class Welcome(_Message, tag="welcome", frozen=True, kw_only=True):
     """Highest root counter this device ever reported."""
     ping_us: Micros
     server_time_us: Micros
+    succession: Annotated[list[Succession], msgspec.Meta(max_length=64)]
+    """From the key that the Hello pinned to the one that signs this; empty when they are the same."""
     signature: Signature
+
+
+class Revoked(_Message, tag="revoked", frozen=True, kw_only=True):
+    """Server: this device is shut out: erase everything and say so. Signed over `seal.revoked_bytes`, which
+    covers the Hello's nonce, so that nobody else can make a device wipe itself."""
+
+    signature: Signature
+
+
+# ---- keys --------------------------------------------------------------------------------------------
+
+
+class KeyChange(_Message, tag="key_change", frozen=True, kw_only=True):
+    """Device: from now on I sign with `public_key`. Both signatures cover `seal.key_change_bytes`."""
+
+    public_key: Bytes32
+    signature: Signature
+    """By the key that signed the Hello."""
+    new_signature: Signature
+    """By the new key."""
+
+
+class KeyChanged(_Message, tag="key_changed", frozen=True, kw_only=True):
+    """Server: the device's key is `public_key` from now on."""
+
+    public_key: Bytes32
 
 
 # ---- the decision lane -------------------------------------------------------------------------------
@@ -192,6 +242,58 @@ class Checkpoint(_Message, tag="checkpoint", frozen=True, kw_only=True):
     signature: Signature
 
 
+@prints_only("channel", "seq")
+class Repair(_Message, tag="repair", frozen=True, kw_only=True):
+    """Device: a checkpoint did not match; these are my sub-ranges at `seq`. Send those that differ."""
+
+    channel: Name
+    seq: Position
+    digests: RangeDigests
+
+
+@prints_only("channel", "range", "base", "upto", "epoch", "more")
+class Patch(_Message, tag="patch", frozen=True, kw_only=True):
+    """Server: rows with base < seq <= upto of one sub-range. At base 0 what the device held of it goes first.
+
+    It does not move the channel's cursor.
+    """
+
+    channel: Name
+    range: Range
+    base: Position
+    upto: Position
+    epoch: Position
+    more: bool
+    """Whether another Patch of this sub-range follows."""
+    rows: list[Row]
+
+
+# ---- on demand ---------------------------------------------------------------------------------------
+
+
+@prints_only("view", "version")
+class Fetch(_Message, tag="fetch", frozen=True, kw_only=True):
+    """Device: the rows of these entities in one view of tier `warm`."""
+
+    id: Bytes16
+    view: Name
+    version: Position
+    entities: Annotated[list[EntityKey], msgspec.Meta(min_length=1, max_length=256)]
+    """Plain ids, or `seal.subject_token(pseudonym)` for a subject whose channel is followed here."""
+
+
+@prints_only("epoch", "more")
+class Fetched(_Message, tag="fetched", frozen=True, kw_only=True):
+    """Server: what there is of what was asked, read when the lane stood at `epoch`; what is not there is
+    left out."""
+
+    id: Bytes16
+    epoch: Position
+    more: bool
+    """Whether another Fetched with this id follows."""
+    rows: list[Row]
+
+
 # ---- up: decisions, receipts, reports ----------------------------------------------------------------
 
 
@@ -300,12 +402,30 @@ class Refusal(_Message, tag="refusal", frozen=True, kw_only=True):
     code: Name
     about: str = ""
     retry_after_us: Micros = 0
+    server_time_us: Micros = 0
+    """In a refusal for time: the server's clock; else 0."""
+    signature: bytes = b""
+    """Over `seal.refusal_bytes` in a refusal for time; else empty."""
+
+
+# ---- in fewer bytes ----------------------------------------------------------------------------------
+
+
+@prints_only("size")
+class Packed(_Message, tag="packed", frozen=True, kw_only=True):
+    """A container, not a word of the conversation: `body` is the zlib stream of one frame of `size` bytes."""
+
+    size: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+    body: bytes
 
 
 Message = (
     Challenge
     | Hello
     | Welcome
+    | Revoked
+    | KeyChange
+    | KeyChanged
     | Lane
     | LaneAck
     | LeaseRequest
@@ -315,6 +435,10 @@ Message = (
     | Drop
     | Delta
     | Checkpoint
+    | Repair
+    | Patch
+    | Fetch
+    | Fetched
     | Decisions
     | DecisionAck
     | ReceiptNote

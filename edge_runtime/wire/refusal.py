@@ -34,6 +34,7 @@ CODES: dict[str, Meaning] = {
     "ticket_expired": Meaning("caller", True, "the ticket has expired: ask the backend for a new one"),
     "no_permission": Meaning("caller", False, "no live permission for this subject and purpose"),
     "stale_grant": Meaning("caller", True, "the row was read before the subject's live grant"),
+    "not_on_demand": Meaning("caller", False, "rows of this view are pushed, or never leave the server"),
     "lane_behind": Meaning("device", True, "drain the decision lane first"),
     "rolled_back": Meaning("device", False, "the device reports an older state than the server has seen"),
     "digest_mismatch": Meaning("device", True, "the channel's digest differs from the signed checkpoint"),

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.messages import Challenge, Checkpoint, Hello, Lease, Welcome
+from edge_runtime.wire.messages import Challenge, Checkpoint, Hello, Lease, Refusal, Welcome
 
 HELLO: Final = b"edge-hello-1"
 WELCOME: Final = b"edge-welcome-1"
@@ -26,6 +26,10 @@ ENROL: Final = b"edge-enrol-1"
 CHANNEL_TICKET: Final = b"edge-channel-ticket-1"
 LEDGER_HEAD: Final = b"edge-ledger-head-1"
 REVOCATION: Final = b"edge-revocation-1"
+SUCCESSION: Final = b"edge-succession-1"
+KEY_CHANGE: Final = b"edge-key-change-1"
+REVOKED: Final = b"edge-revoked-1"
+REFUSAL: Final = b"edge-refusal-1"
 
 _Y: Final = (
     bytes(32),  # 0
@@ -100,15 +104,37 @@ def personal_channel(subject: bytes, purpose: str) -> str:
 
 def hello_bytes(challenge_nonce: bytes, hello: Hello) -> bytes:
     """What a Hello's signature covers: the server's nonce and every other field."""
-    fields = (hello.v, hello.device_id, hello.nonce, hello.lane, hello.counter, hello.catalog, hello.cursors)
-    return canonical((challenge_nonce, *fields))
+    who = (hello.v, hello.device_id, hello.nonce, hello.pinned)
+    return canonical((challenge_nonce, *who, hello.lane, hello.counter, hello.catalog, hello.cursors))
 
 
 def welcome_bytes(device_id: str, challenge: Challenge, welcome: Welcome) -> bytes:
     """What a Welcome's signature covers: the device it answers, the Challenge it follows, and every field."""
     c, w = challenge, welcome
-    opening = (device_id, c.v, c.nonce, c.incarnation, c.server_time_us)
-    return canonical((*opening, w.v, w.nonce, w.lane_head, w.counter, w.ping_us, w.server_time_us))
+    opening = (device_id, c.v, c.nonce, c.incarnation, c.server_time_us, c.speaks)
+    present = (w.v, w.nonce, w.lane_head, w.counter, w.ping_us, w.server_time_us, w.succession)
+    return canonical((*opening, *present))
+
+
+def revoked_bytes(device_id: str, hello_nonce: bytes) -> bytes:
+    """What a Revoked's signature covers: one device in one session."""
+    return canonical((device_id, hello_nonce))
+
+
+def succession_bytes(before: bytes, key: bytes) -> bytes:
+    """What the server's old key signs to name the next."""
+    return canonical((before, key))
+
+
+def key_change_bytes(device_id: str, before: bytes, key: bytes) -> bytes:
+    """What a device's old and new key sign together."""
+    return canonical((device_id, before, key))
+
+
+def refusal_bytes(device_id: str, hello_nonce: bytes, refusal: Refusal) -> bytes:
+    """What the signature of a refusal for time covers."""
+    r = refusal
+    return canonical((device_id, hello_nonce, r.v, r.code, r.about, r.retry_after_us, r.server_time_us))
 
 
 def lease_bytes(device_id: str, lease: Lease) -> bytes:

@@ -45,6 +45,7 @@ class DeviceSession:
             nonce=node.chance(32),
             incarnation=node.signing.incarnation,
             server_time_us=node.clock.now_us(),
+            speaks=list(codec.SPOKEN),
         )
         self._replies: deque[m.Message] = deque([self._challenge])
         self._lane = 0
@@ -197,6 +198,7 @@ class DeviceSession:
             counter=max(device.counter, hello.counter),
             ping_us=self._node.settings.ping_us,
             server_time_us=now_us,
+            succession=[],
             signature=bytes(64),
         )
         self._replies.append(self._node.signing.welcome(device.device_id, self._challenge, welcome))

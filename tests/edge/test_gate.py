@@ -23,9 +23,16 @@ TOKEN = seal.subject_token(SUBJECT)
 CHANNEL = Personal(f"{TOKEN}/personalization", SUBJECT, "personalization")
 ALL = Plain("all")
 
-CHALLENGE = m.Challenge(nonce=bytes(32), incarnation=bytes(16), server_time_us=1)
+CHALLENGE = m.Challenge(nonce=bytes(32), incarnation=bytes(16), server_time_us=1, speaks=[1])
 HELLO = m.Hello(
-    device_id="dev", nonce=b"n" * 32, lane=5, counter=3, catalog="shop@1", cursors={}, signature=bytes(64)
+    device_id="dev",
+    nonce=b"n" * 32,
+    pinned=SERVER,
+    lane=5,
+    counter=3,
+    catalog="shop@1",
+    cursors={},
+    signature=bytes(64),
 )
 
 
@@ -36,6 +43,7 @@ def welcome(**changes: object) -> m.Welcome:
         "counter": 3,
         "ping_us": 1,
         "server_time_us": 1,
+        "succession": [],
         **changes,
     }
     unsigned = m.Welcome(signature=bytes(64), **fields)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ def hello(device: FakeDevice, challenge: m.Challenge, lane: int = 0, **cursors: 
     said = m.Hello(
         device_id=device.device_id,
         nonce=bytes(32),
+        pinned=device.server.authority.public_key,
         lane=lane,
         counter=1,
         catalog="shop@3",

@@ -12,10 +12,13 @@ SIGNATURE = bytes(range(64))
 TOKEN = "~aaaqeayeaudaocajbifqydiob4"
 
 EXAMPLES: dict[str, m.Message] = {
-    "challenge": m.Challenge(nonce=NONCE, incarnation=SUBJECT, server_time_us=1_700_000_000_000_000),
+    "challenge": m.Challenge(
+        nonce=NONCE, incarnation=SUBJECT, server_time_us=1_700_000_000_000_000, speaks=[1, 2]
+    ),
     "hello": m.Hello(
         device_id="dev-1",
         nonce=NONCE,
+        pinned=NONCE,
         lane=7,
         counter=2,
         catalog="shop@3",
@@ -28,8 +31,12 @@ EXAMPLES: dict[str, m.Message] = {
         counter=2,
         ping_us=20_000_000,
         server_time_us=1_700_000_000_000_001,
+        succession=[m.Succession(NONCE, SIGNATURE)],
         signature=SIGNATURE,
     ),
+    "revoked": m.Revoked(signature=SIGNATURE),
+    "key_change": m.KeyChange(public_key=NONCE, signature=SIGNATURE, new_signature=SIGNATURE),
+    "key_changed": m.KeyChanged(public_key=NONCE),
     "lane": m.Lane(
         entries=[
             m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8),
@@ -77,6 +84,23 @@ EXAMPLES: dict[str, m.Message] = {
         rows=[m.Row(5, TOKEN, "profile", 1, 3, 4, 9, False, b"\x81\xa7country\xa2DE")],
     ),
     "checkpoint": m.Checkpoint(channel="all", seq=122, digest=SUBJECT, signature=SIGNATURE),
+    "repair": m.Repair(channel="all", seq=122, digests=SUBJECT * m.RANGES),
+    "patch": m.Patch(
+        channel="all",
+        range=63,
+        base=0,
+        upto=121,
+        epoch=9,
+        more=True,
+        rows=[m.Row(121, "item:85123A", "item_stats", 1, -1, 2, 0, False, b"\x80")],
+    ),
+    "fetch": m.Fetch(id=SUBJECT, view="item_vec", version=2, entities=["item:85123A", TOKEN]),
+    "fetched": m.Fetched(
+        id=SUBJECT,
+        epoch=9,
+        more=False,
+        rows=[m.Row(121, "item:85123A", "item_vec", 2, -1, 2, 0, False, b"\x80")],
+    ),
     "decisions": m.Decisions(
         decisions=[
             m.Decision(SUBJECT, SUBJECT, "personalization", "given", "2026-11", 7, 1_700_000_000_000_000)
@@ -93,6 +117,9 @@ EXAMPLES: dict[str, m.Message] = {
     "report": m.Report(round_id=SUBJECT, answers=[m.NoisedAnswer(SUBJECT, b"\x01\x02")]),
     "report_ack": m.ReportAck(round_id=SUBJECT, tickets=[SUBJECT]),
     "refusal": m.Refusal(code="overloaded", about="all", retry_after_us=5_000_000),
+    "refusal_for_time": m.Refusal(
+        code="ticket_expired", about="all", server_time_us=1_700_000_000_000_000, signature=SIGNATURE
+    ),
 }
 """Vector name -> message. Every message type is among them (tested)."""
 
