@@ -64,34 +64,46 @@ class KeyKeyring:
             raise KeyUnreadable("the keychain's entry is not one of ours; nothing was touched") from None
 
     def create(self, slot: bytes) -> bool:
-        """Make the entry; False, changing nothing, when it is there.
-
-        No keychain does that in one step: processes of one user take turns, by a lock on the home folder.
-        """
-        self._chosen()
-        with _answered(), files.locked(Path.home()):
-            if self.exists():
+        """Make the entry; False, changing nothing, when it is there. No keychain does that in one step."""
+        chosen = self._chosen()
+        with _turn():
+            if self._read(chosen) is not None:
                 return False
-            self.store(slot)
+            self._write(chosen, slot)
             return True
 
     def store(self, slot: bytes) -> None:
         """Replace the entry, and read it back: `StorageError` when the keychain holds anything else."""
-        chosen, text = self._chosen(), base64.b64encode(slot).decode()
-        with _answered():
-            chosen.write(chosen.backend, self._service, self._account, text)
-        if self._text() != text:
-            raise StorageError("the keychain took the key and gave back another: expected what was written")
+        chosen = self._chosen()
+        with _turn():
+            self._write(chosen, slot)
 
     def _text(self) -> str | None:
         chosen = self._chosen()
-        with _answered():
-            return chosen.backend.get_password(self._service, self._account)
+        with _turn():
+            return self._read(chosen)
+
+    def _read(self, chosen: Keychain) -> str | None:
+        return chosen.backend.get_password(self._service, self._account)
+
+    def _write(self, chosen: Keychain, slot: bytes) -> None:
+        text = base64.b64encode(slot).decode()
+        chosen.write(chosen.backend, self._service, self._account, text)
+        if self._read(chosen) != text:
+            raise StorageError("the keychain took the key and gave back another: expected what was written")
 
     def _chosen(self) -> Keychain:
         if self._keychain is None:
             self._keychain = keychain()
         return self._keychain
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One of a user's processes at a time, by a lock on the home folder: a keychain may write its file in
+    place, or lose an entry for a moment while it replaces it."""
+    with _answered(), files.locked(Path.home()):
+        yield
 
 
 @contextmanager

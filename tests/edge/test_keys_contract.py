@@ -41,7 +41,6 @@ def fixture_of(names: Sequence[str]) -> Any:
 at = fixture_of(NAMES)
 shared = fixture_of([name for name in NAMES if name != "memory"])
 # keyrings.alt writes its file in place: who reads it meanwhile, in another process, gets an error of its own
-steady = fixture_of([name for name in NAMES if name not in ("memory", "encrypted_keyring")])
 filed = fixture_of(["file", "passphrase", "encrypted_keyring"])
 # SoftHSM 2.6 says that it kept what a full disk refused, and only another process sees that it did not
 limited = fixture_of(["file", "passphrase", "encrypted_keyring", "secret_service"])
@@ -164,11 +163,11 @@ def test_of_many_processes_that_create_one_does_and_its_slot_is_kept(shared: Pla
 
 
 @despite_aborts
-def test_a_create_beside_a_store_never_tears_it(steady: Place) -> None:
-    assert steady.open("slot").create(OLD)
+def test_a_create_beside_a_store_never_tears_it(shared: Place) -> None:
+    assert shared.open("slot").create(OLD)
 
     def stores() -> bool:
-        provider = steady.open("slot")
+        provider = shared.open("slot")
         for _ in range(20):
             provider.store(NEW)
             if provider.load() != NEW:
@@ -176,10 +175,10 @@ def test_a_create_beside_a_store_never_tears_it(steady: Place) -> None:
         return True
 
     def creates() -> bool:
-        return not any(steady.open("slot").create(OLD) for _ in range(20))
+        return not any(shared.open("slot").create(OLD) for _ in range(20))
 
     assert _at_once([stores, creates]) == [True, True]
-    assert steady.open("slot").load() == NEW
+    assert shared.open("slot").load() == NEW
 
 
 def _at_once(acts: list[Callable[[], bool]]) -> list[bool]:

@@ -3,7 +3,6 @@ and the reprs of our own objects among the locals of the frames that it passes."
 
 from __future__ import annotations
 
-import linecache
 import sys
 import traceback
 from collections import Counter
@@ -60,7 +59,7 @@ def _note(error: BaseException, frame: FrameType) -> None:
 
 
 def shown(error: BaseException) -> str:
-    """Everything that a crash report would print of an exception, but lines of source that are not ours."""
+    """Everything that a crash report would print of an exception, but lines of source: those know nobody."""
     return "\n".join(line for one in _chain(error) for line in _lines_of(one))
 
 
@@ -95,8 +94,7 @@ def _origin(error: BaseException) -> CodeType | None:
 
 def _lines_of(error: BaseException) -> Iterator[str]:
     for frame, line in traceback.walk_tb(error.__traceback__):
-        source = linecache.getline(frame.f_code.co_filename, line).strip() if _in_ours(frame) else ""
-        yield f"  File {frame.f_code.co_filename}:{line}, in {frame.f_code.co_name}: {source}"
+        yield f"  File {frame.f_code.co_filename}:{line}, in {frame.f_code.co_name}"
     yield from traceback.format_exception_only(error)
     yield f"{error!r} {error.args!r} {vars(error)!r}"
 
