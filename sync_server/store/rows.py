@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from edge_runtime.wire import digest
-from edge_runtime.wire.messages import Row
+from edge_runtime.wire.messages import RANGES, Row
 from edge_runtime.wire.seal import canonical
 from sync_server.errors import StoreForeign
 from sync_server.store.chapter import Chapter
@@ -42,6 +42,28 @@ class RowReads(Chapter):
             (channel, after, limit),
         )
         return [self._row(row) for row in found]
+
+    def channel_range_digests(self, channel: str) -> list[int]:
+        """The channel's digest in 64 parts, by `digest.range_of`; they add up to the head's digest."""
+        sums = [0] * RANGES
+        found = self.execute("SELECT entity, view, version, hash FROM rows WHERE channel = ?", (channel,))
+        for entity, view, version, part in found:
+            place = digest.range_of(self._digest_key, entity, view, version)
+            sums[place] = digest.add(sums[place], added=digest.from_bytes(part))
+        return sums
+
+    def channel_range_rows(self, channel: str, range_: int, after: int, limit: int) -> list[Row]:
+        """At most `limit` rows of one sub-range with seq > `after`, in order, deletes included."""
+        kept: list[Row] = []
+        found = self.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE channel = ? AND seq > ? ORDER BY seq", (channel, after)
+        )
+        for row in found:
+            if digest.range_of(self._digest_key, *row[1:4]) == range_:
+                kept.append(self._row(row))
+                if len(kept) == limit:
+                    break
+        return kept
 
     def row_state(self, entity: str, view: str, version: int) -> RowState | None:
         """What is there of one row, deletes included; None when nothing was ever written."""
