@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from edge_runtime.catalog.model import Notice, Purpose
 from edge_runtime.errors import MalformedRequest
+from edge_runtime.wire.utf8 import utf8_size
 
 ID_LIMIT_BYTES: Final = 512
 FUTURE_US: Final = 60_000_000
@@ -53,10 +54,9 @@ def subject_of(catalog: Declared, subject: object) -> str:
     """The typed id, or `MalformedRequest`."""
     if not isinstance(subject, str):
         raise MalformedRequest("subject", "an id", type(subject).__name__)
-    try:
-        size = len(subject.encode())
-    except UnicodeEncodeError:
-        raise MalformedRequest("subject", "an id that is valid Unicode", "a lone surrogate") from None
+    size = utf8_size(subject)
+    if size is None:
+        raise MalformedRequest("subject", "an id that is valid Unicode", "a lone surrogate")
     if not 0 < size <= ID_LIMIT_BYTES:
         raise MalformedRequest("subject", f"an id of 1 to {ID_LIMIT_BYTES} bytes", f"{size} bytes")
     return catalog.subject(subject)

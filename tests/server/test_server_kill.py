@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,6 @@ class Served:
         assert json.loads(self.process.stdout.readline())["url"]
         self.client = Client.of(data, None)
 
-    def kill(self, after_s: float) -> threading.Timer:
-        """-9 in a while, whatever it does then."""
-        timer = threading.Timer(after_s, self.process.send_signal, [signal.SIGKILL])
-        timer.start()
-        return timer
-
     def end(self) -> None:
         self.process.kill()
         self.process.communicate(timeout=20)
@@ -63,10 +58,13 @@ class Callers:
         self.unanswered: str | None = None
         """A revocation under way when the server died."""
 
-    def work(self, client: Client) -> None:
+    def work(self, client: Client, turns: int, then: Callable[[], object]) -> None:
+        """Call until the server is gone; `then` is done after so many turns, and ends it a little later."""
         try:
-            while True:
+            for done in itertools.count(1):
                 self._turn(client)
+                if done == turns:
+                    then()
         except (Unreachable, ConnectionError, IncompleteRead):
             return
 
@@ -155,8 +153,8 @@ def test_law_6_a_server_killed_at_random_moments_keeps_what_it_answered_and_halv
     for _ in range(KILLS):
         server = Served(tmp_path)
         callers.check(server.client)
-        timer = server.kill(chance.uniform(0.02, 0.35))
-        callers.work(server.client)
+        timer = threading.Timer(chance.uniform(0, 0.05), server.process.kill)
+        callers.work(server.client, chance.randint(3, 9), timer.start)
         timer.join()
         server.end()
     server = Served(tmp_path)
