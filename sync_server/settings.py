@@ -75,6 +75,21 @@ class Settings:
     """Maximum age of a session, so that nodes can be drained and keys rotated."""
     send_buffer_bytes: int = 16 * 1024
     """Kernel send buffer of a session: little can queue ahead of a denial."""
+    poll_wait_us: int = 20 * SECOND_US
+    """Longest wait of a long poll for something to say: less than proxies leave a request unanswered."""
+    poll_idle_us: int = 60 * SECOND_US
+    """A polled session to which no poll comes for so long ends."""
+    poll_sessions: int = 5_000
+    """Most polled sessions at once."""
+    poll_body_bytes: int = 256 * 1024
+    """Largest body of a poll."""
+    poll_frames: int = 256
+    """Most frames in the body of a poll."""
+    poll_reply_bytes: int = 256 * 1024
+    """Largest reply to a poll, and what is kept of each session to be given again. A denial may wait behind
+    one such reply."""
+    poll_kept_bytes: int = 64 * 1024 * 1024
+    """What is kept of all polled sessions; beyond it those whose last reply is the oldest end."""
     frame_rows: int = 512
     """Most rows of one delta frame."""
     fanout_cache_bytes: int = 16 * 1024 * 1024

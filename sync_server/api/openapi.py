@@ -88,6 +88,8 @@ def _operation(route: Route) -> dict[str, object]:
         "responses": _responses(route),
         "security": [] if route.open else [{"bearer": []}],
     }
+    if route.media:
+        made["requestBody"] = {"required": False, "content": {route.media: {}}}
     if route.body is not None:
         schema = _schema_of(route.body)
         kinds = ("application/json", "application/msgpack")
@@ -108,6 +110,10 @@ def _parameters(route: Route) -> list[dict[str, object]]:
     made += [
         {"name": q.name, "in": "query", "required": q.required, "description": q.text, "schema": text}
         for q in route.query
+    ]
+    made += [
+        {"name": h.name, "in": "header", "required": h.required, "description": h.text, "schema": text}
+        for h in route.headers
     ]
     if route.idempotent:
         what = "A repeat with the same key and body within a day gets the same reply."
@@ -134,6 +140,8 @@ def _entry(route: Route) -> str:
     notes = ["no token needed"] if route.open else []
     notes += ["takes an Idempotency-Key"] if route.idempotent else []
     notes += [f"query {q.name}: {q.text}" for q in route.query]
+    notes += [f"header {h.name}: {h.text}" for h in route.headers]
+    notes += [f"body: {route.media}"] if route.media else []
     notes += [f"{status}: {text}" for status, text in route.replies.items()]
     notes += [f"problem {code}: {PROBLEMS[code].title}" for code in route.problems]
     parts.append("<ul>" + "".join(f"<li>{_prose(note)}</li>" for note in notes) + "</ul>")

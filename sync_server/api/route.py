@@ -35,7 +35,11 @@ class Route:
     """Type of the JSON body: a msgspec Struct, or `dict` for an object that its room checks."""
     parts: tuple[type, ...] = ()
     """Types of what stands inside the body."""
+    media: str = ""
+    """Media type of a body that is bytes, not JSON."""
     query: tuple[Query, ...] = ()
+    headers: tuple[Query, ...] = ()
+    """Headers that it reads."""
     idempotent: bool = False
     """Takes an `Idempotency-Key`."""
     replies: dict[int, str] = field(default_factory=lambda: {200: "as described"})

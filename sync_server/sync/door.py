@@ -21,6 +21,7 @@ from edge_runtime.wire.failure import WireFailure
 from sync_server.errors import Problem
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
+from sync_server.sync.poll_door import PollDoor
 from sync_server.sync.stream import DeviceSession
 from sync_server.sync.turn import Turn
 
@@ -38,15 +39,17 @@ class SyncDoor:
         self._node, self._turn = node, Turn(node.store)
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
+        self.polls = PollDoor(node, self._turn, self._admit)
+        """The sessions that are carried by long polls."""
 
     @property
     def sessions(self) -> int:
-        """Sessions open now."""
-        return len(self._tasks)
+        """Sessions open now, however they are carried."""
+        return len(self._tasks) + self.polls.sessions
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one device until it leaves. Admission is judged in memory, before anything is read."""
-        if self._closing or len(self._tasks) >= self._node.settings.sessions:
+        if self._full:
             return _problem("overloaded", {"Retry-After": RETRY_AFTER_S})
         settings = self._node.settings
         ws = web.WebSocketResponse(
@@ -68,9 +71,18 @@ class SyncDoor:
             self._tasks.discard(task)
         return ws
 
+    @property
+    def _full(self) -> bool:
+        return self._closing or self.sessions >= self._node.settings.sessions
+
+    def _admit(self) -> None:
+        if self._full:
+            raise Problem("overloaded")
+
     async def close(self) -> None:
         """Take no more sessions and end those that are open; each device comes back elsewhere or later."""
         self._closing = True
+        await self.polls.close()
         tasks = [t for t in self._tasks if t is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
