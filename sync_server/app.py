@@ -85,10 +85,10 @@ def build_app(
     app[rooms.SETTINGS], app[rooms.CLOCK], app[rooms.STORE] = settings, clock, store
     app[rooms.AUTHORITY], app[rooms.ENTROPY], app[rooms.OFFICE] = authority, entropy, office
     app[rooms.REGISTRY], app[rooms.ROUNDS], app[rooms.HINTS] = registry, rounds, node.hints
-    app[rooms.API_TOKEN], app[rooms.BUSY] = token, set()
+    app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.ADMISSION] = token, set(), node.admission
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
-    keeper = Housekeeping(store, rounds, node.hints, clock, settings)
+    keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
     app.on_shutdown.append(_close_sessions)
     app.on_cleanup.append(_close_store)

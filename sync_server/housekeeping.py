@@ -1,4 +1,4 @@
-"""What a server does by itself: close rounds that are over, and forget what was kept long enough."""
+"""What a server does by itself: move its lines on, close rounds, and forget what was kept long enough."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
 from sync_server.settings import DAY_US, HOUR_US, Settings
 from sync_server.store.protocol import Store
+from sync_server.sync.admission import Admission
 from sync_server.sync.hints import Hints
 
 log = logging.getLogger(__name__)
@@ -18,14 +19,23 @@ log = logging.getLogger(__name__)
 class Housekeeping:
     """Runs beside the doors. Every step may be repeated, and none is needed for a promise to hold."""
 
-    def __init__(self, store: Store, rounds: Rounds, hints: Hints, clock: Clock, settings: Settings) -> None:
-        self._store, self._rounds, self._hints = store, rounds, hints
+    def __init__(
+        self,
+        store: Store,
+        rounds: Rounds,
+        hints: Hints,
+        admission: Admission,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._store, self._rounds, self._hints, self._admission = store, rounds, hints, admission
         self._clock, self._settings = clock, settings
         self._swept_us = 0
 
     async def run(self) -> None:
         """Look every second, for ever. A store that takes no writes just now is tried again."""
         while True:
+            self._admission.tick(self._clock.now_us())
             try:
                 self.close_rounds()
                 if self._clock.now_us() - self._swept_us >= HOUR_US:

@@ -64,15 +64,45 @@ class Settings:
     shared_channels: tuple[str, ...] = ("all",)
     """Channel patterns of a newly enrolled device; none personal."""
 
-    # The device session
+    # Admission: asked in memory, before anything is read for a session
     sessions: int = 20_000
-    """Most sessions at once; more are refused as overloaded."""
+    """Most sessions at once to which rows flow."""
+    revocation_sessions: int = 1_000
+    """Most sessions besides, without rows: for devices behind in the decision lane when all else is spent."""
+    openings: int = 1_024
+    """Most sockets that have not said who they are."""
+    snapshot_admissions_per_s: int = 100
+    """Sessions a second that claim a snapshot."""
+    resume_admissions_per_s: int = 200
+    """Sessions a second that resume at their cursors."""
+    revocation_admissions_per_s: int = 100
+    """Sessions a second besides, for devices behind in the lane."""
+    admissions_burst: int = 100
+    """Sessions that may come at once, of each budget, before its rate counts."""
+    retry_longest_us: int = 2 * MINUTE_US
+    """Longest wait that a refused device is asked for."""
+    guest_us: int = 10 * SECOND_US
+    """How long a device without rows may stay for its decisions, lease and receipts."""
+    snapshots: int = 64
+    """Snapshots of shared channels that flow at once; the others wait their turn, their sessions open."""
+    snapshots_waiting: int = 4_096
+    """Sessions that may wait for a snapshot; then no more of them are let in."""
+    snapshot_stall_us: int = 2 * SECOND_US
+    """A snapshot that took no frame for so long gives way to the next in line."""
+    snapshot_turn_us: int = 10 * SECOND_US
+    """A snapshot that has flowed for so long goes on after those who wait."""
+    drain_us: int = 10 * SECOND_US
+    """Longest time over which the sessions of a node that stops are told to go, one after another."""
+    drain_notice_us: int = 0
+    """How long `readyz` says no before the first is told: what a load balancer needs to notice."""
+
+    # The device session
     hello_timeout_us: int = 10 * SECOND_US
     ping_us: int = 20 * SECOND_US
     send_timeout_us: int = 20 * SECOND_US
     """A device that takes longer than this to take one frame is dropped; it resumes at its cursors."""
     session_age_us: int = 6 * HOUR_US
-    """Maximum age of a session, so that nodes can be drained and keys rotated."""
+    """Maximum age of a session, give or take a fifth, so that nodes can be drained and keys rotated."""
     send_buffer_bytes: int = 16 * 1024
     """Kernel send buffer of a session: little can queue ahead of a denial."""
     poll_wait_us: int = 20 * SECOND_US

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import CLOCK, REGISTRY, STORE, SYNC_DOOR
+from sync_server.api.rooms import ADMISSION, CLOCK, REGISTRY, STORE, SYNC_DOOR
 from sync_server.api.route import Route
 from sync_server.errors import Problem
+from sync_server.sync.admission import Admission
 
 Samples = Mapping[str, float]
 
@@ -44,9 +45,19 @@ async def metrics(request: web.Request) -> web.Response:
         }
     families["transactions_total"] = ("counter", "name", store.transactions())
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
+    families |= _admission(request.app[ADMISSION])
     lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]
     text = "\n".join(lines) + "\n"
     return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _admission(admission: Admission) -> dict[str, tuple[str, str, Samples]]:
+    return {
+        "visits": ("gauge", "stage", admission.standing()),
+        "admitted_total": ("counter", "budget", admission.admitted),
+        "refused_total": ("counter", "budget", admission.refused),
+        "snapshot_slots_reclaimed_total": ("counter", "why", admission.reclaimed),
+    }
 
 
 def _family(name: str, kind: str, label: str, samples: Samples) -> list[str]:

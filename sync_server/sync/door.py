@@ -7,27 +7,26 @@ newest and most urgent is decided when there is room to send it, not before. Buf
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 
-import msgspec
 from aiohttp import WSMsgType, web
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
-from sync_server.errors import Problem
+from sync_server.settings import SECOND_US
+from sync_server.sync.admission import Turned, Visit
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
+from sync_server.sync.parting import going_away, knock, longest_s, problem, refusal_of, turned_away
 from sync_server.sync.poll_door import PollDoor
 from sync_server.sync.stream import DeviceSession
 from sync_server.sync.turn import Turn
 
 BACKLOG = 64
 """Replies that may wait before the session stops listening."""
-RETRY_AFTER_S = "5"
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class SyncDoor:
         self._node, self._turn = node, Turn(node.store)
         self._tasks: set[asyncio.Task[object]] = set()
         self._closing = False
-        self.polls = PollDoor(node, self._turn, self._admit)
+        self.polls = PollDoor(node, self._turn, self._knock)
         """The sessions that are carried by long polls."""
 
     @property
@@ -49,35 +48,38 @@ class SyncDoor:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one device until it leaves. Admission is judged in memory, before anything is read."""
-        if self._full:
-            return _problem("overloaded", {"Retry-After": RETRY_AFTER_S})
-        settings = self._node.settings
+        node, settings = self._node, self._node.settings
         ws = web.WebSocketResponse(
             compress=False,
             max_msg_size=codec.FRAME_LIMIT_BYTES + 1,
             heartbeat=settings.ping_us / 1_000_000,
-            writer_limit=settings.send_buffer_bytes,
+            writer_limit=0,  # wait for the socket after each frame: what it holds, no denial overtakes
         )
         if not ws.can_prepare(request).ok:
-            return _problem("upgrade_required", {"Upgrade": "websocket"})
+            return problem("upgrade_required", {"Upgrade": "websocket"})
+        try:
+            visit = self._knock()
+        except Turned as turned:
+            return turned_away(turned)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
             await ws.prepare(request)
             _keep_buffers_small(request, settings.send_buffer_bytes)
-            await self._serve(ws)
+            parted = False
+            try:
+                parted = await self._serve(ws, visit)
+            finally:
+                if not parted:
+                    _abort(request)
         finally:
             self._tasks.discard(task)
+            node.admission.leave(visit, node.clock.now_us())
         return ws
 
-    @property
-    def _full(self) -> bool:
-        return self._closing or self.sessions >= self._node.settings.sessions
-
-    def _admit(self) -> None:
-        if self._full:
-            raise Problem("overloaded")
+    def _knock(self) -> Visit:
+        return knock(self._node, closing=self._closing)
 
     async def close(self) -> None:
         """Take no more sessions and end those that are open; each device comes back elsewhere or later."""
@@ -88,38 +90,49 @@ class SyncDoor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, ws: web.WebSocketResponse) -> None:
+    async def _serve(self, ws: web.WebSocketResponse, visit: Visit) -> bool:
+        """One session to its end; returns whether the device heard why."""
         subscription = self._node.hints.subscribe()
-        session = DeviceSession(self._node, subscription)
+        session = DeviceSession(self._node, subscription, visit)
+        told: asyncio.Future[m.Refusal] = asyncio.get_running_loop().create_future()
+        visit.part = lambda turned: None if told.done() else told.set_result(refusal_of(turned))
         refusal = m.Refusal(code="internal")
         try:
-            refusal = await self._run(ws, session, subscription)
+            refusal = await self._run(ws, session, subscription, told)
         except asyncio.CancelledError:
-            refusal = m.Refusal(code="going_away")
+            refusal = going_away(self._node)
             raise
         finally:
             session.close()
             subscription.close()
-            await self._leave(ws, refusal)
+            parted = await self._leave(ws, refusal)
+        return parted
 
     async def _run(
-        self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
+        self,
+        ws: web.WebSocketResponse,
+        session: DeviceSession,
+        subscription: Subscription,
+        told: asyncio.Future[m.Refusal],
     ) -> m.Refusal:
-        """Read and write until either ends; returns what to say at parting."""
+        """Read and write until either ends, or it is told to go; returns what to say at parting."""
         reader = asyncio.ensure_future(self._read(ws, session, subscription))
         writer = asyncio.ensure_future(self._write(ws, session, subscription))
-        both = {reader, writer}
+        both: set[asyncio.Future[None]] = {reader, writer}
+        ends: set[asyncio.Future[None] | asyncio.Future[m.Refusal]] = {*both, told}
         try:
-            age_s = self._node.settings.session_age_us / 1_000_000
-            done, _ = await asyncio.wait(both, timeout=age_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, timeout=longest_s(self._node), return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in both if task.done()]
         finally:
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
+        if told.done():
+            return told.result()
         for task in done:
             failure = task.exception()
             if isinstance(failure, WireFailure):
-                return m.Refusal(code=failure.code)
+                return refusal_of(failure)
             if failure is not None and not isinstance(failure, TimeoutError | ConnectionError):
                 raise failure
         return m.Refusal(code="going_away")
@@ -129,9 +142,11 @@ class SyncDoor:
     ) -> None:
         settings = self._node.settings
         while True:
-            greeted = session.state not in (State.CONNECTED, State.CHALLENGED)
-            wait_s = None if greeted else settings.hello_timeout_us / 1_000_000
-            message = await ws.receive(timeout=wait_s)
+            if session.state in (State.CONNECTED, State.CHALLENGED):
+                async with asyncio.timeout(settings.hello_timeout_us / SECOND_US):  # pings win no time
+                    message = await ws.receive()
+            else:
+                message = await ws.receive()
             if message.type is not WSMsgType.BINARY:
                 if message.type is WSMsgType.TEXT:
                     raise WireFailure("malformed", "expected a binary frame")
@@ -161,23 +176,22 @@ class SyncDoor:
             subscription.wake.clear()
             session.look()
 
-    async def _leave(self, ws: web.WebSocketResponse, refusal: m.Refusal) -> None:
-        """Say why, if the socket still takes it, and close."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
+    async def _leave(self, ws: web.WebSocketResponse, refusal: m.Refusal) -> bool:
+        """Say why and close; False when the socket no longer takes it."""
+        try:
             async with asyncio.timeout(1):
                 if not ws.closed:
                     await ws.send_bytes(codec.encode(refusal))
                 await ws.close()
+        except (ConnectionError, TimeoutError):
+            return False
+        return True
 
 
-def _problem(code: str, headers: dict[str, str]) -> web.Response:
-    problem = Problem(code)
-    return web.Response(
-        body=msgspec.json.encode(problem.document()),
-        status=problem.reply.status,
-        headers=headers,
-        content_type="application/problem+json",
-    )
+def _abort(request: web.Request) -> None:
+    """Drop the socket and what waits in it: a reader that stalls for ever holds nothing here."""
+    if isinstance(request.transport, asyncio.WriteTransport):
+        request.transport.abort()
 
 
 def _keep_buffers_small(request: web.Request, limit_bytes: int) -> None:
@@ -185,7 +199,7 @@ def _keep_buffers_small(request: web.Request, limit_bytes: int) -> None:
     transport = request.transport
     if transport is None:
         return
-    transport.set_write_buffer_limits(high=limit_bytes)
+    transport.set_write_buffer_limits(high=0)
     raw = transport.get_extra_info("socket")
     if raw is not None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limit_bytes)

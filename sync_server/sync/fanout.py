@@ -63,6 +63,10 @@ class Fanout:
                 found = self._heads[channel] = tx.channel_head(channel)
         return found
 
+    def known(self, channel: str) -> ChannelHead | None:
+        """Where the channel stands if that is in memory; nothing is read."""
+        return self._heads.get(channel)
+
     def moved(self, channel: str) -> None:
         """The channel changed: its head is read again when somebody asks."""
         self._heads.pop(channel, None)

@@ -12,6 +12,7 @@ from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
+from sync_server.sync.admission import Admission
 from sync_server.sync.desk import Desk
 from sync_server.sync.fanout import Fanout
 from sync_server.sync.heads import Heads
@@ -35,6 +36,11 @@ class Node:
     chance: Callable[[int], bytes]
     """n unpredictable bytes, for nonces."""
     heads: Heads
+    admission: Admission
+
+    def fraction(self) -> float:
+        """A number in [0, 1), for jitter."""
+        return int.from_bytes(self.chance(4), "big") / 2**32
 
 
 def open_node(
@@ -57,4 +63,5 @@ def open_node(
     store.listen(hints.committed)
     signing = Signing(authority.signing, authority.incarnation)
     desk = Desk(settings, clock, store, rounds, office)
-    return Node(settings, clock, store, signing, lane, fanout, hints, desk, entropy, heads)
+    admission = Admission(settings)
+    return Node(settings, clock, store, signing, lane, fanout, hints, desk, entropy, heads, admission)

@@ -21,7 +21,9 @@ from edge_runtime.wire import bundle
 from edge_runtime.wire.failure import WireFailure
 from sync_server.api.body import read_body
 from sync_server.errors import Problem
+from sync_server.sync.admission import Turned, Visit
 from sync_server.sync.node import Node
+from sync_server.sync.parting import going_away, longest_s, whole_seconds
 from sync_server.sync.poll_session import PollSession
 from sync_server.sync.turn import Turn
 
@@ -47,10 +49,10 @@ class PollDoor:
     """Every polled session of this node.
 
     Args:
-        admit: raises `Problem` when no session may be opened now.
+        admit: a place for a new session; raises `Turned` when none may be opened now.
     """
 
-    def __init__(self, node: Node, turn: Turn, admit: Callable[[], None]) -> None:
+    def __init__(self, node: Node, turn: Turn, admit: Callable[[], Visit]) -> None:
         self._node, self._turn, self._admit = node, turn, admit
         self._held: OrderedDict[str, _Held] = OrderedDict()
         """By token; the one whose last reply was made longest ago first."""
@@ -77,7 +79,8 @@ class PollDoor:
         """End every session; a poll that waits is told so."""
         sessions = [held.session for held in self._held.values()]
         for session in sessions:
-            self._end(session, "going_away")
+            session.end("going_away", going_away(self._node).retry_after_us)
+            self._forget(session)
         for session in sessions:
             await session.finished()
 
@@ -108,11 +111,14 @@ class PollDoor:
             raise Problem("invalid_request", f"expected {bundle.POLL_HEADER}: 0 without a session")
         if len(self._held) >= settings.poll_sessions:
             raise Problem("overloaded")
-        self._admit()
+        try:
+            visit = self._admit()
+        except Turned as turned:
+            raise Problem("overloaded", retry_after_s=whole_seconds(turned)) from None
         token = urlsafe_b64encode(self._node.chance(32)).rstrip(b"=").decode()
-        session = PollSession(self._node, self._turn, token)
+        session = PollSession(self._node, self._turn, token, visit)
         loop = asyncio.get_running_loop()
-        age = loop.call_later(settings.session_age_us / 1_000_000, self._end, session, "going_away")
+        age = loop.call_later(longest_s(self._node), self._end, session, "going_away")
         held = self._held[token] = _Held(session, age)
         with self._under_way(held):
             reply = await session.ask(0, b"", [], 0)

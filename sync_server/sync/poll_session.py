@@ -15,7 +15,9 @@ from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
 from sync_server.errors import Problem
+from sync_server.sync.admission import Visit
 from sync_server.sync.node import Node
+from sync_server.sync.parting import retry_of
 from sync_server.sync.stream import DeviceSession
 from sync_server.sync.turn import Turn
 
@@ -28,13 +30,15 @@ class PollSession:
 
     Args:
         token: what its polls show.
+        visit: its place at this node.
     """
 
-    def __init__(self, node: Node, turn: Turn, token: str) -> None:
+    def __init__(self, node: Node, turn: Turn, token: str, visit: Visit) -> None:
         self.token = token
         self._turn, self._limit_bytes = turn, node.settings.poll_reply_bytes
         self._subscription = node.hints.subscribe()
-        self._session = DeviceSession(node, self._subscription)
+        self._session = DeviceSession(node, self._subscription, visit)
+        visit.part = lambda turned: self.end(turned.code, turned.retry_after_us)
         self._number, self._asked = -1, b""
         self._answer: asyncio.Task[bytes] | None = None
         self._asker: asyncio.Future[None] | None = None
@@ -112,7 +116,7 @@ class PollSession:
             await self._hear(frames, said)
             await self._fill(said, wait_s)
         except WireFailure as failure:
-            self.end(failure.code)
+            self.end(failure.code, retry_of(failure))
         except BaseException:
             self.end("internal")
             self._close()

@@ -17,6 +17,7 @@ from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.failure import WireFailure
 from sync_server.store.records import DeviceRow
 from sync_server.sync import channels
+from sync_server.sync.admission import Claim, Stage, Visit
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
 
@@ -30,15 +31,24 @@ class _Follow:
     """The channel's floor when this cursor was good; None: nothing was sent yet."""
     checkpoint: tuple[int, int] | None = None
     """(seq, digest) of the newest checkpoint sent."""
+    snapshot: bool = False
+    """Whether a snapshot began and more of it is to come."""
     grant: int = 0
     """Live grant of a personal channel when it was opened."""
 
 
 class DeviceSession:
-    """One conversation with one device."""
+    """One conversation with one device.
 
-    def __init__(self, node: Node, subscription: Subscription) -> None:
+    Args:
+        visit: its place at this node, from `Admission.knock`; without one it knocks itself, and may be
+            turned away. `close` gives the place back.
+    """
+
+    def __init__(self, node: Node, subscription: Subscription, visit: Visit | None = None) -> None:
         self._node, self._subscription = node, subscription
+        self._visit = visit or node.admission.knock(node.clock.now_us(), node.fraction())
+        self._visit.wake = subscription.wake.set
         self.state = State.CONNECTED
         self.device_id = ""
         self._challenge = m.Challenge(
@@ -63,6 +73,7 @@ class DeviceSession:
         """The socket is gone."""
         for channel in self.follows:
             self._forget(channel)
+        self._node.admission.leave(self._visit, self._node.clock.now_us())
         self.state = State.CLOSED
 
     @property
@@ -110,7 +121,7 @@ class DeviceSession:
         return frame.frame
 
     def _next_row_frame(self) -> bytes | None:
-        while self._turn:
+        while self._turn and self._visit.stage is Stage.IN:
             channel = self._turn[0]
             follow = self._follows.get(channel)
             frame = None if follow is None else self._channel_frame(channel, follow)
@@ -124,6 +135,8 @@ class DeviceSession:
             return None
         head = self._node.fanout.head(channel)
         replacing = _must_replace(follow, head.floor, head.seq)
+        if (replacing or follow.snapshot) and not self._may_stream(channel):
+            return None
         if replacing or follow.cursor < head.seq:
             return self._delta(channel, follow, replacing=replacing)
         follow.floor = head.floor
@@ -143,7 +156,20 @@ class DeviceSession:
         if replacing or follow.floor is None:
             follow.floor = fanout.head(channel).floor
         follow.cursor = built.upto
+        if replacing or follow.snapshot:
+            self._snapshot_is(follow, more=built.more)
         return built.frame
+
+    def _may_stream(self, channel: str) -> bool:
+        """A subject's channel is a page or two: nobody waits for it behind the first sync of a fleet."""
+        if channel.startswith("~"):
+            return True
+        return self._node.admission.may_stream(self._visit, self._node.clock.now_us())
+
+    def _snapshot_is(self, follow: _Follow, *, more: bool) -> None:
+        follow.snapshot = more
+        if not any(f.snapshot for f in self._follows.values()):
+            self._node.admission.streamed(self._visit, self._node.clock.now_us())
 
     def _may_flow(self, channel: str, follow: _Follow) -> bool:
         """A personal channel ends with the grant it was opened under, and rests while that is restricted.
@@ -187,7 +213,8 @@ class DeviceSession:
                 raise WireFailure("out_of_turn", "a message of the server's own kind")
 
     def _take_hello(self, hello: m.Hello) -> None:
-        now_us = self._node.clock.now_us()
+        node, now_us = self._node, self._node.clock.now_us()
+        node.admission.judge(self._visit, self._claim(hello), now_us, node.fraction())
         device = self._recognise(hello)
         with self._node.store.write("contact", durable=False) as tx:
             tx.note_contact(device.device_id, now_us, hello.counter)
@@ -204,6 +231,15 @@ class DeviceSession:
         self._replies.append(self._node.signing.welcome(device.device_id, self._challenge, welcome))
         for channel, cursor in hello.cursors.items():
             self._begin(device, channel, cursor)
+
+    def _claim(self, hello: m.Hello) -> Claim:
+        """What the Hello asks for, as far as memory tells: the store is read only for who was let in."""
+        known, snapshot = self._node.fanout.known, False
+        for channel, cursor in hello.cursors.items():
+            head = known(channel)
+            stale = cursor == 0 if head is None else _must_replace(_Follow(cursor), head.floor, head.seq)
+            snapshot |= stale and not channel.startswith("~") and (head is None or head.seq > 0)
+        return Claim(snapshot=snapshot, behind=hello.lane < self._node.lane.head)
 
     def _recognise(self, hello: m.Hello) -> DeviceRow:
         """The enrolled device that signed our nonce, and none else."""
@@ -275,6 +311,8 @@ class DeviceSession:
             self._forget(channel)
             self._refuse(failure.code, channel)
             return
+        if (before := self._follows.get(channel)) is not None:
+            self._snapshot_is(before, more=False)
         self._follows[channel] = _Follow(cursor, grant=grant)
         self._node.hints.follow(self._subscription, channel)
         if channel not in self._turn:
@@ -296,7 +334,9 @@ class DeviceSession:
             self._forget(refusal.about)
 
     def _forget(self, channel: str) -> None:
-        if self._follows.pop(channel, None) is not None:
+        if (follow := self._follows.pop(channel, None)) is not None:
+            self._snapshot_is(follow, more=False)
+            self._subscription.wake.set()  # another of its channels may have stood in line by the same place
             self._node.hints.unfollow(self._subscription, channel)
             if channel not in self._node.hints.followed:
                 self._node.fanout.release(channel)

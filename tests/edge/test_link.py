@@ -21,6 +21,7 @@ from edge_runtime.sync.settings import SECOND_US, SyncSettings
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
+from sync_server.sync.admission import Admission
 from sync_server.sync.door import SyncDoor
 from tests.support.town import ALICE, Kiosk, P, Town
 
@@ -132,14 +133,21 @@ async def test_a_link_comes_back_after_the_server_went_away(town: Town, kiosk: K
 async def test_law_11_a_full_server_refuses_before_it_reads_and_is_left_alone(
     town: Town, tmp_path: Path, kiosk: Kiosk
 ) -> None:
-    """503 with Retry-After; the device stays away at least so long, and nothing was stored."""
-    full = replace(town.node, settings=replace(town.settings, sessions=0))
-    door, writes = SyncDoor(full), town.store.transactions()
-    async with serving(door.handle) as url, link_of(kiosk, url) as link:
-        await until(lambda: link.trouble is not None)
-        assert isinstance(link.trouble, SyncRefused)
-        assert (link.trouble.code, link.trouble.retry_after_us) == ("overloaded", 5 * SECOND_US)
-        assert link.state == "locked"
+    """The device stays away at least as long as it was told, and nothing was read or stored.
+
+    503 with Retry-After where no socket may open, a refusal where no session may.
+    """
+    writes = town.store.transactions()
+    for limits, retry_us in (
+        (replace(town.settings, openings=0, resume_admissions_per_s=1), SECOND_US),
+        (replace(town.settings, sessions=0, snapshot_admissions_per_s=5), 200_000),
+    ):
+        full = replace(town.node, settings=limits, admission=Admission(limits))
+        async with serving(SyncDoor(full).handle) as url, link_of(kiosk, url) as link:
+            await until(lambda: link.trouble is not None)
+            assert isinstance(link.trouble, SyncRefused)
+            assert (link.trouble.code, link.trouble.retry_after_us) == ("overloaded", retry_us)
+            assert link.state == "locked"
     assert town.store.transactions() == writes
 
 

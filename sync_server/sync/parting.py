@@ -1,0 +1,64 @@
+"""What a session is told at its end, and how a door says no before there is a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
+from sync_server.errors import Problem
+from sync_server.settings import SECOND_US
+from sync_server.sync.admission import Turned, Visit
+from sync_server.sync.node import Node
+
+
+def refusal_of(failure: WireFailure) -> m.Refusal:
+    """The last word to a session that failed so; one that was turned away hears when to come back."""
+    return m.Refusal(code=failure.code, retry_after_us=retry_of(failure))
+
+
+def retry_of(failure: WireFailure) -> int:
+    """Microseconds after which it may come back; 0 when nothing was said of it."""
+    return failure.retry_after_us if isinstance(failure, Turned) else 0
+
+
+def going_away(node: Node) -> m.Refusal:
+    """To the sessions of a node that stops: they come back spread over the time that taking them in needs."""
+    window_us = node.admission.spread_us(node.admission.sessions)
+    return m.Refusal(code="going_away", retry_after_us=int(node.fraction() * window_us))
+
+
+def longest_s(node: Node) -> float:
+    """Maximum age of a session, give or take a fifth: those that began together do not end together."""
+    return node.settings.session_age_us * (0.8 + 0.4 * node.fraction()) / SECOND_US
+
+
+def knock(node: Node, *, closing: bool) -> Visit:
+    """A place for a new session; raises `Turned` when there is none, or the node is stopping."""
+    if closing:
+        raise Turned("this node stops", going_away(node).retry_after_us)
+    return node.admission.knock(node.clock.now_us(), node.fraction())
+
+
+def problem(code: str, headers: Mapping[str, str]) -> web.Response:
+    """A problem document in answer to a request that asked for a session."""
+    told = Problem(code)
+    return web.Response(
+        body=msgspec.json.encode(told.document()),
+        status=told.reply.status,
+        headers=headers,
+        content_type="application/problem+json",
+    )
+
+
+def whole_seconds(turned: Turned) -> int:
+    """When to come back, as HTTP says it."""
+    return max(1, -(-turned.retry_after_us // SECOND_US))
+
+
+def turned_away(turned: Turned) -> web.Response:
+    """503 with `Retry-After`."""
+    return problem("overloaded", {"Retry-After": str(whole_seconds(turned))})
