@@ -81,7 +81,7 @@ def _write(tx: WriteTx, view: View, incoming: Incoming, as_of: int, now_us: int)
             *(0, incoming.entity, view.name, view.version, incoming.event_time_us, created_us),
             *(verdict.grant, incoming.deleted, incoming.values),
         )
-        tx.put_row(channel_of(view, incoming.subject), row, incoming.subject, view.purpose)
+        tx.write_row(standing, row, (channel_of(view, incoming.subject),), incoming.subject, view.purpose)
     return verdict.code
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign
-from sync_server.store.schema import APPLICATION_ID, KEY_TABLES, VERSION
+from sync_server.store.schema import APPLICATION_ID, KEY_TABLES, KEY_VERSION
 
 _CACHED_KEYS = 10_000
 
@@ -86,7 +86,7 @@ class KeyDatabase:
             self._db.execute(f"PRAGMA {pragma}")
         if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
             self._db.executescript(
-                f"BEGIN; {KEY_TABLES} PRAGMA user_version = {VERSION};"
+                f"BEGIN; {KEY_TABLES} PRAGMA user_version = {KEY_VERSION};"
                 f" PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
             )
 

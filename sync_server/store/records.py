@@ -47,17 +47,41 @@ class ChannelHead:
     """A cursor below this, or none, gets a replacing snapshot."""
 
 
-@prints_only("seq", "event_time_us", "deleted", "grant")
+@dataclass(frozen=True, slots=True)
+class ChannelSize:
+    """What stands in a channel, and how many rows its byte budget keeps out."""
+
+    channel: str
+    bytes: int
+    demoted: int
+
+
+@prints_only("id", "view", "version", "event_time_us", "deleted", "grant")
 @dataclass(frozen=True, slots=True)
 class RowState:
     """What is there of one (entity, view, version)."""
 
-    seq: int
+    id: int
+    """The store's own number for it."""
+    entity: str
+    view: str
+    version: int
     event_time_us: int
     created_us: int
     deleted: bool
     values: bytes
+    """msgpack map, opened; empty for a delete."""
     grant: int
+    subject: bytes | None
+    """Pseudonym, of a personal row."""
+    purpose: str | None
+    stored_bytes: int
+    """Size of the payload at rest."""
+    lineage: int
+    """The job whose publish wrote it; 0 for not known."""
+    use: float
+    """Decayed count of publishes and fetches as it stood at `used_us`; 0 for a personal row."""
+    used_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,69 +1,26 @@
-"""Feature rows and channels: current state, one row per (entity, view, version), sequenced per partition."""
+"""Feature rows: current state, one row per (entity, view, version), wherever it stands."""
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from edge_runtime.wire import digest
-from edge_runtime.wire.messages import RANGES, Row
-from edge_runtime.wire.seal import canonical
-from sync_server.errors import StoreForeign
-from sync_server.store.chapter import Chapter
+from edge_runtime.wire.messages import Row
 from sync_server.store.keys import KeyDatabase
-from sync_server.store.records import ChannelHead, RowState
+from sync_server.store.payload import open_payload, seal_payload
+from sync_server.store.placements import PlacementReads, PlacementWrites
+from sync_server.store.records import RowState
 
-_COLUMNS = (
-    "seq, entity, view, version, event_time_us, created_us, grant_seq, deleted, payload, subject, purpose"
+_COLUMNS: Final = (
+    "id, entity, view, version, event_time_us, created_us, grant_seq, deleted, payload, subject, purpose,"
+    " lineage, use, used_us"
 )
 
 
-def partition_of(channel: str, partitions: int) -> int:
-    """The partition that a channel belongs to, for ever."""
-    return int.from_bytes(hashlib.blake2b(channel.encode(), digest_size=8).digest(), "big") % partitions
-
-
-class RowReads(Chapter):
-    """Questions about rows and channels."""
-
-    def channel_head(self, channel: str) -> ChannelHead:
-        """Where the channel stands; all zero when nobody wrote to it yet."""
-        row = self.execute("SELECT seq, digest, floor FROM channels WHERE channel = ?", (channel,)).fetchone()
-        return ChannelHead(0, 0, 0) if row is None else ChannelHead(row[0], digest.from_bytes(row[1]), row[2])
-
-    def channel_rows(self, channel: str, after: int, limit: int) -> list[Row]:
-        """At most `limit` rows of the channel with seq > `after`, in order, payloads opened."""
-        found = self.execute(
-            f"SELECT {_COLUMNS} FROM rows WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (channel, after, limit),
-        )
-        return [self._row(row) for row in found]
-
-    def channel_range_digests(self, channel: str) -> list[int]:
-        """The channel's digest in 64 parts, by `digest.range_of`; they add up to the head's digest."""
-        sums = [0] * RANGES
-        found = self.execute("SELECT entity, view, version, hash FROM rows WHERE channel = ?", (channel,))
-        for entity, view, version, part in found:
-            place = digest.range_of(self._digest_key, entity, view, version)
-            sums[place] = digest.add(sums[place], added=digest.from_bytes(part))
-        return sums
-
-    def channel_range_rows(self, channel: str, range_: int, after: int, limit: int) -> list[Row]:
-        """At most `limit` rows of one sub-range with seq > `after`, in order, deletes included."""
-        kept: list[Row] = []
-        found = self.execute(
-            f"SELECT {_COLUMNS} FROM rows WHERE channel = ? AND seq > ? ORDER BY seq", (channel, after)
-        )
-        for row in found:
-            if digest.range_of(self._digest_key, *row[1:4]) == range_:
-                kept.append(self._row(row))
-                if len(kept) == limit:
-                    break
-        return kept
+class RowReads(PlacementReads):
+    """Questions about rows."""
 
     def row_state(self, entity: str, view: str, version: int) -> RowState | None:
         """What is there of one row, deletes included; None when nothing was ever written."""
@@ -71,93 +28,117 @@ class RowReads(Chapter):
             f"SELECT {_COLUMNS} FROM rows WHERE entity = ? AND view = ? AND version = ?",
             (entity, view, version),
         ).fetchone()
-        if found is None:
-            return None
-        row = self._row(found)
-        return RowState(row.seq, row.event_time_us, row.created_us, row.deleted, row.values, row.grant)
+        return None if found is None else self._state(found)
+
+    def rows_of_entity(self, entity: str) -> list[RowState]:
+        """Every row about one entity (as its rows are keyed), deletes left out."""
+        found = self.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE entity = ? AND deleted = 0 ORDER BY view, version", (entity,)
+        )
+        return [self._state(row) for row in found]
+
+    def rows_after(self, row_id: int, limit: int) -> list[RowState]:
+        """At most `limit` rows by id, from the one after `row_id`, deletes included."""
+        found = self.execute(f"SELECT {_COLUMNS} FROM rows WHERE id > ? ORDER BY id LIMIT ?", (row_id, limit))
+        return [self._state(row) for row in found]
 
     def count_rows(self) -> int:
         """Rows held, deletes left out."""
         return int(self.execute("SELECT count(*) FROM rows WHERE deleted = 0").fetchone()[0])
 
-    def count_channels(self) -> int:
-        """Channels ever written to."""
-        return int(self.execute("SELECT count(*) FROM channels").fetchone()[0])
+    def _state(self, found: tuple[Any, ...]) -> RowState:
+        id_, entity, view, version, event_us, created_us, grant, deleted, payload = found[:9]
+        subject, purpose, lineage, use, used_us = found[9:]
+        values = payload
+        if subject is not None:
+            values = open_payload(self._keys, (entity, view, version, subject, purpose, grant), payload)
+        return RowState(
+            *(id_, entity, view, version, event_us, created_us, bool(deleted), values, grant),
+            *(subject, purpose, len(payload), lineage, use, used_us),
+        )
 
-    def _row(self, found: tuple[Any, ...]) -> Row:
-        seq, entity, view, version, event_us, created_us, grant, deleted, payload, subject, purpose = found
-        if subject is not None and not deleted:
-            key = self._keys.find(subject, purpose, grant)
-            payload = _open(key, payload, (entity, view, version, subject, purpose, grant))
-        return Row(seq, entity, view, version, event_us, created_us, grant, bool(deleted), payload)
 
-
-class RowWrites(RowReads):
-    """Changes of rows and channels. Heads and sequences are kept here and written once, by `settle`."""
+class RowWrites(RowReads, PlacementWrites):
+    """Changes of rows."""
 
     def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
         super().__init__(connection, keys, digest_key)
-        self._heads: dict[str, ChannelHead] = {}
-        self._sequences: dict[int, int] = {}
-        self._partitions = 0
-
-    def channel_head(self, channel: str) -> ChannelHead:
-        """Where the channel stands, what this transaction changed included."""
-        return self._heads.get(channel) or super().channel_head(channel)
+        self._lineages: Counter[int] = Counter()
 
     def put_row(
         self, channel: str, row: Row, subject: bytes | None = None, purpose: str | None = None
     ) -> int:
-        """Make `row` the current state of its (entity, view, version) in `channel`; returns its seq.
+        """Make `row` the current state of its (entity, view, version), in `channel` only; returns its seq."""
+        standing = self.row_state(row.entity, row.view, row.version)
+        self.write_row(standing, row, (channel,), subject, purpose)
+        return self.channel_head(channel).seq
+
+    def write_row(
+        self,
+        standing: RowState | None,
+        row: Row,
+        channels: Sequence[str],
+        subject: bytes | None = None,
+        purpose: str | None = None,
+        *,
+        lineage: int = 0,
+        use: float = 0,
+    ) -> None:
+        """Make `row` the current state of its (entity, view, version), standing in exactly `channels`.
 
         Args:
+            standing: what `row_state` said in this transaction.
             row: its `seq` is ignored; a delete carries no values.
             subject, purpose: of a personal row, whose payload is then sealed under (subject, purpose, grant).
+            lineage: the job that wrote it; 0 for not known.
+            use: decayed count at the row's created time.
         """
-        seq = self._next(channel)
-        numbered = Row(seq, *_after_seq(row))
-        self._leave(row.entity, row.view, row.version, channel)
-        added = digest.row_hash(self._digest_key, channel, numbered)
-        head = self.channel_head(channel)
-        self._heads[channel] = ChannelHead(seq, digest.add(head.digest, added=added), head.floor)
-        payload = row.values
-        if subject is not None and purpose is not None and not row.deleted:
-            key = self._keys.make(subject, purpose, row.grant)
-            payload = self._seal(key, numbered, subject, purpose)
-        self.execute(
-            "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(row.entity, row.view, row.version, channel, seq, row.event_time_us, row.created_us),
-                *(subject, purpose, row.grant, row.deleted, payload, digest.to_bytes(added)),
-            ),
+        payload = seal_payload(self._keys, row, subject, purpose)
+        now_us = row.created_us
+        state = (row.event_time_us, now_us, row.grant, row.deleted, payload, lineage, use, now_us)
+        if standing is None:
+            row_id = self._insert(row, subject, purpose, state)
+        else:
+            row_id = standing.id
+            self._lineages[standing.lineage] -= 1
+            self._update(standing, subject, purpose, state)
+        self._lineages[lineage] += 1
+        self.place(row_id, row, _size(row.entity, len(payload)), channels, now_us, changed=True)
+
+    def move_row(self, standing: RowState, channels: Sequence[str], now_us: int) -> None:
+        """Let a row that is not deleted stand in exactly `channels`; the row itself stays as it is."""
+        assert not standing.deleted
+        row = Row(
+            *(0, standing.entity, standing.view, standing.version, standing.event_time_us),
+            *(standing.created_us, standing.grant, False, standing.values),
         )
-        return seq
+        size = _size(standing.entity, standing.stored_bytes)
+        self.place(standing.id, row, size, channels, now_us, changed=False)
 
     def drop_personal(self, subject: bytes, purpose: str) -> int:
         """Remove every row of the pair, tombstones too; its channel starts anew. Returns how many rows."""
-        pair = (subject, purpose)
-        channels = self.execute(
-            "SELECT DISTINCT channel FROM rows WHERE subject = ? AND purpose = ?", pair
+        rows = self.execute(
+            "SELECT id, lineage FROM rows WHERE subject = ? AND purpose = ?", (subject, purpose)
         ).fetchall()
-        gone = self.execute("DELETE FROM rows WHERE subject = ? AND purpose = ?", pair).rowcount
-        for (channel,) in channels:
-            seq = self._next(channel)
-            self._heads[channel] = ChannelHead(seq, 0, seq)
-        return gone
+        self.drop_placements(row_id for row_id, _ in rows)
+        self._lineages.subtract(lineage for _, lineage in rows)
+        self.execute("DELETE FROM rows WHERE subject = ? AND purpose = ?", (subject, purpose))
+        return len(rows)
 
-    def drop_deletes(self, before_us: int) -> int:
-        """Forget deletes older than `before_us`; cursors below them get a snapshot from now on."""
+    def drop_deletes(self, before_us: int, limit: int = 1_000_000) -> int:
+        """Forget at most `limit` deletes older than `before_us`; cursors below them then get a snapshot.
+
+        Returns how many: rows that were deleted, and places that rows left.
+        """
+        left = self.drop_left(before_us, limit)
         old = self.execute(
-            "SELECT entity, view, version, channel, seq FROM rows WHERE deleted = 1 AND created_us < ?",
-            (before_us,),
+            "SELECT id, lineage FROM rows WHERE deleted = 1 AND created_us < ?"
+            " AND NOT EXISTS (SELECT 1 FROM placements WHERE row = rows.id) LIMIT ?",
+            (before_us, limit),
         ).fetchall()
-        for entity, view, version, channel, seq in old:
-            head = self.channel_head(channel)
-            self._heads[channel] = ChannelHead(head.seq, head.digest, max(head.floor, seq))
-            self.execute(
-                "DELETE FROM rows WHERE entity = ? AND view = ? AND version = ?", (entity, view, version)
-            )
-        return len(old)
+        self._lineages.subtract(lineage for _, lineage in old)
+        self.execute_many("DELETE FROM rows WHERE id = ?", [(row_id,) for row_id, _ in old])
+        return max(left, len(old))
 
     def drop_keyless(self) -> int:
         """Remove personal rows whose key is gone, as after a restore of the main store; returns how many."""
@@ -168,64 +149,38 @@ class RowWrites(RowReads):
         return sum(self.drop_personal(subject, purpose) for subject, purpose in sorted(pairs))
 
     def settle_rows(self) -> frozenset[str]:
-        """Write heads and sequences, at the end of the transaction; returns the channels that moved."""
+        """Write heads, sequences and counts, when the transaction ends; returns the channels that moved."""
         self.execute_many(
-            "INSERT OR REPLACE INTO channels VALUES (?, ?, ?, ?, ?)",
-            [
-                (name, partition_of(name, self._count()), h.seq, digest.to_bytes(h.digest), h.floor)
-                for name, h in self._heads.items()
-            ],
+            "UPDATE lineages SET rows = rows + ? WHERE id = ?",
+            [(change, lineage) for lineage, change in self._lineages.items() if change and lineage],
         )
-        self.execute_many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", list(self._sequences.items()))
-        return frozenset(self._heads)
+        return self.settle_channels()
 
-    def _count(self) -> int:
-        if not self._partitions:
-            raw = self.execute("SELECT value FROM meta WHERE key = 'partitions'").fetchone()[0]
-            self._partitions = int(raw)
-        return self._partitions
+    def _insert(self, row: Row, subject: bytes | None, purpose: str | None, state: tuple[object, ...]) -> int:
+        made = self.execute(
+            "INSERT INTO rows (entity, view, version, subject, purpose, event_time_us, created_us, grant_seq,"
+            " deleted, payload, lineage, use, used_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.entity, row.view, row.version, subject, purpose, *state),
+        )
+        assert made.lastrowid is not None
+        return made.lastrowid
 
-    def _next(self, channel: str) -> int:
-        partition = partition_of(channel, self._count())
-        if partition not in self._sequences:
-            row = self.execute("SELECT seq FROM partitions WHERE partition = ?", (partition,)).fetchone()
-            self._sequences[partition] = 0 if row is None else row[0]
-        self._sequences[partition] += 1
-        return self._sequences[partition]
-
-    def _leave(self, entity: str, view: str, version: int, channel: str) -> None:
-        """Take the row's present hash out of its channel; a row that moves makes the old channel resend."""
-        old = self.execute(
-            "SELECT channel, hash FROM rows WHERE entity = ? AND view = ? AND version = ?",
-            (entity, view, version),
-        ).fetchone()
-        if old is None:
+    def _update(
+        self, standing: RowState, subject: bytes | None, purpose: str | None, state: tuple[object, ...]
+    ) -> None:
+        """Whose a row is changes only when its view's purpose did; its index is left alone otherwise."""
+        columns = (
+            "event_time_us = ?, created_us = ?, grant_seq = ?, deleted = ?, payload = ?, lineage = ?,"
+            " use = ?, used_us = ?"
+        )
+        if (standing.subject, standing.purpose) == (subject, purpose):
+            self.execute(f"UPDATE rows SET {columns} WHERE id = ?", (*state, standing.id))
             return
-        head = self.channel_head(old[0])
-        left = digest.add(head.digest, removed=digest.from_bytes(old[1]))
-        if old[0] == channel:
-            self._heads[channel] = ChannelHead(head.seq, left, head.floor)
-        else:
-            seq = self._next(old[0])
-            self._heads[old[0]] = ChannelHead(seq, left, seq)
-
-    def _seal(self, key: AESGCM, row: Row, subject: bytes, purpose: str) -> bytes:
-        nonce = self._keys.nonce()
-        name = (row.entity, row.view, row.version, subject, purpose, row.grant)
-        return nonce + key.encrypt(nonce, row.values, canonical(name))
+        self.execute(
+            f"UPDATE rows SET {columns}, subject = ?, purpose = ? WHERE id = ?",
+            (*state, subject, purpose, standing.id),
+        )
 
 
-def _open(key: AESGCM | None, sealed: bytes, name: tuple[object, ...]) -> bytes:
-    if key is None:
-        raise StoreForeign("a personal row has lost its key; the row was not opened")
-    try:
-        return key.decrypt(sealed[:12], sealed[12:], canonical(name))
-    except InvalidTag:
-        raise StoreForeign("a personal row does not open under its key; nothing was changed") from None
-
-
-def _after_seq(row: Row) -> tuple[str, str, int, int, int, int, bool, bytes]:
-    return (
-        *(row.entity, row.view, row.version, row.event_time_us, row.created_us),
-        *(row.grant, row.deleted, row.values),
-    )
+def _size(entity: str, payload_bytes: int) -> int:
+    return len(entity.encode()) + payload_bytes

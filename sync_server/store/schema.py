@@ -6,47 +6,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_server.store.aggregates import AGGREGATE_TABLES
+from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
 APPLICATION_ID: Final = 0x45534E43  # "ESNC"
-VERSION: Final = 1
+VERSION: Final = 2
+KEY_VERSION: Final = 1
+"""Of `keys.db`."""
 
 _TABLES: Final = """
 CREATE TABLE meta (
-    key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog
+    key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog, tiers, flushed
     value BLOB NOT NULL
 ) WITHOUT ROWID;
-
--- ---- rows ------------------------------------------------------------------------------------------
-CREATE TABLE partitions (
-    partition INTEGER PRIMARY KEY,
-    seq INTEGER NOT NULL         -- newest sequence number taken; dense
-);
-CREATE TABLE channels (
-    channel TEXT PRIMARY KEY,
-    partition INTEGER NOT NULL,
-    seq INTEGER NOT NULL,        -- the channel's newest change
-    digest BLOB NOT NULL,        -- sum of the row hashes, 16 bytes
-    floor INTEGER NOT NULL       -- a cursor below this gets a replacing snapshot
-) WITHOUT ROWID;
-CREATE TABLE rows (
-    entity TEXT NOT NULL,        -- plain typed id, or subject token
-    view TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    channel TEXT NOT NULL,
-    seq INTEGER NOT NULL,        -- of the last change, in the channel's partition
-    event_time_us INTEGER NOT NULL,
-    created_us INTEGER NOT NULL,
-    subject BLOB,                -- pseudonym of a personal row
-    purpose TEXT,                -- of a personal row
-    grant_seq INTEGER NOT NULL,  -- grant under which a personal row was accepted; else 0
-    deleted INTEGER NOT NULL,
-    payload BLOB NOT NULL,       -- msgpack values; sealed under a key of keys.db for a personal row
-    hash BLOB NOT NULL,          -- what this row adds to the channel's digest, 16 bytes
-    PRIMARY KEY (entity, view, version)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX rows_by_channel ON rows (channel, seq);
-CREATE INDEX rows_by_subject ON rows (subject, purpose) WHERE subject IS NOT NULL;
-CREATE INDEX rows_deleted ON rows (created_us) WHERE deleted = 1;
 
 -- ---- consent ---------------------------------------------------------------------------------------
 CREATE TABLE evidence (
@@ -166,7 +137,7 @@ CREATE TABLE idempotency (
     door TEXT NOT NULL,          -- which route
     key TEXT NOT NULL,
     fingerprint BLOB NOT NULL,   -- keyed hash of the body
-    status INTEGER NOT NULL,
+    status INTEGER NOT NULL,     -- 0: begun, and not answered yet
     headers TEXT NOT NULL,       -- JSON
     body BLOB NOT NULL,
     created_us INTEGER NOT NULL,
@@ -183,11 +154,14 @@ CREATE TABLE catalogs (
 ) WITHOUT ROWID;
 """
 
-TABLES: Final = _TABLES + AGGREGATE_TABLES
+TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES
 """The whole schema, as a new file gets it."""
 
-STEPS: Final[Sequence[str]] = ()
-"""Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested)."""
+STEPS: Final[Sequence[str]] = (ROWS_FROM_1,)
+"""Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested).
+
+A step may call `range_of(entity, view, version)`, which the store registers before it takes any.
+"""
 
 KEY_TABLES: Final = """
 CREATE TABLE payload_keys (

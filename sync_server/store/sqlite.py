@@ -12,8 +12,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from edge_runtime.wire import digest
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign, StoreTooNew
 from sync_server.store.keys import KeyDatabase
@@ -50,8 +52,12 @@ class SqliteStore:
         )  # first: a kill in between leaves no store without keys
         try:
             self._writer = _open(database)
-            _upgrade(self._writer, partitions)
-            self._reader = _open(database)
+            try:
+                _upgrade(self._writer, partitions, digest_key)
+                self._reader = _open(database)
+            except BaseException:
+                self._writer.close()
+                raise
         except BaseException:
             self._keys.close()
             raise
@@ -174,7 +180,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _upgrade(connection: sqlite3.Connection, partitions: int) -> None:
+def _upgrade(connection: sqlite3.Connection, partitions: int, digest_key: bytes) -> None:
     """Create the tables, or take the steps from the file's version to ours, in one transaction."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == VERSION:
@@ -182,6 +188,7 @@ def _upgrade(connection: sqlite3.Connection, partitions: int) -> None:
     if version == 0:
         steps = f"{TABLES} INSERT INTO meta VALUES ('partitions', '{int(partitions)}');"
     else:
+        connection.create_function("range_of", 3, partial(digest.range_of, digest_key), deterministic=True)
         steps = "".join(STEPS[version - 1 :])
     connection.executescript(
         f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID};"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire.messages import LaneEntry, Row
 from sync_server.errors import StoreForeign, StoreTooNew
+from sync_server.store.channels import partition_of
 from sync_server.store.records import Committed
-from sync_server.store.rows import partition_of
 from sync_server.store.sqlite import SqliteStore
 from tests.support.entropy import CountingEntropy
 from tests.support.town import ALICE as SUBJECT

@@ -252,10 +252,9 @@ def test_a_device_revoked_in_mid_session_gets_no_lease_and_is_sent_away(town: To
 def test_a_cursor_below_the_floor_or_beyond_the_head_gets_a_replacing_snapshot(
     town: Town, kiosk: Kiosk
 ) -> None:
-    """What left without a delete must not stay on the device; a cursor from the future is none."""
+    """Nothing whose delete is forgotten may stay on the device; a cursor from the future is none."""
     town.put(25)
-    with town.store.write("moves") as tx:
-        tx.put_row("segment:gold", town.item_row(3))
+    town.forget(3)
     session = live(kiosk)
     head: ChannelHead = town.node.fanout.head("all")
     assert head.floor == head.seq
@@ -269,16 +268,14 @@ def test_a_cursor_below_the_floor_or_beyond_the_head_gets_a_replacing_snapshot(
 def test_a_snapshot_goes_on_when_the_floor_was_there_before_and_starts_over_when_it_rises(
     town: Town, kiosk: Kiosk
 ) -> None:
-    """One replacing frame per snapshot, and a second one only when rows left in the middle of it."""
+    """One replacing frame per snapshot, and a second one only when a delete was forgotten in mid-snapshot."""
     town.put(40)
-    with town.store.write("moves") as tx:
-        tx.put_row("segment:gold", town.item_row(3))
+    town.forget(3)
     session = Session(kiosk)
     session.open()
     while len(session.heard_of(m.Delta)) < 2:
         session.step()
-    with town.store.write("moves again") as tx:
-        tx.put_row("segment:gold", town.item_row(0))  # it was sent already
+    town.forget(0)  # it was sent already
     session.settle()
     deltas = [d for d in session.heard_of(m.Delta) if isinstance(d, m.Delta)]
     assert [d.replacing for d in deltas if d.channel == "all"] == [True, False, True, False, False, False]

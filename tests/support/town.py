@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgpack
+import msgspec
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.consent.decisions import Consents
@@ -83,6 +84,12 @@ class Town:
         with self.store.write("publish") as tx:
             for n in range(start, start + count):
                 tx.put_row(channel, self.item_row(n, pad=pad))
+
+    def forget(self, n: int) -> None:
+        """Delete an item's row, and forget the delete: `all` has a new floor."""
+        with self.store.write("forget") as tx:
+            tx.put_row("all", msgspec.structs.replace(self.item_row(n), deleted=True, values=b""))
+            tx.drop_deletes(2**62)
 
     def item_row(self, n: int, *, pad: int = 0, values: Mapping[str, object] | None = None) -> m.Row:
         body = (
