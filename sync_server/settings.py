@@ -128,6 +128,14 @@ class Settings:
     """How often heads are read from the log, for hints that were lost."""
     personal_channels: int = 64
     """Most personal channels open on one device."""
+    repair_subranges: int = 8
+    """When more sub-ranges of a channel than this differ, a replacing snapshot repairs them together."""
+    device_repairs_per_hour: int = 64
+    """Most repairs that one device may ask for in an hour."""
+    repair_look_us: int = 2 * SECOND_US
+    """A channel's sub-ranges are summed up at most once in so long; who asks in between comes again."""
+    repair_looks: int = 1_024
+    """Channels whose sums are kept; the least recently asked for goes."""
     follows: int = 256
     """Most channels followed on one device."""
 

@@ -214,6 +214,12 @@ class ReadTransaction:
         for fields in self._connection.execute(sql, (channel,)):
             yield _row(fields[:-1]), _bytes(fields[-1])
 
+    def places_in_channel(self, channel: str) -> Iterator[tuple[str, str, int, bytes]]:
+        """(entity, view, version, hash) of every row that a channel brought."""
+        sql = "SELECT entity, view, version, hash FROM feature WHERE channel = ?"
+        found = self._connection.execute(sql, (channel,))
+        return cast("Iterator[tuple[str, str, int, bytes]]", found)
+
     def channel(self, name: str) -> ChannelState | None:
         """How far this device is in a channel; None when it does not follow it."""
         for cursor, digest in self._connection.execute(

@@ -15,9 +15,10 @@ from edge_runtime.errors import SyncError, SyncRefused
 from edge_runtime.sync import gate
 from edge_runtime.sync.gate import Match
 from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.repairs import Repairs, RepairTimes
 from edge_runtime.sync.replica import Applied, Replica
 from edge_runtime.sync.settings import SyncSettings
-from edge_runtime.wire import codec, seal
+from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.failure import WireFailure
@@ -65,8 +66,7 @@ class Memory:
         """Shared channels that the app asked for."""
         self.tickets: dict[str, bytes] = {}
         """Personal channel -> ticket from the app's backend."""
-        self.repairs_us: dict[str, list[int]] = {}
-        """Channel -> boot times at which it was followed anew after a wrong digest."""
+        self.repairs_us: RepairTimes = {}
         self.diverged: set[str] = set()
         self.applied: Callable[[m.Delta, Applied], None] = lambda delta, applied: None
 
@@ -106,6 +106,7 @@ class Dialogue:
         self._lease_refused = False
         """Whether the server's last word on a lease was no."""
         self._missed = 0
+        self._repairs = Repairs(memory.repairs_us, settings)
         self._reports: set[bytes] = set()
         """Tickets whose answers were sent and not yet acknowledged."""
 
@@ -147,7 +148,7 @@ class Dialogue:
                 return self._take_lease(message, boot_us)
             case m.Refusal():
                 return self._take_refusal(message, boot_us)
-            case m.Delta() | m.Checkpoint() | m.Drop():
+            case m.Delta() | m.Checkpoint() | m.Patch() | m.Drop():
                 return self._take_channel(message, boot_us)
             case m.DecisionAck():
                 self._outbox.decision_acked(message)
@@ -172,7 +173,8 @@ class Dialogue:
             raise LeaseLost("the boot clock went back: the server must answer anew")
         told = [self._say(message) for message in self._outbox.due(boot_us)]
         # decisions before follows: a channel may open because of a decision told just now
-        return self._renew(boot_us) + told + self._personal_channels()
+        late = [frame for point in self._repairs.due(boot_us) for frame in self._repair(point, boot_us)]
+        return self._renew(boot_us) + told + self._personal_channels() + late
 
     def _say(self, message: m.Message) -> bytes:
         self.state = advance(self.state, Side.DEVICE, message)
@@ -268,14 +270,16 @@ class Dialogue:
 
     def _follow(self, channel: str, cursor: int) -> bytes:
         self._following[channel] = False
+        self._repairs.over([channel])
         ticket = self._memory.tickets.get(channel)
         return self._say(m.Follow(channel=channel, cursor=cursor, ticket=ticket))
 
     def _leave(self, channel: str) -> bytes:
         self._following.pop(channel, None)
+        self._repairs.over([channel])
         return self._say(m.Unfollow(channel=channel))
 
-    def _take_channel(self, message: m.Delta | m.Checkpoint | m.Drop, boot_us: int) -> Frames:
+    def _take_channel(self, message: m.Delta | m.Checkpoint | m.Patch | m.Drop, boot_us: int) -> Frames:
         if message.channel not in self._following:
             return []  # it crossed our Unfollow: nothing of it is wanted any more
         match message:
@@ -283,8 +287,11 @@ class Dialogue:
                 return self._take_delta(message)
             case m.Checkpoint():
                 return self._take_checkpoint(message, boot_us)
+            case m.Patch():
+                return self._take_patch(message)
             case m.Drop():
                 self._following.pop(message.channel)
+                self._repairs.over([message.channel])
                 self._replica.drop_channel(message.channel)
                 return []
 
@@ -294,7 +301,21 @@ class Dialogue:
             applied = self._replica.apply(delta)
         except WireFailure as failure:
             return self._refuse_delta(delta.channel, failure)
+        if delta.replacing:
+            self._repairs.replaced(delta.channel)
         self._memory.applied(delta, applied)
+        return []
+
+    def _take_patch(self, patch: m.Patch) -> Frames:
+        base = self._repairs.base(patch)
+        if base is None:
+            return []  # its repair is over
+        self._following[patch.channel] = False
+        try:
+            self._replica.apply_patch(patch, base)
+        except WireFailure as failure:
+            return self._refuse_delta(patch.channel, failure)
+        self._repairs.patched(patch)
         return []
 
     def _refuse_delta(self, channel: str, failure: WireFailure) -> Frames:
@@ -312,24 +333,32 @@ class Dialogue:
         channel = checkpoint.channel
         match self._replica.compare(checkpoint):
             case Match.EQUAL:
-                self._following[channel] = True
-                self._memory.diverged.discard(channel)
-                return []
+                return self._matches(channel)
             case Match.ELSEWHERE:
                 return []
             case Match.DIFFERENT:
-                return self._repair(channel, boot_us)
+                self._following[channel] = False
+                waits = self._repairs.waits(checkpoint, boot_us)
+                return [] if waits else self._repair(checkpoint, boot_us)
 
-    def _repair(self, channel: str, boot_us: int) -> Frames:
-        """Follow the channel anew from nothing, at most so often; then call it diverged and keep still."""
-        frames = [self._refusal("digest_mismatch", channel)]
-        limit = self._settings.repairs_per_hour
-        if not gate.may_repair(self._memory.repairs_us, channel, boot_us, limit):
+    def _matches(self, channel: str) -> Frames:
+        self._following[channel] = True
+        self._memory.diverged.discard(channel)
+        self._repairs.over([channel])
+        return []
+
+    def _repair(self, checkpoint: m.Checkpoint, boot_us: int) -> Frames:
+        """Ask for the sub-ranges that differ, at most so often; then call it diverged and keep still."""
+        channel = checkpoint.channel
+        if not self._repairs.begin(checkpoint, boot_us):
             self._memory.diverged.add(channel)
             self.refused[channel] = "digest_mismatch"
-            return [*frames, self._leave(channel)]
-        self._memory.repairs_us[channel] = [*self._memory.repairs_us.get(channel, [])[-limit:], boot_us]
-        return [*frames, self._follow(channel, 0)]
+            return [self._refusal("digest_mismatch", channel), self._leave(channel)]
+        cursor, sums = self._replica.sums(channel)
+        if self._replica.compare(checkpoint) is Match.EQUAL:  # only our count of what is held was wrong
+            return self._matches(channel)
+        digests = b"".join(map(digest.to_bytes, sums))
+        return [self._say(m.Repair(channel=channel, seq=cursor, digests=digests))]
 
     # ---- aggregates and refusals -------------------------------------------------------------------------
 
@@ -360,11 +389,14 @@ class Dialogue:
 
     def _take_refusal(self, refusal: m.Refusal, boot_us: int) -> Frames:
         """The server said no: to the session, a channel, a lease, an answer, or something of the outbox."""
-        about = refusal.about
+        about, later_us = refusal.about, refusal.retry_after_us
         if not about or self.state is State.CLOSED:
             raise SyncRefused(refusal.code, retry_after_us=refusal.retry_after_us)
+        if refusal.code == "overloaded" and self._repairs.postpone(about, boot_us, later_us):
+            return []
         if about in self._following:
             self._following.pop(about)
+            self._repairs.over([about])
             self.refused[about] = refusal.code
         elif self._lease_id is not None and about == self._lease_id.hex():
             self._lease_id, self._lease_refused = None, True

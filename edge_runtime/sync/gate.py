@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from edge_runtime.catalog.dtype import fits
 from edge_runtime.catalog.model import CatalogModel, FieldFeature, View
-from edge_runtime.wire import codec, seal
+from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.printing import prints_only
-
-DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +124,28 @@ def check_delta(delta: m.Delta, cursor: int, lane: int) -> None:
         raise WireFailure("malformed", f"expected an end at {delta.base} or later, got {delta.upto}")
 
 
+def check_patch(patch: m.Patch, base: int, lane: int, digest_key: bytes) -> None:
+    """Raise `WireFailure` unless `patch` goes on at `base` with rows of its sub-range, in order.
+
+    Args:
+        base: how far patches of this sub-range came; 0 before the first.
+        lane: where this device's lane stands.
+    """
+    if patch.epoch > lane:
+        raise WireFailure("lane_behind", f"expected an epoch of at most {lane}, got {patch.epoch}")
+    if patch.base != base:
+        raise WireFailure("stale_delta", f"expected a patch from {base}, got {patch.base}; nothing changed")
+    last = base
+    for row in patch.rows:
+        if not last < row.seq <= patch.upto:
+            raise WireFailure("malformed", f"expected a row in {last + 1}..{patch.upto}, got {row.seq}")
+        if digest.range_of(digest_key, row.entity, row.view, row.version) != patch.range:
+            raise WireFailure("malformed", f"a row of another sub-range than {patch.range}")
+        last = row.seq
+    if patch.more and patch.upto <= base:
+        raise WireFailure("malformed", f"expected an end after {base}, got {patch.upto}")
+
+
 class Action(StrEnum):
     """What becomes of one row."""
 
@@ -223,17 +242,17 @@ class Match(StrEnum):
     DIFFERENT = "different"
 
 
-def check_checkpoint(checkpoint: m.Checkpoint, server_key: bytes, cursor: int, digest: int) -> Match:
-    """Compare a signed checkpoint with our `digest` at `cursor`; raises `WireFailure("bad_signature")`."""
+def check_checkpoint(checkpoint: m.Checkpoint, server_key: bytes, cursor: int, total: int) -> Match:
+    """Compare a signed checkpoint with our digest at `cursor`; raises `WireFailure("bad_signature")`."""
     body = seal.checkpoint_bytes(checkpoint)
     seal.verify(server_key, seal.CHECKPOINT, body, checkpoint.signature)
     if checkpoint.seq != cursor:
         return Match.ELSEWHERE
-    same = checkpoint.digest == digest.to_bytes(DIGEST_BYTES, "big")
+    same = checkpoint.digest == digest.to_bytes(total)
     return Match.EQUAL if same else Match.DIFFERENT
 
 
 def may_repair(repairs_us: Mapping[str, list[int]], channel: str, now_us: int, per_hour: int) -> bool:
-    """Whether `channel` may be followed anew once more: fewer than `per_hour` repairs in the last hour."""
+    """Whether `channel` may be repaired once more: fewer than `per_hour` repairs in the last hour."""
     recent = [at for at in repairs_us.get(channel, ()) if now_us - at < 3_600_000_000]
     return len(recent) < per_hour

@@ -7,8 +7,9 @@ the consent room, which erases before the lane position moves.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -24,12 +25,15 @@ from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.receipt import ErasureReceipt
 from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
-from edge_runtime.sync import gate
+from edge_runtime.sync import gate, subranges
 from edge_runtime.sync.gate import Action, Match, Personal
 from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, part, personal_stand, plain_stand
+from edge_runtime.sync.subranges import Member
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+
+T = TypeVar("T")
 
 INCARNATION = "sync.incarnation"
 CATALOG = "sync.catalog"
@@ -247,6 +251,62 @@ class Replica:
                 total = self._apply_row(shelf, channel, key, row, total, applied, room)
             shelf.move(delta.upto, total)
         self._tell(delta, channel, key)
+        return applied
+
+    def sums(self, channel: str) -> tuple[int, list[int]]:
+        """(cursor, digest of each sub-range), from the hashes held; the channel's digest becomes their sum.
+
+        Raises `WireFailure("no_permission")` for a personal channel without a key.
+        """
+        parsed = gate.channel_of(channel)
+        cursor, total = self._stand(parsed) or (0, 0)
+        key = self._digest_key
+        found = self._look(parsed, lambda held: subranges.sums(held, key))
+        if sum(found) % digest.MODULUS != total:
+            with self._database.write("recount") as tx:
+                shelf = self._shelf(tx, parsed, self._key(parsed))
+                if shelf is not None:
+                    shelf.move(cursor, sum(found) % digest.MODULUS)
+        return cursor, found
+
+    def _look(self, channel: gate.Channel, question: Callable[[Iterator[Member]], T]) -> T:
+        """What `question` says of the rows that a channel brought."""
+        key = self._key(channel)
+        with self._database.read() as tx:
+            if not isinstance(channel, Personal):
+                return question(tx.places_in_channel(channel.name))
+            if key is None:
+                raise WireFailure("no_permission", "no data key for this channel")
+            return question(subranges.personal_members(tx, key))
+
+    def apply_patch(self, patch: m.Patch, base: int) -> Applied:
+        """Apply a patch whole, digest and all, or raise `WireFailure` with nothing changed.
+
+        Args:
+            base: where it has to begin; 0 clears what is held of its sub-range.
+
+        Raises as `apply`; `malformed` for a row of another sub-range.
+        """
+        channel, key = gate.channel_of(patch.channel), self._digest_key
+        self._check_permission(channel)
+        doomed: list[Member] = []
+        if base == 0:
+            doomed = self._look(channel, lambda held: subranges.within(held, key, patch.range))
+        applied = Applied()
+        with self._database.write("apply_patch") as tx:
+            data_key = self._key(channel)
+            shelf = self._shelf(tx, channel, data_key)
+            if shelf is None:
+                raise WireFailure("no_permission", "no data key for this channel")
+            cursor, total = shelf.stand()
+            gate.check_patch(patch, base, tx.lane_position(), key)
+            for member in doomed:
+                total = digest.add(total, removed=shelf.delete(subranges.gone(member)))
+            room = self._room.keeps(tx)
+            for row in patch.rows:
+                total = self._apply_row(shelf, channel, data_key, row, total, applied, room)
+            shelf.move(cursor, total)
+        self._changed(None, patch.channel)
         return applied
 
     def _check_permission(self, channel: gate.Channel) -> None:

@@ -29,7 +29,7 @@ class SyncSettings:
     healthy_us: int = 60 * SECOND_US
     """A session that lived so long makes the next wait start over at `backoff_first_us`."""
     repairs_per_hour: int = 3
-    """Times in an hour that a channel is followed anew after a wrong digest; then it is `diverged`."""
+    """Times in an hour that a channel is repaired after a wrong digest; then it is `diverged`."""
     refollows: int = 8
     """Times in one session that a delta may miss a channel's cursor before the session is left."""
     batch: int = 64

@@ -78,7 +78,7 @@ class DeviceWrites(DeviceReads):
     ) -> None:
         """Enrol a device: it has no lease and stands at the beginning of the lane."""
         self.execute(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, NULL, 0, 0, 0, NULL)",
+            "INSERT INTO devices VALUES (?, ?, ?, ?, NULL, 0, 0, 0, NULL, NULL)",
             (device_id, public_key, json.dumps(list(patterns)), enrolled_us),
         )
 

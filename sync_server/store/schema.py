@@ -128,9 +128,16 @@ CREATE TABLE devices (
     lane_acked INTEGER NOT NULL, -- newest lane position enforced there
     counter INTEGER NOT NULL,    -- highest root counter it ever reported
     lease_until_us INTEGER NOT NULL, -- by the server's clock, with drift and margin; 0 for none
-    revoked_us INTEGER
+    revoked_us INTEGER,
+    wiped_us INTEGER             -- when it said, revoked, that it erased everything
 ) WITHOUT ROWID;
 CREATE INDEX devices_live ON devices (lease_until_us);
+CREATE TABLE device_keys (
+    public_key BLOB PRIMARY KEY, -- one that a device signed with before it named the next
+    device_id TEXT NOT NULL,
+    until_us INTEGER NOT NULL    -- when that was
+) WITHOUT ROWID;
+CREATE INDEX device_keys_by_device ON device_keys (device_id);
 
 -- ---- doors -----------------------------------------------------------------------------------------
 CREATE TABLE idempotency (
@@ -157,7 +164,17 @@ CREATE TABLE catalogs (
 TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES
 """The whole schema, as a new file gets it."""
 
-STEPS: Final[Sequence[str]] = (ROWS_FROM_1,)
+_DEVICES_FROM_1: Final = """
+ALTER TABLE devices ADD COLUMN wiped_us INTEGER;
+CREATE TABLE device_keys (
+    public_key BLOB PRIMARY KEY,
+    device_id TEXT NOT NULL,
+    until_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX device_keys_by_device ON device_keys (device_id);
+"""
+
+STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1,)
 """Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested).
 
 A step may call `range_of(entity, view, version)`, which the store registers before it takes any.

@@ -112,7 +112,7 @@ class Fanout:
             rows = tx.channel_rows(place.channel, place.base, self._page)
             head = self._heads[place.channel] = tx.channel_head(place.channel)
             epoch = tx.lane_head()
-        kept = _fitting(rows)
+        kept = fitting(rows)
         whole = kept == len(rows) and len(rows) < self._page
         upto = max(head.seq, place.base) if whole else rows[kept - 1].seq
         more = upto < head.seq
@@ -137,7 +137,7 @@ class Fanout:
             self._bytes -= len(gone.frame)
 
 
-def _fitting(rows: list[m.Row]) -> int:
+def fitting(rows: list[m.Row]) -> int:
     """How many rows, from the first, fit one frame. One always does: a publisher refuses larger rows."""
     used = 0
     for count, row in enumerate(rows):

@@ -18,6 +18,7 @@ from sync_server.sync.fanout import Fanout
 from sync_server.sync.heads import Heads
 from sync_server.sync.hints import Hints
 from sync_server.sync.lane_tail import LaneTail
+from sync_server.sync.patches import Patches
 from sync_server.sync.signing import Signing
 
 
@@ -37,6 +38,7 @@ class Node:
     """n unpredictable bytes, for nonces."""
     heads: Heads
     admission: Admission
+    patches: Patches
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -64,4 +66,6 @@ def open_node(
     signing = Signing(authority.signing, authority.incarnation)
     desk = Desk(settings, clock, store, rounds, office)
     admission = Admission(settings)
-    return Node(settings, clock, store, signing, lane, fanout, hints, desk, entropy, heads, admission)
+    patches = Patches(store, settings, authority.digest_key)
+    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches)
+    return Node(settings, clock, store, signing, *rest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
@@ -20,6 +20,7 @@ from sync_server.sync import channels
 from sync_server.sync.admission import Claim, Stage, Visit
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
+from sync_server.sync.patches import NotNow
 
 
 @dataclass(slots=True)
@@ -35,6 +36,8 @@ class _Follow:
     """Whether a snapshot began and more of it is to come."""
     grant: int = 0
     """Live grant of a personal channel when it was opened."""
+    patches: deque[tuple[int, int]] = field(default_factory=deque)
+    """(sub-range, seq it was sent up to) of the patches still to be sent, in order."""
 
 
 class DeviceSession:
@@ -133,6 +136,8 @@ class DeviceSession:
     def _channel_frame(self, channel: str, follow: _Follow) -> bytes | None:
         if not self._may_flow(channel, follow):
             return None
+        if follow.patches:
+            return self._patch(channel, follow)
         head = self._node.fanout.head(channel)
         replacing = _must_replace(follow, head.floor, head.seq)
         if (replacing or follow.snapshot) and not self._may_stream(channel):
@@ -148,11 +153,8 @@ class DeviceSession:
     def _delta(self, channel: str, follow: _Follow, *, replacing: bool) -> bytes:
         fanout = self._node.fanout
         built = fanout.delta(channel, 0 if replacing else follow.cursor, replacing=replacing)
-        if built.epoch > self._lane:  # the lane moved unheard: decisions first, this frame again after them
-            self._node.lane.refresh()
-            frame = self._next_lane()
-            assert frame is not None
-            return frame
+        if built.epoch > self._lane:
+            return self._lane_first()
         if replacing or follow.floor is None:
             follow.floor = fanout.head(channel).floor
         follow.cursor = built.upto
@@ -170,6 +172,23 @@ class DeviceSession:
         follow.snapshot = more
         if not any(f.snapshot for f in self._follows.values()):
             self._node.admission.streamed(self._visit, self._node.clock.now_us())
+
+    def _patch(self, channel: str, follow: _Follow) -> bytes:
+        subrange, base = follow.patches[0]
+        built = self._node.patches.frame(channel, subrange, base)
+        if built.epoch > self._lane:
+            return self._lane_first()
+        follow.patches.popleft()
+        if built.more:
+            follow.patches.appendleft((subrange, built.upto))
+        return built.frame
+
+    def _lane_first(self) -> bytes:
+        """The lane moved unheard: decisions first, the frame of rows again after them."""
+        self._node.lane.refresh()
+        frame = self._next_lane()
+        assert frame is not None
+        return frame
 
     def _may_flow(self, channel: str, follow: _Follow) -> bool:
         """A personal channel ends with the grant it was opened under, and rests while that is restricted.
@@ -203,6 +222,8 @@ class DeviceSession:
                 self._take_lease_request(message)
             case m.Follow():
                 self._take_follow(message)
+            case m.Repair():
+                self._take_repair(message)
             case m.Unfollow():
                 self._forget(message.channel)
             case m.Refusal():
@@ -318,6 +339,26 @@ class DeviceSession:
         if channel not in self._turn:
             self._turn.append(channel)
 
+    def _take_repair(self, repair: m.Repair) -> None:
+        """Patch what differs, or all of it; a checkpoint follows in any case and judges what was done."""
+        follow = self._follows.get(repair.channel)
+        if follow is None:
+            return  # it crossed the end of the channel
+        if repair.seq > follow.cursor:
+            raise WireFailure("out_of_turn", f"expected a seq of at most {follow.cursor}")
+        now_us = self._node.clock.now_us()
+        try:
+            self._node.patches.admit(self.device_id, now_us)
+            differing = self._node.patches.differing(repair, now_us)
+        except NotNow as failure:
+            self._refuse(failure.code, repair.channel, failure.retry_after_us)
+            return
+        follow.checkpoint = None
+        if len(differing) > self._node.settings.repair_subranges:
+            follow.cursor, follow.floor, differing = 0, None, []
+        follow.patches = deque((subrange, 0) for subrange in differing)
+        self._turn.append(repair.channel)
+
     def _check_room(self, channel: str) -> None:
         """Law 11: a device follows so many channels and no more."""
         settings = self._node.settings
@@ -341,8 +382,8 @@ class DeviceSession:
             if channel not in self._node.hints.followed:
                 self._node.fanout.release(channel)
 
-    def _refuse(self, code: str, about: str) -> None:
-        self._replies.append(m.Refusal(code=code, about=about))
+    def _refuse(self, code: str, about: str, retry_after_us: int = 0) -> None:
+        self._replies.append(m.Refusal(code=code, about=about, retry_after_us=retry_after_us))
 
 
 def _must_replace(follow: _Follow, floor: int, head: int) -> bool:
