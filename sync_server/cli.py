@@ -19,6 +19,7 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.client import Client, Refused, Unreachable, path_of
 from sync_server.errors import ServerError
+from sync_server.load import command as load
 from sync_server.server import serve
 from sync_server.settings import Settings
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     act: Callable[[argparse.Namespace], object] = args.act
     try:
         _say(args, act(args))
-    except (Refused, ServerError, CatalogError) as error:
+    except (Refused, ServerError, CatalogError, load.LoadFailed) as error:
         return _fail(args, error, REFUSED)
     except (Unreachable, OSError) as error:
         return _fail(args, error, NOT_THERE)
@@ -153,6 +154,19 @@ def _doctor(args: argparse.Namespace) -> object:
     }
 
 
+def _load(args: argparse.Namespace) -> object:
+    client = _client(args)
+    plan = load.plan_of(args, client.url, client.token, lambda text: _duration_us(text) / 1_000_000)
+    result, text = asyncio.run(load.run(plan))
+    if not args.json:
+        print(text)
+    if result["faults"] or result["mismatched"] or result["fresh"]["last_s"] is None:
+        if args.json:
+            print(json.dumps(result))
+        raise load.LoadFailed("not every device became fresh, or something was wrong: see above")
+    return result if args.json else None
+
+
 def _client(args: argparse.Namespace) -> Client:
     return Client.of(args.data, args.url)
 
@@ -189,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")
+    load.declare(_command(commands, "load", _load, "simulate many devices and measure"))
     _command(commands, "doctor", _doctor, "is everything as it should be")
     return parser
 

@@ -29,7 +29,7 @@ class Client:
     """The API of one server."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.url, self._token = url.rstrip("/"), token
+        self.url, self.token = url.rstrip("/"), token
 
     @classmethod
     def of(cls, data_dir: Path, url: str | None) -> Client:
@@ -51,7 +51,7 @@ class Client:
         """The decoded reply; raises `Refused` or `Unreachable`."""
         raw = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=raw, method=method)
-        request.add_header("Authorization", f"Bearer {self._token}")
+        request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header("Content-Type", "application/json")
         for name, value in (headers or {}).items():
             request.add_header(name, value)
