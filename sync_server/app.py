@@ -28,6 +28,7 @@ from sync_server.api import (
     ops,
     revocations,
     rooms,
+    segments,
 )
 from sync_server.api.access_log import keep_names_out
 from sync_server.api.fault import told
@@ -39,6 +40,7 @@ from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import load_authority, load_token
 from sync_server.devices.entropy import Entropy, system_entropy
 from sync_server.errors import Problem
+from sync_server.features.tiers import TierWalk
 from sync_server.housekeeping import Housekeeping
 from sync_server.settings import Settings
 from sync_server.store.sqlite import SqliteStore
@@ -88,7 +90,8 @@ def build_app(
     app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.ADMISSION] = token, set(), node.admission
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
-    keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings)
+    chores = (TierWalk(store, registry, settings.write_chunk_rows),)
+    keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
     app.on_shutdown.append(_close_sessions)
     app.on_cleanup.append(_close_store)
@@ -133,6 +136,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
     )
     table = (
         *features.ROUTES,
+        *segments.ROUTES,
         *consents.ROUTES,
         *revocations.ROUTES,
         *ledger.ROUTES,

@@ -17,6 +17,7 @@ from typing import Any
 
 from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
+from sync_server.cli_segments import segment_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
 from sync_server.errors import ServerError
 from sync_server.load import command as load
@@ -200,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--batch", type=int, default=5_000)
     _catalog_commands(commands)
     _consent_commands(commands)
+    segment_commands(commands, _command, _client)
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")

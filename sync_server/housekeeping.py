@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Sequence
+from typing import Protocol
 
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
@@ -14,6 +16,14 @@ from sync_server.sync.admission import Admission
 from sync_server.sync.hints import Hints
 
 log = logging.getLogger(__name__)
+
+
+class Chore(Protocol):
+    """Work that is done in bounded steps, each a short transaction."""
+
+    def step(self, now_us: int) -> bool:
+        """Do a part of what there is to do; whether more follows."""
+        ...
 
 
 class Housekeeping:
@@ -27,9 +37,11 @@ class Housekeeping:
         admission: Admission,
         clock: Clock,
         settings: Settings,
+        chores: Sequence[Chore] = (),
     ) -> None:
         self._store, self._rounds, self._hints, self._admission = store, rounds, hints, admission
         self._clock, self._settings = clock, settings
+        self._chores = tuple(chores)
         self._swept_us = 0
 
     async def run(self) -> None:
@@ -39,7 +51,11 @@ class Housekeeping:
             try:
                 self.close_rounds()
                 if self._clock.now_us() - self._swept_us >= HOUR_US:
-                    self.sweep()
+                    while self.sweep():
+                        await asyncio.sleep(0)
+                for chore in self._chores:
+                    while chore.step(self._clock.now_us()):
+                        await asyncio.sleep(0)  # denials and sessions get their turn between two steps
             except sqlite3.OperationalError:
                 log.warning("housekeeping waits: the store takes no writes")
             await asyncio.sleep(1)
@@ -54,11 +70,16 @@ class Housekeeping:
         self._hints.rounds_moved()
         return closed
 
-    def sweep(self) -> None:
-        """Forget old deletes, replies under idempotency keys, and enrolment tokens."""
-        now_us = self._clock.now_us()
+    def sweep(self) -> bool:
+        """Forget old deletes, replies under idempotency keys, and enrolment tokens; whether more are old.
+
+        One step: deletes are counted in tens of thousands when a segment is emptied.
+        """
+        now_us, limit = self._clock.now_us(), self._settings.write_chunk_rows
         with self._store.write("sweep") as tx:
-            tx.drop_deletes(now_us - self._settings.delete_kept_us)
+            more = tx.drop_deletes(now_us - self._settings.delete_kept_us, limit) >= limit
             tx.drop_replies(now_us - self._settings.idempotency_kept_us)
             tx.drop_tokens(now_us - DAY_US)
-        self._swept_us = now_us
+        if not more:
+            self._swept_us = now_us
+        return more

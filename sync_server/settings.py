@@ -52,6 +52,12 @@ class Settings:
     """Most rows of one publish."""
     row_limit_bytes: int = 48 * 1024
     """Largest row; it must fit a frame with room to spare."""
+    segments: int = 1_000
+    """Most segments with members."""
+    segment_members: int = 100_000
+    """Most entities in one segment."""
+    entity_segments: int = 16
+    """Most segments of one entity."""
     idempotency_kept_us: int = DAY_US
     page_rows: int = 1_000
     """Most items in one listing."""

@@ -93,7 +93,7 @@ def _view(
         purpose=None if purpose is None else purpose.name,
         ttl_us=ttl_us,
         owner=owner or "",
-        tier=cast(Tier, tier or "warm"),
+        tier=cast(Tier, tier or "hot"),
         allowed_lateness_us=lateness_us,
         dedup_horizon_us=horizon_us,
         features=features,

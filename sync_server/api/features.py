@@ -17,7 +17,9 @@ from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, ST
 from sync_server.api.route import Route
 from sync_server.errors import ROW_CODES, Problem
 from sync_server.features.incoming import Incoming, Limits, RowCheck
-from sync_server.features.publish import write_rows
+from sync_server.features.membership import SegmentLimits
+from sync_server.features.placing import Placing
+from sync_server.features.publish import Publishing
 from sync_server.features.values import RowFault
 from sync_server.store.protocol import Store
 from sync_server.store.records import KeptReply
@@ -33,6 +35,8 @@ class FeatureRow(msgspec.Struct, forbid_unknown_fields=True):
     event_time: str | int | float
     values: dict[str, Any] | None = None
     deleted: bool = False
+    segments: list[str] | None = None
+    """The segments that the entity belongs to from now on; left out: as it is."""
 
 
 @prints_only("as_of")
@@ -74,12 +78,12 @@ async def publish(request: web.Request) -> web.Response:
 
 async def _publish(request: web.Request, batch: Publish, key: str | None, print_: bytes) -> web.Response:
     view = _view(request, batch)
-    as_of = _as_of(request, batch, view)
     check, size = _row_check(request, view), request.app[SETTINGS].write_chunk_rows
+    publishing = _publishing(request, check, _as_of(request, batch, view))
     refused: list[Refused] = []
     for start in range(0, len(batch.rows), size):
         part = batch.rows[start : start + size]
-        refused += _write_chunk(request.app[STORE], check, start, part, as_of)
+        refused += _write_chunk(request.app[STORE], check, publishing, start, part)
         await asyncio.sleep(0)  # denials and sessions get their turn between two chunks
     accepted = len(batch.rows) - len(refused)
     reply = json_reply({"view": view.key, "accepted": accepted, "refused": refused})
@@ -89,7 +93,7 @@ async def _publish(request: web.Request, batch: Publish, key: str | None, print_
 
 
 def _write_chunk(
-    store: Store, check: RowCheck, start: int, rows: Sequence[object], as_of: int
+    store: Store, check: RowCheck, publishing: Publishing, start: int, rows: Sequence[object]
 ) -> list[Refused]:
     """Check some rows and write the good ones in one transaction; returns the others, in order."""
     good: list[tuple[int, Incoming]] = []
@@ -100,7 +104,7 @@ def _write_chunk(
         except RowFault as fault:
             refused.append(_refused(index, fault.code, fault.place))
     with store.write("publish") as tx:
-        codes = write_rows(tx, check.view, [r for _, r in good], as_of=as_of, now_us=check.now_us)
+        codes = publishing.write_rows(tx, [r for _, r in good])
     refused += [_refused(i, c) for (i, _), c in zip(good, codes, strict=True) if c is not None]
     return sorted(refused, key=lambda r: r.index)
 
@@ -137,8 +141,14 @@ def _as_of(request: web.Request, batch: Publish, view: View) -> int:
 
 def _row_check(request: web.Request, view: View) -> RowCheck:
     app = request.app
-    limits = Limits(app[SETTINGS].id_limit_bytes, app[SETTINGS].row_limit_bytes)
+    settings = app[SETTINGS]
+    limits = Limits(settings.id_limit_bytes, settings.row_limit_bytes, settings.entity_segments)
     return RowCheck(app[REGISTRY].active, view, app[AUTHORITY], limits, app[CLOCK].now_us())
+
+
+def _publishing(request: web.Request, check: RowCheck, as_of: int) -> Publishing:
+    limits = SegmentLimits.of(request.app[SETTINGS])
+    return Publishing(check.view, Placing(check.catalog.model.views), limits, as_of, check.now_us)
 
 
 def _refused(index: int, code: str, place: str = "") -> Refused:

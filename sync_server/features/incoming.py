@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.model import FieldFeature, View
@@ -13,7 +15,8 @@ from edge_runtime.wire.utf8 import utf8_size
 from sync_server.devices.authority import Authority
 from sync_server.features.values import RowFault, check_value, time_us
 
-FIELDS = frozenset({"entity", "event_time", "values", "deleted"})
+FIELDS = frozenset({"entity", "event_time", "values", "deleted", "segments"})
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FUTURE_US = 60_000_000
 """An event time further ahead of the server's clock than this is refused."""
 
@@ -24,6 +27,8 @@ class Limits:
 
     id_bytes: int
     row_bytes: int
+    entity_segments: int
+    """Most segments of one entity, in items."""
 
 
 @prints_only("event_time_us", "deleted")
@@ -38,6 +43,8 @@ class Incoming:
     deleted: bool
     values: bytes
     """msgpack map; empty for a delete."""
+    segments: frozenset[str] | None = None
+    """The segments that its entity belongs to from now on; None: as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,17 @@ class RowCheck:
         deleted = raw.get("deleted", False)
         if not isinstance(deleted, bool):
             raise RowFault("wrong_type", "deleted")
-        return Incoming(entity, subject, at_us, deleted, self._payload(raw, deleted))
+        segments = self._segments(raw["segments"], subject) if "segments" in raw else None
+        return Incoming(entity, subject, at_us, deleted, self._payload(raw, deleted), segments)
+
+    def _segments(self, given: object, subject: bytes | None) -> frozenset[str]:
+        if subject is not None:
+            raise RowFault("personal", "segments")
+        if not isinstance(given, list | tuple):
+            raise RowFault("wrong_type", "segments")
+        if len(given) > self.limits.entity_segments:
+            raise RowFault("too_many_segments", "segments")
+        return frozenset(segment_name(name) for name in given)
 
     def _payload(self, raw: Mapping[str, object], deleted: bool) -> bytes:
         if deleted:
@@ -126,4 +143,11 @@ def check_id(text: str, limit_bytes: int) -> str:
     size = utf8_size(text)
     if not size or size > limit_bytes:
         raise RowFault("invalid_id", "entity")
+    return text
+
+
+def segment_name(text: object) -> str:
+    """Return `text` if it may name a segment (1 to 64 of `A-Z a-z 0-9 . _ -`); raises `RowFault`."""
+    if not isinstance(text, str) or _SEGMENT.fullmatch(text) is None:
+        raise RowFault("invalid_segment", "segments")
     return text

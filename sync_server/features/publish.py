@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_runtime.catalog.model import View
-from edge_runtime.wire import seal
 from edge_runtime.wire.messages import Row
 from sync_server.features.incoming import Incoming
+from sync_server.features.membership import SegmentLimits, change_segments, refusal
+from sync_server.features.placing import Placing
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import DecisionState, RowState
-
-SHARED = "all"
-"""The channel of every row that is about nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +51,57 @@ def judge(
     return Verdict(None, write=not same, grant=grant)
 
 
-def write_rows(
-    tx: WriteTx, view: View, rows: Sequence[Incoming], *, as_of: int, now_us: int
-) -> list[str | None]:
-    """Write what may stand; returns for each row its refusal code, or None when it stands.
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """One publish into one view: what all its rows have in common."""
 
-    A row's event time and created never go back while it stands, deletes included, also when this node's
-    clock was set back: a device keeps the newer of two rows by (event time, created, seq), and of one row
-    the higher seq must always win there.
-    """
-    return [_write(tx, view, row, as_of, now_us) for row in rows]
+    view: View
+    placing: Placing
+    limits: SegmentLimits
+    as_of: int
+    """The lane position that the publishing job had read."""
+    now_us: int
 
+    def write_rows(self, tx: WriteTx, rows: Sequence[Incoming]) -> list[str | None]:
+        """Write what may stand; returns for each row its refusal code, or None when it stands.
 
-def channel_of(view: View, subject: bytes | None) -> str:
-    """The channel that a row of this view belongs to."""
-    if subject is None or view.purpose is None:
-        return SHARED
-    return seal.personal_channel(subject, view.purpose)
+        A row's event time and created never go back while it stands, deletes included, also when this node's
+        clock was set back: a device keeps the newer of two rows by (event time, created, seq), and of one row
+        the higher seq must always win there.
+        """
+        return [self._write(tx, row) for row in rows]
 
+    def _write(self, tx: WriteTx, incoming: Incoming) -> str | None:
+        view = self.view
+        standing = tx.row_state(incoming.entity, view.name, view.version)
+        verdict = judge(incoming, standing, self._decision(tx, incoming.subject), self.as_of)
+        if verdict.code is not None:
+            return verdict.code
+        regrouped = False
+        if incoming.segments is not None:
+            held = frozenset(tx.segments_of(incoming.entity))
+            joined, parted = incoming.segments - held, held - incoming.segments
+            code = refusal(tx, held, joined, parted, self.limits)
+            if code is not None:
+                return code
+            regrouped = change_segments(tx, incoming.entity, joined, parted, self.now_us)
+        if verdict.write:
+            self._put(tx, standing, incoming, verdict.grant)
+        if regrouped:
+            self.placing.move_entity(tx, incoming.entity, self.now_us)
+        return None
 
-def _write(tx: WriteTx, view: View, incoming: Incoming, as_of: int, now_us: int) -> str | None:
-    standing = tx.row_state(incoming.entity, view.name, view.version)
-    verdict = judge(incoming, standing, _decision(tx, view, incoming.subject), as_of)
-    if verdict.write:
+    def _put(self, tx: WriteTx, standing: RowState | None, incoming: Incoming, grant: int) -> None:
+        view, now_us = self.view, self.now_us
         created_us = now_us if standing is None else max(now_us, standing.created_us)
         row = Row(
             *(0, incoming.entity, view.name, view.version, incoming.event_time_us, created_us),
-            *(verdict.grant, incoming.deleted, incoming.values),
+            *(grant, incoming.deleted, incoming.values),
         )
-        tx.write_row(standing, row, (channel_of(view, incoming.subject),), incoming.subject, view.purpose)
-    return verdict.code
+        channels = self.placing.of_view(tx, view, incoming.entity, incoming.subject)
+        tx.write_row(standing, row, channels, incoming.subject, view.purpose)
 
-
-def _decision(tx: ReadTx, view: View, subject: bytes | None) -> DecisionState | None:
-    if subject is None:
-        return None
-    return tx.decision_state(subject, view.purpose or "")
+    def _decision(self, tx: ReadTx, subject: bytes | None) -> DecisionState | None:
+        if subject is None:
+            return None
+        return tx.decision_state(subject, self.view.purpose or "")

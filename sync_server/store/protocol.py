@@ -1,7 +1,8 @@
 """The two doors to the store: `read()` and `write(name)`, each handing out a typed transaction.
 
-A transaction is made of chapters, one for each subject matter (`rows.py`, `lane.py`, `revocations.py`,
-`devices.py`, `doors.py`); the records that they speak in are in `records.py`.
+A transaction is made of chapters, one for each subject matter (`channels.py`, `placements.py`, `rows.py`,
+`segments.py`, `lane.py`, `revocations.py`, `devices.py`, `doors.py`); the records that they speak in are in
+`records.py`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from sync_server.store.lane import LaneReads, LaneWrites
 from sync_server.store.records import Committed
 from sync_server.store.revocations import RevocationReads, RevocationWrites
 from sync_server.store.rows import RowReads, RowWrites
+from sync_server.store.segments import SegmentReads, SegmentWrites
 
 Listener = Callable[[Committed], None]
 
 
-class ReadTx(RowReads, LaneReads, RevocationReads, DeviceReads, DoorReads):
+class ReadTx(RowReads, SegmentReads, LaneReads, RevocationReads, DeviceReads, DoorReads):
     """One snapshot: every answer is of the same moment."""
 
 
-class WriteTx(ReadTx, RowWrites, LaneWrites, RevocationWrites, DeviceWrites, DoorWrites):
+class WriteTx(ReadTx, RowWrites, SegmentWrites, LaneWrites, RevocationWrites, DeviceWrites, DoorWrites):
     """All or nothing: what was written stands when the `with` block ends, and not at all if it raises."""
 
 

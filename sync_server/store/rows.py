@@ -131,6 +131,8 @@ class RowWrites(RowReads, PlacementWrites):
         Returns how many: rows that were deleted, and places that rows left.
         """
         left = self.drop_left(before_us, limit)
+        if left == limit:  # rows after their last place
+            return left
         old = self.execute(
             "SELECT id, lineage FROM rows WHERE deleted = 1 AND created_us < ?"
             " AND NOT EXISTS (SELECT 1 FROM placements WHERE row = rows.id) LIMIT ?",

@@ -1,0 +1,242 @@
+"""`/v1/segments`: which entities belong to which segment. Their rows move between channels with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from edge_runtime.wire.printing import prints_only
+from sync_server.api.body import into
+from sync_server.api.replies import body_of, json_reply
+from sync_server.api.rooms import BUSY, CLOCK, REGISTRY, SETTINGS, STORE
+from sync_server.api.route import Query, Route
+from sync_server.errors import ROW_CODES, Problem
+from sync_server.features.incoming import segment_name
+from sync_server.features.membership import SegmentLimits, change_segments, member_id, refusal
+from sync_server.features.placing import Placing
+from sync_server.features.values import RowFault
+
+DOOR = "segments"
+PATH = "/v1/segments"
+ONE = PATH + "/{name}"
+Ids = Annotated[list[Any], msgspec.Meta(extra_json_schema={"items": {"type": "string"}})]
+"""Judged one by one, so that a bad one does not sink the others."""
+
+
+class Members(msgspec.Struct, forbid_unknown_fields=True):
+    """All members: ids as rows are keyed (`item:85123A`; a composite key joined by `|`). None is personal."""
+
+    members: Ids
+
+
+class Regroup(msgspec.Struct, forbid_unknown_fields=True):
+    """Who comes and who goes. An id in both lists goes."""
+
+    add: Ids = []
+    remove: Ids = []
+
+
+class RefusedMember(msgspec.Struct):
+    """Why the id at `index` of a list did not change."""
+
+    list: Literal["members", "add", "remove"]
+    index: int
+    code: str
+    reason: str
+
+
+@prints_only("list", "index", "joins")
+class _Change(msgspec.Struct):
+    """One id that comes or goes."""
+
+    list: Literal["members", "add", "remove"]
+    index: int
+    entity: str
+    joins: bool
+
+
+async def put(request: web.Request) -> web.Response:
+    """Replace the members: who is not named goes first, then who is named comes."""
+    name = _named(request)
+    _, parsed = await body_of(request)
+    members = into(parsed, Members).members
+    _check_count(request, members)
+    async with _alone(request, name):
+        good, refused = _checked(request, "members", members)
+        wanted = {change.entity for change in good}
+        gone = [e for e in _all_members(request, name) if e not in wanted]
+        changes = [_Change("members", -1, entity, joins=False) for entity in gone]
+        return await _change(request, name, [*changes, *good], refused)
+
+
+async def post(request: web.Request) -> web.Response:
+    """Let some come and others go."""
+    name = _named(request)
+    _, parsed = await body_of(request)
+    regroup = into(parsed, Regroup)
+    _check_count(request, [*regroup.add, *regroup.remove])
+    async with _alone(request, name):
+        gone, refused = _checked(request, "remove", regroup.remove)
+        come, refused_too = _checked(request, "add", regroup.add)
+        going = {change.entity for change in gone}
+        come = [change for change in come if change.entity not in going]
+        return await _change(request, name, [*gone, *come], [*refused, *refused_too])
+
+
+async def show(request: web.Request) -> web.Response:
+    """One page of members. A segment that nobody belongs to has none."""
+    name, limit = _named(request), request.app[SETTINGS].page_rows
+    with request.app[STORE].read() as tx:
+        count = tx.segment_size(name)
+        page = tx.segment_members(name, request.query.get("after", ""), limit)
+    more = page[-1] if len(page) == limit else None
+    return json_reply({"segment": name, "count": count, "members": page, "next": more})
+
+
+async def listing(request: web.Request) -> web.Response:
+    """Segments that anybody belongs to."""
+    limit = request.app[SETTINGS].page_rows
+    with request.app[STORE].read() as tx:
+        page = tx.segments(request.query.get("after", ""), limit)
+    listed = [{"segment": name, "count": members} for name, members in page]
+    return json_reply({"segments": listed, "next": page[-1][0] if len(page) == limit else None})
+
+
+# ---- within ----------------------------------------------------------------------------------------------
+
+
+async def _change(
+    request: web.Request, name: str, changes: Sequence[_Change], refused: list[RefusedMember]
+) -> web.Response:
+    """Bring about the changes, some rows a transaction; a repeat after a kill brings about the rest."""
+    placing = Placing(request.app[REGISTRY].active.model.views)
+    limits, chunk = SegmentLimits.of(request.app[SETTINGS]), request.app[SETTINGS].write_chunk_rows
+    now_us, counts = request.app[CLOCK].now_us(), {True: 0, False: 0}
+    waiting = iter(changes)
+    change = next(waiting, None)
+    while change is not None:
+        with request.app[STORE].write("segment") as tx:
+            room = chunk
+            while change is not None and room > 0:
+                joined, parted = ({name}, set[str]()) if change.joins else (set[str](), {name})
+                code = refusal(tx, tx.segments_of(change.entity), joined, parted, limits)
+                if code is not None:
+                    refused.append(_refused(change.list, change.index, code))
+                elif change_segments(tx, change.entity, joined, parted, now_us):
+                    counts[change.joins] += 1
+                    room -= placing.move_entity(tx, change.entity, now_us)
+                room -= 1
+                change = next(waiting, None)
+        await asyncio.sleep(0)  # denials and sessions get their turn between two chunks
+    with request.app[STORE].read() as tx:
+        count = tx.segment_size(name)
+    refused.sort(key=lambda r: (r.list, r.index))
+    document = {"segment": name, "count": count, "added": counts[True], "removed": counts[False]}
+    return json_reply({**document, "refused": refused})
+
+
+def _checked(
+    request: web.Request, list_: Literal["members", "add", "remove"], ids: Sequence[object]
+) -> tuple[list[_Change], list[RefusedMember]]:
+    """The ids that may belong to a segment, each once, and the others with the reason."""
+    entities = request.app[REGISTRY].active.entities
+    limit_bytes = request.app[SETTINGS].id_limit_bytes
+    good: dict[str, _Change] = {}
+    refused: list[RefusedMember] = []
+    for index, raw in enumerate(ids):
+        try:
+            entity = member_id(raw, entities, limit_bytes, going=list_ == "remove")
+        except RowFault as fault:
+            refused.append(_refused(list_, index, fault.code))
+            continue
+        good.setdefault(entity, _Change(list_, index, entity, joins=list_ != "remove"))
+    return list(good.values()), refused
+
+
+def _refused(list_: Literal["members", "add", "remove"], index: int, code: str) -> RefusedMember:
+    return RefusedMember(list_, index, code, ROW_CODES[code])
+
+
+def _all_members(request: web.Request, name: str) -> list[str]:
+    settings, members = request.app[SETTINGS], list[str]()
+    with request.app[STORE].read() as tx:
+        while page := tx.segment_members(name, members[-1] if members else "", settings.page_rows):
+            members += page
+    return members
+
+
+def _named(request: web.Request) -> str:
+    try:
+        return segment_name(request.match_info["name"])
+    except RowFault:
+        raise Problem("invalid_segment", ROW_CODES["invalid_segment"]) from None
+
+
+def _check_count(request: web.Request, ids: Sequence[object]) -> None:
+    limit = request.app[SETTINGS].segment_members
+    if len(ids) > limit:
+        raise Problem("too_large", f"expected at most {limit} ids")
+
+
+@asynccontextmanager
+async def _alone(request: web.Request, name: str) -> AsyncIterator[None]:
+    """One change of a segment at a time: two that run in turns would leave a mixture."""
+    busy, mark = request.app[BUSY], (DOOR, name)
+    if mark in busy:
+        raise Problem("segment_in_flight")
+    busy.add(mark)
+    try:
+        yield
+    finally:
+        busy.discard(mark)
+
+
+_CHANGED = {200: "`count` now, how many were `added` and `removed`, and `refused` ids with code and reason"}
+_PROBLEMS = ("invalid_segment", "segment_in_flight", "no_catalog")
+
+ROUTES = (
+    Route(
+        "PUT",
+        ONE,
+        put,
+        "Replace the members of a segment. Rows of its entities leave `all` for `segment:<name>`.",
+        "features",
+        body=Members,
+        replies=_CHANGED,
+        problems=_PROBLEMS,
+    ),
+    Route(
+        "POST",
+        ONE,
+        post,
+        "Add and remove members of a segment. Each id changes or is refused by itself.",
+        "features",
+        body=Regroup,
+        replies=_CHANGED,
+        problems=_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        ONE,
+        show,
+        "The members of a segment, a page at a time.",
+        "features",
+        query=(Query("after", "the last id of the page before"),),
+        replies={200: "`members` in order, `count` of all, and `next` when there are more"},
+        problems=("invalid_segment",),
+    ),
+    Route(
+        "GET",
+        PATH,
+        listing,
+        "Segments that have members.",
+        "features",
+        query=(Query("after", "the last name of the page before"),),
+        replies={200: "`segments` with their `count`, and `next` when there are more"},
+    ),
+)

@@ -1,0 +1,46 @@
+"""`edge-sync segments put | add | remove | show`: who belongs to a segment."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sync_server.client import Client, path_of
+
+ClientOf = Callable[[argparse.Namespace], Client]
+
+
+def segment_commands(
+    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
+) -> None:
+    """Hang the commands under `commands`."""
+
+    def put(args: argparse.Namespace) -> object:
+        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text()
+        members = [line.strip() for line in text.splitlines() if line.strip()]
+        return client(args).call("PUT", path_of("v1", "segments", args.name), {"members": members})
+
+    def add(args: argparse.Namespace) -> object:
+        return client(args).call("POST", path_of("v1", "segments", args.name), {"add": args.entity})
+
+    def remove(args: argparse.Namespace) -> object:
+        return client(args).call("POST", path_of("v1", "segments", args.name), {"remove": args.entity})
+
+    def show(args: argparse.Namespace) -> object:
+        parts = ["v1", "segments", *([args.name] if args.name else [])]
+        return client(args).call("GET", path_of(*parts, after=args.after))
+
+    segments = commands.add_parser("segments", help="who belongs to a segment").add_subparsers(required=True)
+    made = command(segments, "put", put, "replace the members by those in a file")
+    made.add_argument("name")
+    made.add_argument("file", help="one id a line, as rows are keyed (item:85123A); - for standard input")
+    for name, act, text in (("add", add, "let ids belong to it"), ("remove", remove, "and no more")):
+        made = command(segments, name, act, text)
+        made.add_argument("name")
+        made.add_argument("entity", nargs="+")
+    made = command(segments, "show", show, "its members, or all segments")
+    made.add_argument("name", nargs="?")
+    made.add_argument("--after", help="the last id of the page before")
