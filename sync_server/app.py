@@ -87,7 +87,7 @@ def build_app(
     app[rooms.SETTINGS], app[rooms.CLOCK], app[rooms.STORE] = settings, clock, store
     app[rooms.AUTHORITY], app[rooms.ENTROPY], app[rooms.OFFICE] = authority, entropy, office
     app[rooms.REGISTRY], app[rooms.ROUNDS], app[rooms.HINTS] = registry, rounds, node.hints
-    app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.ADMISSION] = token, set(), node.admission
+    app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.NODE] = token, set(), node
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
     chores = (TierWalk(store, registry, settings.write_chunk_rows),)

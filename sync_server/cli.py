@@ -19,6 +19,7 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_segments import segment_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
+from sync_server.doctor import device_text
 from sync_server.errors import ServerError
 from sync_server.load import command as load
 from sync_server.server import serve
@@ -145,6 +146,12 @@ def _devices_revoke(args: argparse.Namespace) -> object:
 
 def _doctor(args: argparse.Namespace) -> object:
     client = _client(args)
+    if args.device is not None:
+        found = client.call("GET", path_of("v1", "devices", args.device))
+        if args.json:
+            return found
+        print(device_text(found))
+        return None
     return {
         "url": client.url,
         "ready": client.call("GET", "/readyz"),
@@ -206,7 +213,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")
     load.declare(_command(commands, "load", _load, "simulate many devices and measure"))
-    _command(commands, "doctor", _doctor, "is everything as it should be")
+    made = _command(commands, "doctor", _doctor, "is everything as it should be, here or on one device")
+    made.add_argument("device", nargs="?", help="a device's id: where it stands and what is wrong with it")
     return parser
 
 

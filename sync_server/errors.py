@@ -66,6 +66,7 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "no_permission": Reply(403, "no live permission for this subject and purpose"),
     "no_catalog": Reply(503, "no catalog is active"),
     "overloaded": Reply(503, "too many sessions"),
+    "stopping": Reply(503, "this node is about to stop"),
     "storage": Reply(503, "the store does not take writes"),
     "internal": Reply(500, "a fault of the server, logged there"),
 }

@@ -8,10 +8,11 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 from aiohttp import web
 
+from sync_server.api import rooms
 from sync_server.app import build_app
 from sync_server.errors import StoreInUse
 from sync_server.settings import Settings
@@ -21,13 +22,15 @@ STOP_S = 10
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. `announce` is called with the url once requests are taken.
+    """Serve until SIGTERM or SIGINT, then let the sessions go in good order.
 
-    `server.json` holds the url and pid while it runs. Raises `StoreInUse`, and what `build_app` raises.
+    `announce` is called with the url once requests are taken. `server.json` holds the url and pid while it
+    runs. Raises `StoreInUse`, and what `build_app` raises.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(settings):
-        runner = web.AppRunner(build_app(settings), access_log=None, shutdown_timeout=STOP_S)
+        app = build_app(settings)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port)
@@ -35,7 +38,9 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             url = _url(runner, settings)
             _write_address(settings, url)
             announce(url)
-            await _stop_asked()
+            stop = _stop_signals()
+            await stop.get()
+            await _unless_again(app[rooms.SYNC_DOOR].drain(), stop)
         finally:
             await runner.cleanup()
             settings.address_file.unlink(missing_ok=True)
@@ -65,9 +70,24 @@ def _write_address(settings: Settings, url: str) -> None:
     written.replace(settings.address_file)
 
 
-async def _stop_asked() -> None:
-    stop = asyncio.Event()
+def _stop_signals() -> asyncio.Queue[None]:
+    """Hears of SIGTERM and SIGINT; two are enough to know."""
+    asked: asyncio.Queue[None] = asyncio.Queue(2)
     loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if not asked.full():
+            asked.put_nowait(None)
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    await stop.wait()
+        loop.add_signal_handler(name, ask)
+    return asked
+
+
+async def _unless_again(draining: Coroutine[None, None, None], stop: asyncio.Queue[None]) -> None:
+    """Drain; who asks a second time does not want to wait for it."""
+    both = {asyncio.ensure_future(draining), asyncio.ensure_future(stop.get())}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    for task in both:
+        task.cancel()
+    await asyncio.gather(*both, return_exceptions=True)

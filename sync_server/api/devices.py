@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -11,12 +12,14 @@ from edge_runtime.wire import ticket as ticket_words
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply, subject_of
-from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, REGISTRY, SETTINGS, STORE
+from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, NODE, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
 from sync_server.devices import enrolment
 from sync_server.devices.enrolment import encode
+from sync_server.devices.findings import Facts, document, findings
 from sync_server.errors import Problem
-from sync_server.store.records import DeviceRow
+from sync_server.store.records import ChannelHead, DeviceRow
+from sync_server.sync.presence import Standing
 
 PATH = "/v1/devices"
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=r"^[^~]")]
@@ -99,12 +102,46 @@ async def listing(request: web.Request) -> web.Response:
 
 
 async def one(request: web.Request) -> web.Response:
-    """One device."""
+    """One device, how far its session is as far as this node knows, and what is wrong with it."""
+    node, device_id = request.app[NODE], request.match_info["id"]
+    standing = node.presence.of(device_id)
+    shared = () if standing is None else [c for c in standing.cursors if not c.startswith("~")]
     with request.app[STORE].read() as tx:
-        row = tx.device(request.match_info["id"])
+        row, lane_head = tx.device(device_id), tx.lane_head()
+        heads = {channel: tx.channel_head(channel) for channel in shared}
     if row is None:
         raise Problem("unknown_device")
-    return json_reply(_document(row))
+    facts = Facts(row, standing, heads, lane_head, node.clock.now_us(), node.settings)
+    session = None if standing is None else _session(standing, heads)
+    found = document(findings(facts))
+    return json_reply({**_document(row), "lane_head": lane_head, "session": session, "findings": found})
+
+
+def _session(standing: Standing, heads: Mapping[str, ChannelHead]) -> dict[str, object]:
+    """A personal channel is counted, not named: it stands for a person."""
+    return {
+        "live": standing.until_us is None,
+        "state": standing.state,
+        "admission": standing.stage,
+        "transport": standing.transport,
+        "since": standing.since_us,
+        "until": standing.until_us,
+        "lane_sent": standing.lane_sent,
+        "lane_acknowledged": standing.lane_acked,
+        "channels": {
+            channel: {
+                "cursor": standing.cursors[channel],
+                "head": head.seq,
+                "behind": max(0, head.seq - standing.cursors[channel]),
+                "compared_at": standing.compared.get(channel),
+                "mismatches": standing.mismatched.get(channel, 0),
+                "snapshot": standing.snapshots.get(channel),
+            }
+            for channel, head in heads.items()
+        },
+        "personal_channels": len(standing.cursors) - len(heads),
+        "refused": {c: code for c, code in standing.refused.items() if not c.startswith("~")},
+    }
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -181,7 +218,14 @@ ROUTES = (
         query=(Query("after", "the last device id of the page before"),),
         replies={200: "`devices`, `counts`, and `after` for the next page"},
     ),
-    Route("GET", PATH + "/{id}", one, "One device.", "devices", problems=("unknown_device",)),
+    Route(
+        "GET",
+        PATH + "/{id}",
+        one,
+        "One device, its session, and what is wrong with it.",
+        "devices",
+        problems=("unknown_device",),
+    ),
     Route("DELETE", PATH + "/{id}", revoke, "Shut a device out.", "devices", problems=("unknown_device",)),
     Route(
         "POST",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import ADMISSION, CLOCK, REGISTRY, STORE, SYNC_DOOR
+from sync_server.api.rooms import CLOCK, NODE, REGISTRY, STORE, SYNC_DOOR
 from sync_server.api.route import Route
 from sync_server.errors import Problem
 from sync_server.sync.admission import Admission
@@ -22,7 +22,9 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """The store takes a write; `catalog` says whether one is active."""
+    """The store takes a write and the node does not stop; `catalog` says whether one is active."""
+    if request.app[NODE].admission.closing:
+        raise Problem("stopping")
     try:
         with request.app[STORE].write("ready", durable=False):
             pass
@@ -45,7 +47,7 @@ async def metrics(request: web.Request) -> web.Response:
         }
     families["transactions_total"] = ("counter", "name", store.transactions())
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
-    families |= _admission(request.app[ADMISSION])
+    families |= _admission(request.app[NODE].admission)
     lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]
     text = "\n".join(lines) + "\n"
     return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
@@ -73,10 +75,10 @@ ROUTES = (
         "GET",
         "/readyz",
         readyz,
-        "The store takes writes.",
+        "The store takes writes and the node is not about to stop.",
         "operations",
         open=True,
-        problems=("storage",),
+        problems=("storage", "stopping"),
     ),
     Route("GET", "/metrics", metrics, "Counters in Prometheus text.", "operations"),
 )

@@ -12,9 +12,9 @@ from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
-from sync_server.sync.admission import Admission
 from sync_server.sync.door import SyncDoor
 from sync_server.sync.hints import Hints
+from sync_server.sync.node import Node
 
 SETTINGS = web.AppKey("settings", Settings)
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
@@ -26,7 +26,7 @@ REGISTRY = web.AppKey("registry", Registry)
 ROUNDS = web.AppKey("rounds", Rounds)
 HINTS = web.AppKey("hints", Hints)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
-ADMISSION = web.AppKey("admission", Admission)
+NODE = web.AppKey("node", Node)
 API_TOKEN = web.AppKey("api_token", str)
 OPEN_DOORS: web.AppKey[frozenset[tuple[str, str]]] = web.AppKey("open_doors")
 """(method, path) of the routes that ask for no bearer token."""

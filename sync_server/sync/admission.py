@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.settings import SECOND_US, Settings
 
@@ -81,7 +82,7 @@ class Visit:
         self.guest_until_us = 0
         self.wake: Callable[[], None] = _nothing
         """Called when it may go on: a snapshot slot, or room for its rows."""
-        self.part: Callable[[Turned], None] = _nothing_to_say
+        self.part: Callable[[m.Refusal], None] = _nothing_to_say
         """Called when it has to go."""
 
 
@@ -124,6 +125,9 @@ class Admission:
             Kind.RESUME: Line(s.resume_admissions_per_s, s.admissions_burst, s.retry_longest_us),
             Kind.REVOCATION: Line(s.revocation_admissions_per_s, s.admissions_burst, s.retry_longest_us),
         }
+        self.closing = False
+        """The node stops: nobody gets in any more."""
+        self._visits: dict[Visit, None] = {}
         self._stages: Counter[Stage] = Counter()
         self._guests: OrderedDict[Visit, None] = OrderedDict()
         self._slots: dict[Visit, None] = {}
@@ -141,12 +145,13 @@ class Admission:
 
     def knock(self, now_us: int, chance: float) -> Visit:
         """A socket wants to open; raises `Turned` when too many stand there without having said who they are,
-        or the node is full to its reserve."""
+        the node is full to its reserve, or stops."""
         full = self._stages[Stage.GUEST] >= self._settings.revocation_sessions and not self._room
-        if self._stages[Stage.OPENING] >= self._settings.openings or full:
+        if self.closing or full or self._stages[Stage.OPENING] >= self._settings.openings:
             self.refused[Stage.OPENING] += 1
             raise Turned("too many sessions", self._lines[Kind.RESUME].wait_us(now_us, chance))
         visit = Visit()
+        self._visits[visit] = None
         self._stages[Stage.OPENING] += 1
         return visit
 
@@ -175,6 +180,7 @@ class Admission:
         self.streamed(visit, now_us)
         self._waiting.pop(visit, None)
         self._guests.pop(visit, None)
+        self._visits.pop(visit, None)
         self._move(visit, Stage.GONE)
         visit.wake, visit.part = _nothing, _nothing_to_say
 
@@ -230,7 +236,8 @@ class Admission:
                 visit.wake()
             elif visit.guest_until_us <= now_us:
                 self._guests.pop(visit)
-                visit.part(Turned("no room for rows", self._lines[visit.claim.kind].wait_us(now_us, 0.5)))
+                wait_us = self._lines[visit.claim.kind].wait_us(now_us, 0.5)
+                visit.part(m.Refusal(code="overloaded", retry_after_us=wait_us))
             else:
                 return
 
@@ -254,9 +261,9 @@ class Admission:
         self.most_slots = max(self.most_slots, len(self._slots))
 
     @property
-    def sessions(self) -> int:
-        """Sessions at this node, opening ones too."""
-        return sum(self._stages[stage] for stage in Stage if stage is not Stage.GONE)
+    def visits(self) -> list[Visit]:
+        """Every session at this node, opening ones too, the oldest first."""
+        return list(self._visits)
 
     # ---- what it counts ----------------------------------------------------------------------------------
 
@@ -279,5 +286,5 @@ def _nothing() -> None:
     """Nobody is told."""
 
 
-def _nothing_to_say(_: Turned) -> None:
+def _nothing_to_say(_: m.Refusal) -> None:
     """Nobody is told."""

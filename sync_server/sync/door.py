@@ -18,9 +18,18 @@ from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
 from sync_server.settings import SECOND_US
 from sync_server.sync.admission import Turned, Visit
+from sync_server.sync.drain import drain
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
-from sync_server.sync.parting import going_away, knock, longest_s, problem, refusal_of, turned_away
+from sync_server.sync.parting import (
+    back_within_us,
+    going_away,
+    knock,
+    longest_s,
+    problem,
+    refusal_of,
+    turned_away,
+)
 from sync_server.sync.poll_door import PollDoor
 from sync_server.sync.stream import DeviceSession
 from sync_server.sync.turn import Turn
@@ -37,7 +46,6 @@ class SyncDoor:
     def __init__(self, node: Node) -> None:
         self._node, self._turn = node, Turn(node.store)
         self._tasks: set[asyncio.Task[object]] = set()
-        self._closing = False
         self.polls = PollDoor(node, self._turn, self._knock)
         """The sessions that are carried by long polls."""
 
@@ -79,11 +87,15 @@ class SyncDoor:
         return ws
 
     def _knock(self) -> Visit:
-        return knock(self._node, closing=self._closing)
+        return knock(self._node)
+
+    async def drain(self) -> None:
+        """Part from every session in good order; see `drain.py`."""
+        await drain(self._node)
 
     async def close(self) -> None:
         """Take no more sessions and end those that are open; each device comes back elsewhere or later."""
-        self._closing = True
+        self._node.admission.closing = True
         await self.polls.close()
         tasks = [t for t in self._tasks if t is not asyncio.current_task()]
         for task in tasks:
@@ -95,12 +107,12 @@ class SyncDoor:
         subscription = self._node.hints.subscribe()
         session = DeviceSession(self._node, subscription, visit)
         told: asyncio.Future[m.Refusal] = asyncio.get_running_loop().create_future()
-        visit.part = lambda turned: None if told.done() else told.set_result(refusal_of(turned))
+        visit.part = lambda why: None if told.done() else told.set_result(why)
         refusal = m.Refusal(code="internal")
         try:
             refusal = await self._run(ws, session, subscription, told)
         except asyncio.CancelledError:
-            refusal = going_away(self._node)
+            refusal = going_away(self._node, back_within_us(self._node))
             raise
         finally:
             session.close()

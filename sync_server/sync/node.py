@@ -19,6 +19,7 @@ from sync_server.sync.heads import Heads
 from sync_server.sync.hints import Hints
 from sync_server.sync.lane_tail import LaneTail
 from sync_server.sync.patches import Patches
+from sync_server.sync.presence import Presence
 from sync_server.sync.signing import Signing
 
 
@@ -39,6 +40,7 @@ class Node:
     heads: Heads
     admission: Admission
     patches: Patches
+    presence: Presence
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -67,5 +69,6 @@ def open_node(
     desk = Desk(settings, clock, store, rounds, office)
     admission = Admission(settings)
     patches = Patches(store, settings, authority.digest_key)
-    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches)
+    presence = Presence(settings.sessions)
+    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches, presence)
     return Node(settings, clock, store, signing, *rest)

@@ -25,10 +25,14 @@ def retry_of(failure: WireFailure) -> int:
     return failure.retry_after_us if isinstance(failure, Turned) else 0
 
 
-def going_away(node: Node) -> m.Refusal:
-    """To the sessions of a node that stops: they come back spread over the time that taking them in needs."""
-    window_us = node.admission.spread_us(node.admission.sessions)
+def going_away(node: Node, window_us: int) -> m.Refusal:
+    """To a session of a node that stops: come back some time within `window_us`."""
     return m.Refusal(code="going_away", retry_after_us=int(node.fraction() * window_us))
+
+
+def back_within_us(node: Node) -> int:
+    """The time that taking in again all who are here needs."""
+    return node.admission.spread_us(len(node.admission.visits))
 
 
 def longest_s(node: Node) -> float:
@@ -36,10 +40,8 @@ def longest_s(node: Node) -> float:
     return node.settings.session_age_us * (0.8 + 0.4 * node.fraction()) / SECOND_US
 
 
-def knock(node: Node, *, closing: bool) -> Visit:
+def knock(node: Node) -> Visit:
     """A place for a new session; raises `Turned` when there is none, or the node is stopping."""
-    if closing:
-        raise Turned("this node stops", going_away(node).retry_after_us)
     return node.admission.knock(node.clock.now_us(), node.fraction())
 
 

@@ -23,7 +23,7 @@ from sync_server.api.body import read_body
 from sync_server.errors import Problem
 from sync_server.sync.admission import Turned, Visit
 from sync_server.sync.node import Node
-from sync_server.sync.parting import going_away, longest_s, whole_seconds
+from sync_server.sync.parting import back_within_us, going_away, longest_s, whole_seconds
 from sync_server.sync.poll_session import PollSession
 from sync_server.sync.turn import Turn
 
@@ -77,9 +77,9 @@ class PollDoor:
 
     async def close(self) -> None:
         """End every session; a poll that waits is told so."""
-        sessions = [held.session for held in self._held.values()]
+        sessions, window_us = [held.session for held in self._held.values()], back_within_us(self._node)
         for session in sessions:
-            session.end("going_away", going_away(self._node).retry_after_us)
+            session.end("going_away", going_away(self._node, window_us).retry_after_us)
             self._forget(session)
         for session in sessions:
             await session.finished()

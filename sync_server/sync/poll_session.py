@@ -38,7 +38,8 @@ class PollSession:
         self._turn, self._limit_bytes = turn, node.settings.poll_reply_bytes
         self._subscription = node.hints.subscribe()
         self._session = DeviceSession(node, self._subscription, visit)
-        visit.part = lambda turned: self.end(turned.code, turned.retry_after_us)
+        visit.part = lambda why: self.end(why.code, why.retry_after_us)
+        self._session.carried_by = "poll"
         self._number, self._asked = -1, b""
         self._answer: asyncio.Task[bytes] | None = None
         self._asker: asyncio.Future[None] | None = None

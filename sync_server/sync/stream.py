@@ -8,7 +8,7 @@ middle of a snapshot. No socket here, no tasks; `door.py` carries the bytes.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from edge_runtime.wire import codec, seal
@@ -21,6 +21,7 @@ from sync_server.sync.admission import Claim, Stage, Visit
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
 from sync_server.sync.patches import NotNow
+from sync_server.sync.presence import Standing
 
 
 @dataclass(slots=True)
@@ -54,6 +55,10 @@ class DeviceSession:
         self._visit.wake = subscription.wake.set
         self.state = State.CONNECTED
         self.device_id = ""
+        self.carried_by = "websocket"
+        self._since_us = node.clock.now_us()
+        self._mismatched: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
         self._challenge = m.Challenge(
             nonce=node.chance(32),
             incarnation=node.signing.incarnation,
@@ -72,8 +77,29 @@ class DeviceSession:
         self.drained = asyncio.Event()
         """Set while the backlog is short; the door waits on it before it listens again."""
 
+    def standing(self, until_us: int | None = None) -> Standing:
+        """Where this session stands, for a person who asks; `until_us` when it ends now."""
+        follows, streaming = self._follows, self._visit.slot_us is not None
+        under_way = [c for c, f in follows.items() if f.snapshot or (f.floor is None and f.cursor == 0)]
+        return Standing(
+            state=str(self.state),
+            stage=str(self._visit.stage),
+            transport=self.carried_by,
+            since_us=self._since_us,
+            until_us=until_us,
+            lane_sent=self._lane,
+            lane_acked=None if self._acked < 0 else self._acked,
+            cursors={c: f.cursor for c, f in follows.items()},
+            compared={c: f.checkpoint[0] for c, f in follows.items() if f.checkpoint is not None},
+            snapshots={c: "streaming" if streaming or c.startswith("~") else "waiting" for c in under_way},
+            mismatched=dict(self._mismatched),
+            refused=dict(self._refused),
+        )
+
     def close(self) -> None:
         """The socket is gone."""
+        if self.device_id:
+            self._node.presence.left(self, self.standing(self._node.clock.now_us()))
         for channel in self.follows:
             self._forget(channel)
         self._node.admission.leave(self._visit, self._node.clock.now_us())
@@ -252,6 +278,7 @@ class DeviceSession:
         self._replies.append(self._node.signing.welcome(device.device_id, self._challenge, welcome))
         for channel, cursor in hello.cursors.items():
             self._begin(device, channel, cursor)
+        node.presence.came(self)
 
     def _claim(self, hello: m.Hello) -> Claim:
         """What the Hello asks for, as far as memory tells: the store is read only for who was let in."""
@@ -331,7 +358,10 @@ class DeviceSession:
         except WireFailure as failure:
             self._forget(channel)
             self._refuse(failure.code, channel)
+            if len(self._refused) < self._node.settings.follows:
+                self._refused[channel] = failure.code
             return
+        self._refused.pop(channel, None)
         if (before := self._follows.get(channel)) is not None:
             self._snapshot_is(before, more=False)
         self._follows[channel] = _Follow(cursor, grant=grant)
@@ -344,6 +374,7 @@ class DeviceSession:
         follow = self._follows.get(repair.channel)
         if follow is None:
             return  # it crossed the end of the channel
+        self._mismatched[repair.channel] += 1
         if repair.seq > follow.cursor:
             raise WireFailure("out_of_turn", f"expected a seq of at most {follow.cursor}")
         now_us = self._node.clock.now_us()
@@ -373,6 +404,8 @@ class DeviceSession:
         """The device could not take something. A channel that it cannot follow is no longer sent."""
         if refusal.code == "no_permission":
             self._forget(refusal.about)
+        elif refusal.code == "digest_mismatch" and refusal.about in self._follows:
+            self._mismatched[refusal.about] += 1
 
     def _forget(self, channel: str) -> None:
         if (follow := self._follows.pop(channel, None)) is not None:

@@ -112,7 +112,8 @@ async def test_a_poke_sends_what_waits_and_opens_what_was_given(town: Town, kios
 async def test_a_link_comes_back_after_the_server_went_away(town: Town, kiosk: Kiosk) -> None:
     """Every session ends one day; the next one resumes at the cursor."""
     town.put(100)
-    doors = [SyncDoor(town.node), SyncDoor(town.node)]
+    other = replace(town.node, admission=Admission(town.settings))
+    doors = [SyncDoor(town.node), SyncDoor(other)]
     now = [doors[0]]
 
     async def whoever_is_up(request: web.Request) -> web.StreamResponse:

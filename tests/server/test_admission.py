@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.wire import messages as m
 from sync_server.settings import SECOND_US, Settings
 from sync_server.sync.admission import Admission, Claim, Kind, Line, Stage, Turned, Visit
 
@@ -107,7 +108,7 @@ def test_a_guest_takes_the_first_room_that_comes_free_or_goes_when_its_time_is_o
     inside = enter(admission, RESUME)
     lucky, late = enter(admission, BEHIND), enter(admission, BEHIND)
     woken: list[str] = []
-    parted: list[Turned] = []
+    parted: list[m.Refusal] = []
     lucky.wake, late.part = (lambda: woken.append("lucky")), parted.append
     assert not admission.may_stream(lucky, 1)
     admission.tick(5)

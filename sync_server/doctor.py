@@ -1,0 +1,74 @@
+"""`edge-sync doctor DEVICE` as a person reads it: where the device stands, what is wrong, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+
+def device_text(found: Mapping[str, Any]) -> str:
+    """The reply of `GET /v1/devices/{id}` as text."""
+    lines = [*_standing(found), *_channels(found["session"]), *_findings(found["findings"])]
+    return "\n".join(lines)
+
+
+def _standing(found: Mapping[str, Any]) -> Iterator[str]:
+    session = found["session"]
+    yield f"{found['device_id']}   {_state(found)}"
+    yield f"  enrolled        {_time(found['enrolled_at'])}, may follow {', '.join(found['channels'])}"
+    yield f"  last contact    {_time(found['contact_at'])}"
+    yield f"  lease until     {_time(found['lease_until'])}"
+    yield f"  decisions       {found['lane']} of {found['lane_head']} acknowledged"
+    if session is not None:
+        yield f"  session         {session['transport']}, since {_time(session['since'])}{_until(session)}"
+        if session["personal_channels"]:
+            yield f"  personal        {session['personal_channels']} channels"
+    else:
+        yield "  session         none since this server started"
+
+
+def _state(found: Mapping[str, Any]) -> str:
+    if found["revoked"]:
+        return "REVOKED"
+    session = found["session"]
+    live = session is not None and session["live"]
+    return "connected" if live else "not connected"
+
+
+def _until(session: Mapping[str, Any]) -> str:
+    return "" if session["live"] else f" until {_time(session['until'])}"
+
+
+def _channels(session: Mapping[str, Any] | None) -> Iterator[str]:
+    if session is None or not session["channels"]:
+        return
+    yield ""
+    yield f"  {'channel':<24} {'cursor':>10} {'head':>10} {'behind':>8}  digest"
+    for name, at in session["channels"].items():
+        yield f"  {name:<24} {at['cursor']:>10} {at['head']:>10} {at['behind']:>8}  {_digest(at)}"
+    for name, code in session["refused"].items():
+        yield f"  {name:<24} refused: {code}"
+
+
+def _digest(at: Mapping[str, Any]) -> str:
+    if at["snapshot"]:
+        return f"snapshot {at['snapshot']}"
+    if at["mismatches"]:
+        return f"differed {at['mismatches']} times"
+    return "—" if at["compared_at"] is None else f"compared at {at['compared_at']}, no difference said"
+
+
+def _findings(findings: list[Mapping[str, str]]) -> Iterator[str]:
+    yield ""
+    if not findings:
+        yield "  nothing is wrong"
+    for finding in findings:
+        yield f"  ! {finding['text']}  ({finding['code']})"
+        yield f"    {finding['do']}"
+
+
+def _time(us: int | None) -> str:
+    if us is None:
+        return "never"
+    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
