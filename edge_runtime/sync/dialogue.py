@@ -95,6 +95,8 @@ class Dialogue:
         self._challenge: m.Challenge | None = None
         self._hello: m.Hello | None = None
         self._lane_head = 0
+        self._lane_at: int | None = None
+        """Where the last frame of an unfinished drain ended; None when none is under way."""
         self.ping_us = 0
         """How often the server says that it is there, as it told us."""
         self._following: dict[str, bool] = {}
@@ -216,8 +218,11 @@ class Dialogue:
         return []
 
     def _take_lane(self, lane: m.Lane, boot_us: int) -> Frames:
-        """Revocations first: a delta may hold what was just revoked. Acknowledged only when durable."""
-        self._replica.apply_lane(lane)
+        """Revocations first: a delta may hold what was just revoked. Acknowledged once whole and durable."""
+        self._replica.apply_lane(lane, self._lane_at)
+        self._lane_at = lane.upto if lane.more else None
+        if lane.more:
+            return []
         if self.state is State.LIVE:
             return [self._say(m.LaneAck(upto=lane.upto)), *self.tick(boot_us)]
         if lane.upto < self._lane_head:

@@ -91,14 +91,22 @@ def check_welcome(
     )
 
 
-def check_lane(lane: m.Lane, position: int) -> None:
-    """Raise `WireFailure("malformed")` unless `lane` goes on, in order, from where this device stands."""
-    last = position
+def check_lane(lane: m.Lane, at: int) -> None:
+    """Raise `WireFailure` unless `lane` goes on, in order, where the frame before ended.
+
+    Args:
+        at: where that was; this device's position when no drain is under way.
+
+    Raises `stale_delta` when a frame is missing or came again, `malformed` for any other disorder.
+    """
+    if lane.base != at:
+        raise WireFailure("stale_delta", f"expected the lane after {at}, got {lane.base}; nothing changed")
+    last = at
     for entry in lane.entries:
         if entry.seq <= last:
             raise WireFailure("malformed", f"expected a lane entry after {last}, got {entry.seq}")
         last = entry.seq
-    if lane.upto < last:
+    if lane.upto < last or (lane.more and not at < lane.upto == last):
         raise WireFailure("malformed", f"expected a lane up to {last} or later, got {lane.upto}")
 
 

@@ -375,14 +375,21 @@ class Replica:
 
     # ---- decisions ---------------------------------------------------------------------------------------
 
-    def apply_lane(self, lane: m.Lane) -> Mapping[str, int]:
-        """Enforce decisions durably: when this returns, what they deny is unreadable and the position moved.
+    def apply_lane(self, lane: m.Lane, at: int | None = None) -> Mapping[str, int]:
+        """Enforce decisions durably: when this returns, what they deny is unreadable.
 
-        Returns table -> rows deleted. Raises `WireFailure("malformed")`, nothing changed, when it does not go
-        on from where this device stands.
+        The position moves with the last frame of a drain: before it, a denial that this device has not heard
+        of may lie behind a later state of its pair, which is still to come.
+
+        Args:
+            at: where the frame before ended in this session; None for none: where this device stands.
+
+        Returns table -> rows deleted. Raises `WireFailure`, nothing changed, when it does not go on from
+        there; see `gate.check_lane`.
         """
-        gate.check_lane(lane, self.lane_position())
-        receipts = self._consents.apply_lane(lane.entries, lane.upto)
+        position = self.lane_position()
+        gate.check_lane(lane, position if at is None else at)
+        receipts = self._consents.apply_lane(lane.entries, position if lane.more else lane.upto)
         return _deleted(receipts)
 
 

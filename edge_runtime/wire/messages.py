@@ -146,10 +146,18 @@ class LaneEntry(_Record, frozen=True):
 
 
 class Lane(_Message, tag="lane", frozen=True, kw_only=True):
-    """Server: decisions in order. After applying them the device stands at `upto`."""
+    """Server: the pairs whose state changed at base < seq <= upto, in order.
 
+    Only after a frame without `more` does the device stand at `upto`. An entry is a pair's present state:
+    what it was at a seq that an earlier frame covers may come with a later one.
+    """
+
+    base: Position
+    """Where the frame before ended; of the first of a drain, where the device stands."""
     entries: list[LaneEntry]
     upto: Position
+    more: bool
+    """Whether another frame of this drain follows."""
 
 
 class LaneAck(_Message, tag="lane_ack", frozen=True, kw_only=True):

@@ -109,7 +109,7 @@ class SimDevice:
         self.on_lane: Callable[[m.Lane], None] = lambda lane: None
         self._challenge: m.Challenge | None = None
         self._hello: m.Hello | None = None
-        self._lane_head = 0
+        self._lane_head = self._lane_at = 0
         self._lease: bytes | None = None
         self.leased = False
 
@@ -123,6 +123,7 @@ class SimDevice:
         """A socket opened."""
         self.state, self._lease, self.leased = State.CONNECTED, None, False
         self.equal.clear()
+        self._lane_at = self.lane
 
     def end(self) -> None:
         """The socket is gone."""
@@ -190,11 +191,14 @@ class SimDevice:
         return []
 
     def _take_lane(self, lane: m.Lane) -> list[bytes]:
-        if lane.upto < self.lane:
-            raise WireFailure("malformed", f"expected a lane up to {self.lane} or later, got {lane.upto}")
-        self.lane = lane.upto
+        if lane.base != self._lane_at or lane.upto < lane.base:
+            raise WireFailure("stale_delta", f"expected the lane after {self._lane_at}, got {lane.base}")
+        self._lane_at = lane.upto
         self.denials += sum(entry.grant == 0 for entry in lane.entries)
         self.on_lane(lane)
+        if lane.more:
+            return []
+        self.lane = lane.upto
         if self.state is State.DRAINING and lane.upto < self._lane_head:
             return []
         return [self._say(m.LaneAck(upto=lane.upto)), *self._ask_lease()]

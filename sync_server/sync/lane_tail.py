@@ -14,12 +14,14 @@ ROOM_BYTES = codec.FRAME_LIMIT_BYTES - 4 * 1024
 """What entries or rows may take of a frame; the rest is for the words around them."""
 
 
-@prints_only("upto")
+@prints_only("upto", "more")
 class LaneFrame(NamedTuple):
-    """A frame and the position a device stands at after it."""
+    """A frame, and where the next one begins."""
 
     frame: bytes
     upto: int
+    more: bool
+    """Whether a device stands at its old position still: the drain goes on."""
 
 
 class LaneTail:
@@ -46,7 +48,7 @@ class LaneTail:
         return moved
 
     def after(self, position: int) -> LaneFrame:
-        """The next frame for a device at `position`; at the end an empty one: you stand at the head."""
+        """The frame that goes on at `position`; at the end an empty one: you stand at the head."""
         found = self._frames.get(position)
         if found is None:
             found = self._frames[position] = self._read(position)
@@ -64,4 +66,5 @@ class LaneTail:
             kept += 1
         whole = kept == len(entries) and len(entries) < self._page
         upto = max(head, position) if whole else entries[kept - 1].seq
-        return LaneFrame(codec.encode(m.Lane(entries=entries[:kept], upto=upto)), upto)
+        lane = m.Lane(base=position, entries=entries[:kept], upto=upto, more=not whole)
+        return LaneFrame(codec.encode(lane), upto, lane.more)

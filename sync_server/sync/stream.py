@@ -67,6 +67,9 @@ class DeviceSession:
         )
         self._replies: deque[m.Message] = deque([self._challenge])
         self._lane = 0
+        """Where the next lane frame begins."""
+        self._drained = 0
+        """The position at which the device stands after all that was sent."""
         self._acked = -1
         """Newest position acknowledged in this session."""
         self._told = False
@@ -143,10 +146,12 @@ class DeviceSession:
         return codec.encode(message)
 
     def _next_lane(self) -> bytes | None:
-        if self._told and self._node.lane.head <= self._lane:
+        if self._told and self._node.lane.head <= self._drained:
             return None
         frame = self._node.lane.after(self._lane)
         self._told, self._lane = True, frame.upto
+        if not frame.more:
+            self._drained = frame.upto
         return frame.frame
 
     def _next_row_frame(self) -> bytes | None:
@@ -179,7 +184,7 @@ class DeviceSession:
     def _delta(self, channel: str, follow: _Follow, *, replacing: bool) -> bytes:
         fanout = self._node.fanout
         built = fanout.delta(channel, 0 if replacing else follow.cursor, replacing=replacing)
-        if built.epoch > self._lane:
+        if built.epoch > self._drained:
             return self._lane_first()
         if replacing or follow.floor is None:
             follow.floor = fanout.head(channel).floor
@@ -202,7 +207,7 @@ class DeviceSession:
     def _patch(self, channel: str, follow: _Follow) -> bytes:
         subrange, base = follow.patches[0]
         built = self._node.patches.frame(channel, subrange, base)
-        if built.epoch > self._lane:
+        if built.epoch > self._drained:
             return self._lane_first()
         follow.patches.popleft()
         if built.more:
@@ -265,7 +270,8 @@ class DeviceSession:
         device = self._recognise(hello)
         with self._node.store.write("contact", durable=False) as tx:
             tx.note_contact(device.device_id, now_us, hello.counter)
-        self.device_id, self._lane = device.device_id, hello.lane
+        self.device_id = device.device_id
+        self._lane = self._drained = hello.lane
         welcome = m.Welcome(
             nonce=hello.nonce,
             lane_head=self._node.lane.head,
@@ -306,8 +312,8 @@ class DeviceSession:
 
     def _take_ack(self, ack: m.LaneAck) -> None:
         """Enforced there, durably. Nobody acknowledges what was not sent."""
-        if ack.upto > self._lane:
-            raise WireFailure("out_of_turn", f"expected an acknowledgement of at most {self._lane}")
+        if ack.upto > self._drained:
+            raise WireFailure("out_of_turn", f"expected an acknowledgement of at most {self._drained}")
         if ack.upto <= self._acked:
             return
         self._acked = ack.upto
@@ -317,8 +323,8 @@ class DeviceSession:
         self.look()
 
     def _take_lease_request(self, request: m.LeaseRequest) -> None:
-        if request.upto > self._lane:
-            raise WireFailure("out_of_turn", f"expected a lane position of at most {self._lane}")
+        if request.upto > self._drained:
+            raise WireFailure("out_of_turn", f"expected a lane position of at most {self._drained}")
         settings, now_us = self._node.settings, self._node.clock.now_us()
         until_us = settings.lease_bound_us(now_us, settings.lease_us)
         with self._node.store.write("lease") as tx:  # durable before it is sent

@@ -105,12 +105,26 @@ def entry(seq: int) -> m.LaneEntry:
 )
 def test_the_lane_goes_on_in_order_from_where_we_stand(seqs: list[int], upto: int, fits: bool) -> None:
     """At position 7: nothing old, nothing twice, nothing backwards."""
-    lane = m.Lane(entries=[entry(seq) for seq in seqs], upto=upto)
+    lane = m.Lane(base=7, entries=[entry(seq) for seq in seqs], upto=upto, more=False)
     if fits:
         gate.check_lane(lane, 7)
         return
     with pytest.raises(WireFailure, match="malformed"):
         gate.check_lane(lane, 7)
+
+
+@pytest.mark.parametrize("base", [6, 8])
+def test_a_lane_with_a_gap_and_one_that_comes_again_are_stale(base: int) -> None:
+    """A frame that was left out on the way may have held a denial."""
+    with pytest.raises(WireFailure, match="stale_delta"):
+        gate.check_lane(m.Lane(base=base, entries=[entry(9)], upto=9, more=False), 7)
+
+
+@pytest.mark.parametrize(("seqs", "upto"), [([], 8), ([], 7), ([8], 9)])
+def test_a_lane_that_goes_on_ends_at_its_last_entry(seqs: list[int], upto: int) -> None:
+    """Else nobody could say where the next frame begins."""
+    with pytest.raises(WireFailure, match="malformed"):
+        gate.check_lane(m.Lane(base=7, entries=[entry(s) for s in seqs], upto=upto, more=True), 7)
 
 
 # ---- deltas ------------------------------------------------------------------------------------------------

@@ -398,7 +398,7 @@ def test_law_12_a_record_with_a_field_too_many_is_refused(kind: str) -> None:
     message: m.Message
     match kind:
         case "lane":
-            message = m.Lane(entries=[m.LaneEntry(1, id_, P, "given", 1, 0)], upto=1)
+            message = m.Lane(base=0, entries=[m.LaneEntry(1, id_, P, "given", 1, 0)], upto=1, more=False)
         case "delta":
             row = m.Row(1, "item:a", "item_stats", 1, 1, 1, 0, False, b"\x80")
             message = m.Delta(channel="all", base=0, upto=1, epoch=0, replacing=True, more=False, rows=[row])

@@ -158,7 +158,7 @@ async def test_law_11_a_full_server_refuses_before_it_reads_and_is_left_alone(
         (b"\xc1", "malformed"),
         (bytes(70_000), "too_large"),
         ("text", "malformed"),
-        (codec.encode(m.Lane(entries=[], upto=1)), "out_of_turn"),
+        (codec.encode(m.Lane(base=0, entries=[], upto=1, more=False)), "out_of_turn"),
         (codec.encode(m.LaneAck(upto=1)), "out_of_turn"),
     ],
 )

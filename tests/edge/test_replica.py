@@ -169,14 +169,37 @@ def test_law_7_a_stub_says_nothing(town: Town, kiosk: Kiosk) -> None:
 
 
 def test_a_lane_that_does_not_go_on_from_here_changes_nothing(town: Town, kiosk: Kiosk) -> None:
-    """Backwards or out of order is malformed; the position stays."""
-    kiosk.replica.apply_lane(m.Lane(entries=[], upto=5))
+    """Backwards or out of order is malformed, a gap and a repeat are stale; the position stays."""
+    kiosk.replica.apply_lane(lane_of(0, 5))
     alice = kiosk.replica.pseudonym(ALICE)
-    old = m.LaneEntry(5, alice, P, "withdrawn", 0, 5)
-    for lane in (m.Lane(entries=[old], upto=6), m.Lane(entries=[], upto=4)):
-        with pytest.raises(WireFailure, match="malformed"):
+    old, new = (m.LaneEntry(seq, alice, P, "withdrawn", 0, seq) for seq in (5, 9))
+    bad = [(lane_of(5, 6, old), "malformed"), (lane_of(5, 4), "malformed")]
+    bad += [(lane_of(8, 9, new), "stale_delta"), (lane_of(0, 9, new), "stale_delta")]
+    for lane, code in bad:
+        with pytest.raises(WireFailure, match=code):
             kiosk.replica.apply_lane(lane)
     assert kiosk.replica.lane_position() == 5
+
+
+def test_law_2_the_position_moves_only_with_the_last_frame_of_a_drain(town: Town, kiosk: Kiosk) -> None:
+    """Bob's denial stands behind his later state: before that frame nobody may say that it is enforced."""
+    session = Session(kiosk)
+    kiosk.give(ALICE)
+    session.settle()
+    session.close()
+    start = kiosk.replica.lane_position()
+    alice, bob = kiosk.replica.pseudonym(ALICE), kiosk.replica.pseudonym(BOB)
+    first = m.LaneEntry(start + 2, alice, P, "withdrawn", 0, start + 2)
+    last = m.LaneEntry(start + 3, bob, P, "given", start + 3, start + 1)
+    kiosk.replica.apply_lane(msgspec.structs.replace(lane_of(start, start + 2, first), more=True))
+    assert kiosk.keyring.key(ALICE, P) is None
+    assert kiosk.replica.lane_position() == start
+    kiosk.replica.apply_lane(lane_of(start + 2, start + 3, last), start + 2)
+    assert kiosk.replica.lane_position() == start + 3
+
+
+def lane_of(base: int, upto: int, *entries: m.LaneEntry) -> m.Lane:
+    return m.Lane(base=base, entries=list(entries), upto=upto, more=False)
 
 
 def test_a_runtime_that_never_enrolled_has_nothing_to_sync(tmp_path: Path) -> None:

@@ -38,13 +38,15 @@ EXAMPLES: dict[str, m.Message] = {
     "key_change": m.KeyChange(public_key=NONCE, signature=SIGNATURE, new_signature=SIGNATURE),
     "key_changed": m.KeyChanged(public_key=NONCE),
     "lane": m.Lane(
+        base=7,
         entries=[
             m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8),
             m.LaneEntry(9, SUBJECT, "measurement", "given", 9, 0),
         ],
         upto=9,
+        more=True,
     ),
-    "lane_empty": m.Lane(entries=[], upto=0),
+    "lane_empty": m.Lane(base=0, entries=[], upto=0, more=False),
     "lane_ack": m.LaneAck(upto=9),
     "lease_request": m.LeaseRequest(id=SUBJECT, upto=9),
     "lease": m.Lease(id=SUBJECT, duration_us=86_400_000_000, upto=9, signature=SIGNATURE),

@@ -217,5 +217,6 @@ def test_flipped_bits_decode_or_are_refused() -> None:
 
 def test_an_empty_lane_is_a_frame_of_its_own() -> None:
     """A device at the head is told so."""
-    assert codec.decode(codec.encode(Lane(entries=[], upto=3))) == Lane(entries=[], upto=3)
+    empty = Lane(base=3, entries=[], upto=3, more=False)
+    assert codec.decode(codec.encode(empty)) == empty
     assert len(SUBJECT) == 16

@@ -1,0 +1,212 @@
+"""What must hold after every step, and what must hold once nothing fails any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge_runtime.cache.records import LET_GO
+from edge_runtime.wire import messages as m
+from edge_runtime.wire import seal
+from tests.support.simulation import shops
+from tests.support.simulation.cable import Cable
+from tests.support.simulation.device import Seen, SimDevice
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import World
+
+_values = msgspec.msgpack.Decoder(dict[str, object]).decode
+
+
+class Broken(AssertionError):
+    """A promise does not hold."""
+
+
+class Watch:
+    """What is remembered of one device from step to step."""
+
+    def __init__(self) -> None:
+        self.lane = 0
+        self.stands: dict[tuple[str, bytes], int] = {}
+        self.replaced: set[str] = set()
+        """Channels whose rows the protocol replaced in this step; `*` for all that start over."""
+
+
+# ---- after every step ----------------------------------------------------------------------------------
+
+
+def check_reads(world: World, name: str) -> None:
+    """Laws 1, 2 and 3 on one device: nothing readable that the oracle does not allow."""
+    device, known, oracle = world.devices[name], world.known[name], world.oracle
+    for seen in device.readable():
+        if seen.pair is None:
+            _check_published(world, name, seen)
+            continue
+        why = oracle.why_not(known, seen.pair, seen.mark, device.boot_us())
+        if why is not None:
+            raise Broken(f"{name} reads mark {seen.mark} of {seen.view} {seen.pair}: {why}")
+        _check_published(world, name, seen)
+    for seen in device.held():
+        assert seen.pair is not None
+        why = oracle.why_not_held(known, seen.pair, seen.mark)
+        if why is not None:
+            raise Broken(f"{name} holds mark {seen.mark} of {seen.view} {seen.pair}: {why}")
+    _check_counts(world, name)
+
+
+def _check_published(world: World, name: str, seen: Seen) -> None:
+    published = world.oracle.published.get(seen.mark)
+    if published is None or (published.view, published.entity) != (seen.view, seen.entity):
+        raise Broken(f"{name} reads mark {seen.mark} in {seen.view}, where the server never had it")
+
+
+def _check_counts(world: World, name: str) -> None:
+    """Session features count nothing from before the consent that stands."""
+    device, known = world.devices[name], world.known[name]
+    for subject in shops.SUBJECTS:
+        found = device.rt.read("activity:views", user=subject[5:])
+        if found.value is None:
+            continue
+        pair = (subject, shops.P)
+        if pair not in known.given or device.boot_us() >= known.leased_until_us.get(shops.P, 0):
+            raise Broken(
+                f"{name} counts events of {pair} without a permission: consented {known.given.get(pair)}, "
+                f"now {device.boot_us()}, leased until {known.leased_until_us}"
+            )
+        if not isinstance(found.value, int) or found.value > known.events[pair]:
+            raise Broken(f"{name} counts {found.value} events of {pair}, {known.events[pair]} were taken")
+
+
+def check_positions(world: World, name: str) -> None:
+    """The lane never goes back on a device; a channel's cursor only when a snapshot replaces its rows."""
+    device, watch = world.devices[name], world.watches[name]
+    lane = device.replica.lane_position()
+    if lane < watch.lane:
+        raise Broken(f"{name}: the lane went back from {watch.lane} to {lane}")
+    if lane < world.known[name].lane:
+        raise Broken(f"{name}: accepted a lane up to {world.known[name].lane} and stands at {lane}")
+    watch.lane = lane
+    stands = {place: cursor for place, (cursor, _) in device.stands().items()}
+    for place, cursor in stands.items():
+        excused = watch.replaced & {place[0], "*"}
+        if cursor < watch.stands.get(place, 0) and not excused:
+            raise Broken(f"{name}: {place[0]} went back from {watch.stands[place]} to {cursor}")
+    watch.stands = stands
+    watch.replaced.clear()
+
+
+def check_frame(world: World, message: m.Message) -> None:
+    """Law 2 at the server: no row leaves it that was accepted before a denial that is recorded."""
+    if not isinstance(message, m.Delta | m.Patch | m.Fetched):
+        return
+    for row in message.rows:
+        if row.deleted or not row.values:
+            continue
+        mark = _values(row.values)["mark"]
+        published = world.oracle.published.get(mark) if isinstance(mark, int) else None
+        if published is None or (published.view, published.entity) != (row.view, row.entity):
+            raise Broken(f"the server sends mark {mark} in {row.view}, where it was never published")
+        if published.pair is not None and published.grant <= world.oracle.holding[published.pair].denial:
+            raise Broken(f"the server sends mark {mark} of {published.pair}, denied since")
+
+
+def check_server(world: World) -> None:
+    """The ledger as the oracle reads it; rows and keys of what was denied are gone."""
+    store = world.server.store
+    with store.read() as tx:
+        for (subject, purpose), holding in world.oracle.holding.items():
+            pseudonym = world.pseudonym(subject)
+            state = tx.decision_state(pseudonym, purpose)
+            if (state.grant, state.denial) != (holding.grant, holding.denial):
+                raise Broken(f"{subject} {purpose}: expected {holding}, the server has {state}")
+            if (state.state == "restricted") != bool(holding.restricted):
+                raise Broken(f"{subject} {purpose}: expected {holding}, the server has {state}")
+            left = tx.execute(
+                "SELECT count(*) FROM rows WHERE subject = ? AND purpose = ? AND grant_seq < ?",
+                (pseudonym, purpose, holding.denial),
+            ).fetchone()[0]
+            if left:
+                raise Broken(f"the server keeps {left} rows of {subject} {purpose} from before its denial")
+        if tx.pending_key_erasures():
+            raise Broken("payload keys outlived their denial")
+
+
+def note_enforced(world: World) -> None:
+    """What the server says of its targets becomes a promise about the devices."""
+    now_us = world.server.clock.now_us()
+    lapsed = "" if world.server_jumped else f" OR t.lease_bound_us <= {now_us}"
+    with world.server.store.read() as tx:
+        found = tx.execute(
+            "SELECT t.device_id, d.subject, d.purpose, max(d.seq) FROM targets t"
+            " JOIN denials d ON d.revocation = t.revocation"
+            f" WHERE t.acked_us IS NOT NULL{lapsed} GROUP BY 1, 2, 3"
+        ).fetchall()
+    for device_id, pseudonym, purpose, seq in found:
+        name, subject = world.name_of(device_id), world.subject_of(pseudonym)
+        if name is not None and subject is not None:
+            enforced = world.known[name].enforced
+            enforced[subject, purpose] = max(enforced.get((subject, purpose), 0), seq)
+
+
+# ---- once nothing fails any more -----------------------------------------------------------------------
+
+
+def faults_at_rest(world: World) -> Iterator[str]:
+    """Why the town has not converged; nothing when it has."""
+    head = world.server.lane_head()
+    for name, device in world.devices.items():
+        cable = world.cables[name]
+        if device.replica.lane_position() != head:
+            yield f"{name}: lane at {device.replica.lane_position()}, the head is {head}"
+        if cable.dialogue is None or not cable.dialogue.caught_up:
+            yield f"{name}: not caught up"
+        else:
+            yield from _unequal(world, name, device, cable)
+        if not device.link._outbox.empty:
+            yield f"{name}: its outbox is not empty"
+        if device.link.memory.diverged:
+            yield f"{name}: diverged in {sorted(device.link.memory.diverged)}"
+    yield from _incomplete(world)
+
+
+def _unequal(world: World, name: str, device: SimDevice, cable: Cable) -> Iterator[str]:
+    assert cable.dialogue is not None
+    followed = set(cable.dialogue._following)
+    if "all" not in followed:
+        yield f"{name}: does not follow `all`"
+    for (channel, _), stand in device.stands().items():
+        if channel in followed and stand != world.server.head(channel):
+            yield f"{name}: {channel} stands at {stand}, the server at {world.server.head(channel)}"
+    for channel in sorted(followed):
+        kept = device.shared_rows() if channel == "all" else device.personal_rows(channel)
+        yield from _other_rows(world, name, device, channel, kept)
+
+
+def _other_rows(
+    world: World, name: str, device: SimDevice, channel: str, kept: dict[tuple[str, str], bytes] | None
+) -> Iterator[str]:
+    with world.server.store.read() as tx:
+        rows = [row for row in tx.channel_rows(channel, 0, 10_000) if not row.deleted]
+    known = {view.name for view in shops.CATALOGS[device.version].views.values()}
+    wanted = {(row.entity, row.view): row.values for row in rows if row.view in known}
+    have = {place: values for place, values in (kept or {}).items() if values}
+    for place in wanted.keys() | have.keys():
+        if have.get(place) not in (wanted.get(place), LET_GO):
+            yield f"{name}: {channel} {place} is {have.get(place)!r}, the server has {wanted.get(place)!r}"
+
+
+def _incomplete(world: World) -> Iterator[str]:
+    with world.server.store.read() as tx:
+        for row in tx.revocations(1_000_000):
+            found = world.server.office.progress(tx, row)
+            if found.state != "completed":
+                denials = [(d.seq, world.subject_of(d.subject), d.purpose) for d in tx.denials(row.id)]
+                owing = [world.name_of(t.device_id) for t in tx.targets(row.id) if t.erased_us is None]
+                yield f"revocation of {denials}: {found.state}, {owing} owe a receipt"
+
+
+def token(world: World, subject: str) -> str:
+    """How a subject stands in rows."""
+    return seal.subject_token(world.pseudonym(subject))

@@ -1,0 +1,147 @@
+"""The server of the simulated town: the rooms that `build_app` puts together, restarted from the disk."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from edge_runtime.wire import ticket
+from sync_server.api import rooms
+from sync_server.app import build_app
+from sync_server.consent.decisions import API, Proposal, RecordedDecision
+from sync_server.devices.enrolment import device_id_of
+from sync_server.features.incoming import Limits, RowCheck
+from sync_server.features.publish import write_rows
+from sync_server.housekeeping import Housekeeping
+from sync_server.settings import HOUR_US, MINUTE_US, Settings
+from sync_server.store.protocol import Store
+from sync_server.store.records import Committed
+from sync_server.sync.node import Node
+from tests.support.clock import ManualClock
+from tests.support.simulation import shops
+
+KEPT_US = 48 * HOUR_US
+"""How long a delete stays a row here: short, so that floors rise often."""
+
+
+class SimServer:
+    """One node. `folder` holds one data directory after another, each a copy that a crash left."""
+
+    def __init__(self, folder: Path, clock: ManualClock, chance: random.Random) -> None:
+        self._folder, self.clock, self._chance = folder, clock, chance
+        self._life = 0
+        self.deaf = False
+        """Whether hints are lost: what commits is found by the next poll alone."""
+        self._catalog = folder / "town.toml"
+        folder.mkdir(parents=True)
+        self._catalog.write_text(shops.NEW)
+        self._open()
+
+    def _open(self) -> None:
+        self.settings = Settings(
+            data_dir=self._folder / f"life-{self._life}",
+            catalog=self._catalog,
+            partitions=3,
+            lease_us=6 * HOUR_US,
+            delete_kept_us=KEPT_US,
+            session_age_us=6 * HOUR_US,
+            ticket_life_us=30 * MINUTE_US,
+            frame_rows=3,
+            snapshots=2,
+        )
+        self.app = build_app(self.settings, self.clock, self._chance.randbytes)
+        self.authority, self.office = self.app[rooms.AUTHORITY], self.app[rooms.OFFICE]
+        self.store: Store = self.app[rooms.STORE]
+        self.node: Node = self.app[rooms.SYNC_DOOR]._node
+        hints, admission = self.node.hints, self.node.admission
+        rounds = self.app[rooms.ROUNDS]
+        self._keeper = Housekeeping(self.store, rounds, hints, admission, self.clock, self.settings)
+        heard = self.node.hints.committed
+
+        def perhaps_heard(moved: Committed) -> None:
+            if not self.deaf:
+                heard(moved)
+
+        listeners = self.store._listeners  # type: ignore[attr-defined]
+        listeners[:] = [perhaps_heard if one == heard else one for one in listeners]
+
+    def crash(self) -> None:
+        """`kill -9`: what was committed is there, nothing else."""
+        before = self.settings.data_dir
+        self._life += 1
+        after = self._folder / f"life-{self._life}"
+        shutil.copytree(before, after)
+        self.store.close()
+        shutil.rmtree(before)
+        self._open()
+
+    def close(self) -> None:
+        self.store.close()
+
+    # ---- what the platform does --------------------------------------------------------------------------
+
+    def enrol(self, public_key: bytes) -> str:
+        with self.store.write("enrol") as tx:
+            tx.add_device(device_id_of(public_key), public_key, ("all",), self.clock.now_us())
+        return device_id_of(public_key)
+
+    def publish(
+        self, view: str, entity: object, mark: int | None, *, age_s: int = 0, lag: int = 0
+    ) -> tuple[str | None, int]:
+        """Publish one row, a delete when `mark` is None; its refusal code, and the `as_of` it named.
+
+        Args:
+            age_s: how old its event time is.
+            lag: how far behind the lane's head the publishing job had read.
+        """
+        catalog = self.app[rooms.REGISTRY].active
+        found, now_us = catalog.view(view), self.clock.now_us()
+        limits = Limits(self.settings.id_limit_bytes, self.settings.row_limit_bytes)
+        check = RowCheck(catalog, found, self.authority, limits, now_us)
+        said: Mapping[str, object] = {"deleted": True} if mark is None else {"values": {"mark": mark}}
+        row = check.check({"entity": entity, "event_time": now_us // 1_000_000 - age_s, **said})
+        with self.store.write("publish") as tx:
+            as_of = max(tx.lane_head() - lag, 0)
+            return write_rows(tx, found, [row], as_of=as_of, now_us=now_us)[0], as_of
+
+    def decide(self, subject: str, purpose: str, state: str, lag: int = 0) -> RecordedDecision:
+        """A decision through the API, by somebody who had seen the lane up to `lag` before its head."""
+        with self.store.write("decide") as tx:
+            base = max(tx.lane_head() - lag, 0)
+            pseudonym, now_us = self.authority.pseudonym(subject), self.clock.now_us()
+            proposal = Proposal(pseudonym, purpose, state, "2026-11", base, now_us, API)
+            return self.office.decide(tx, proposal)
+
+    def revoke(self, subject: str, initiator: Literal["subject", "controller"]) -> None:
+        """Everything of a subject."""
+        with self.store.write("revoke") as tx:
+            self.office.revoke(tx, self.authority.pseudonym(subject), None, initiator, "2026-11")
+
+    def ticket(self, device_id: str, subject: str, purposes: tuple[str, ...]) -> bytes:
+        """As the app's backend gets it for one device."""
+        until_us = self.clock.now_us() + self.settings.ticket_life_us
+        pseudonym = self.authority.pseudonym(subject)
+        return ticket.issue(self.authority.signing, device_id, pseudonym, purposes, until_us)
+
+    # ---- what it does by itself --------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """Read the heads, as the node does every few seconds."""
+        self.node.heads.poll()
+        self.node.admission.tick(self.clock.now_us())
+
+    def sweep(self) -> None:
+        """Forget old deletes: floors rise."""
+        self._keeper.sweep()
+
+    def lane_head(self) -> int:
+        with self.store.read() as tx:
+            return tx.lane_head()
+
+    def head(self, channel: str) -> tuple[int, int]:
+        with self.store.read() as tx:
+            found = tx.channel_head(channel)
+        return found.seq, found.digest
