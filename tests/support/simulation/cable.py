@@ -91,13 +91,13 @@ class Cable:
         node = self._server.node
         self._opened_us = now_us
         try:
-            visit = knock(node, closing=False)
+            visit = knock(node)
         except Turned as turned:
             self._stay_away(SyncRefused(turned.code, retry_after_us=turned.retry_after_us))
             return False
         self._subscription = node.hints.subscribe()
         self.session = DeviceSession(node, self._subscription, visit)
-        visit.part = lambda turned: self._leaving.append(refusal_of(turned))
+        visit.part = self._leaving.append
         self.dialogue = self.device.dialogue()
         self.tainted = False
         self.sessions += 1

@@ -6,15 +6,14 @@ import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from edge_runtime.wire import ticket
-from sync_server.api import rooms
+from sync_server.api import features, rooms
 from sync_server.app import build_app
 from sync_server.consent.decisions import API, Proposal, RecordedDecision
 from sync_server.devices.enrolment import device_id_of
-from sync_server.features.incoming import Limits, RowCheck
-from sync_server.features.publish import write_rows
 from sync_server.housekeeping import Housekeeping
 from sync_server.settings import HOUR_US, MINUTE_US, Settings
 from sync_server.store.protocol import Store
@@ -97,15 +96,14 @@ class SimServer:
             age_s: how old its event time is.
             lag: how far behind the lane's head the publishing job had read.
         """
-        catalog = self.app[rooms.REGISTRY].active
-        found, now_us = catalog.view(view), self.clock.now_us()
-        limits = Limits(self.settings.id_limit_bytes, self.settings.row_limit_bytes)
-        check = RowCheck(catalog, found, self.authority, limits, now_us)
+        door: Any = SimpleNamespace(app=self.app)  # what the publishing door asks of a request
+        check = features._row_check(door, self.app[rooms.REGISTRY].active.view(view))
+        now_us = self.clock.now_us()
         said: Mapping[str, object] = {"deleted": True} if mark is None else {"values": {"mark": mark}}
         row = check.check({"entity": entity, "event_time": now_us // 1_000_000 - age_s, **said})
         with self.store.write("publish") as tx:
             as_of = max(tx.lane_head() - lag, 0)
-            return write_rows(tx, found, [row], as_of=as_of, now_us=now_us)[0], as_of
+            return features._publishing(door, check, as_of).write_rows(tx, [row])[0], as_of
 
     def decide(self, subject: str, purpose: str, state: str, lag: int = 0) -> RecordedDecision:
         """A decision through the API, by somebody who had seen the lane up to `lag` before its head."""
