@@ -164,8 +164,16 @@ class SyncError(EdgeError):
 class SyncRefused(SyncError):
     """The other side refused; `code` is one of `wire.refusal.CODES`."""
 
-    def __init__(self, code: str, reason: str = "", retry_after_us: int | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        reason: str = "",
+        retry_after_us: int | None = None,
+        server_time_us: int | None = None,
+    ) -> None:
         self.code, self.reason, self.retry_after_us = code, reason, retry_after_us
+        self.server_time_us = server_time_us
+        """In a refusal for time the server's clock (µs since 1970), proved by its signature; else None."""
         super().__init__(f"{code}: {reason}" if reason else code)
 
 

@@ -6,6 +6,7 @@ loads none of it.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from base64 import urlsafe_b64decode
 from binascii import Error as NotBase64
@@ -20,7 +21,8 @@ from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
-from edge_runtime.errors import MalformedRequest
+from edge_runtime.consent.shut_out import ShutOut
+from edge_runtime.errors import MalformedRequest, NotEnrolled
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.value import FeatureValue
 from edge_runtime.wire.seal import personal_channel
@@ -65,13 +67,28 @@ class FarSide:
         self._tickets: dict[str, bytes] = {}
         """Personal channel -> the backend's ticket, for every link of this runtime."""
         consents.queued = self._poke
+        self.shut_out = ShutOut(database, keyring, consents, leases, changed)
 
     def enrol(self, url: str, token: str) -> str:
         """See `Runtime.enrol`."""
         from edge_runtime.sync.background import run_alone
         from edge_runtime.sync.enrol import enrol
 
-        return run_alone(enrol(self._keyring, url, token, lock=self._lock))
+        if self.shut_out.standing == "in":
+            return run_alone(enrol(self._keyring, url, token, lock=self._lock))
+        self.shut_out.finish()
+        fresh = secrets.token_bytes(32)
+        made = run_alone(enrol(self._keyring, url, token, lock=self._lock, seed=fresh))
+        self.shut_out.ended()
+        return made
+
+    def rotate_identity(self) -> None:
+        """See `Runtime.rotate_identity`."""
+        if not self._keyring.enrolled:
+            raise NotEnrolled("a standalone runtime signs for nobody; enrol first")
+        self._keyring.begin_key_change()
+        with self._lock:
+            self._poke()
 
     def link(self, url: str | None, settings: SyncSettings | None) -> Link:
         """See `Runtime.sync`."""

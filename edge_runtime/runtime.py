@@ -107,6 +107,7 @@ class Runtime:
         room, changed, read = self._upkeep.room, self._row_changed, self._read_subject
         lent = (*rooms, self._leases, clock, self._lock)
         self._far_side = FarSide(*lent, room=room, changed=changed, read=read)
+        self._far_side.shut_out.finish()
 
     # ---- opening and closing -----------------------------------------------------------------------------
 
@@ -335,6 +336,8 @@ class Runtime:
                 "assurance": self._keyring.assurance,
                 "counter": self._keyring.counter,
                 "restored": self.consent.restored,
+                "revoked": self._far_side.shut_out.standing != "in",
+                "identity_changes": self._keyring.identity.next_seed is not None,
                 "subjects": self._keyring.subjects,
                 "states_in_memory": len(self._states),
                 "trouble": None if trouble is None else str(trouble),
@@ -378,6 +381,18 @@ class Runtime:
         """
         self._check_open()
         return self._far_side.enrol(url, token)
+
+    def rotate_identity(self) -> None:
+        """Sign with a new key as soon as the server has it: it is told in the session that runs, or the next.
+
+        Until then both keys are held, and `status()["identity_changes"]` says so. Killed anywhere, the device
+        finds out which of them the server knows. See `docs/device-keys.md`.
+
+        Raises:
+            NotEnrolled: `enrol` was never called.
+        """
+        self._check_open()
+        self._far_side.rotate_identity()
 
     def admit(self, subject: str, purposes: Sequence[str], ticket: str) -> ConsentRecord:
         """Take up a consent given elsewhere, with a ticket that the app's backend got for this device.

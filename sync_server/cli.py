@@ -19,6 +19,9 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_segments import segment_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
+from sync_server.devices.authority import rotate_key
+from sync_server.devices.enrolment import encode
+from sync_server.devices.entropy import system_entropy
 from sync_server.doctor import device_text
 from sync_server.errors import ServerError
 from sync_server.load import command as load
@@ -144,6 +147,15 @@ def _devices_revoke(args: argparse.Namespace) -> object:
     return _client(args).call("DELETE", path_of("v1", "devices", args.id))
 
 
+def _devices_allow(args: argparse.Namespace) -> object:
+    return _client(args).call("PATCH", path_of("v1", "devices", args.id), {"channels": args.channel})
+
+
+def _rotate_key(args: argparse.Namespace) -> object:
+    key = rotate_key(Settings(data_dir=args.data).key_file, system_entropy)
+    return {"public_key": encode(key), "from": "the server signs with it from its next start"}
+
+
 def _doctor(args: argparse.Namespace) -> object:
     client = _client(args)
     if args.device is not None:
@@ -212,6 +224,10 @@ def _parser() -> argparse.ArgumentParser:
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")
+    made = _command(devices, "allow", _devices_allow, "say anew which shared channels a device may follow")
+    made.add_argument("id")
+    made.add_argument("--channel", action="append", default=[], help="channel pattern; none: no channel")
+    _command(commands, "rotate-key", _rotate_key, "give the server a new signing key, named by the old one")
     load.declare(_command(commands, "load", _load, "simulate many devices and measure"))
     made = _command(commands, "doctor", _doctor, "is everything as it should be, here or on one device")
     made.add_argument("device", nargs="?", help="a device's id: where it stands and what is wrong with it")

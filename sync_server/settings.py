@@ -103,6 +103,8 @@ class Settings:
     """How long `readyz` says no before the first is told: what a load balancer needs to notice."""
 
     # The device session
+    leaving_us: int = 60 * SECOND_US
+    """How long a revoked device may stay to hand in its receipts."""
     hello_timeout_us: int = 10 * SECOND_US
     ping_us: int = 20 * SECOND_US
     send_timeout_us: int = 20 * SECOND_US

@@ -205,6 +205,11 @@ class WriteTransaction(ReadTransaction):
         self._connection.execute("DELETE FROM channel WHERE name = ?", (name,))
         return removed
 
+    def forget_channels(self) -> None:
+        """Delete every row about nobody, and every channel's cursor."""
+        self._connection.execute("DELETE FROM feature")
+        self._connection.execute("DELETE FROM channel")
+
     # ---- decisions --------------------------------------------------------------------------------------
 
     def set_lane_position(self, position: int) -> None:

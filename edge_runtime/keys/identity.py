@@ -21,6 +21,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`standalone` before enrolment."""
     signing_seed: Bytes32
     """Seed of the Ed25519 key that signs hellos and receipts."""
+    next_seed: Bytes32 | None = None
+    """Seed of the key to come, which the server may have already or not; None: no change is going on."""
     pseudonym_key: Bytes32
     """Names subjects on the wire: the tenant's after enrolment, one of its own before."""
     digest_key: Bytes32 | None = None

@@ -170,6 +170,11 @@ class Keyring:
             self._signing = (seed, Ed25519PrivateKey.from_private_bytes(seed))
         return self._signing[1]
 
+    def next_signing_key(self) -> Ed25519PrivateKey | None:
+        """The device's Ed25519 key to come; None when no change of it is going on."""
+        seed = self.identity.next_seed
+        return None if seed is None else Ed25519PrivateKey.from_private_bytes(seed)
+
     def pseudonym(self, subject: str) -> bytes:
         """16 bytes that stand for typed id `subject`."""
         return pseudonym(self._vault.trunk.identity.pseudonym_key, subject)
@@ -361,6 +366,26 @@ class Keyring:
             self.changes += 1
         if moved:
             self.authority_changed()
+
+    def trust(self, server_key: bytes) -> None:
+        """Pin another key of the same server, durably."""
+        with self._lock:
+            self.set_identity(msgspec.structs.replace(self.identity, server_key=server_key))
+
+    def begin_key_change(self) -> None:
+        """Make the next signing key, durably; both are held until `end_key_change`. Again: nothing."""
+        with self._lock:
+            if self.identity.next_seed is None:
+                seed = secrets.token_bytes(32)
+                self.set_identity(msgspec.structs.replace(self.identity, next_seed=seed))
+
+    def end_key_change(self) -> None:
+        """The server has the next signing key: from here on it is the only one."""
+        with self._lock:
+            identity = self.identity
+            if identity.next_seed is not None:
+                after = msgspec.structs.replace(identity, signing_seed=identity.next_seed, next_seed=None)
+                self.set_identity(after)
 
     def remember(self, denials: Iterable[Denial]) -> None:
         """Store denials, replacing what was known of them, without destroying a key."""

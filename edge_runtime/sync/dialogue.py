@@ -14,6 +14,7 @@ import msgspec
 from edge_runtime.errors import SyncError, SyncRefused
 from edge_runtime.sync import gate
 from edge_runtime.sync.gate import Match
+from edge_runtime.sync.key_changes import KeyChanges
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.repairs import Repairs, RepairTimes
 from edge_runtime.sync.replica import Applied, Replica
@@ -22,6 +23,7 @@ from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.refusal import CODES
 
 Frames = list[bytes]
 
@@ -68,6 +70,10 @@ class Memory:
         """Personal channel -> ticket from the app's backend."""
         self.repairs_us: RepairTimes = {}
         self.diverged: set[str] = set()
+        self.refusals: dict[str, SyncRefused] = {}
+        """Channel -> the server's last word on why it is not served, until it is."""
+        self.signs_with_next = False
+        """Whether the next Hello tries the device's next key: while a key changes, either may stand."""
         self.applied: Callable[[m.Delta, Applied], None] = lambda delta, applied: None
 
 
@@ -109,13 +115,17 @@ class Dialogue:
         """Whether the server's last word on a lease was no."""
         self._missed = 0
         self._repairs = Repairs(memory.repairs_us, settings)
+        self._keys = KeyChanges(replica.keyring, memory)
+        self._version = m.PROTOCOL
+        """Of the protocol, as this session speaks it."""
         self._reports: set[bytes] = set()
         """Tickets whose answers were sent and not yet acknowledged."""
 
     @property
     def caught_up(self) -> bool:
         """Lane drained, lease granted, outbox empty, and every followed channel equal to its checkpoint."""
-        answered = self.state is State.LIVE and self._lease_id is None and not self._reports
+        waits = self._lease_id is not None or bool(self._reports) or self._keys.asked
+        answered = self.state is State.LIVE and not waits
         leased = not self._lease_refused and self._leases.state != "locked"
         return answered and leased and all(self._following.values()) and self._outbox.empty
 
@@ -137,10 +147,11 @@ class Dialogue:
         Raises `WireFailure` when the frame may not stand (say so, then leave the socket), and `SyncRefused`
         when the server ends the session.
         """
-        message = codec.decode(frame, self._settings.frame_limit_bytes)
+        message = self._decode(frame)
         self.state = advance(self.state, Side.SERVER, message)
         match message:
             case m.Challenge():
+                self._version = gate.version(message.speaks, self._settings.spoken)
                 return [self._greet(message)]
             case m.Welcome():
                 return self._take_welcome(message)
@@ -156,6 +167,10 @@ class Dialogue:
                 self._outbox.decision_acked(message)
                 self.refused = {c: why for c, why in self.refused.items() if why != "channel_forbidden"}
                 return self.tick(boot_us)
+            case m.Revoked():
+                return self._take_revoked(message, boot_us)
+            case m.KeyChanged():
+                return self._keys.changed(message)
             case m.ReceiptAck():
                 self._outbox.receipt_acked(message.id)
                 return self.tick(boot_us)
@@ -169,6 +184,8 @@ class Dialogue:
 
         Raises `LeaseLost` when only a fresh session can unlock consented features again.
         """
+        if self.state is State.LEAVING:
+            return self._last_words(boot_us)
         if self.state is not State.LIVE:
             return []
         if self._leases.lost:
@@ -176,9 +193,21 @@ class Dialogue:
         told = [self._say(message) for message in self._outbox.due(boot_us)]
         # decisions before follows: a channel may open because of a decision told just now
         late = [frame for point in self._repairs.due(boot_us) for frame in self._repair(point, boot_us)]
+        told += [self._say(change) for change in self._keys.due()]
         return self._renew(boot_us) + told + self._personal_channels() + late
 
+    def _decode(self, frame: bytes) -> m.Message:
+        """Of any version while the server may say no to ours: a Challenge and a Refusal never change."""
+        if self.state not in (State.CONNECTED, State.CHALLENGED, State.GREETED):
+            return codec.decode(frame, self._settings.frame_limit_bytes, (self._version,))
+        message = codec.decode(frame, self._settings.frame_limit_bytes, range(1, 2**16 + 1))
+        if message.v != self._version and not isinstance(message, m.Challenge | m.Refusal):
+            raise WireFailure("unsupported_version", f"expected version {self._version}")
+        return message
+
     def _say(self, message: m.Message) -> bytes:
+        if message.v != self._version:
+            message = msgspec.structs.replace(message, v=self._version)
         self.state = advance(self.state, Side.DEVICE, message)
         return codec.encode(message)
 
@@ -197,8 +226,9 @@ class Dialogue:
             catalog=self._replica.catalog_key,
             cursors=self._replica.shared((*self._replica.allowed_channels(), *self._memory.wanted)),
             signature=bytes(64),
+            v=self._version,
         )
-        signature = self._replica.sign(seal.HELLO, seal.hello_bytes(challenge.nonce, hello))
+        signature = seal.sign(self._keys.key(), seal.HELLO, seal.hello_bytes(challenge.nonce, hello))
         self._hello = msgspec.structs.replace(hello, signature=signature)
         self._following = dict.fromkeys(hello.cursors, False)
         return self._say(self._hello)
@@ -211,11 +241,34 @@ class Dialogue:
         standing = gate.check_welcome(
             welcome, self._challenge, self._hello, identity.server_key, self._replica.incarnation()
         )
+        if standing.server_key != identity.server_key:
+            self._replica.keyring.trust(standing.server_key)  # durable before anything of it is believed
+        self._keys.welcomed()
         if standing.rolled_back:
             self._replica.rolled_back(welcome.counter)
         self._replica.begin(self._challenge.incarnation, restored=standing.restored)
         self._lane_head, self.ping_us = welcome.lane_head, welcome.ping_us
         return []
+
+    def _take_revoked(self, revoked: m.Revoked, boot_us: int) -> Frames:
+        """The server ends this device: everything goes, and then what proves that is handed in."""
+        assert self._hello is not None
+        gate.check_revoked(revoked, self._hello, self._server_key)
+        self._replica.shut_out.carry_out()
+        self._memory.diverged.clear()
+        return self._last_words(boot_us)
+
+    def _last_words(self, boot_us: int) -> Frames:
+        """Raises `SyncRefused("device_revoked")` once every receipt is acknowledged."""
+        if not self._outbox.receipts_wait:
+            raise device_revoked()
+        return [self._say(note) for note in self._outbox.receipts_due(boot_us)]
+
+    @property
+    def _server_key(self) -> bytes:
+        key = self._replica.identity.server_key
+        assert key is not None
+        return key
 
     def _take_lane(self, lane: m.Lane, boot_us: int) -> Frames:
         """Revocations first: a delta may hold what was just revoked. Acknowledged once whole and durable."""
@@ -295,10 +348,15 @@ class Dialogue:
             case m.Patch():
                 return self._take_patch(message)
             case m.Drop():
-                self._following.pop(message.channel)
-                self._repairs.over([message.channel])
-                self._replica.drop_channel(message.channel)
-                return []
+                return self._drop(message.channel)
+
+    def _drop(self, channel: str) -> Frames:
+        """No longer ours: rows and cursor go, and it is not asked for again in this session."""
+        self._following.pop(channel, None)
+        self._repairs.over([channel])
+        self.refused[channel] = "channel_forbidden"
+        self._replica.drop_channel(channel)
+        return []
 
     def _take_delta(self, delta: m.Delta) -> Frames:
         self._following[delta.channel] = False
@@ -349,6 +407,7 @@ class Dialogue:
     def _matches(self, channel: str) -> Frames:
         self._following[channel] = True
         self._memory.diverged.discard(channel)
+        self._memory.refusals.pop(channel, None)
         self._repairs.over([channel])
         return []
 
@@ -395,14 +454,21 @@ class Dialogue:
     def _take_refusal(self, refusal: m.Refusal, boot_us: int) -> Frames:
         """The server said no: to the session, a channel, a lease, an answer, or something of the outbox."""
         about, later_us = refusal.about, refusal.retry_after_us
+        told = self._judged(refusal)
+        if self._keys.refused(refusal):
+            return []
         if not about or self.state is State.CLOSED:
-            raise SyncRefused(refusal.code, retry_after_us=refusal.retry_after_us)
+            if self._replica.shut_out.standing != "in" and _is_id(about):
+                self._outbox.receipt_acked(bytes.fromhex(about))  # not taken, and never will be
+            raise told
         if refusal.code == "overloaded" and self._repairs.postpone(about, boot_us, later_us):
             return []
         if about in self._following:
             self._following.pop(about)
             self._repairs.over([about])
-            self.refused[about] = refusal.code
+            self.refused[about], self._memory.refusals[about] = refusal.code, told
+            if refusal.code == "channel_forbidden" and self._starts_over(about):
+                return self._drop(about)  # its cursor told nobody that we hold it
         elif self._lease_id is not None and about == self._lease_id.hex():
             self._lease_id, self._lease_refused = None, True
             self._renew_us = boot_us + max(refusal.retry_after_us, self._settings.tick_us)
@@ -415,8 +481,27 @@ class Dialogue:
             self._outbox.refused(about, refusal.code)
         return []
 
+    def _judged(self, refusal: m.Refusal) -> SyncRefused:
+        """What the app may know of a refusal: a time only when the server signed it."""
+        time_us = None
+        if self._hello is not None:
+            time_us = gate.server_time(refusal, self._hello, self._server_key)
+        meaning = CODES.get(refusal.code)
+        reason = "" if meaning is None else meaning.text
+        return SyncRefused(refusal.code, reason, refusal.retry_after_us, time_us)
+
+    def _starts_over(self, channel: str) -> bool:
+        """Whether a shared channel was told of at cursor 0 although something of it is held."""
+        assert self._hello is not None
+        return self._hello.cursors.get(channel) == 0 and self._replica.holds(channel)
+
     def _refusal(self, code: str, about: str) -> bytes:
         return self._say(m.Refusal(code=code, about=about))
+
+
+def device_revoked() -> SyncRefused:
+    """What the app hears of a device that is shut out."""
+    return SyncRefused("device_revoked", CODES["device_revoked"].text)
 
 
 def _is_id(text: str) -> bool:

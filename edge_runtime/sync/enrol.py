@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.errors import MalformedRequest, SyncError, SyncRefused
 from edge_runtime.keys.identity import Identity
@@ -38,10 +39,18 @@ class _Problem(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-async def enrol(keyring: Keyring, url: str, token: str, *, lock: AbstractContextManager[object]) -> str:
+async def enrol(
+    keyring: Keyring,
+    url: str,
+    token: str,
+    *,
+    lock: AbstractContextManager[object],
+    seed: bytes | None = None,
+) -> str:
     """Enrol at the server at `url` and return the device id; the identity rests in the keystore.
 
     Args:
+        seed: 32 bytes of a new signing key, for a device that was shut out; the one it has by default.
         lock: held while the identity changes, and not while the network is waited for.
 
     Raises:
@@ -52,10 +61,12 @@ async def enrol(keyring: Keyring, url: str, token: str, *, lock: AbstractContext
     if keyring.size:
         raise MalformedRequest("enrolment", "a device that holds no personal data", "data keys")
     url = url.rstrip("/")
-    reply = read_reply(*await _post(f"{url}/v1/devices", request_body(keyring, token)))
+    seed = keyring.identity.signing_seed if seed is None else seed
+    body = request_body(Ed25519PrivateKey.from_private_bytes(seed), token)
+    reply = read_reply(*await _post(f"{url}/v1/devices", body))
     identity = Identity(
         device_id=reply.device_id,
-        signing_seed=keyring.identity.signing_seed,
+        signing_seed=seed,
         pseudonym_key=_key(reply.tenant.pseudonym_key),
         digest_key=_key(reply.tenant.digest_key),
         server_key=_key(reply.server_key),
@@ -67,9 +78,8 @@ async def enrol(keyring: Keyring, url: str, token: str, *, lock: AbstractContext
     return reply.device_id
 
 
-def request_body(keyring: Keyring, token: str) -> dict[str, str]:
+def request_body(key: Ed25519PrivateKey, token: str) -> dict[str, str]:
     """What is posted: the token, our public key, and our signature over both."""
-    key = keyring.signing_key()
     public_key = seal.public_bytes(key)
     proof = seal.sign(key, seal.ENROL, seal.enrol_bytes(token, public_key))
     return {"token": token, "public_key": _text(public_key), "proof": _text(proof)}

@@ -6,7 +6,7 @@ is not an error: it becomes a stub (its hash without its values), so that the ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -64,6 +64,30 @@ class Standing:
     """The server has seen a higher root counter: this device was restored from an older image."""
     restored: bool
     """The server speaks from another incarnation than last time: cursors start over."""
+    server_key: bytes
+    """The key that signed: the pinned one, or its successor."""
+
+
+def version(speaks: Collection[int], spoken: Collection[int]) -> int:
+    """The newest version of the protocol that both speak; raises `WireFailure("unsupported_version")`.
+
+    >>> version([1, 2, 3], (1, 2))
+    2
+    """
+    both = set(speaks) & set(spoken)
+    if not both:
+        who = "app" if max(speaks) > max(spoken) else "server"
+        raise WireFailure("unsupported_version", f"no version is spoken by both: the {who} must be updated")
+    return max(both)
+
+
+def successor(pinned: bytes, succession: Sequence[m.Succession]) -> bytes:
+    """The last key of a chain from `pinned` on; raises `WireFailure("bad_signature")` at a bad link."""
+    key = pinned
+    for link in succession:
+        seal.verify(key, seal.SUCCESSION, seal.succession_bytes(key, link.public_key), link.signature)
+        key = link.public_key
+    return key
 
 
 def check_welcome(
@@ -80,15 +104,33 @@ def check_welcome(
     """
     if welcome.nonce != hello.nonce:
         raise WireFailure("bad_nonce", "expected the answer to this session's nonce")
-    seal.verify(
-        server_key, seal.WELCOME, seal.welcome_bytes(hello.device_id, challenge, welcome), welcome.signature
-    )
+    key = successor(server_key, welcome.succession)
+    seal.verify(key, seal.WELCOME, seal.welcome_bytes(hello.device_id, challenge, welcome), welcome.signature)
     if welcome.lane_head < hello.lane:
         raise WireFailure("rolled_back", f"expected a lane of at least {hello.lane}, got {welcome.lane_head}")
     return Standing(
         rolled_back=welcome.counter > hello.counter,
         restored=incarnation is not None and incarnation != challenge.incarnation,
+        server_key=key,
     )
+
+
+def check_revoked(revoked: m.Revoked, hello: m.Hello, server_key: bytes) -> None:
+    """Raise `WireFailure("bad_signature")` unless the server itself ends this device, in this session."""
+    body = seal.revoked_bytes(hello.device_id, hello.nonce)
+    seal.verify(server_key, seal.REVOKED, body, revoked.signature)
+
+
+def server_time(refusal: m.Refusal, hello: m.Hello, server_key: bytes) -> int | None:
+    """The server's clock in a refusal for time; None when it is not signed, and so is not believed.
+
+    Raises `WireFailure("bad_signature")` for a signature that is another's.
+    """
+    if not refusal.signature:
+        return None
+    body = seal.refusal_bytes(hello.device_id, hello.nonce, refusal)
+    seal.verify(server_key, seal.REFUSAL, body, refusal.signature)
+    return refusal.server_time_us
 
 
 def check_lane(lane: m.Lane, at: int) -> None:

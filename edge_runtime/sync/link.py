@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from edge_runtime.clock import Clock
 from edge_runtime.errors import EdgeError, RuntimeClosed, SyncError, SyncRefused
 from edge_runtime.sync.backoff import wait_us
-from edge_runtime.sync.dialogue import Dialogue, Frames, LeaseLost, Memory, Reporter
+from edge_runtime.sync.dialogue import Dialogue, Frames, LeaseLost, Memory, Reporter, device_revoked
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.replica import Applied, Replica
 from edge_runtime.sync.settings import SyncSettings
@@ -87,6 +87,14 @@ class Link:
             return "locked"
         return "fresh" if self._dialogue is not None and self._dialogue.caught_up else "stale"
 
+    @property
+    def refusals(self) -> Mapping[str, SyncRefused]:
+        """Channel -> why the server does not serve it, until it does.
+
+        Of a refusal for time, `server_time_us` is the server's clock, proved by its signature.
+        """
+        return dict(self.memory.refusals)
+
     async def caught_up(self) -> None:
         """Return once everything known to the server is here and everything said here is acknowledged.
 
@@ -148,6 +156,9 @@ class Link:
             while not self._closing.is_set():
                 began_us = self._clock.boot_us()
                 try:
+                    if self._is_over():
+                        self.trouble = device_revoked()
+                        return
                     self._replica.fit_catalog()
                     await self._session(http)
                 except RuntimeClosed:
@@ -163,9 +174,18 @@ class Link:
                 if not lost:
                     await self._stay_away(failures)
 
+    def _is_over(self) -> bool:
+        """Whether the server shut this device out, everything is gone, and that was told."""
+        self._replica.shut_out.finish()
+        return self._replica.shut_out.standing == "wiped" and not self._outbox.receipts_wait
+
     async def _stay_away(self, failures: int) -> None:
-        asked_us = self.trouble.retry_after_us if isinstance(self.trouble, SyncRefused) else None
-        delay_us = wait_us(failures, self._rng.random(), asked_us or 0, self._settings)
+        asked_us = 0
+        if isinstance(self.trouble, SyncRefused):
+            asked_us = self.trouble.retry_after_us or 0
+            if self.trouble.code == "unsupported_version":  # until somebody updates one of the two
+                asked_us = max(asked_us, self._settings.unsupported_us)
+        delay_us = wait_us(failures, self._rng.random(), asked_us, self._settings)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), delay_us / 1_000_000)
 
@@ -208,6 +228,8 @@ class Link:
                 task.result()
         except WireFailure as failure:
             await self._part(ws, failure)
+            if failure.code == "unsupported_version":
+                raise SyncRefused(failure.code, failure.reason) from None
             raise SyncError(f"the server's frame was refused: {failure.code}") from None
         finally:
             for task in (ticking, reading):

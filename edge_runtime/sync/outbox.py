@@ -59,6 +59,21 @@ class Outbox:
             messages.append(m.Decisions(decisions=[_decisions.decode(item.payload) for item in decisions]))
         return messages + [codec.decode(item.payload) for item in receipts]
 
+    def receipts_due(self, boot_us: int) -> list[m.Message]:
+        """As `due`, of receipts alone: what a device that was shut out still has to say."""
+        late_us = boot_us - self._settings.resend_us
+        self._sent_us = {id_: at for id_, at in self._sent_us.items() if at > late_us}
+        with self._database.read() as tx:
+            receipts = self._pick(tx.outbox("receipt", self._reach))
+        self._sent_us.update({item.id: boot_us for item in receipts})
+        return [codec.decode(item.payload) for item in receipts]
+
+    @property
+    def receipts_wait(self) -> bool:
+        """Whether any receipt is not handed in yet."""
+        with self._database.read() as tx:
+            return bool(tx.outbox("receipt", 1))
+
     def _pick(self, items: list[OutboxItem]) -> list[OutboxItem]:
         waiting = [i for i in items if i.id not in self._sent_us and i.id.hex() not in self._refused]
         return waiting[: self._settings.batch]

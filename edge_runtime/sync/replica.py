@@ -23,6 +23,7 @@ from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.receipt import ErasureReceipt
+from edge_runtime.consent.shut_out import ShutOut
 from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
 from edge_runtime.sync import gate, subranges
@@ -82,6 +83,8 @@ class Replica:
         self._consents, self._changed, self._clock = consents, changed, clock
         self._room = unlimited() if room is None else room
         self.leases = leases
+        self.shut_out = ShutOut(database, keyring, consents, leases, changed)
+        """The end of this enrolment, when the server says so."""
 
     # ---- standing ----------------------------------------------------------------------------------------
 
@@ -113,9 +116,10 @@ class Replica:
         """16 bytes that stand for a typed id on the wire."""
         return self._keyring.pseudonym(subject)
 
-    def sign(self, context: bytes, body: bytes) -> bytes:
-        """The device's own signature."""
-        return seal.sign(self._keyring.signing_key(), context, body)
+    @property
+    def keyring(self) -> Keyring:
+        """The device's keys."""
+        return self._keyring
 
     def counter(self) -> int:
         """The root slot's counter, as this device tells it: never lower than it was before a rollback."""
@@ -226,6 +230,11 @@ class Replica:
             else:
                 tx.drop_channel(channel)
         self._changed(None, channel)
+
+    def holds(self, channel: str) -> bool:
+        """Whether a shared channel has a cursor here."""
+        with self._database.read() as tx:
+            return tx.channel(channel) is not None
 
     def apply(self, delta: m.Delta) -> Applied:
         """Apply a delta whole, or raise `WireFailure` with nothing changed.

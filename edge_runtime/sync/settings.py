@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_runtime.wire.codec import FRAME_LIMIT_BYTES
+from edge_runtime.wire.codec import FRAME_LIMIT_BYTES, SPOKEN
 
 SECOND_US = 1_000_000
 
@@ -28,6 +28,10 @@ class SyncSettings:
     """Full jitter: the n-th wait is drawn from 0 .. min(most, first * 2^n)."""
     healthy_us: int = 60 * SECOND_US
     """A session that lived so long makes the next wait start over at `backoff_first_us`."""
+    unsupported_us: int = 3_600 * SECOND_US
+    """How long the link stays away when server and app speak no common version of the protocol."""
+    spoken: tuple[int, ...] = SPOKEN
+    """Versions of the protocol that are spoken here."""
     repairs_per_hour: int = 3
     """Times in an hour that a channel is repaired after a wrong digest; then it is `diverged`."""
     refollows: int = 8

@@ -5,7 +5,7 @@ Across the wire an error is only one of these codes; text beside it is for peopl
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Meaning(NamedTuple):
@@ -46,3 +46,6 @@ CODES: dict[str, Meaning] = {
     "internal": Meaning("server", True, "a fault of the server, logged there"),
 }
 """Every refusal code. A code that is not here is not said, and not believed."""
+
+TIMED: Final = frozenset({"ticket_expired"})
+"""Refusals for time: they carry the server's clock, signed (`seal.refusal_bytes`)."""

@@ -42,6 +42,12 @@ class Enrol(msgspec.Struct, forbid_unknown_fields=True):
     proof: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
+class Allow(msgspec.Struct, forbid_unknown_fields=True):
+    """Patterns of the shared channels that the device may follow from now on; none: an empty list."""
+
+    channels: Annotated[list[Pattern], msgspec.Meta(max_length=100)]
+
+
 @prints_only("ttl_s")
 class TicketRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Whose personal channels the device may follow, for which purposes, for how many seconds."""
@@ -156,6 +162,19 @@ async def revoke(request: web.Request) -> web.Response:
     return json_reply(_document(row))
 
 
+async def allow(request: web.Request) -> web.Response:
+    """Say anew which shared channels a device may follow; what it holds and may no longer, it drops."""
+    _, parsed = await body_of(request)
+    wanted, device_id = into(parsed, Allow), request.match_info["id"]
+    with request.app[STORE].write("allow_channels") as tx:
+        if tx.device(device_id) is None:
+            raise Problem("unknown_device")
+        tx.allow_channels(device_id, wanted.channels)
+        row = tx.device(device_id)
+    assert row is not None
+    return json_reply(_document(row))
+
+
 async def ticket(request: web.Request) -> web.Response:
     """A signed ticket with which one device may follow one subject's channels."""
     _, parsed = await body_of(request)
@@ -185,6 +204,7 @@ def _document(row: DeviceRow) -> dict[str, object]:
         "lane": row.lane_acked,
         "lease_until": row.lease_until_us or None,
         "revoked": row.revoked,
+        "wiped_at": row.wiped_us,
     }
 
 
@@ -224,6 +244,15 @@ ROUTES = (
         one,
         "One device, its session, and what is wrong with it.",
         "devices",
+        problems=("unknown_device",),
+    ),
+    Route(
+        "PATCH",
+        PATH + "/{id}",
+        allow,
+        "Say anew which shared channels a device may follow.",
+        "devices",
+        body=Allow,
         problems=("unknown_device",),
     ),
     Route("DELETE", PATH + "/{id}", revoke, "Shut a device out.", "devices", problems=("unknown_device",)),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.receipt import Receipt, open_receipt
 from sync_server.consent.decisions import device_actor
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DENIALS, Answer, Denial, DeviceRow, Evidence, StoredReceipt
+
+EVERYBODY: Final = bytes(16)
+"""The subject of a receipt for all that a device held."""
 
 
 class Accepted(NamedTuple):
@@ -24,11 +28,12 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
 
     A receipt for a newer denial of a pair also answers the older ones. One whose canary could still be read
     proves no erasure and answers nothing. A device that nobody waited for is heard about what its receipt
-    says it erased, and owes no more. What answers nothing is acknowledged and not kept.
+    says it erased, and owes no more. What answers nothing is acknowledged and not kept, but for a revoked
+    device's word that it erased everything.
 
     Raises `WireFailure`: the signature is not this device's, or it names what it cannot answer.
     """
-    receipt = open_receipt(body, signature, device.public_key)
+    receipt = _opened(tx, device, body, signature)
     if receipt.device_id != device.device_id:
         raise WireFailure("bad_signature", "the receipt is another device's")
     known = tx.receipt(receipt.id)
@@ -39,7 +44,10 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     named = _named(tx, device, receipt)
     answered = [] if receipt.canary_unreadable is False else _answered(tx, receipt, named)
     kept = [d for d in answered if _concerns(tx, d, device.device_id, receipt, named)]
-    if kept:
+    wiped = device.revoked and receipt.subject == EVERYBODY
+    if wiped:
+        tx.device_wiped(device.device_id, now_us)
+    if kept or wiped:
         tx.add_receipt(StoredReceipt(receipt.id, device.device_id, body, signature, now_us))
     for denial in kept:
         tx.add_answer(Answer(denial.seq, device.device_id, receipt.id, receipt.kind))
@@ -48,6 +56,14 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     for revocation in moved:
         tx.complete(revocation, now_us)
     return Accepted(receipt.id, moved)
+
+
+def _opened(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes) -> Receipt:
+    """The receipt under the device's key, or under one of before: it may have waited for days."""
+    for key in tx.device_keys(device.device_id):
+        with contextlib.suppress(WireFailure):
+            return open_receipt(body, signature, key)
+    return open_receipt(body, signature, device.public_key)
 
 
 def _named(tx: WriteTx, device: DeviceRow, receipt: Receipt) -> dict[int, str]:

@@ -6,15 +6,29 @@ import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import seal
-from edge_runtime.wire.messages import Bytes16, Bytes32
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import Bytes16, Bytes32, Signature, Succession
 from edge_runtime.wire.printing import prints_only
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import KeysMissing
+
+SUCCESSIONS: Final = 64
+"""Most earlier keys that a device may still trust; a Welcome names no more."""
+
+
+@prints_only("public_key")
+class Earlier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signing key of before: its public half, and its word for the one that came after it."""
+
+    public_key: Bytes32
+    signature: Signature
+    """Over `seal.succession_bytes`. Its seed is nowhere any more."""
 
 
 @prints_only()
@@ -24,6 +38,8 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest_key: Bytes32
     tag_key: Bytes32
     incarnation: Bytes16
+    earlier: tuple[Earlier, ...] = ()
+    """In order; the last one named the present key."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,11 +55,25 @@ class Authority:
     """Blinds subjects in what outlives an erasure: budgets and round tags. Never leaves the server."""
     incarnation: bytes
     """16 bytes that change when the server is restored from a backup."""
+    earlier: tuple[Earlier, ...] = ()
+    """Signing keys of before, in order."""
 
     @property
     def public_key(self) -> bytes:
         """The 32 bytes that devices pin at enrolment."""
         return seal.public_bytes(self.signing)
+
+    def succession(self, pinned: bytes) -> list[Succession]:
+        """From the key that a device trusts to the present one; empty when they are the same.
+
+        Raises `WireFailure("bad_signature")` for a key that was never ours, or is forgotten.
+        """
+        keys = [one.public_key for one in self.earlier] + [self.public_key]
+        if pinned not in keys:
+            raise WireFailure("bad_signature", "the device trusts a key that leads to none of ours")
+        at = keys.index(pinned)
+        after = zip(keys[at + 1 :], self.earlier[at:], strict=True)
+        return [Succession(key, before.signature) for key, before in after]
 
     def pseudonym(self, subject: str) -> bytes:
         """The pseudonym of typed id `subject`. From here on nobody sees the id itself."""
@@ -65,6 +95,30 @@ def load_authority(path: Path, entropy: Entropy, *, store_exists: bool) -> Autho
     return _authority(made)
 
 
+def rotate_key(path: Path, entropy: Entropy) -> bytes:
+    """Give the server a new signing key, named by the old one, and return its public half.
+
+    The old seed is gone when this returns; a server that runs signs with it until its next start. Killed
+    anywhere, the file holds the old key or the new one.
+
+    Raises `KeysMissing`: no key file, or not one of ours; nothing was changed.
+    """
+    if not path.exists():
+        raise KeysMissing("expected server.key, found none; nothing was changed")
+    file = _read(path)
+    old, seed = _authority(file), entropy(32)
+    key = seal.public_bytes(Ed25519PrivateKey.from_private_bytes(seed))
+    word = seal.sign(old.signing, seal.SUCCESSION, seal.succession_bytes(old.public_key, key))
+    earlier = (*file.earlier, Earlier(old.public_key, word))[-SUCCESSIONS:]
+    beside = path.with_suffix(".next")
+    beside.unlink(missing_ok=True)
+    made = msgspec.structs.replace(file, signing_seed=seed, earlier=earlier)
+    write_private(beside, msgspec.json.encode(made))
+    beside.replace(path)
+    _sync_folder(path.parent)
+    return key
+
+
 def load_token(path: Path, entropy: Entropy) -> str:
     """The API's bearer token, made when there is none; raises `KeysMissing` for a file that is not one."""
     if not path.exists():
@@ -82,7 +136,11 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -100,4 +158,5 @@ def _read(path: Path) -> _KeyFile:
 
 def _authority(file: _KeyFile) -> Authority:
     signing = Ed25519PrivateKey.from_private_bytes(file.signing_seed)
-    return Authority(signing, file.pseudonym_key, file.digest_key, file.tag_key, file.incarnation)
+    tenant = (file.pseudonym_key, file.digest_key, file.tag_key, file.incarnation)
+    return Authority(signing, *tenant, file.earlier)

@@ -95,7 +95,7 @@ def enrol(
     if now_us >= found.expires_us:
         raise Problem("token_expired")
     _check_proof(token, public_key, proof)
-    if tx.device_with_key(public_key) is not None:
+    if tx.key_was_used(public_key):
         raise Problem("key_enrolled")
     tx.use_token(token_hash(token), now_us)
     device_id = device_id_of(public_key)

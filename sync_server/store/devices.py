@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from sync_server.store.chapter import Chapter
+from sync_server.store.keys import KeyDatabase
 from sync_server.store.records import DeviceRow, TokenRow
 
 _COLUMNS = (
     "device_id, public_key, patterns, enrolled_us, contact_us, lane_acked, counter, lease_until_us,"
-    " revoked_us"
+    " revoked_us, wiped_us"
 )
 
 
@@ -44,6 +46,23 @@ class DeviceReads(Chapter):
         ).fetchone()
         return {"enrolled": row[0], "live": row[1], "revoked": row[2]}
 
+    def device_keys(self, device_id: str) -> list[bytes]:
+        """The keys that a device signed with before the present one, newest first."""
+        found = self.execute(
+            "SELECT public_key FROM device_keys WHERE device_id = ? ORDER BY until_us DESC", (device_id,)
+        )
+        return [bytes(key) for (key,) in found]
+
+    def key_was_used(self, public_key: bytes) -> bool:
+        """Whether a device signs with this key, or did before."""
+        found = self.execute("SELECT 1 FROM device_keys WHERE public_key = ?", (public_key,)).fetchone()
+        return found is not None or self.device_with_key(public_key) is not None
+
+    def devices_mark(self) -> bytes:
+        """Other bytes after every change of what a device may do; for nodes that heard nothing of it."""
+        found = self.execute("SELECT value FROM meta WHERE key = 'devices'").fetchone()
+        return b"" if found is None else bytes(found[0])
+
     def token(self, token_hash: bytes) -> TokenRow | None:
         """The enrolment token with this hash."""
         row = self.execute(
@@ -54,6 +73,10 @@ class DeviceReads(Chapter):
 
 class DeviceWrites(DeviceReads):
     """Changes of devices."""
+
+    def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
+        super().__init__(connection, keys, digest_key)
+        self.devices_moved: set[str] = set()
 
     def add_token(self, token_hash: bytes, created_us: int, expires_us: int, patterns: Sequence[str]) -> None:
         """Store a new enrolment token by its hash."""
@@ -87,7 +110,33 @@ class DeviceWrites(DeviceReads):
         found = self.execute(
             "UPDATE devices SET revoked_us = ? WHERE device_id = ? AND revoked_us IS NULL", (at_us, device_id)
         )
+        self._device_moved(device_id)
         return found.rowcount == 1
+
+    def device_wiped(self, device_id: str, at_us: int) -> None:
+        """A revoked device says that it erased everything; the first time stays."""
+        self.execute(
+            "UPDATE devices SET wiped_us = coalesce(wiped_us, ?) WHERE device_id = ?", (at_us, device_id)
+        )
+
+    def allow_channels(self, device_id: str, patterns: Sequence[str]) -> None:
+        """From now on a device may follow what these patterns name, and no other shared channel."""
+        self.execute(
+            "UPDATE devices SET patterns = ? WHERE device_id = ?", (json.dumps(list(patterns)), device_id)
+        )
+        self._device_moved(device_id)
+
+    def change_key(self, device_id: str, public_key: bytes, at_us: int) -> None:
+        """From now on a device signs with another key; the one before is kept with the time."""
+        self.execute(
+            "INSERT INTO device_keys SELECT public_key, device_id, ? FROM devices WHERE device_id = ?",
+            (at_us, device_id),
+        )
+        self.execute("UPDATE devices SET public_key = ? WHERE device_id = ?", (public_key, device_id))
+
+    def _device_moved(self, device_id: str) -> None:
+        self.devices_moved.add(device_id)
+        self.execute("INSERT OR REPLACE INTO meta VALUES ('devices', randomblob(16))")
 
     def note_contact(self, device_id: str, at_us: int, counter: int) -> None:
         """A session opened; the highest root counter ever reported is kept."""
@@ -121,8 +170,9 @@ class DeviceWrites(DeviceReads):
 
 
 def _device(row: tuple[Any, ...]) -> DeviceRow:
-    device_id, key, patterns, enrolled_us, contact_us, acked, counter, lease_us, revoked_us = row
+    device_id, key, patterns, enrolled_us, contact_us, acked, counter, lease_us, revoked_us, wiped_us = row
     return DeviceRow(
         *(device_id, key, tuple(json.loads(patterns)), enrolled_us, contact_us, acked, counter, lease_us),
         revoked=revoked_us is not None,
+        wiped_us=wiped_us,
     )

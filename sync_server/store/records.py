@@ -35,6 +35,8 @@ class DeviceRow:
     lease_until_us: int
     """By the server's clock, drift and margin included; 0 when it never had a lease."""
     revoked: bool
+    wiped_us: int | None = None
+    """When it said, revoked, that it had erased everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +227,5 @@ class Committed:
 
     lane: bool
     channels: frozenset[str]
+    devices: frozenset[str] = frozenset()
+    """Devices that may do other things than before."""

@@ -83,7 +83,7 @@ class SqliteStore:
             try:
                 tx = WriteTx(self._writer, self._keys, self._digest_key)
                 yield tx
-                moved = Committed(tx.lane_moved, tx.settle_rows())
+                moved = Committed(tx.lane_moved, tx.settle_rows(), frozenset(tx.devices_moved))
                 self._keys.commit()  # a key before the rows it seals
                 self._writer.execute("COMMIT")
             except BaseException:
@@ -154,7 +154,7 @@ class SqliteStore:
             tx.drop_keyless()
 
     def _tell(self, moved: Committed) -> None:
-        if moved.lane or moved.channels:
+        if moved.lane or moved.channels or moved.devices:
             for listener in self._listeners:
                 listener(moved)
 

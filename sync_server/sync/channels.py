@@ -21,6 +21,11 @@ def personal(channel: str) -> tuple[bytes, str] | None:
     return seal.token_subject(token), purpose
 
 
+def allowed(device: DeviceRow, channel: str) -> bool:
+    """Whether the patterns of a device's enrolment name a shared channel."""
+    return any(fnmatchcase(channel, pattern) for pattern in device.patterns)
+
+
 def admit(
     store: Store, server_key: bytes, device: DeviceRow, channel: str, ticket: bytes | None, now_us: int
 ) -> int:
@@ -31,7 +36,7 @@ def admit(
     """
     pair = personal(channel)
     if pair is None:
-        if not any(fnmatchcase(channel, pattern) for pattern in device.patterns):
+        if not allowed(device, channel):
             raise WireFailure("channel_forbidden", "no pattern of this device's enrolment names the channel")
         return 0
     subject, purpose = pair

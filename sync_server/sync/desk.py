@@ -98,7 +98,7 @@ class Desk:
         about = _receipt_id(note.receipt)
         try:
             with self._store.write("receipt") as tx:
-                device = _live_device(tx, device_id)
+                device = _device(tx, device_id)  # also of one that was revoked: that is what it stays for
                 taken = receipts.accept(tx, device, note.receipt, note.signature, now_us=self._clock.now_us())
         except WireFailure as failure:
             return m.Refusal(code=failure.code, about=about.hex())
@@ -130,8 +130,15 @@ def _receipt_id(body: bytes) -> bytes:
     return id_
 
 
-def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:
+def _device(tx: WriteTx, device_id: str) -> DeviceRow:
     device = tx.device(device_id)
-    if device is None or device.revoked:
+    if device is None:
+        raise WireFailure("unknown_device", "no such device is enrolled")
+    return device
+
+
+def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:
+    device = _device(tx, device_id)
+    if device.revoked:
         raise WireFailure("device_revoked", "the device was revoked")
     return device

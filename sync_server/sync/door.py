@@ -184,7 +184,9 @@ class SyncDoor:
                     await ws.send_bytes(frame)
                 await asyncio.sleep(0)  # the others' turn, also when the socket takes everything at once
                 continue
-            await subscription.wake.wait()
+            patience_us = session.patience_us
+            async with asyncio.timeout(None if patience_us is None else patience_us / SECOND_US):
+                await subscription.wake.wait()
             subscription.wake.clear()
             session.look()
 

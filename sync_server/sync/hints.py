@@ -19,6 +19,9 @@ class Subscription:
         self.channels: set[str] = set()
         self.rounds = False
         """Whether aggregate rounds moved since it was last lowered."""
+        self.device_id = ""
+        self.device = False
+        """Whether what its device may do changed since it was last lowered."""
         self._forget = forget
 
     def close(self) -> None:
@@ -67,6 +70,8 @@ class Hints:
         """A transaction moved the lane or channels; for `Store.listen`."""
         if moved.lane:
             self.lane_moved()
+        for device_id in moved.devices:
+            self.device_moved(device_id)
         for channel in moved.channels:
             self.channel_moved(channel)
 
@@ -81,6 +86,13 @@ class Hints:
         self._tell(name)
         for subscription in self._by_channel.get(name, ()):
             subscription.wake.set()
+
+    def device_moved(self, device_id: str | None) -> None:
+        """What a device may do changed; None: perhaps that of any."""
+        for subscription in self._all:
+            if device_id is None or subscription.device_id == device_id:
+                subscription.device = True
+                subscription.wake.set()
 
     def rounds_moved(self) -> None:
         """An aggregate round opened or closed."""

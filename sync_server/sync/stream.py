@@ -11,14 +11,18 @@ import asyncio
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+import msgspec
+
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.refusal import TIMED
 from sync_server.store.records import DeviceRow
 from sync_server.sync import channels
 from sync_server.sync.admission import Claim, Stage, Visit
 from sync_server.sync.hints import Subscription
+from sync_server.sync.key_change import change_key
 from sync_server.sync.node import Node
 from sync_server.sync.patches import NotNow
 from sync_server.sync.presence import Standing
@@ -49,7 +53,15 @@ class DeviceSession:
             turned away. `close` gives the place back.
     """
 
-    def __init__(self, node: Node, subscription: Subscription, visit: Visit | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        subscription: Subscription,
+        visit: Visit | None = None,
+        spoken: tuple[int, ...] = codec.SPOKEN,
+    ) -> None:
+        self._spoken = spoken
+        """Versions that may come: all that are spoken here, and from the Hello on its own."""
         self._node, self._subscription = node, subscription
         self._visit = visit or node.admission.knock(node.clock.now_us(), node.fraction())
         self._visit.wake = subscription.wake.set
@@ -63,9 +75,13 @@ class DeviceSession:
             nonce=node.chance(32),
             incarnation=node.signing.incarnation,
             server_time_us=node.clock.now_us(),
-            speaks=list(codec.SPOKEN),
+            speaks=list(spoken),
         )
         self._replies: deque[m.Message] = deque([self._challenge])
+        self._nonce = b""
+        """The device's, of its Hello."""
+        self._revoked = False
+        self._leave_by_us = 0
         self._lane = 0
         """Where the next lane frame begins."""
         self._drained = 0
@@ -125,6 +141,8 @@ class DeviceSession:
 
     def next(self) -> bytes | None:
         """The next frame, or None when there is nothing to say: decisions, then replies, then rows."""
+        if self._revoked and self._must_part():
+            return self._part()
         if self.state is State.DRAINING:  # only the lane flows: a refusal now would end the session
             return self._next_lane()
         if self.state is State.LIVE and (lane := self._next_lane()) is not None:
@@ -137,9 +155,37 @@ class DeviceSession:
         """Something moved: look again at every channel, and at the rounds."""
         waiting = set(self._turn)
         self._turn.extend(channel for channel in self._follows if channel not in waiting)
+        if self._subscription.device:
+            self._subscription.device = False
+            self._judge_device()
         if self._subscription.rounds and self.state is State.LIVE:
             self._subscription.rounds = False
             self._replies.extend(self._node.desk.offers())
+
+    def _must_part(self) -> bool:
+        """Whether the device is to be told now that it was revoked; a Welcome that it needs goes first."""
+        welcome = self.state is State.GREETED and bool(self._replies)
+        return self.state in (State.GREETED, State.DRAINING, State.LIVE) and not welcome
+
+    def _part(self) -> bytes:
+        for channel in self.follows:
+            self._forget(channel)
+        self._replies.clear()
+        self._leave_by_us = self._node.clock.now_us() + self._node.settings.leaving_us
+        return self._say(self._node.signing.revoked(self.device_id, self._nonce))
+
+    @property
+    def patience_us(self) -> int | None:
+        """How long the device may say nothing; None: as long as it likes."""
+        leaving = self.state in (State.LEAVING, State.CLOSED)
+        return self._node.settings.leaving_us if leaving else None
+
+    def _hear_leaving(self, message: m.Message) -> None:
+        """Only receipts count now, and only for a while; what it said before it heard is no fault."""
+        if self._node.clock.now_us() > self._leave_by_us:
+            raise WireFailure("device_revoked", "the device was revoked")
+        if isinstance(message, m.ReceiptNote):
+            self._replies.extend(self._node.desk.take(self.device_id, message))
 
     def _say(self, message: m.Message) -> bytes:
         self.state = advance(self.state, Side.SERVER, message)
@@ -242,8 +288,11 @@ class DeviceSession:
 
         Raises `WireFailure` when the session must end: say so, then leave the socket. Nothing was changed.
         """
-        message = codec.decode(frame, codec.FRAME_LIMIT_BYTES)
+        message = codec.decode(frame, codec.FRAME_LIMIT_BYTES, self._spoken)
         self.state = advance(self.state, Side.DEVICE, message)
+        if self.state is State.LEAVING:
+            self._hear_leaving(message)
+            return
         match message:
             case m.Hello():
                 self._take_hello(message)
@@ -259,6 +308,8 @@ class DeviceSession:
                 self._forget(message.channel)
             case m.Refusal():
                 self._take_refusal(message)
+            case m.KeyChange():
+                self._replies.append(change_key(self._node, self.device_id, message))
             case m.Decisions() | m.ReceiptNote() | m.TicketRequest() | m.Report():
                 self._replies.extend(self._node.desk.take(self.device_id, message))
             case _:
@@ -268,6 +319,9 @@ class DeviceSession:
         node, now_us = self._node, self._node.clock.now_us()
         node.admission.judge(self._visit, self._claim(hello), now_us, node.fraction())
         device = self._recognise(hello)
+        succession = node.signing.succession(hello.pinned)
+        self._spoken, self._nonce = (hello.v,), hello.nonce
+        self._subscription.device_id = device.device_id
         with self._node.store.write("contact", durable=False) as tx:
             tx.note_contact(device.device_id, now_us, hello.counter)
         self.device_id = device.device_id
@@ -278,12 +332,19 @@ class DeviceSession:
             counter=max(device.counter, hello.counter),
             ping_us=self._node.settings.ping_us,
             server_time_us=now_us,
-            succession=[],
+            succession=succession,
             signature=bytes(64),
         )
+        self._revoked = device.revoked
+        if device.revoked and not welcome.succession:
+            return
+        # a revoked device that trusts an earlier key needs the Welcome to know whose word it is
         self._replies.append(self._node.signing.welcome(device.device_id, self._challenge, welcome))
         for channel, cursor in hello.cursors.items():
-            self._begin(device, channel, cursor)
+            if cursor and channels.personal(channel) is None and not channels.allowed(device, channel):
+                self._drop(channel)  # it holds what it may no longer
+            else:
+                self._begin(device, channel, cursor)
         node.presence.came(self)
 
     def _claim(self, hello: m.Hello) -> Claim:
@@ -303,8 +364,6 @@ class DeviceSession:
             raise WireFailure("unknown_device", "no such device is enrolled")
         body = seal.hello_bytes(self._challenge.nonce, hello)
         seal.verify(device.public_key, seal.HELLO, body, hello.signature)
-        if device.revoked:
-            raise WireFailure("device_revoked", "the device was revoked")
         self._node.lane.refresh()
         if hello.lane > self._node.lane.head:
             raise WireFailure("rolled_back", "the device is further in the lane than this server")
@@ -330,8 +389,7 @@ class DeviceSession:
         with self._node.store.write("lease") as tx:  # durable before it is sent
             granted = tx.grant_lease(self.device_id, request.upto, until_us)
             device = tx.device(self.device_id)
-        if device is None or device.revoked:
-            raise WireFailure("device_revoked", "the device was revoked")
+        self._revoked |= device is not None and device.revoked
         if granted:
             lease = m.Lease(
                 id=request.id, duration_us=settings.lease_us, upto=request.upto, signature=bytes(64)
@@ -346,9 +404,24 @@ class DeviceSession:
     def _take_follow(self, follow: m.Follow) -> None:
         with self._node.store.read() as tx:
             device = tx.device(self.device_id)
-        if device is None or device.revoked:
-            raise WireFailure("device_revoked", "the device was revoked")
+        assert device is not None
+        self._revoked |= device.revoked
         self._begin(device, follow.channel, follow.cursor, follow.ticket)
+
+    def _judge_device(self) -> None:
+        """What the device may do changed: it is shut out, or holds channels that it may no longer."""
+        with self._node.store.read() as tx:
+            device = tx.device(self.device_id)
+        if device is None:
+            return
+        self._revoked |= device.revoked
+        for channel in self.follows:
+            if channels.personal(channel) is None and not channels.allowed(device, channel):
+                self._drop(channel)
+
+    def _drop(self, channel: str) -> None:
+        self._forget(channel)
+        self._replies.append(m.Drop(channel=channel))
 
     def _begin(self, device: DeviceRow, channel: str, cursor: int, ticket: bytes | None = None) -> None:
         try:
@@ -422,7 +495,11 @@ class DeviceSession:
                 self._node.fanout.release(channel)
 
     def _refuse(self, code: str, about: str, retry_after_us: int = 0) -> None:
-        self._replies.append(m.Refusal(code=code, about=about, retry_after_us=retry_after_us))
+        refusal = m.Refusal(code=code, about=about, retry_after_us=retry_after_us)
+        if code in TIMED:
+            refusal = msgspec.structs.replace(refusal, server_time_us=self._node.clock.now_us())
+            refusal = self._node.signing.refusal(self.device_id, self._nonce, refusal)
+        self._replies.append(refusal)
 
 
 def _must_replace(follow: _Follow, floor: int, head: int) -> bool:

@@ -89,8 +89,11 @@ async def test_law_12_a_proof_by_another_key_leaves_the_token_good(tmp_path: Pat
     data = tmp_path / "server"
     async with server(data, ManualClock()) as running:
         url, word, mine = running.make_url(""), await token(running, data), keyring(tmp_path / "a")
-        body = enrolment.request_body(mine, word)
-        forged = {**body, "public_key": enrolment.request_body(keyring(tmp_path / "b"), word)["public_key"]}
+        body = enrolment.request_body(mine.signing_key(), word)
+        forged = {
+            **body,
+            "public_key": enrolment.request_body(keyring(tmp_path / "b").signing_key(), word)["public_key"],
+        }
         async with ClientSession() as http, http.post(url / "v1/devices", json=forged) as reply:
             assert reply.status == 403
         await enrol(mine, str(url), word, lock=NO_LOCK)
@@ -141,4 +144,7 @@ def test_the_proof_covers_token_and_key(tmp_path: Path) -> None:
     public_key = seal.public_bytes(mine.signing_key())
     proof = seal.sign(mine.signing_key(), seal.ENROL, seal.enrol_bytes("t", public_key))
     seal.verify(public_key, seal.ENROL, seal.enrol_bytes("t", public_key), proof)
-    assert enrolment.request_body(mine, "t")["proof"] != enrolment.request_body(mine, "u")["proof"]
+    assert (
+        enrolment.request_body(mine.signing_key(), "t")["proof"]
+        != enrolment.request_body(mine.signing_key(), "u")["proof"]
+    )

@@ -60,7 +60,7 @@ def judged(said: m.Welcome, incarnation: bytes | None = None) -> gate.Standing:
 
 def test_law_3_only_the_pinned_key_over_our_own_nonce_is_a_welcome() -> None:
     """Another nonce, another key, another device or a bent field is refused."""
-    assert judged(welcome()) == gate.Standing(rolled_back=False, restored=False)
+    assert judged(welcome()) == gate.Standing(rolled_back=False, restored=False, server_key=SERVER)
     with pytest.raises(WireFailure, match="bad_nonce"):
         judged(welcome(nonce=b"o" * 32))
     with pytest.raises(WireFailure, match="bad_signature"):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
@@ -60,7 +61,7 @@ def kiosk(town: Town, tmp_path: Path) -> Kiosk:
 
 
 def link_of(kiosk: Kiosk, url: str, **settings: int) -> Link:
-    quiet = {"tick_us": HOUR_US, **settings}
+    quiet: dict[str, Any] = {"tick_us": HOUR_US, **settings}
     return Link(kiosk.replica, url, kiosk.clock, SyncSettings(**quiet), rng=NoWait(1))
 
 

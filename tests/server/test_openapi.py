@@ -66,7 +66,7 @@ def check_operation(path: str, method: str, operation: dict[str, Any], document:
         assert parameter["in"] != "path" or parameter["required"] is True, where
         check_schema(parameter["schema"], where)
     if "requestBody" in operation:
-        assert method in {"post", "put"}, where
+        assert method in {"post", "put", "patch"}, where
         check_content(operation["requestBody"]["content"], where)
     assert operation["responses"], where
     for status, response in operation["responses"].items():
@@ -109,7 +109,7 @@ async def test_every_door_that_reads_a_body_says_so_and_names_its_problems(shop:
         if "requestBody" in operation and not route.media:
             assert {"malformed_json", "malformed_msgpack", "too_large", "unsupported_media"} <= told
         assert ("requestBody" in operation) == (
-            route.method in {"POST", "PUT"} and not route.path.endswith("close")
+            route.method in {"POST", "PUT", "PATCH"} and not route.path.endswith("close")
         )
         assert told & set(PROBLEMS) == told - {t for t in told if t not in PROBLEMS}
 
