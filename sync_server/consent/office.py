@@ -114,7 +114,8 @@ class ConsentOffice:
             ids = sorted({a.receipt for a in answers if a.device_id == target.device_id})
             held = [r for r in map(tx.receipt, ids) if r is not None]
             key = b"" if device is None else device.public_key
-            devices.append(statement.DeviceProof(target, self.enforced_us(target), key, held))
+            keys = tx.device_keys(target.device_id)
+            devices.append(statement.DeviceProof(target, self.enforced_us(target), key, held, keys))
         return statement.completed(self._authority.signing, row, proven, head, standing, devices)
 
     def head(self, tx: ReadTx) -> ledger.Head:

@@ -7,6 +7,7 @@ commitment, its inclusion proof, and the signed head; a completion also embeds e
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ class DeviceProof:
     enforced_us: int | None
     public_key: bytes
     receipts: Sequence[StoredReceipt]
+    earlier_keys: Sequence[bytes] = ()
+    """Those that it signed with before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +156,18 @@ def _device(device: DeviceProof) -> dict[str, object]:
         "late": target.late,
         "enforced_at": device.enforced_us,
         "erased_at": target.erased_us,
-        "receipts": [{"body": encode(r.body), "signature": encode(r.signature)} for r in device.receipts],
+        "receipts": [_receipt(r, device) for r in device.receipts],
     }
+
+
+def _receipt(receipt: StoredReceipt, device: DeviceProof) -> dict[str, object]:
+    """A receipt, and the key that signed it when the device has named another since."""
+    document: dict[str, object] = {"body": encode(receipt.body), "signature": encode(receipt.signature)}
+    for key in device.earlier_keys:
+        with contextlib.suppress(WireFailure):
+            open_receipt(receipt.body, receipt.signature, key)
+            document["public_key"] = encode(key)
+    return document
 
 
 def _signed(key: Ed25519PrivateKey, body: dict[str, object]) -> dict[str, object]:
@@ -190,8 +203,11 @@ def _verified_device(
     document: Mapping[str, Any], subject: bytes, denials: Mapping[int, str]
 ) -> list[Receipt]:
     """The receipts of one device, which together answer every denial."""
-    key = decode(document["public_key"])
-    opened = [open_receipt(decode(r["body"]), decode(r["signature"]), key) for r in document["receipts"]]
+    key = document["public_key"]
+    opened = [
+        open_receipt(decode(r["body"]), decode(r["signature"]), decode(r.get("public_key", key)))
+        for r in document["receipts"]
+    ]
     for receipt in opened:
         if (receipt.device_id, receipt.subject) != (document["device_id"], subject):
             raise ValueError("a receipt is another device's, or about another subject")
