@@ -10,7 +10,7 @@ import secrets
 import threading
 from base64 import urlsafe_b64decode
 from binascii import Error as NotBase64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -22,14 +22,17 @@ from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.shut_out import ShutOut
-from edge_runtime.errors import MalformedRequest, NotEnrolled
+from edge_runtime.errors import MalformedRequest, NotEnrolled, SyncRefused
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.value import FeatureValue
+from edge_runtime.settings import Settings
 from edge_runtime.wire.seal import personal_channel
 
 if TYPE_CHECKING:
     from edge_runtime.aggregates.report import Reporter
     from edge_runtime.sync.background import BackgroundSync
+    from edge_runtime.sync.fetch import Fetch
+    from edge_runtime.sync.fetch_queue import FetchQueue
     from edge_runtime.sync.link import Link
     from edge_runtime.sync.replica import Replica
     from edge_runtime.sync.settings import SyncSettings
@@ -55,13 +58,15 @@ class FarSide:
         clock: Clock,
         lock: threading.RLock,
         *,
+        settings: Settings,
         room: Room,
         changed: Callable[[str | None, str], None],
         read: Callable[[str, str], FeatureValue],
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._leases, self._clock, self._lock = consents, leases, clock, lock
-        self._room, self._changed, self._read = room, changed, read
+        self._settings, self._room, self._changed, self._read = settings, room, changed, read
+        self._fetches: FetchQueue | None = None
         self._background: list[BackgroundSync] = []
         self._links: WeakSet[Link] = WeakSet()
         self._tickets: dict[str, bytes] = {}
@@ -97,6 +102,7 @@ class FarSide:
         with self._lock:
             link = Link(self._replica(), url, self._clock, settings, self._reporter())
             link.memory.tickets = self._tickets
+            link.memory.fetches = self._queue()
             self._links.add(link)
             return link
 
@@ -119,12 +125,44 @@ class FarSide:
             self._poke()
             return record
 
+    def fetch(self, view: str, entities: Mapping[str, str | Collection[str]]) -> Fetch:
+        """See `Runtime.fetch`."""
+        from edge_runtime.sync.fetch import Fetch
+        from edge_runtime.sync.fetch_places import places_of
+
+        if not self._keyring.enrolled:
+            raise NotEnrolled("no identity at a server yet; enrol first")
+        places = places_of(self._catalog, view, entities, self._settings.id_limit_bytes)
+        fetch = Fetch(places[0].view_key, len(places))
+        held = [p for p in places if p.subject is None or self._keyring.key(p.subject, p.purpose or "")]
+        for _ in range(len(places) - len(held)):  # nothing of these subjects can be kept here
+            fetch.failed(SyncRefused("no_permission"))
+        with self._lock:
+            self._queue().add(held, fetch)
+            self._poke()
+        return fetch
+
+    def forget(self, subject: str, purposes: Collection[str], code: str) -> None:
+        """Nothing of a subject under these purposes is wanted on demand any more; `code` says why."""
+        if self._fetches is not None:
+            self._fetches.forget(subject, purposes, SyncRefused(code))
+
     def close(self) -> None:
         """End every link that runs in a thread of its own. Never call it under the runtime's lock."""
         with self._lock:
             running = list(self._background)
         for background in running:
             background.close()
+        if self._fetches is not None:
+            self._fetches.close()
+
+    def _queue(self) -> FetchQueue:
+        """What is wanted on demand, for every link of this runtime; call it under the lock."""
+        from edge_runtime.sync.fetch_queue import FetchQueue
+
+        if self._fetches is None:
+            self._fetches = FetchQueue(self._settings.fetch_waiting)
+        return self._fetches
 
     def _poke(self) -> None:
         """A decision or receipt waits; called under the runtime's lock, as links are made under it."""
@@ -135,7 +173,14 @@ class FarSide:
         from edge_runtime.sync.replica import Replica
 
         rooms = (self._catalog, self._database, self._keyring, self._consents, self._leases)
-        return Replica(*rooms, self._changed, self._clock, self._room)
+        return Replica(
+            *rooms,
+            self._changed,
+            self._clock,
+            self._room,
+            fetched_rows=self._settings.fetched_rows,
+            fetched_rows_of_subject=self._settings.fetched_rows_of_subject,
+        )
 
     def _reporter(self) -> Reporter:
         from edge_runtime.aggregates.chance import system_bits

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from edge_runtime.cache.swept import Swept
     from edge_runtime.serving.scoring import Bindable, Model, Scores
     from edge_runtime.sync.background import BackgroundSync
+    from edge_runtime.sync.fetch import Fetch
     from edge_runtime.sync.link import Link
     from edge_runtime.sync.settings import SyncSettings
 
@@ -106,7 +107,7 @@ class Runtime:
         self._upkeep = Upkeep(catalog, plan, database, keyring, *held, settings, free_bytes=free_bytes)
         room, changed, read = self._upkeep.room, self._row_changed, self._read_subject
         lent = (*rooms, self._leases, clock, self._lock)
-        self._far_side = FarSide(*lent, room=room, changed=changed, read=read)
+        self._far_side = FarSide(*lent, settings=settings, room=room, changed=changed, read=read)
         self._far_side.shut_out.finish()
 
     # ---- opening and closing -----------------------------------------------------------------------------
@@ -302,6 +303,24 @@ class Runtime:
             self._check_open()
             return self._reader.read(ref, entities, at)
 
+    def fetch(self, view: str, /, **entities: str | Sequence[str]) -> Fetch:
+        """Ask the server for rows of a view of tier warm: `rt.fetch("item_vec", item=["a", "b"])`.
+
+        Returns at once. When the rows are here, reads find them until the view's ttl; before, they read
+        NOT_SYNCED, and what the server does not have reads NOT_FOUND. Without a session the request waits in
+        memory for the next one. A subject's rows come under its consent, as all others do.
+
+        Args:
+            view: `name`, which means its highest version, or `name@version`.
+            entities: bare ids of the view's entity types, one or several of each; at most 256 rows.
+
+        Raises:
+            MalformedRequest: the view is not on demand, or ids or their number do not fit; nothing is asked.
+            NotEnrolled: `enrol` was never called.
+        """
+        self._check_open()
+        return self._far_side.fetch(view, entities)
+
     # ---- subjects ----------------------------------------------------------------------------------------
 
     @property
@@ -443,6 +462,7 @@ class Runtime:
         """An erasure begins: nothing of these purposes stays in memory; returns what was there."""
         with self._lock:
             self._reader.forget()
+            self._far_side.forget(subject, purposes, "no_permission")
             handles = {key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None}
             return {
                 "memory": self._states.forget(handles) + self._source.forget(subject),

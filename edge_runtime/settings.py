@@ -39,6 +39,13 @@ class Settings:
     """Events further ahead of now than this are malformed."""
     candidates: int = 10_000
     """Most candidates of one `matrix` call."""
+    fetch_waiting: int = 4_096
+    """Rows on demand that wait to be asked for, in memory; when full the oldest are dropped, and whoever
+    waits for them is told."""
+    fetched_rows: int = 50_000
+    """Rows about nobody that were asked for and are kept; the coldest go."""
+    fetched_rows_of_subject: int = 1_024
+    """The same of one subject under one purpose; those of the oldest days go."""
     sweep_interval_us: int = 60_000_000
     """Pause between two rounds of upkeep in the background; 0 for none (then call `sweep` yourself). The
     first begins after 10 seconds at the latest."""

@@ -79,7 +79,8 @@ def build_app(
         raise
     office = ConsentOffice(store, authority, clock, settings, entropy, registry.purposes)
     rounds = Rounds(clock, entropy, authority.tag_key)
-    node = open_node(settings, clock, store, authority, office, rounds, entropy)
+    lent = (settings, clock, store, authority, office, rounds, entropy)
+    node = open_node(*lent, catalog=lambda: registry.active_or_none)
     store.listen(lambda moved: office.settle() if moved.lane else None)
     office.settle()
 

@@ -144,6 +144,15 @@ class Settings:
     """A channel's sub-ranges are summed up at most once in so long; who asks in between comes again."""
     repair_looks: int = 1_024
     """Channels whose sums are kept; the least recently asked for goes."""
+    fetches_waiting: int = 8
+    """Most requests for rows on demand of one session that wait for their answer; more are refused as
+    overloaded."""
+    fetched_per_minute: int = 6_000
+    """Most rows on demand that one device may ask for in a minute, all its sessions together."""
+    use_half_life_us: int = 6 * HOUR_US
+    """How fast it is forgotten that a row was asked for; see `use_rows`."""
+    use_rows: int = 100_000
+    """Rows about nobody of which it is counted how much they are asked for."""
     follows: int = 256
     """Most channels followed on one device."""
 

@@ -11,6 +11,13 @@ OutboxKind = Literal["decision", "receipt", "report"]
 LET_GO: Final = b"\xc0"
 """Values (msgpack nil) of a row of which only times and hash are kept: what it said was let go for room, or
 because its time was over. The same row may come again."""
+ABSENT: Final = b"\xc2"
+"""Values (msgpack false) that stand for a row which the server did not have when this device asked for it;
+`created_us` says when. Its event time is `BEFORE_ALL_US`, so any row that there is counts as newer."""
+BEFORE_ALL_US: Final = -(2**62)
+ON_DEMAND: Final = ""
+"""Stands for a channel's name in rows that this device asked for. No channel can bear it: a name on the wire
+has at least one character."""
 
 
 class ChannelState(NamedTuple):

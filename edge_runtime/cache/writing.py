@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
+from edge_runtime.cache.fetched_rows import FetchedRows
 from edge_runtime.cache.plain_tables import PlainTable, Value
-from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace, TableKey
 from edge_runtime.cache.schema import PACKED, PERSONAL_TABLES
 from edge_runtime.wire.messages import LaneEntry, Row
 
 
-class WriteTransaction(ReadTransaction):
+class WriteTransaction(FetchedRows):
     """Changes that become durable together; made by `Database.write()`."""
 
     # ---- events and states under a handle ---------------------------------------------------------------
@@ -106,11 +106,6 @@ class WriteTransaction(ReadTransaction):
         """Delete a server row of a subject; whether there was one."""
         self._connection.execute("DELETE FROM personal WHERE handle = ? AND slot = ?", (handle, slot))
         return self._connection.changes() > 0
-
-    def clear_personal_rows(self, handle: bytes) -> int:
-        """Delete every server row of a subject's handle; returns how many."""
-        self._connection.execute("DELETE FROM personal WHERE handle = ?", (handle,))
-        return self._connection.changes()
 
     def forget(self, handle: bytes) -> dict[str, int]:
         """Delete everything that hangs on a handle: table -> rows. Samples that `ANALYZE` took go too."""

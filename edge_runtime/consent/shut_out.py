@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.records import ON_DEMAND
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
@@ -84,7 +85,7 @@ class ShutOut:
         receipt = self._consents.erase_everything()
         self._step("erased")
         with self._database.write("shut_out") as tx:
-            names = list(tx.channels())
+            names = [*tx.channels(), ON_DEMAND]
             tx.forget_channels()
             for item in tx.outbox("decision"):
                 if msgspec.msgpack.decode(item.payload, type=Decision).state in GIVEN:

@@ -14,7 +14,8 @@ import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
-from edge_runtime.cache.records import LET_GO
+from edge_runtime.cache.reading import ReadTransaction
+from edge_runtime.cache.records import ABSENT, LET_GO
 from edge_runtime.cache.working_set import LiveState, WorkingSet
 from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
@@ -28,12 +29,15 @@ from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source
 from edge_runtime.serving.status import Status
 from edge_runtime.serving.warming import warmed
 from edge_runtime.session.operators.vector import Resolve
-from edge_runtime.sync.personal_rows import open_row, row_slot, stand_slot
+from edge_runtime.sync.personal_rows import fetched_slot, open_delivered, row_slot, stand_slot
+from edge_runtime.sync.shelf import order
 from edge_runtime.tracking import Tracker
 from edge_runtime.wire.messages import Row
 from edge_runtime.wire.seal import subject_token
 
 _NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
+_NOT_FETCHED = Missing(Status.NOT_SYNCED, "rows of this view come when `fetch` asks for them")
+_NEVER_SENT = Missing(Status.NOT_SYNCED, "rows of this view never leave the server")
 _AMBIGUOUS = Missing(Status.REVOKED, "the ids of this pair could be read as two subjects'")
 _NOT_SYNCED = Missing(Status.NOT_SYNCED, "its channel was not received yet")
 _NO_ROOM = Missing(Status.NOT_SYNCED, "the disk is full: there was no room to make this subject's key")
@@ -178,20 +182,24 @@ class CacheSource:
     def _plain_row(self, view: View, entity: str) -> ServerRow | Missing:
         row = self._database.ask(lambda tx: tx.row(entity, view.name, view.version))
         if row is None:
-            return _NOT_FOUND if self._database.ask(lambda tx: tx.channels()) else _NOT_SYNCED
+            brought = view.tier == "hot" and self._database.ask(lambda tx: tx.channels())
+            return _NOT_FOUND if brought else _not_here(view)
         if self.noting and len(self._used) < USED_NOTED:
             self._used.add((entity, view.name, view.version))
         return _served(row)
 
     def _personal_row(self, asked: _Asked, entity: str, key: DataKey) -> ServerRow | Missing:
         on_wire = asked.named(entity, subject_token(self._keyring.pseudonym(key.subject)))
-        slot = row_slot(key, asked.view.key, on_wire)
+        view = asked.view
+        slots = row_slot(key, view.key, on_wire), fetched_slot(key, view.key, on_wire)
         # two snapshots: a delta that comes in between is told of by `changed`, and this answer let go
-        found = self._database.ask(lambda tx: _opened(tx.personal_row(key.handle, slot), key, slot))
+        found = self._database.ask(lambda tx: _newest(tx, key, slots))
         if found is not None:
-            return found
-        stand = self._database.ask(lambda tx: tx.personal_row(key.handle, stand_slot(key)))
-        return _NOT_SYNCED if stand is None else _NOT_FOUND
+            return _served(found)
+        brought = view.tier == "hot" and self._database.ask(
+            lambda tx: tx.personal_row(key.handle, stand_slot(key))
+        )
+        return _NOT_FOUND if brought else _not_here(view)
 
     # ---- forgetting --------------------------------------------------------------------------------------
 
@@ -233,15 +241,24 @@ class CacheSource:
         return Missing(Status.REVOKED, self._consents.permission(subject, purpose).reason)
 
 
-def _opened(sealed: bytes | None, key: DataKey, slot: bytes) -> ServerRow | Missing | None:
-    """A sealed row as reads take it; None where there is none."""
-    return None if sealed is None else _served(open_row(key, slot, sealed))
+def _not_here(view: View) -> Missing:
+    """Why nothing is held of a row, where that does not mean that there is none."""
+    return {"hot": _NOT_SYNCED, "warm": _NOT_FETCHED, "cold": _NEVER_SENT}[view.tier]
 
 
-def _served(row: Row | None) -> ServerRow | Missing:
+def _newest(tx: ReadTransaction, key: DataKey, slots: tuple[bytes, ...]) -> Row | None:
+    """The newest of the rows sealed in these slots: what the channel brought, and what was asked for."""
+    sealed = ((slot, tx.personal_row(key.handle, slot)) for slot in slots)
+    rows = [open_delivered(key, slot, one).row for slot, one in sealed if one is not None]
+    return max(rows, key=order, default=None)
+
+
+def _served(row: Row) -> ServerRow | Missing:
     """A kept row as reads take it; a stub has nothing to say."""
-    if row is None or not row.values:
+    if not row.values:
         return _NOT_FOUND
+    if row.values == ABSENT:
+        return ServerRow.absent(row.created_us)
     if row.values == LET_GO:
         return ServerRow.let_go(row.event_time_us, row.created_us)
     return ServerRow(_decode_values(row.values), row.event_time_us, row.created_us)

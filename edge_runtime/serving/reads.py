@@ -48,6 +48,13 @@ class ServerRow:
         row._ordered = LET_GO
         return row
 
+    @classmethod
+    def absent(cls, asked_us: int) -> Self:
+        """What stands for a row that the server did not have when it was asked, at `asked_us`."""
+        row = cls({}, asked_us, asked_us)
+        row._ordered = ABSENT
+        return row
+
     def in_order(self, names: tuple[str, ...]) -> Reading:
         """The values in the order of the view's features `names`; None for absent and for not finite.
 
@@ -79,6 +86,8 @@ Reading = tuple[object, ...] | Missing
 
 LET_GO = Missing(Status.NOT_SYNCED, "let go to keep the size budget")
 """Instead of the values of a row that is known and no longer held; its channel may bring it again."""
+ABSENT = Missing(Status.NOT_FOUND, "the server had no such row when it was asked")
+"""Instead of values that were asked for in vain; for as long as the view's ttl, as if they were there."""
 NOTHING = Missing(Status.NULL, "")
 """A value that is not there in a row or state that is."""
 

@@ -13,6 +13,8 @@ import msgspec
 
 from edge_runtime.errors import SyncError, SyncRefused
 from edge_runtime.sync import gate
+from edge_runtime.sync.fetch_queue import FetchQueue
+from edge_runtime.sync.fetching import Fetching
 from edge_runtime.sync.gate import Match
 from edge_runtime.sync.key_changes import KeyChanges
 from edge_runtime.sync.outbox import Outbox
@@ -74,6 +76,8 @@ class Memory:
         """Channel -> the server's last word on why it is not served, until it is."""
         self.signs_with_next = False
         """Whether the next Hello tries the device's next key: while a key changes, either may stand."""
+        self.fetches = FetchQueue()
+        """Rows that are wanted on demand."""
         self.applied: Callable[[m.Delta, Applied], None] = lambda delta, applied: None
 
 
@@ -95,6 +99,7 @@ class Dialogue:
     ) -> None:
         self._replica, self._leases, self._outbox = replica, replica.leases, outbox
         self._memory, self._settings, self._chance, self._reporter = memory, settings, chance, reporter
+        self._fetching = Fetching(memory.fetches, replica.fetched, settings, chance)
         self.state = State.CONNECTED
         self.refused: dict[str, str] = {}
         """channel -> why the server will not serve it in this session."""
@@ -138,6 +143,7 @@ class Dialogue:
         """The socket is gone."""
         self.state = State.CLOSED
         self._outbox.forget_flights()
+        self._fetching.close()
 
     # ---- frames in ---------------------------------------------------------------------------------------
 
@@ -163,6 +169,10 @@ class Dialogue:
                 return self._take_refusal(message, boot_us)
             case m.Delta() | m.Checkpoint() | m.Patch() | m.Drop():
                 return self._take_channel(message, boot_us)
+            case m.Fetched():
+                code = self._fetching.take(message, boot_us)
+                said = [self._refusal(code, message.id.hex())] if code else []
+                return said + self._fetch(boot_us)
             case m.DecisionAck():
                 self._outbox.decision_acked(message)
                 self.refused = {c: why for c, why in self.refused.items() if why != "channel_forbidden"}
@@ -194,7 +204,7 @@ class Dialogue:
         # decisions before follows: a channel may open because of a decision told just now
         late = [frame for point in self._repairs.due(boot_us) for frame in self._repair(point, boot_us)]
         told += [self._say(change) for change in self._keys.due()]
-        return self._renew(boot_us) + told + self._personal_channels() + late
+        return self._renew(boot_us) + told + self._personal_channels() + late + self._fetch(boot_us)
 
     def _decode(self, frame: bytes) -> m.Message:
         """Of any version while the server may say no to ours: a Challenge and a Refusal never change."""
@@ -424,6 +434,10 @@ class Dialogue:
         digests = b"".join(map(digest.to_bytes, sums))
         return [self._say(m.Repair(channel=channel, seq=cursor, digests=digests))]
 
+    def _fetch(self, boot_us: int) -> Frames:
+        """Ask for what is wanted on demand; a subject's rows once its channel is followed."""
+        return [self._say(fetch) for fetch in self._fetching.due(self._following, self.refused, boot_us)]
+
     # ---- aggregates and refusals -------------------------------------------------------------------------
 
     def _take_aggregate(self, message: m.RoundOffer | m.Tickets | m.ReportAck, boot_us: int) -> Frames:
@@ -472,6 +486,8 @@ class Dialogue:
         elif self._lease_id is not None and about == self._lease_id.hex():
             self._lease_id, self._lease_refused = None, True
             self._renew_us = boot_us + max(refusal.retry_after_us, self._settings.tick_us)
+        elif self._fetching.refused(refusal, boot_us):
+            return self._fetch(boot_us)
         elif self._reporter is not None and refusal.code == "round_closed":
             self._reporter.on_closed(bytes.fromhex(about) if _is_id(about) else b"")
             self._reports.clear()

@@ -196,6 +196,21 @@ def check_patch(patch: m.Patch, base: int, lane: int, digest_key: bytes) -> None
         raise WireFailure("malformed", f"expected an end after {base}, got {patch.upto}")
 
 
+def check_fetched(fetched: m.Fetched, view: View, waited: Collection[str], lane: int) -> None:
+    """Raise `WireFailure` unless `fetched` may be taken by a device whose lane stands at `lane`.
+
+    Args:
+        view: the view that was asked for.
+        waited: entities asked for that no answer named yet.
+    """
+    if fetched.epoch > lane:
+        raise WireFailure("lane_behind", f"expected an epoch of at most {lane}, got {fetched.epoch}")
+    named = [row.entity for row in fetched.rows]
+    asked = all((row.view, row.version) == (view.name, view.version) for row in fetched.rows)
+    if not asked or len(set(named)) < len(named) or not set(named).issubset(waited):
+        raise WireFailure("malformed", "expected each row that was asked for at most once, and no other")
+
+
 class Action(StrEnum):
     """What becomes of one row."""
 

@@ -48,6 +48,11 @@ def row_slot(key: DataKey, view_key: str, entity: str) -> bytes:
     return _slot(key, f"row\x00{view_key}\x00{entity}")
 
 
+def fetched_slot(key: DataKey, view_key: str, entity: str) -> bytes:
+    """The 17-byte slot of the same row where this device asked for it: outside the channel and its digest."""
+    return _slot(key, f"fetched\x00{view_key}\x00{entity}") + b"\x01"
+
+
 def stand_slot(key: DataKey) -> bytes:
     """The slot of the channel's cursor and digest."""
     return _slot(key, "stand")

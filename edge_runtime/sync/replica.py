@@ -15,7 +15,7 @@ import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import LET_GO
+from edge_runtime.cache.records import LET_GO, ON_DEMAND
 from edge_runtime.cache.room import Room, unlimited
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
@@ -27,6 +27,7 @@ from edge_runtime.consent.shut_out import ShutOut
 from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
 from edge_runtime.sync import gate, subranges
+from edge_runtime.sync.fetched import ROWS_LIMIT, ROWS_OF_SUBJECT_LIMIT, FetchedRows
 from edge_runtime.sync.gate import Action, Match, Personal
 from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, part, personal_stand, plain_stand
 from edge_runtime.sync.subranges import Member
@@ -66,6 +67,7 @@ class Replica:
             personal row the subject stands by its typed id. (None, channel): a whole channel changed.
         clock: tells the day on which a row was brought.
         room: says whether values may be kept now; without bounds by default.
+        fetched_rows, fetched_rows_of_subject: see `FetchedRows`.
     """
 
     def __init__(
@@ -78,6 +80,9 @@ class Replica:
         changed: Callable[[str | None, str], None],
         clock: Clock,
         room: Room | None = None,
+        *,
+        fetched_rows: int = ROWS_LIMIT,
+        fetched_rows_of_subject: int = ROWS_OF_SUBJECT_LIMIT,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._changed, self._clock = consents, changed, clock
@@ -85,6 +90,9 @@ class Replica:
         self.leases = leases
         self.shut_out = ShutOut(database, keyring, consents, leases, changed)
         """The end of this enrolment, when the server says so."""
+        lent = (catalog, database, keyring, consents, changed, clock, self._room)
+        self.fetched = FetchedRows(*lent, rows_limit=fetched_rows, subject_limit=fetched_rows_of_subject)
+        """Rows that this device asked for, beside those of channels."""
 
     # ---- standing ----------------------------------------------------------------------------------------
 
@@ -147,6 +155,8 @@ class Replica:
             tx.set_meta(INCARNATION, incarnation)
             if restored:
                 self._start_over(tx)
+        if restored:
+            self._changed(None, ON_DEMAND)
 
     def rolled_back(self, seen: int) -> int:
         """The server has seen counter `seen`, higher than ours: we are an older copy of ourselves.
@@ -167,15 +177,20 @@ class Replica:
         """
         mark = self._catalog.fingerprint.encode()
         with self._database.write("fit_catalog") as tx:
-            if tx.meta(CATALOG) not in (None, mark):
+            other = tx.meta(CATALOG) not in (None, mark)
+            if other:
                 self._start_over(tx)
             tx.set_meta(CATALOG, mark)
+        if other:
+            self._changed(None, ON_DEMAND)
 
     def _start_over(self, tx: WriteTransaction) -> None:
-        """Cursors to 0; the rows stay until the replacing snapshot comes."""
+        """Cursors to 0; the rows stay until the replacing snapshot comes. None brings what was asked for."""
         for name in tx.channels():
             tx.set_channel(name, 0, 0)
-        for key in self._live_keys():
+        keys = self._live_keys()
+        self.fetched.forget_all(tx, keys)
+        for key in keys:
             shelf = PersonalShelf(tx, key)
             if shelf.stand() != (0, 0):
                 shelf.move(0, 0)
@@ -224,9 +239,9 @@ class Replica:
         """Delete a channel's rows and cursor."""
         parsed = gate.channel_of(channel)
         with self._database.write("drop_channel") as tx:
-            shelf = self._shelf(tx, parsed, self._key(parsed))
-            if isinstance(parsed, Personal) and shelf is not None:
-                shelf.clear()
+            key = self._key(parsed)
+            if key is not None:
+                tx.clear_personal_rows(key.handle, fetched=True)
             else:
                 tx.drop_channel(channel)
         self._changed(None, channel)

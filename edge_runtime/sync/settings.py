@@ -40,5 +40,9 @@ class SyncSettings:
     """Most decisions in one frame, and most outbox items in flight."""
     resend_us: int = 30 * SECOND_US
     """An item that was sent and not acknowledged for so long is sent again."""
+    fetches_in_flight: int = 4
+    """Most requests for rows on demand that wait for their answer; the others wait to be sent."""
+    fetch_answer_us: int = 60 * SECOND_US
+    """A request of which nothing came for so long is given up, and whoever waits for it is told."""
     personal_channels: int = 64
     """Most personal channels followed at once; the newest grants win."""

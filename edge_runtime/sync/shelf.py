@@ -77,6 +77,7 @@ class PlainShelf:
         return self._tx.put_row(self._channel, row, row_hash, self._day)
 
     def delete(self, row: Row) -> int:
+        self._tx.delete_older_fetched(row)
         return part(self._tx.delete_row(self._channel, row.entity, row.view, row.version))
 
     def move(self, cursor: int, total: int) -> None:
@@ -101,7 +102,7 @@ class PersonalShelf:
     def put(self, row: Row, row_hash: bytes) -> Placed:
         slot = self._slot(row)
         held = self._held(slot)
-        if held is not None and _order(held.row) > _order(row):
+        if held is not None and order(held.row) > order(row):
             return Placed(kept=False, before=held.hash)
         sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
         self._waiting[slot] = max(row.event_time_us, 0) // DAY_US, sealed
@@ -112,6 +113,7 @@ class PersonalShelf:
         held = self._held(slot)
         self._waiting.pop(slot, None)
         self._tx.delete_personal_row(self._key.handle, slot)
+        self._delete_older_fetched(row)
         return part(None if held is None else held.hash)
 
     def move(self, cursor: int, total: int) -> None:
@@ -127,6 +129,13 @@ class PersonalShelf:
     def _slot(self, row: Row) -> bytes:
         return personal_rows.row_slot(self._key, f"{row.view}@{row.version}", row.entity)
 
+    def _delete_older_fetched(self, row: Row) -> None:
+        """What this device asked for goes with the row that the channel says is gone, unless it is newer."""
+        slot = personal_rows.fetched_slot(self._key, f"{row.view}@{row.version}", row.entity)
+        held = self._held(slot)
+        if held is not None and order(held.row) <= order(row):
+            self._tx.delete_personal_row(self._key.handle, slot)
+
     def _held(self, slot: bytes) -> Delivered | None:
         waiting = self._waiting.get(slot)
         sealed = self._tx.personal_row(self._key.handle, slot) if waiting is None else waiting[1]
@@ -138,6 +147,6 @@ def part(row_hash: bytes | None) -> int:
     return 0 if row_hash is None else digest.from_bytes(row_hash)
 
 
-def _order(row: Row) -> tuple[int, int, int]:
+def order(row: Row) -> tuple[int, int, int]:
     """The order in which newest wins; `put_row` judges rows about nobody by the same."""
     return row.event_time_us, row.created_us, row.seq

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from edge_runtime.cache.fetched_rows import FETCHED_SLOT_BYTES
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.keys.datakey import DataKey
 from edge_runtime.sync import personal_rows
@@ -21,7 +22,7 @@ def personal_members(tx: ReadTransaction, key: DataKey) -> Iterator[Member]:
     """What the channel of a data key brought; read it inside the transaction."""
     stand = personal_rows.stand_slot(key)
     for slot, sealed in tx.personal_rows(key.handle):
-        if slot != stand:
+        if slot != stand and len(slot) != FETCHED_SLOT_BYTES:
             held = personal_rows.open_delivered(key, slot, sealed)
             yield held.row.entity, held.row.view, held.row.version, held.hash
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_runtime.catalog import Catalog
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
 from sync_server.consent.office import ConsentOffice
@@ -18,9 +19,12 @@ from sync_server.sync.fanout import Fanout
 from sync_server.sync.heads import Heads
 from sync_server.sync.hints import Hints
 from sync_server.sync.lane_tail import LaneTail
+from sync_server.sync.on_demand import OnDemand
 from sync_server.sync.patches import Patches
 from sync_server.sync.presence import Presence
+from sync_server.sync.rate import DeviceRate
 from sync_server.sync.signing import Signing
+from sync_server.sync.use import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Node:
     admission: Admission
     patches: Patches
     presence: Presence
+    on_demand: OnDemand
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -55,8 +60,12 @@ def open_node(
     office: ConsentOffice,
     rounds: Rounds,
     entropy: Entropy,
+    catalog: Callable[[], Catalog | None] = lambda: None,
 ) -> Node:
     """Put a node together and let it hear of every commit of `store`.
+
+    Args:
+        catalog: tells the catalog in force; without one nothing is on demand.
 
     The owner runs `node.heads.run(settings.heads_poll_us)` as a task beside it.
     """
@@ -70,5 +79,8 @@ def open_node(
     admission = Admission(settings)
     patches = Patches(store, settings, authority.digest_key)
     presence = Presence(settings.sessions)
-    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches, presence)
+    rate = DeviceRate(settings.fetched_per_minute, settings.sessions)
+    use = Use(settings.use_half_life_us, settings.use_rows)
+    on_demand = OnDemand(settings, clock, store, catalog, rate, use)
+    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches, presence, on_demand)
     return Node(settings, clock, store, signing, *rest)

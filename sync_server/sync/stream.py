@@ -24,6 +24,7 @@ from sync_server.sync.admission import Claim, Stage, Visit
 from sync_server.sync.hints import Subscription
 from sync_server.sync.key_change import change_key
 from sync_server.sync.node import Node
+from sync_server.sync.on_demand import Answers
 from sync_server.sync.patches import NotNow
 from sync_server.sync.presence import Standing
 
@@ -93,6 +94,7 @@ class DeviceSession:
         self._follows: dict[str, _Follow] = {}
         self._turn: deque[str] = deque()
         """Channels that may have something to send, in order."""
+        self._answers = Answers(node.on_demand, self._followed)
         self.drained = asyncio.Event()
         """Set while the backlog is short; the door waits on it before it listens again."""
 
@@ -149,7 +151,9 @@ class DeviceSession:
             return lane
         if self._replies:
             return self._say(self._replies.popleft())
-        return self._next_row_frame() if self.state is State.LIVE else None
+        if self.state is not State.LIVE:
+            return None
+        return self._next_answer() or self._next_row_frame()
 
     def look(self) -> None:
         """Something moved: look again at every channel, and at the rounds."""
@@ -199,6 +203,16 @@ class DeviceSession:
         if not frame.more:
             self._drained = frame.upto
         return frame.frame
+
+    def _next_answer(self) -> bytes | None:
+        """The next part of what was asked for on demand, or the decisions that it was read after."""
+        part = self._answers.next()
+        if part is None:
+            return None
+        if part.epoch > self._drained:
+            return self._lane_first()
+        self._answers.sent(part)
+        return self._say(part.message)
 
     def _next_row_frame(self) -> bytes | None:
         while self._turn and self._visit.stage is Stage.IN:
@@ -310,6 +324,9 @@ class DeviceSession:
                 self._take_refusal(message)
             case m.KeyChange():
                 self._replies.append(change_key(self._node, self.device_id, message))
+            case m.Fetch():
+                refusal = self._answers.ask(self.device_id, message)
+                self._replies.extend([] if refusal is None else [refusal])
             case m.Decisions() | m.ReceiptNote() | m.TicketRequest() | m.Report():
                 self._replies.extend(self._node.desk.take(self.device_id, message))
             case _:
@@ -447,6 +464,11 @@ class DeviceSession:
         self._node.hints.follow(self._subscription, channel)
         if channel not in self._turn:
             self._turn.append(channel)
+
+    def _followed(self, channel: str) -> int | None:
+        """The grant under which a channel is followed now."""
+        follow = self._follows.get(channel)
+        return None if follow is None else follow.grant
 
     def _take_repair(self, repair: m.Repair) -> None:
         """Patch what differs, or all of it; a checkpoint follows in any case and judges what was done."""

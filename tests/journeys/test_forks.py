@@ -37,10 +37,12 @@ CALLS: dict[str, Callable[[er.Runtime], object]] = {
     "score": lambda rt: rt.score("ranker", user="alice", item="i1", request=REQUEST),
     "use_model": lambda rt: rt.use_model("ranker", lambda rows: rows),  # type: ignore[arg-type]
     "read": lambda rt: rt.read("activity:views_5m", user="alice"),
+    "fetch": lambda rt: rt.fetch("stock", item="i1"),
     "leave": lambda rt: rt.leave("alice"),
     "status": lambda rt: rt.status(),
     "sweep": lambda rt: rt.sweep(),
     "rotate_keys": lambda rt: rt.rotate_keys(),
+    "rotate_identity": lambda rt: rt.rotate_identity(),
     "enrol": lambda rt: rt.enrol("http://127.0.0.1:1", "token"),
     "admit": lambda rt: rt.admit("alice", [P], "ticket"),
     "sync": lambda rt: rt.sync("http://127.0.0.1:1"),

@@ -48,8 +48,9 @@ class Town:
         clock: ManualClock | None = None,
         *,
         settings: Callable[[Settings], Settings] = lambda s: s,
+        catalog: Catalog | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self.catalog = folder, catalog
         folder.mkdir(parents=True, exist_ok=True)
         self.clock = clock or ManualClock()
         self.entropy = CountingEntropy()
@@ -63,9 +64,8 @@ class Town:
             self.store, self.authority, self.clock, self.settings, self.entropy, lambda: [P, "measurement"]
         )
         self.rounds = Rounds(self.clock, self.entropy, self.authority.tag_key)
-        self.node = open_node(
-            self.settings, self.clock, self.store, self.authority, self.office, self.rounds, self.entropy
-        )
+        rooms = (self.store, self.authority, self.office, self.rounds, self.entropy)
+        self.node = open_node(self.settings, self.clock, *rooms, catalog=lambda: self.catalog)
 
     def close(self) -> None:
         self.store.close()
