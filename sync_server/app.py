@@ -23,6 +23,7 @@ from sync_server.api import (
     consents,
     devices,
     features,
+    hot_set,
     ledger,
     openapi,
     ops,
@@ -45,6 +46,7 @@ from sync_server.housekeeping import Housekeeping
 from sync_server.settings import Settings
 from sync_server.store.sqlite import SqliteStore
 from sync_server.sync.door import SyncDoor
+from sync_server.sync.hot_keeping import HotKeeper
 from sync_server.sync.node import Node, open_node
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,8 @@ def build_app(
     app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.NODE] = token, set(), node
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
-    chores = (TierWalk(store, registry, settings.write_chunk_rows),)
+    app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings)
+    chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER])
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
     app.on_shutdown.append(_close_sessions)
@@ -138,6 +141,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
     table = (
         *features.ROUTES,
         *segments.ROUTES,
+        *hot_set.ROUTES,
         *consents.ROUTES,
         *revocations.ROUTES,
         *ledger.ROUTES,

@@ -58,6 +58,14 @@ class Settings:
     """Most entities in one segment."""
     entity_segments: int = 16
     """Most segments of one entity."""
+    hot_channel_bytes: int = 64 * 1024 * 1024
+    """Most bytes of ids and payloads that stand in one shared channel; what scores least leaves it."""
+    hot_set_every_us: int = MINUTE_US
+    """How often channels over their budget, or with rows kept out, are looked at."""
+    publish_half_life_us: int = DAY_US
+    """How fast a publish is forgotten in a row's score."""
+    importances: int = 10_000
+    """Most rows and views of which somebody set the importance."""
     idempotency_kept_us: int = DAY_US
     page_rows: int = 1_000
     """Most items in one listing."""

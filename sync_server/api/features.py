@@ -147,8 +147,9 @@ def _row_check(request: web.Request, view: View) -> RowCheck:
 
 
 def _publishing(request: web.Request, check: RowCheck, as_of: int) -> Publishing:
-    limits = SegmentLimits.of(request.app[SETTINGS])
-    return Publishing(check.view, Placing(check.catalog.model.views), limits, as_of, check.now_us)
+    settings, placing = request.app[SETTINGS], Placing(check.catalog.model.views)
+    limits, half_life_us = SegmentLimits.of(settings), settings.publish_half_life_us
+    return Publishing(check.view, placing, limits, as_of, check.now_us, half_life_us)
 
 
 def _refused(index: int, code: str, place: str = "") -> Refused:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from aiohttp import web
 
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import CLOCK, NODE, REGISTRY, STORE, SYNC_DOOR
+from sync_server.api.rooms import CLOCK, HOT_KEEPER, NODE, REGISTRY, STORE, SYNC_DOOR
 from sync_server.api.route import Route
 from sync_server.errors import Problem
+from sync_server.store.records import ChannelSize
 from sync_server.sync.admission import Admission
 
+CHANNELS_NAMED: Final = 100
+"""Most channels of which the metrics speak one by one."""
 Samples = Mapping[str, float]
 
 
@@ -43,14 +47,24 @@ async def metrics(request: web.Request) -> web.Response:
             "revocation": ("gauge", "what", tx.count_revocations(now_us)),
             "rows": ("gauge", "", {"": tx.count_rows()}),
             "channels": ("gauge", "", {"": tx.count_channels()}),
+            **_channels(tx.shared_channels(CHANNELS_NAMED)),
             "lane_position": ("gauge", "", {"": tx.lane_head()}),
         }
     families["transactions_total"] = ("counter", "name", store.transactions())
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
+    families["hot_set_moves_total"] = ("counter", "way", request.app[HOT_KEEPER].moved)
     families |= _admission(request.app[NODE].admission)
     lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]
     text = "\n".join(lines) + "\n"
     return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _channels(sizes: Sequence[ChannelSize]) -> dict[str, tuple[str, str, Samples]]:
+    """What stands in the shared channels, by name: the first so many."""
+    return {
+        "channel_bytes": ("gauge", "channel", {size.channel: size.bytes for size in sizes}),
+        "channel_rows_kept_out": ("gauge", "channel", {size.channel: size.demoted for size in sizes}),
+    }
 
 
 def _admission(admission: Admission) -> dict[str, tuple[str, str, Samples]]:

@@ -14,6 +14,7 @@ from sync_server.settings import Settings
 from sync_server.store.protocol import Store
 from sync_server.sync.door import SyncDoor
 from sync_server.sync.hints import Hints
+from sync_server.sync.hot_keeping import HotKeeper
 from sync_server.sync.node import Node
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -25,6 +26,7 @@ OFFICE = web.AppKey("office", ConsentOffice)
 REGISTRY = web.AppKey("registry", Registry)
 ROUNDS = web.AppKey("rounds", Rounds)
 HINTS = web.AppKey("hints", Hints)
+HOT_KEEPER = web.AppKey("hot_keeper", HotKeeper)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
 NODE = web.AppKey("node", Node)
 API_TOKEN = web.AppKey("api_token", str)

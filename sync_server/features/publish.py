@@ -12,6 +12,7 @@ from sync_server.features.membership import SegmentLimits, change_segments, refu
 from sync_server.features.placing import Placing
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import DecisionState, RowState
+from sync_server.sync.hot_set import decayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Publishing:
     as_of: int
     """The lane position that the publishing job had read."""
     now_us: int
+    half_life_us: int
+    """How fast a publish is forgotten in a row's use."""
 
     def write_rows(self, tx: WriteTx, rows: Sequence[Incoming]) -> list[str | None]:
         """Write what may stand; returns for each row its refusal code, or None when it stands.
@@ -99,7 +102,14 @@ class Publishing:
             *(grant, incoming.deleted, incoming.values),
         )
         channels = self.placing.of_view(tx, view, incoming.entity, incoming.subject)
-        tx.write_row(standing, row, channels, incoming.subject, view.purpose)
+        use = 0.0 if incoming.subject is not None else self._use(standing, created_us)
+        tx.write_row(standing, row, channels, incoming.subject, view.purpose, use=use)
+
+    def _use(self, standing: RowState | None, now_us: int) -> float:
+        """One publish more. Of subjects nothing is counted."""
+        if standing is None:
+            return 1.0
+        return 1.0 + decayed(standing.use, standing.used_us, now_us, self.half_life_us)
 
     def _decision(self, tx: ReadTx, subject: bytes | None) -> DecisionState | None:
         if subject is None:

@@ -74,6 +74,9 @@ class PlacementReads(ChannelReads):
 class PlacementWrites(ChannelWrites, PlacementReads):
     """Changes of what stands where."""
 
+    _any_kept_out: bool | None = None
+    """Whether any row is kept out of any channel; None: not looked yet."""
+
     def place(
         self, row_id: int, row: Row, size: int, channels: Sequence[str], now_us: int, *, changed: bool
     ) -> None:
@@ -90,8 +93,11 @@ class PlacementWrites(ChannelWrites, PlacementReads):
                 "SELECT channel, deleted, bytes, hash FROM placements WHERE row = ?", (row_id,)
             )
         }
+        kept_out = self._kept_out(row_id, () if row.deleted else channels)
         for name in channels:
             state = self.channel_state(name)
+            if state.id in kept_out:
+                continue
             before = stood.pop(state.id, None)
             if before is None:
                 self._enter(state, row_id, row, size)
@@ -124,7 +130,26 @@ class PlacementWrites(ChannelWrites, PlacementReads):
             for channel_id, size, part in found:
                 self._drop(self.channel_by_id(channel_id), row_id, size, part)
 
+    def count_demoted(self, state: ChannelState, change: int) -> None:
+        """The channel's budget keeps out so many more rows, or fewer."""
+        state.demoted += change
+        self._any_kept_out = None
+        self._moved.add(state.name)
+
     # ---- within ------------------------------------------------------------------------------------------
+
+    def _kept_out(self, row_id: int, belongs: Sequence[str]) -> set[int]:
+        """The channels whose budget keeps the row out; where it does not belong any more, nothing does."""
+        if self._any_kept_out is None:
+            self._any_kept_out = bool(self.execute("SELECT EXISTS (SELECT 1 FROM demoted)").fetchone()[0])
+        if not self._any_kept_out:
+            return set()
+        found = self.execute("SELECT channel FROM demoted WHERE row = ?", (row_id,)).fetchall()
+        states = [self.channel_by_id(channel_id) for (channel_id,) in found]
+        for state in (s for s in states if s.name not in belongs):
+            self.execute("DELETE FROM demoted WHERE row = ? AND channel = ?", (row_id, state.id))
+            self.count_demoted(state, -1)
+        return {state.id for state in states if state.name in belongs}
 
     def _enter(self, state: ChannelState, row_id: int, row: Row, size: int) -> None:
         seq, added = self._added(state, row, size)

@@ -58,6 +58,27 @@ class ChannelSize:
     demoted: int
 
 
+@prints_only("id", "view", "version", "bytes", "held")
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """What the hot set asks of a row that belongs in a channel."""
+
+    held: bool
+    """Whether it stands there now."""
+    place: int
+    """Where a listing goes on from."""
+    id: int
+    entity: str
+    view: str
+    version: int
+    event_time_us: int
+    use: float
+    """As it stood at `used_us`."""
+    used_us: int
+    bytes: int
+    """Of its id and payload."""
+
+
 @prints_only("id", "view", "version", "event_time_us", "deleted", "grant")
 @dataclass(frozen=True, slots=True)
 class RowState:

@@ -1,0 +1,158 @@
+"""`/v1/hot-set`: which rows a channel pushes and why; and what somebody says is important."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from edge_runtime.catalog import MalformedRequest
+from edge_runtime.wire.printing import prints_only
+from sync_server.api.body import into
+from sync_server.api.replies import body_of, json_reply
+from sync_server.api.rooms import CLOCK, HOT_KEEPER, REGISTRY, SETTINGS, STORE
+from sync_server.api.route import Query, Route
+from sync_server.errors import ROW_CODES, Problem
+from sync_server.features.membership import member_id
+from sync_server.features.values import RowFault
+from sync_server.sync.hot_keeping import Gathering
+from sync_server.sync.hot_set import WEIGHTS, Candidate, Verdict, choose
+
+PATH = "/v1/hot-set"
+
+
+@prints_only("view")
+class Importance(msgspec.Struct, forbid_unknown_fields=True):
+    """What is important, 0 to 1: a whole view, or one entity in it. Null: as if nobody had said anything."""
+
+    view: str
+    importance: Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+    entity: str | None = None
+
+
+async def explain(request: web.Request) -> web.Response:
+    """The rows that belong in a channel, best first, with their scores and what would become of them now."""
+    channel, after, limit = _channel(request), _after(request), request.app[SETTINGS].page_rows
+    settings, store = request.app[SETTINGS], request.app[STORE]
+    now_us = request.app[CLOCK].now_us()
+    with store.read() as tx:
+        size, scene = tx.channel_size(channel), request.app[HOT_KEEPER].scene(tx, now_us)
+    candidates: list[Candidate] = []
+    gathering = Gathering(channel, settings.write_chunk_rows)
+    while True:
+        with store.read() as tx:
+            rows = gathering.read(tx)
+        if rows is None:
+            break
+        candidates += map(scene.candidate, rows)
+        await asyncio.sleep(0)  # denials and sessions get their turn between two pages
+    budget_bytes = settings.hot_channel_bytes
+    ranked = await asyncio.to_thread(choose, candidates, budget_bytes, now_us)
+    page = ranked[after : after + limit]
+    return json_reply(
+        {
+            "channel": channel,
+            "budget_bytes": budget_bytes,
+            "bytes": size.bytes,
+            "rows": len(ranked) - size.demoted,
+            "kept_out": size.demoted,
+            "weights": _weights(),
+            "ranking": [_told(number, verdict) for number, verdict in enumerate(page, after + 1)],
+            "next": after + limit if after + limit < len(ranked) else None,
+        }
+    )
+
+
+async def say_importance(request: web.Request) -> web.Response:
+    """Set, change or forget an importance."""
+    _, parsed = await body_of(request)
+    said = into(parsed, Importance)
+    try:
+        view = request.app[REGISTRY].active.view(said.view)
+    except MalformedRequest:
+        raise Problem("unknown_view") from None
+    if view.source != "server":
+        raise Problem("unknown_view", "expected a view whose source is the server")
+    entity = "" if said.entity is None else _entity(request, said.entity)
+    with request.app[STORE].write("importance") as tx:
+        limit = request.app[SETTINGS].importances
+        if said.importance is not None and tx.count_importances() >= limit:
+            known = tx.importances()
+            if (view.key, entity) not in known:
+                raise Problem("too_large", f"expected at most {limit} importances")
+        tx.set_importance(view.key, entity, said.importance)
+    return json_reply({"view": view.key, "entity": said.entity, "importance": said.importance})
+
+
+def _entity(request: web.Request, text: str) -> str:
+    try:
+        return member_id(text, request.app[REGISTRY].active.entities, request.app[SETTINGS].id_limit_bytes)
+    except RowFault as fault:
+        raise Problem("invalid_id", ROW_CODES[fault.code]) from None
+
+
+def _channel(request: web.Request) -> str:
+    channel = request.query.get("channel", "")
+    if not channel or channel.startswith("~"):
+        raise Problem("malformed_query", "expected `channel`, one that is shared")
+    return channel
+
+
+def _after(request: web.Request) -> int:
+    text = request.query.get("after", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Problem("malformed_query", "expected `after`, a rank")
+    return int(text)
+
+
+def _weights() -> dict[str, float]:
+    w = WEIGHTS
+    return {"importance": w.importance, "use": w.use, "freshness": w.freshness, "margin": w.margin}
+
+
+def _told(rank: int, verdict: Verdict) -> dict[str, object]:
+    ranked, candidate = verdict.ranked, verdict.ranked.candidate
+    return {
+        "rank": rank,
+        "entity": candidate.entity,
+        "view": candidate.view,
+        "bytes": candidate.bytes,
+        "score": round(ranked.score, 6),
+        "importance": candidate.importance,
+        "use": round(ranked.use, 6),
+        "freshness": round(ranked.freshness, 6),
+        "is_in": candidate.held,
+        "hot": verdict.hot,
+        "reason": verdict.reason,
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        PATH,
+        explain,
+        "Which rows a shared channel pushes within its byte budget, best first, and why.",
+        "features",
+        query=(
+            Query("channel", "`all`, or `segment:<name>`", required=True),
+            Query("after", "the rank of the last row of the page before"),
+        ),
+        replies={
+            200: "`ranking` with scores and reasons, `budget_bytes`, `bytes`, `rows`, `kept_out`, `next`"
+        },
+        problems=("malformed_query",),
+    ),
+    Route(
+        "PUT",
+        PATH + "/importance",
+        say_importance,
+        "Say how important a view, or one entity in it, is to devices: 0 to 1, 0.5 where nothing is said.",
+        "features",
+        body=Importance,
+        replies={200: "as it stands now"},
+        problems=("unknown_view", "invalid_id", "no_catalog"),
+    ),
+)
