@@ -10,7 +10,7 @@ from importlib import import_module
 
 from bench.streams import FOLDER_VARIABLE
 
-BENCHES = ("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate")
+BENCHES = ("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate", "apply")
 """One question each; `bench/<name>.py` answers it with `run()`."""
 
 

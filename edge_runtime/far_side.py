@@ -44,7 +44,7 @@ class FarSide:
     Args:
         lock: the runtime's lock; enrolment changes the identity under it.
         room: says whether values of rows may be kept now.
-        changed: called after a row changed, see `Replica`; takes the runtime's lock itself.
+        changed: called after rows changed, see `Replica`; takes the runtime's lock itself.
         read: `read(ref, subject)` for reports, judged now.
     """
 
@@ -60,7 +60,7 @@ class FarSide:
         *,
         settings: Settings,
         room: Room,
-        changed: Callable[[str | None, str], None],
+        changed: Callable[[Sequence[tuple[str | None, str]]], None],
         read: Callable[[str, str], FeatureValue],
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring

@@ -105,7 +105,7 @@ class Runtime:
         memory = Remembered(self._source, self._reader, self._lock)
         held = (self._states, self._commit, memory, clock, self._lock)
         self._upkeep = Upkeep(catalog, plan, database, keyring, *held, settings, free_bytes=free_bytes)
-        room, changed, read = self._upkeep.room, self._row_changed, self._read_subject
+        room, changed, read = self._upkeep.room, memory.changed, self._read_subject
         lent = (*rooms, self._leases, clock, self._lock)
         self._far_side = FarSide(*lent, settings=settings, room=room, changed=changed, read=read)
         self._far_side.shut_out.finish()
@@ -449,10 +449,6 @@ class Runtime:
         return self._far_side.background(url, settings)
 
     # ---- what rooms call back ----------------------------------------------------------------------------
-
-    def _row_changed(self, view_key: str | None, entity: str) -> None:
-        with self._lock:
-            self._source.changed(view_key, entity)
 
     def _read_subject(self, ref: str, subject: str) -> FeatureValue:
         kind, _, bare = subject.partition(":")

@@ -36,6 +36,13 @@ class Placed(NamedTuple):
     """Hash of the row that was held there; None when there was none."""
 
 
+Order = tuple[int, int, int]
+"""(event time, created, seq) of a row: of two in one place the later is kept."""
+
+Held = tuple[Order, bytes]
+"""Of the row that is held in a place, what its successor must know: its order, and its hash."""
+
+
 @prints_only("view", "version")
 class RowPlace(NamedTuple):
     """Where a row about nobody stands: the key of its table, in its order."""

@@ -72,7 +72,7 @@ class CacheSource:
         embeddings = {view.key: Embeddings(catalog, view) for view in catalog.views.values()}
         self._embeddings = {key: found for key, found in embeddings.items() if found.view_keys}
         self.rows_changes = 0
-        """Counts the changes of rows that were told of."""
+        """Counts the times that changes of rows were told of."""
         self.noting = False
         """Whether it is noted which rows about nobody are read; see `used`."""
         self._used: set[tuple[str, str, int]] = set()
@@ -208,13 +208,15 @@ class CacheSource:
         taken, self._used = self._used, set()
         return taken
 
-    def changed(self, view_key: str | None, entity: str) -> None:
-        """The replica changed a row, or (None, channel) a whole channel: decode again at the next read."""
+    def changed(self, places: Iterable[tuple[str | None, str]]) -> None:
+        """Rows at (view key, typed entity) are others now, or (None, channel) all of a channel: decode again
+        at the next read."""
         self.rows_changes += 1
-        if view_key is None:
-            self._rows.clear()
-        else:
-            self._rows.pop((view_key, entity), None)
+        for place in places:
+            if place[0] is None:
+                self._rows.clear()
+            else:
+                self._rows.pop(cast("tuple[str, str]", place), None)
 
     def forget(self, subject: str) -> int:
         """Let go of every decoded row about a subject; returns how many there were."""

@@ -19,11 +19,10 @@ class Remembered:
     def __init__(self, source: CacheSource, reader: Reader, lock: threading.RLock) -> None:
         self._source, self._reader, self._lock = source, reader, lock
 
-    def changed(self, places: Iterable[tuple[str, str]]) -> None:
+    def changed(self, places: Iterable[tuple[str | None, str]]) -> None:
         """Rows at these (view key, typed entity) went, or are others: decode again at the next read."""
         with self._lock:
-            for view_key, entity in places:
-                self._source.changed(view_key, entity)
+            self._source.changed(places)
 
     def forget_held(self) -> None:
         """Somebody's states or rows ended: no number made of them stays."""
@@ -43,4 +42,4 @@ class Remembered:
     def begin_day(self) -> None:
         """Forget all decoded rows, so that the first use of each on a new day is noted."""
         with self._lock:
-            self._source.changed(None, "")
+            self._source.changed([(None, "")])

@@ -13,13 +13,14 @@ import msgspec
 
 from edge_runtime.errors import SyncError, SyncRefused
 from edge_runtime.sync import gate
+from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.fetch_queue import FetchQueue
 from edge_runtime.sync.fetching import Fetching
 from edge_runtime.sync.gate import Match
 from edge_runtime.sync.key_changes import KeyChanges
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.repairs import Repairs, RepairTimes
-from edge_runtime.sync.replica import Applied, Replica
+from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m

@@ -6,7 +6,7 @@ die with it. What an answer leaves out is remembered as not there, for as long a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -34,7 +34,7 @@ NO_HASH: Final = bytes(16)
 ROWS_LIMIT: Final = 50_000
 ROWS_OF_SUBJECT_LIMIT: Final = 1_024
 
-Changed = Callable[[str | None, str], None]
+Changed = Callable[[Sequence[tuple[str | None, str]]], None]
 Gone = tuple[str | None, str]
 """(view key, entity) of a row that went; (None, "") for any number of them."""
 
@@ -183,10 +183,7 @@ class FetchedRows:
     def _tell(self, question: Question, came: Came, gone: list[Gone]) -> None:
         """Say after the commit which rows memory may no longer believe, and what is settled."""
         settled = {*came.here, *came.absent}
-        for place in settled:
-            self._changed(place.view_key, place.entity)
-        for view_key, entity in gone:
-            self._changed(view_key, entity)
+        self._changed([*((place.view_key, place.entity) for place in settled), *gone])
         for wire in [wire for wire, place in question.places.items() if place in settled]:
             del question.places[wire]
 

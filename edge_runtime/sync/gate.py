@@ -37,7 +37,7 @@ class Personal:
     @property
     def token(self) -> str:
         """The subject as it stands in rows."""
-        return seal.subject_token(self.subject)
+        return self.name.partition("/")[0]
 
 
 Channel = Plain | Personal

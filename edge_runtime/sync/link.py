@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from edge_runtime.clock import Clock
 from edge_runtime.errors import EdgeError, RuntimeClosed, SyncError, SyncRefused
+from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.backoff import wait_us
 from edge_runtime.sync.dialogue import Dialogue, Frames, LeaseLost, Memory, Reporter, device_revoked
 from edge_runtime.sync.outbox import Outbox
-from edge_runtime.sync.replica import Applied, Replica
+from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m

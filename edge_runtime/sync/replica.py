@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
-
-import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import LET_GO, ON_DEMAND
+from edge_runtime.cache.records import ON_DEMAND
 from edge_runtime.cache.room import Room, unlimited
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
@@ -27,12 +24,15 @@ from edge_runtime.consent.shut_out import ShutOut
 from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.keyring import DataKey, Identity, Keyring
 from edge_runtime.sync import gate, subranges
+from edge_runtime.sync.applying import Applied, Applying
 from edge_runtime.sync.fetched import ROWS_LIMIT, ROWS_OF_SUBJECT_LIMIT, FetchedRows
-from edge_runtime.sync.gate import Action, Match, Personal
-from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, part, personal_stand, plain_stand
+from edge_runtime.sync.fitting import Fitting
+from edge_runtime.sync.gate import Match, Personal
+from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, personal_stand, plain_stand
 from edge_runtime.sync.subranges import Member
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.digest import RowHasher
 from edge_runtime.wire.failure import WireFailure
 
 T = TypeVar("T")
@@ -41,21 +41,8 @@ INCARNATION = "sync.incarnation"
 CATALOG = "sync.catalog"
 OFFSET = "sync.counter_offset"
 
-
-@dataclass(slots=True)
-class Applied:
-    """What one delta did here."""
-
-    kept: int = 0
-    deleted: int = 0
-    stubs: Counter[str] = field(default_factory=Counter)
-    """Reason -> rows of which only the hash was kept."""
-    older: int = 0
-    """Rows that came although a newer one is held: they changed nothing, and the digest says so."""
-    trimmed: int = 0
-    """Rows that lost features which do not fit the catalog."""
-    let_go: int = 0
-    """Rows kept without their values, for want of room."""
+Place = tuple[str | None, str]
+"""(view key, entity) of a row that memory may no longer believe; (None, channel): of a whole channel."""
 
 
 class Replica:
@@ -63,7 +50,7 @@ class Replica:
 
     Args:
         leases: whether consented features may be used now.
-        changed: called after commit with (view key, entity) of each row that is new, other or gone; in a
+        changed: called after a commit with (view key, entity) of each row that is new, other or gone; in a
             personal row the subject stands by its typed id. (None, channel): a whole channel changed.
         clock: tells the day on which a row was brought.
         room: says whether values may be kept now; without bounds by default.
@@ -77,7 +64,7 @@ class Replica:
         keyring: Keyring,
         consents: Consents,
         leases: Leases,
-        changed: Callable[[str | None, str], None],
+        changed: Callable[[Sequence[Place]], None],
         clock: Clock,
         room: Room | None = None,
         *,
@@ -87,6 +74,7 @@ class Replica:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._changed, self._clock = consents, changed, clock
         self._room = unlimited() if room is None else room
+        self._fitting = Fitting(catalog.model)
         self.leases = leases
         self.shut_out = ShutOut(database, keyring, consents, leases, changed)
         """The end of this enrolment, when the server says so."""
@@ -156,7 +144,7 @@ class Replica:
             if restored:
                 self._start_over(tx)
         if restored:
-            self._changed(None, ON_DEMAND)
+            self._changed([(None, ON_DEMAND)])
 
     def rolled_back(self, seen: int) -> int:
         """The server has seen counter `seen`, higher than ours: we are an older copy of ourselves.
@@ -182,7 +170,7 @@ class Replica:
                 self._start_over(tx)
             tx.set_meta(CATALOG, mark)
         if other:
-            self._changed(None, ON_DEMAND)
+            self._changed([(None, ON_DEMAND)])
 
     def _start_over(self, tx: WriteTransaction) -> None:
         """Cursors to 0; the rows stay until the replacing snapshot comes. None brings what was asked for."""
@@ -244,7 +232,7 @@ class Replica:
                 tx.clear_personal_rows(key.handle, fetched=True)
             else:
                 tx.drop_channel(channel)
-        self._changed(None, channel)
+        self._changed([(None, channel)])
 
     def holds(self, channel: str) -> bool:
         """Whether a shared channel has a cursor here."""
@@ -259,7 +247,6 @@ class Replica:
         """
         channel = gate.channel_of(delta.channel)
         self._check_permission(channel)  # before the transaction: no other room's lock is taken inside one
-        applied = Applied()
         with self._database.write("apply_delta") as tx:
             key = self._key(channel)
             shelf = self._shelf(tx, channel, key)
@@ -270,12 +257,14 @@ class Replica:
             if delta.replacing:
                 shelf.clear()
                 total = 0
-            room = self._room.keeps(tx)
-            for row in delta.rows:
-                total = self._apply_row(shelf, channel, key, row, total, applied, room)
-            shelf.move(delta.upto, total)
+            applying = self._applying(shelf, channel, key, room=self._room.keeps(tx))
+            shelf.move(delta.upto, applying.take(delta.rows, total))
         self._tell(delta, channel, key)
-        return applied
+        return applying.applied
+
+    def _applying(self, shelf: Shelf, channel: gate.Channel, key: DataKey | None, *, room: bool) -> Applying:
+        grant, hasher = 0 if key is None else key.grant, RowHasher(self._digest_key, channel.name)
+        return Applying(shelf, channel, grant, self._catalog.model, self._fitting, hasher, room)
 
     def sums(self, channel: str) -> tuple[int, list[int]]:
         """(cursor, digest of each sub-range), from the hashes held; the channel's digest becomes their sum.
@@ -316,7 +305,6 @@ class Replica:
         doomed: list[Member] = []
         if base == 0:
             doomed = self._look(channel, lambda held: subranges.within(held, key, patch.range))
-        applied = Applied()
         with self._database.write("apply_patch") as tx:
             data_key = self._key(channel)
             shelf = self._shelf(tx, channel, data_key)
@@ -326,12 +314,10 @@ class Replica:
             gate.check_patch(patch, base, tx.lane_position(), key)
             for member in doomed:
                 total = digest.add(total, removed=shelf.delete(subranges.gone(member)))
-            room = self._room.keeps(tx)
-            for row in patch.rows:
-                total = self._apply_row(shelf, channel, data_key, row, total, applied, room)
-            shelf.move(cursor, total)
-        self._changed(None, patch.channel)
-        return applied
+            applying = self._applying(shelf, channel, data_key, room=self._room.keeps(tx))
+            shelf.move(cursor, applying.take(patch.rows, total))
+        self._changed([(None, patch.channel)])
+        return applying.applied
 
     def _check_permission(self, channel: gate.Channel) -> None:
         """Law 1: a personal channel is written only under a live permission of its subject and purpose."""
@@ -349,46 +335,15 @@ class Replica:
             return PlainShelf(tx, channel.name, self._clock.now_us())
         return None if key is None else PersonalShelf(tx, key)
 
-    def _apply_row(
-        self,
-        shelf: Shelf,
-        channel: gate.Channel,
-        key: DataKey | None,
-        row: m.Row,
-        total: int,
-        applied: Applied,
-        room: bool,
-    ) -> int:
-        """Put one row where the gate says it goes; returns the channel's digest after it."""
-        verdict = gate.judge(row, channel, self._catalog.model, 0 if key is None else key.grant)
-        if verdict.action is Action.DELETE or row.deleted:
-            applied.deleted += 1
-            return digest.add(total, removed=shelf.delete(row))
-        added = digest.row_hash(self._digest_key, channel.name, row)
-        crowded = not room and len(verdict.values) > len(LET_GO)
-        values = LET_GO if crowded else verdict.values
-        kept = row if values is row.values else msgspec.structs.replace(row, values=values)
-        placed = shelf.put(kept, digest.to_bytes(added))
-        if not placed.kept:
-            applied.older += 1
-            return total
-        if verdict.action is Action.STUB:
-            applied.stubs[verdict.reason] += 1
-        else:
-            applied.kept += 1
-            applied.let_go += crowded
-            applied.trimmed += bool(verdict.reason)
-        return digest.add(total, removed=part(placed.before), added=added)
-
     def _tell(self, delta: m.Delta, channel: gate.Channel, key: DataKey | None) -> None:
         """Say after the commit which rows memory may no longer believe."""
-        if delta.replacing:
-            self._changed(None, delta.channel)
-        for row in delta.rows:
-            entity = row.entity
-            if isinstance(channel, Personal) and key is not None:
-                entity = entity.replace(channel.token, key.subject)
-            self._changed(f"{row.view}@{row.version}", entity)
+        whole = [(None, delta.channel)] if delta.replacing else []
+        if not isinstance(channel, Personal) or key is None:
+            rows = [(f"{row.view}@{row.version}", row.entity) for row in delta.rows]
+        else:
+            token, subject = channel.token, key.subject
+            rows = [(f"{r.view}@{r.version}", r.entity.replace(token, subject)) for r in delta.rows]
+        self._changed([*whole, *rows])
 
     def compare(self, checkpoint: m.Checkpoint) -> Match:
         """Compare a signed checkpoint with what is held; raises `WireFailure("bad_signature")`."""

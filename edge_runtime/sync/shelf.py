@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import Placed
+from edge_runtime.cache.records import Held, Order
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.sync import personal_rows
-from edge_runtime.sync.personal_rows import Delivered, Stand
+from edge_runtime.sync.personal_rows import Stand
 from edge_runtime.wire import digest
 from edge_runtime.wire.messages import Row
 
 DAY_US = 86_400_000_000
+Placed = tuple[bytes, bytes | None]
+"""The hash of a row that was kept, and that of the row it replaces; None where there was none."""
 
 
 class Shelf(Protocol):
@@ -27,12 +30,12 @@ class Shelf(Protocol):
         """Delete every row, before a replacing snapshot."""
         ...
 
-    def put(self, row: Row, row_hash: bytes) -> Placed:
-        """Keep `row` (a stub when its values are empty) unless what is held is newer.
+    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> list[Placed]:
+        """Keep rows of different places (a stub is one whose values are empty), unless what is held is newer.
 
         Newer is the later event time, of equal ones the later created, then the higher seq. A row that is
-        refused leaves the held one and its hash, so the digest tells the server that we hold another. What is
-        kept may be written no sooner than `move`, which ends every delta.
+        refused is not in the answer; it leaves the held one and its hash, so the digest tells the server that
+        we hold another. What is kept may be written no sooner than `move`, which ends every delta.
         """
         ...
 
@@ -66,19 +69,33 @@ class PlainShelf:
 
     def __init__(self, tx: WriteTransaction, channel: str, now_us: int) -> None:
         self._tx, self._channel, self._day = tx, channel, now_us // DAY_US
+        self._bare = False
+        """Whether it was cleared and nothing was put since: no need to look for what is held."""
 
     def stand(self) -> tuple[int, int]:
         return plain_stand(self._tx, self._channel)
 
     def clear(self) -> None:
         self._tx.clear_channel(self._channel)
+        self._bare = True
 
-    def put(self, row: Row, row_hash: bytes) -> Placed:
-        return self._tx.put_row(self._channel, row, row_hash, self._day)
+    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> list[Placed]:
+        places = [(row.entity, row.view, row.version) for row in rows]
+        held = [None] * len(rows) if self._bare else self._tx.held_rows(self._channel, places)
+        self._bare = self._bare and not rows
+        fresh = [
+            (row, row_hash, old)
+            for row, row_hash, old in zip(rows, hashes, held, strict=True)
+            if old is None or old[0] <= (row.event_time_us, row.created_us, row.seq)
+        ]
+        kept = self._tx.put_rows(self._channel, [(row, row_hash) for row, row_hash, _ in fresh], self._day)
+        assert kept == len(fresh), "the upsert judged otherwise"
+        return [(row_hash, None if old is None else old[1]) for _, row_hash, old in fresh]
 
     def delete(self, row: Row) -> int:
         self._tx.delete_older_fetched(row)
-        return part(self._tx.delete_row(self._channel, row.entity, row.view, row.version))
+        before = self._tx.delete_row(self._channel, row.entity, row.view, row.version)
+        return 0 if before is None else digest.from_bytes(before)
 
     def move(self, cursor: int, total: int) -> None:
         self._tx.set_channel(self._channel, cursor, total)
@@ -89,32 +106,42 @@ class PersonalShelf:
 
     def __init__(self, tx: WriteTransaction, key: DataKey) -> None:
         self._tx, self._key = tx, key
+        self._known: dict[bytes, Held | None] = {}
+        """Slot -> what stands, or will stand, there."""
         self._waiting: dict[bytes, tuple[int, bytes]] = {}
         """Slot -> (day, sealed) of the rows put."""
+        self._bare = False
+        """Whether nothing lies there: everything that stands is known."""
 
     def stand(self) -> tuple[int, int]:
         return personal_stand(self._tx, self._key)
 
     def clear(self) -> None:
+        self._known.clear()
         self._waiting.clear()
         self._tx.clear_personal_rows(self._key.handle)
+        self._bare = True
 
-    def put(self, row: Row, row_hash: bytes) -> Placed:
-        slot = self._slot(row)
-        held = self._held(slot)
-        if held is not None and order(held.row) > order(row):
-            return Placed(kept=False, before=held.hash)
-        sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
-        self._waiting[slot] = max(row.event_time_us, 0) // DAY_US, sealed
-        return Placed(kept=True, before=None if held is None else held.hash)
+    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> list[Placed]:
+        placed = list[Placed]()
+        for row, row_hash in zip(rows, hashes, strict=True):
+            slot, rank = self._slot(row), order(row)
+            held = self._held(slot)
+            if held is None or held[0] <= rank:
+                sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
+                self._known[slot] = rank, row_hash
+                self._waiting[slot] = max(row.event_time_us, 0) // DAY_US, sealed
+                placed.append((row_hash, None if held is None else held[1]))
+        return placed
 
     def delete(self, row: Row) -> int:
         slot = self._slot(row)
         held = self._held(slot)
+        self._known[slot] = None
         self._waiting.pop(slot, None)
         self._tx.delete_personal_row(self._key.handle, slot)
         self._delete_older_fetched(row)
-        return part(None if held is None else held.hash)
+        return 0 if held is None else digest.from_bytes(held[1])
 
     def move(self, cursor: int, total: int) -> None:
         stand = Stand(cursor, digest.to_bytes(total))
@@ -132,21 +159,23 @@ class PersonalShelf:
     def _delete_older_fetched(self, row: Row) -> None:
         """What this device asked for goes with the row that the channel says is gone, unless it is newer."""
         slot = personal_rows.fetched_slot(self._key, f"{row.view}@{row.version}", row.entity)
-        held = self._held(slot)
-        if held is not None and order(held.row) <= order(row):
+        held = self._lies(slot)
+        if held is not None and held[0] <= order(row):
             self._tx.delete_personal_row(self._key.handle, slot)
 
-    def _held(self, slot: bytes) -> Delivered | None:
-        waiting = self._waiting.get(slot)
-        sealed = self._tx.personal_row(self._key.handle, slot) if waiting is None else waiting[1]
-        return None if sealed is None else personal_rows.open_delivered(self._key, slot, sealed)
+    def _held(self, slot: bytes) -> Held | None:
+        if slot in self._known or self._bare:
+            return self._known.get(slot)
+        return self._lies(slot)
+
+    def _lies(self, slot: bytes) -> Held | None:
+        sealed = self._tx.personal_row(self._key.handle, slot)
+        if sealed is None:
+            return None
+        held = personal_rows.open_delivered(self._key, slot, sealed)
+        return order(held.row), held.hash
 
 
-def part(row_hash: bytes | None) -> int:
-    """A row's part of its channel's digest; 0 where there is no row."""
-    return 0 if row_hash is None else digest.from_bytes(row_hash)
-
-
-def order(row: Row) -> tuple[int, int, int]:
-    """The order in which newest wins; `put_row` judges rows about nobody by the same."""
+def order(row: Row) -> Order:
+    """The order in which newest wins; the upsert of rows about nobody judges by the same once more."""
     return row.event_time_us, row.created_us, row.seq

@@ -14,18 +14,34 @@ from edge_runtime.wire.seal import canonical
 MODULUS: Final = 1 << 128
 
 
+_PAIR: Final = canonical((0, 0))[:1]
+
+
 def row_hash(key: bytes, channel: str, row: Row) -> int:
     """The contribution of one delivered row; a delete contributes 0.
 
     Args:
         key: the tenant's 32-byte digest key, learned at enrolment.
     """
-    if row.deleted:
-        return 0
-    body = canonical((channel, row))
-    return int.from_bytes(
-        hashlib.blake2b(body, digest_size=16, key=key, person=b"edge-digest").digest(), "big"
-    )
+    return 0 if row.deleted else from_bytes(RowHasher(key, channel).hash(row))
+
+
+class RowHasher:
+    """Hashes many rows of one channel: key and channel are taken in once.
+
+    Args:
+        key: the tenant's 32-byte digest key.
+    """
+
+    def __init__(self, key: bytes, channel: str) -> None:
+        begun = _PAIR + canonical(channel)
+        self._begun = hashlib.blake2b(begun, digest_size=16, key=key, person=b"edge-digest")
+
+    def hash(self, row: Row) -> bytes:
+        """16 bytes of a row that is no delete: the keyed BLAKE2b-128 of `canonical((channel, row))`."""
+        one = self._begun.copy()
+        one.update(canonical(row))
+        return one.digest()
 
 
 def range_of(key: bytes, entity: str, view: str, version: int) -> int:

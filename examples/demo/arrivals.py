@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import edge_runtime as er
+from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.link import Link
-from edge_runtime.sync.replica import Applied
 from edge_runtime.wire.messages import Delta
 from examples.demo.clock import present_us
 

@@ -8,16 +8,20 @@ it has not drained. Frames about a subject are never cached: an erasure must not
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.printing import prints_only
 from sync_server.store.protocol import Store
 from sync_server.store.records import ChannelHead
 from sync_server.sync.lane_tail import ROOM_BYTES
+
+PACKED_ROOM_BYTES: Final = codec.UNPACKED_LIMIT_BYTES - 4 * 1024
+"""What rows may take of a frame before it is packed."""
 
 
 @prints_only("upto", "epoch", "more")
@@ -112,21 +116,20 @@ class Fanout:
             rows = tx.channel_rows(place.channel, place.base, self._page)
             head = self._heads[place.channel] = tx.channel_head(place.channel)
             epoch = tx.lane_head()
-        kept = fitting(rows)
-        whole = kept == len(rows) and len(rows) < self._page
-        upto = max(head.seq, place.base) if whole else rows[kept - 1].seq
-        more = upto < head.seq
-        delta = m.Delta(
-            channel=place.channel,
-            base=place.base,
-            upto=upto,
-            epoch=epoch,
-            replacing=place.replacing,
-            more=more,
-            rows=rows[:kept],
-        )
         self.built += 1
-        return DeltaFrame(codec.encode(delta), upto, epoch, more)
+        shared = not place.channel.startswith("~")
+        kept = fitting(rows, PACKED_ROOM_BYTES if shared else ROOM_BYTES)
+        whole = kept == len(rows) and len(rows) < self._page
+        while True:
+            upto = max(head.seq, place.base) if whole else rows[kept - 1].seq
+            made = DeltaFrame(b"", upto, epoch, upto < head.seq)
+            delta = _delta(place, made, rows[:kept])
+            try:
+                return made._replace(frame=codec.encode_packed(delta) if shared else codec.encode(delta))
+            except WireFailure:  # values that hardly shrink: half as many do fit
+                if kept <= 1:
+                    raise
+                kept, whole = kept // 2, False
 
     def _keep(self, place: _Place, built: DeltaFrame) -> None:
         old = self._frames.pop(place, None)
@@ -137,11 +140,23 @@ class Fanout:
             self._bytes -= len(gone.frame)
 
 
-def fitting(rows: list[m.Row]) -> int:
+def _delta(place: _Place, made: DeltaFrame, rows: list[m.Row]) -> m.Delta:
+    return m.Delta(
+        channel=place.channel,
+        base=place.base,
+        upto=made.upto,
+        epoch=made.epoch,
+        replacing=place.replacing,
+        more=made.more,
+        rows=rows,
+    )
+
+
+def fitting(rows: list[m.Row], room_bytes: int = ROOM_BYTES) -> int:
     """How many rows, from the first, fit one frame. One always does: a publisher refuses larger rows."""
     used = 0
     for count, row in enumerate(rows):
         used += len(seal.canonical(row))
-        if used > ROOM_BYTES:
+        if used > room_bytes:
             return max(count, 1)
     return len(rows)

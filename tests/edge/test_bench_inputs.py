@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cache, erase, startup
+from bench import apply, cache, erase, startup
 from bench.streams import STREAMS, find
 from edge_runtime.catalog import Catalog
 from edge_runtime.session.event import LAST_US, event_from_dict
@@ -99,3 +99,17 @@ def test_the_erase_bench_erases_and_gives_every_number(capsys: pytest.CaptureFix
     assert isinstance(found["ms"], dict)
     assert set(found["ms"]) == {"2", "5"}
     assert "log cut to nothing" in capsys.readouterr().out
+
+
+def test_the_apply_bench_gives_every_number_of_rows_that_arrive_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A server's frames into a runtime; the bench itself compares every digest with the server's."""
+    found = apply.run(events_each=100, publishes=4, people=3)
+    for key in ("rows_per_s", "plain_rows_per_s", "ratio_to_plain", "wire_bytes_per_feature"):
+        number = found[key]
+        assert isinstance(number, float | int)
+        assert number > 0
+    assert isinstance(found["personal"], dict)
+    assert found["personal"]["rows"] > 0
+    assert "goal 50,000" in capsys.readouterr().out

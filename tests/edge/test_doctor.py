@@ -500,7 +500,7 @@ def test_channels_are_added_up_from_their_rows(tmp_path: Path, capsys: pytest.Ca
             for n in range(9):
                 total = digest.add(total, added=digest.from_bytes(bytes([n]) * 16))
                 for shelf in shelves:
-                    shelf.put(row(n, f"item:{n}"), bytes([n]) * 16)
+                    shelf.put([row(n, f"item:{n}")], [bytes([n]) * 16])
             for shelf in shelves:
                 shelf.move(9, total)
     assert doctor(tmp_path, capsys, "--deep")["channels"] == ("ok", "1 shared with 9 rows, 1 of subjects")

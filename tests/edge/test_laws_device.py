@@ -211,7 +211,7 @@ def test_law_2_a_row_read_before_a_withdrawal_is_not_read_after_a_new_give(
         row = m.Row(1, token, "profile", 1, clock.now_us(), clock.now_us(), 1, False, values)
         with rt._database.write("row") as tx:
             shelf = PersonalShelf(tx, key)
-            shelf.put(row, bytes(16))
+            shelf.put([row], [bytes(16)])
             shelf.move(1, 0)
         assert rt.read("profile:country", user=name).value == "FR"
         rt.consent.withdraw(subject, [P])

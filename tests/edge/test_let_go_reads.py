@@ -29,8 +29,8 @@ def let_go(place: Shop) -> None:
             gone = personal_rows.let_go(key, slot, sealed)
             assert gone is not None
             tx.put_personal_row(key.handle, slot, BASE_US // DAY_US, gone)
-    rt._row_changed("stock@1", "item:a")
-    rt._row_changed("profile@1", "user:alice")
+    rt._source.changed([("stock@1", "item:a")])
+    rt._source.changed([("profile@1", "user:alice")])
 
 
 def test_law_7_a_row_that_was_let_go_is_not_synced_until_its_ttl_then_expired() -> None:

@@ -85,19 +85,19 @@ def test_both_shelves_judge_alike(tmp_path: Path, database: Database) -> None:
     """A refused row leaves the held one with its hash; a delete takes what is held."""
     for shelf, held in shelves(tmp_path, database):
         replaced = msgspec.structs.replace
-        assert shelf.put(held, A) == Placed(True, None)
+        assert shelf.put([held], [A]) == [(A, None)]
         for older in (
             replaced(held, event_time_us=19, created_us=99, seq=99),
             replaced(held, created_us=19, seq=99),
             replaced(held, seq=4),
             replaced(held, event_time_us=19, values=b""),
         ):
-            assert shelf.put(older, B) == Placed(False, A)
-        assert shelf.put(held, A) == Placed(True, A)  # the same again
-        assert shelf.put(replaced(held, seq=6, values=b""), B) == Placed(True, A)
-        assert shelf.put(held, A) == Placed(False, B)  # a stub counts as a row
+            assert shelf.put([older], [B]) == []
+        assert shelf.put([held], [A]) == [(A, A)]  # the same again
+        assert shelf.put([replaced(held, seq=6, values=b"")], [B]) == [(B, A)]
+        assert shelf.put([held], [A]) == []  # a stub counts as a row
         assert shelf.delete(held) == digest.from_bytes(B)
-        assert shelf.put(replaced(held, event_time_us=1), A) == Placed(True, None)
+        assert shelf.put([replaced(held, event_time_us=1)], [A]) == [(A, None)]
 
 
 def frame(base: int, row: Row, *, replacing: bool = False) -> m.Delta:
@@ -180,8 +180,8 @@ def test_a_personal_row_is_let_go_under_its_seal(tmp_path: Path) -> None:
         with room.database.write("w") as tx:
             shelf = PersonalShelf(tx, key)
             tx.put_personal_row(key.handle, slot, 0, gone)
-            assert shelf.put(row(19, 20, 9), B) == Placed(False, A)
-            assert shelf.put(whole, A) == Placed(True, A)
+            assert shelf.put([row(19, 20, 9)], [B]) == []
+            assert shelf.put([whole], [A]) == [(A, A)]
 
 
 def test_a_sweeper_sees_every_row_once_in_steps(database: Database) -> None:

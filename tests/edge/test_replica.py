@@ -211,7 +211,7 @@ def test_a_runtime_that_never_enrolled_has_nothing_to_sync(tmp_path: Path) -> No
         room.keyring,
         room.consents,
         room.leases,
-        lambda view, entity: None,
+        lambda places: None,
         room.clock,
     )
     with pytest.raises(NotEnrolled):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.records import Placed
 from edge_runtime.keys.datakey import DataKey, new_facts
 from edge_runtime.sync import personal_rows
 from edge_runtime.sync.shelf import PersonalShelf
@@ -50,14 +49,14 @@ def test_a_row_that_comes_twice_in_one_delta_takes_its_first_part_out_of_the_dig
     key = key_of("user:alice")
     with database.write("first") as tx:
         shelf = PersonalShelf(tx, key)
-        assert shelf.put(row(1), parts(7)) == Placed(kept=True, before=None)
-        assert shelf.put(row(2), parts(8)) == Placed(kept=True, before=parts(7))
+        assert shelf.put([row(1)], [parts(7)]) == [(parts(7), None)]
+        assert shelf.put([row(2)], [parts(8)]) == [(parts(8), parts(7))]
         shelf.move(2, 8)
     assert held(database, key) == row(2)
     with database.write("second") as tx:
         shelf = PersonalShelf(tx, key)
         assert shelf.stand() == (2, 8)
-        assert shelf.put(row(3), parts(9)) == Placed(kept=True, before=parts(8))
+        assert shelf.put([row(3)], [parts(9)]) == [(parts(9), parts(8))]
         shelf.move(3, 9)
     assert held(database, key) == row(3)
 
@@ -66,8 +65,8 @@ def test_within_one_delta_too_the_newest_row_wins(database: Database) -> None:
     key = key_of("user:alice")
     with database.write("delta") as tx:
         shelf = PersonalShelf(tx, key)
-        shelf.put(row(2), parts(2))
-        assert shelf.put(row(1), parts(1)) == Placed(kept=False, before=parts(2))
+        shelf.put([row(2)], [parts(2)])
+        assert shelf.put([row(1)], [parts(1)]) == []
         shelf.move(2, 2)
     assert held(database, key) == row(2)
 
@@ -78,11 +77,11 @@ def test_a_row_put_and_deleted_in_one_delta_is_gone_and_so_is_the_one_before_it(
     key = key_of("user:alice")
     with database.write("before") as tx:
         shelf = PersonalShelf(tx, key)
-        shelf.put(row(1), parts(1))
+        shelf.put([row(1)], [parts(1)])
         shelf.move(1, 1)
     with database.write("delta") as tx:
         shelf = PersonalShelf(tx, key)
-        shelf.put(row(3), parts(3))
+        shelf.put([row(3)], [parts(3)])
         assert shelf.delete(row(4)) == 3
         assert shelf.delete(row(5)) == 0
         shelf.move(5, 0)
@@ -96,14 +95,14 @@ def test_clearing_for_a_snapshot_takes_what_waits_and_what_lies_there_and_nobody
     with database.write("fill") as tx:
         for key in (alice, bob):
             shelf = PersonalShelf(tx, key)
-            shelf.put(row(1), parts(1))
+            shelf.put([row(1)], [parts(1)])
             shelf.move(1, 1)
     with database.write("snapshot") as tx:
         shelf = PersonalShelf(tx, alice)
-        shelf.put(row(2, "taste"), parts(2))
+        shelf.put([row(2, "taste")], [parts(2)])
         shelf.clear()
         assert shelf.stand() == (0, 0)
-        shelf.put(row(3, "habits"), parts(3))
+        shelf.put([row(3, "habits")], [parts(3)])
         shelf.move(3, 3)
     assert held(database, alice) is None
     assert held(database, alice, "taste") is None

@@ -38,12 +38,12 @@ def room(tmp_path: Path) -> Room:
     with room.database.write("test") as tx:
         shelf = PlainShelf(tx, "all", room.clock.now_us())
         for n in range(ROWS):
-            shelf.put(row(n, f"item:{n}"), bytes([n]) * 16)
+            shelf.put([row(n, f"item:{n}")], [bytes([n]) * 16])
         shelf.move(ROWS, 1234)
         for subject in ("alice", "bob"):
             personal = PersonalShelf(tx, room.key(subject))
             for n in range(ROWS):
-                personal.put(row(n, f"~{subject}{n}"), bytes([n]) * 16)
+                personal.put([row(n, f"~{subject}{n}")], [bytes([n]) * 16])
             personal.move(ROWS, 99)
         today = room.clock.now_us() // DAY_US
         charge = replace(CHARGE, closes_day=today + 3)

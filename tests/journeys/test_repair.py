@@ -223,7 +223,7 @@ def spoiled_profile(town: Town, kiosk: Kiosk) -> Session:
     with kiosk.database.write("spoil") as tx:
         shelf = PersonalShelf(tx, key)
         cursor, total = shelf.stand()
-        shelf.put(extra, digest.to_bytes(7))
+        shelf.put([extra], [digest.to_bytes(7)])
         shelf.move(cursor, digest.add(total, added=7))
     assert kiosk.sealed_rows(ALICE) == 3
     return Session(kiosk)

@@ -52,7 +52,7 @@ def deliver(rt: er.Runtime, given: Table) -> None:
             tx.put_personal_row(key.handle, slot, at_us // DAY_US, seal_row(key, slot, row, bytes(16)))
             sealed = seal_stand(key, stand, Stand(1, bytes(16)))
             tx.put_personal_row(key.handle, stand, at_us // DAY_US, sealed)
-    rt._row_changed(view.key, entity)
+    rt._source.changed([(view.key, entity)])
 
 
 def event(chance: random.Random, number: int, at_us: int) -> Table:

@@ -57,6 +57,21 @@ def test_frames_join_up_to_the_head_whatever_their_size(town: Town) -> None:
     assert frames > 10
 
 
+def test_frames_about_nobody_are_packed_and_frames_about_a_subject_are_not(town: Town) -> None:
+    """What a subject's rows have in common must not show in the size of a frame."""
+    with town.store.write("publish") as tx:
+        for n in range(10):
+            tx.put_row("all", town.item_row(n, values={"co_bought": {"same" * 50: 1.0}}))
+    town.decide(ALICE, "given")
+    for country in ("DE" * 400, "FR" * 400):
+        town.put_profile(ALICE, country)
+    shared = town.node.fanout.delta("all", 0, replacing=True)
+    assert len(shared.frame) < 600
+    assert len(delta_of(shared).rows) == 10
+    channel = seal.personal_channel(town.pseudonym(ALICE), P)
+    assert len(town.node.fanout.delta(channel, 0, replacing=True).frame) > 800
+
+
 def test_a_frame_that_ended_at_the_head_is_read_again_when_the_head_moved(town: Town) -> None:
     """A slow follower gets the newer state in one frame, not the older one first."""
     town.put(5)
@@ -133,10 +148,9 @@ def test_law_11_cached_frames_stay_within_their_bytes(town: Town) -> None:
 
 def test_one_row_always_fits_a_frame(town: Town) -> None:
     """The largest row that a publisher may send goes alone."""
-    body = {"co_bought": {"x" * (codec.ROW_LIMIT_BYTES - 2_000): 1.0}}
     with town.store.write("publish") as tx:
         for n in range(3):
-            row = town.item_row(n, values=body)
+            row = town.item_row(n, pad=codec.ROW_LIMIT_BYTES - 2_000)
             assert len(seal.canonical(row)) <= codec.ROW_LIMIT_BYTES
             tx.put_row("all", msgspec.structs.replace(row, entity="item:" + "é" * 200 + str(n)))
     base = 0

@@ -30,7 +30,7 @@ def put_many(kiosk: Kiosk, view: str, numbers: Iterable[int], size: int = 600) -
             at_us = kiosk.clock.now_us()
             values = packed({"text": f"{n}" + rng.randbytes(size // 2).hex()}) if keeps else LET_GO
             row = Row(n, f"item:{n}", view, 1, at_us, at_us, 0, False, values)
-            PlainShelf(tx, "all", at_us).put(row, n.to_bytes(16, "big"))
+            PlainShelf(tx, "all", at_us).put([row], [n.to_bytes(16, "big")])
 
 
 def put_profiles(kiosk: Kiosk, users: Iterable[str], size: int = 600) -> None:

@@ -97,10 +97,10 @@ def plant(folder: Path) -> bytes:
             assert key is not None
             token = subject_token(rt._keyring.pseudonym(f"user:{PEOPLE[0]}"))
             profile = Row(1, token, "profile", 1, BASE_US, 1, 0, False, packed({"country": COUNTRY}))
-            PersonalShelf(tx, key).put(profile, bytes(16))
+            PersonalShelf(tx, key).put([profile], [bytes(16)])
             values = packed({"popularity": 0.5, "co_bought": {PAIR: 1.0}})
             stats = Row(1, f"item:{ITEM}", "item_stats", 1, BASE_US, 1, 0, False, values)
-            PlainShelf(tx, "all", BASE_US).put(stats, bytes(16))
+            PlainShelf(tx, "all", BASE_US).put([stats], [bytes(16)])
         plant_tables(rt._database)
         rt.consent.withdraw(PEOPLE[1], [P])
         return rt._database.page_key

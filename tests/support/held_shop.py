@@ -38,7 +38,7 @@ class Shop:
             tx.set_channel("all", 1, 0)
             row = Row(1, entity, view, 1, at_us, at_us, 0, values is None, packed)
             tx.put_row("all", row, bytes(16), 1)
-        rt._row_changed(f"{view}@1", entity)
+        rt._source.changed([(f"{view}@1", entity)])
 
     def put_profile(self, user: str, values: Mapping[str, object]) -> None:
         """A personal row arrived under the subject's key; without one it is not taken."""
@@ -51,7 +51,7 @@ class Shop:
         slot = row_slot(key, "profile@1", on_wire)
         with rt._database.write("test") as tx:
             tx.put_personal_row(key.handle, slot, at_us // DAY_US, seal_row(key, slot, row, bytes(16)))
-        rt._row_changed("profile@1", typed)
+        rt._source.changed([("profile@1", typed)])
 
     def cold(self) -> CacheSource:
         """A source that has read nothing yet."""

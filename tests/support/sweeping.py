@@ -192,8 +192,8 @@ class Kiosk:
         row = Row(seq, f"item:{item}", view, 1, at_us, at_us, 0, False, packed({"text": text}))
         with self.rt._database.write("test") as tx:
             tx.set_channel("all", seq, 0)
-            PlainShelf(tx, "all", self.clock.now_us()).put(row, bytes(16))
-        self.rt._row_changed(f"{view}@1", f"item:{item}")
+            PlainShelf(tx, "all", self.clock.now_us()).put([row], [bytes(16)])
+        self.rt._source.changed([(f"{view}@1", f"item:{item}")])
 
     def put_personal(self, view: str, user: str, values: Mapping[str, object], *, age_us: int = 0) -> None:
         """A subject's row arrived in the channel of its purpose."""
@@ -202,9 +202,9 @@ class Kiosk:
         row = Row(1, token, view, 1, at_us, at_us, key.grant, False, packed(values))
         with self.rt._database.write("test") as tx:
             shelf = PersonalShelf(tx, key)
-            shelf.put(row, bytes(range(16)))
+            shelf.put([row], [bytes(range(16))])
             shelf.move(7, 99)
-        self.rt._row_changed(f"{view}@1", key.subject)
+        self.rt._source.changed([(f"{view}@1", key.subject)])
 
     # ---- what stands -------------------------------------------------------------------------------------
 

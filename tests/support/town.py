@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,9 +93,8 @@ class Town:
             tx.drop_deletes(2**62)
 
     def item_row(self, n: int, *, pad: int = 0, values: Mapping[str, object] | None = None) -> m.Row:
-        body = (
-            values if values is not None else {"popularity": (n % 100) / 100, "co_bought": {"x" * pad: 1.0}}
-        )
+        plain = {"popularity": (n % 100) / 100, "co_bought": {noise(pad, n): 1.0}}
+        body = plain if values is None else values
         return m.Row(0, f"item:{n}", "item_stats", 1, n, n, 0, False, packed(body))
 
     def put_profile(self, subject: str, country: str = "DE", grant: int | None = None) -> None:
@@ -171,7 +171,7 @@ class Kiosk:
             self.keyring,
             self.consents,
             self.leases,
-            lambda view, entity: self.changes.append((view, entity)),
+            self.changes.extend,
             self.clock,
         )
         self.memory = Memory(())
@@ -291,6 +291,11 @@ class Session:
 
     def heard_of(self, kind: type[m.Message]) -> list[m.Message]:
         return [message for message in self.heard if isinstance(message, kind)]
+
+
+def noise(length: int, seed: int) -> str:
+    """Text of so many letters that packing makes hardly smaller."""
+    return base64.b64encode(random.Random(seed).randbytes(length)).decode()[:length]
 
 
 def packed(values: Mapping[str, object]) -> bytes:
