@@ -8,7 +8,7 @@ authority would give itself what it was denied. Enrolling anew ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -52,7 +52,7 @@ class ShutOut:
         keyring: Keyring,
         consents: Consents,
         leases: Leases,
-        changed: Callable[[str | None, str], None] = lambda view, channel: None,
+        changed: Callable[[Sequence[tuple[str | None, str]]], None] = lambda places: None,
         *,
         step: Callable[[str], None] = no_step,
     ) -> None:
@@ -93,8 +93,7 @@ class ShutOut:
             tx.enqueue("receipt", receipt.receipt.id, codec.encode(receipt.note()))
             self._note(tx, done=True)
         self._step("dropped")
-        for name in names:
-            self._changed(None, name)
+        self._changed([(None, name) for name in names])
 
     def ended(self) -> None:
         """The device enrolled anew: nobody takes the receipts of the identity before."""
