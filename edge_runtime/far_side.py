@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edge_runtime.sync.background import BackgroundSync
     from edge_runtime.sync.fetch import Fetch
     from edge_runtime.sync.fetch_queue import FetchQueue
-    from edge_runtime.sync.link import Link
+    from edge_runtime.sync.link import Link, OnState
     from edge_runtime.sync.replica import Replica
     from edge_runtime.sync.settings import SyncSettings
 
@@ -95,22 +95,24 @@ class FarSide:
         with self._lock:
             self._poke()
 
-    def link(self, url: str | None, settings: SyncSettings | None) -> Link:
+    def link(self, url: str | None, settings: SyncSettings | None, on_state: OnState | None = None) -> Link:
         """See `Runtime.sync`."""
         from edge_runtime.sync.link import Link
 
         with self._lock:
-            link = Link(self._replica(), url, self._clock, settings, self._reporter())
+            link = Link(self._replica(), url, self._clock, settings, self._reporter(), on_state=on_state)
             link.memory.tickets = self._tickets
             link.memory.fetches = self._queue()
             self._links.add(link)
             return link
 
-    def background(self, url: str | None, settings: SyncSettings | None) -> BackgroundSync:
+    def background(
+        self, url: str | None, settings: SyncSettings | None, on_state: OnState | None = None
+    ) -> BackgroundSync:
         """See `Runtime.sync_in_background`."""
         from edge_runtime.sync.background import BackgroundSync
 
-        background = BackgroundSync(self.link(url, settings))
+        background = BackgroundSync(self.link(url, settings, on_state))
         with self._lock:
             self._background = [b for b in self._background if not b.closed] + [background]
         return background
@@ -146,6 +148,10 @@ class FarSide:
         """Nothing of a subject under these purposes is wanted on demand any more; `code` says why."""
         if self._fetches is not None:
             self._fetches.forget(subject, purposes, SyncRefused(code))
+
+    def status(self) -> dict[str, object] | None:
+        """How the link that runs stands, see `Link.status`; None when none does."""
+        return next((link.status() for link in self._links if link.running), None)
 
     def close(self) -> None:
         """End every link that runs in a thread of its own. Never call it under the runtime's lock."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from edge_runtime.serving.scoring import Bindable, Model, Scores
     from edge_runtime.sync.background import BackgroundSync
     from edge_runtime.sync.fetch import Fetch
-    from edge_runtime.sync.link import Link
+    from edge_runtime.sync.link import Link, OnState
     from edge_runtime.sync.settings import SyncSettings
 
 
@@ -362,6 +362,7 @@ class Runtime:
                 "trouble": None if trouble is None else str(trouble),
                 "degraded": self._upkeep.degraded(),
                 "damaged": self._database.damaged,
+                "sync": self._far_side.status(),
             }
 
     def sweep(self) -> Swept:
@@ -429,24 +430,36 @@ class Runtime:
         self._check_open()
         return self._far_side.admit(subject, purposes, ticket)
 
-    def sync(self, url: str | None = None, *, settings: SyncSettings | None = None) -> Link:
+    def sync(
+        self,
+        url: str | None = None,
+        *,
+        settings: SyncSettings | None = None,
+        on_state: OnState | None = None,
+    ) -> Link:
         """An async context manager that keeps this runtime in sync while it is open.
 
         Args:
             url: the server; the one enrolled at by default.
+            on_state: called with `"fresh" | "stale" | "locked" | "diverged"` and the reason when either
+                changes, in the link's thread; it must not block nor raise. See `docs/sync.md`.
 
         Raises:
             NotEnrolled: `enrol` was never called.
         """
         self._check_open()
-        return self._far_side.link(url, settings)
+        return self._far_side.link(url, settings, on_state)
 
     def sync_in_background(
-        self, url: str | None = None, *, settings: SyncSettings | None = None
+        self,
+        url: str | None = None,
+        *,
+        settings: SyncSettings | None = None,
+        on_state: OnState | None = None,
     ) -> BackgroundSync:
         """The same in a thread of its own, for apps that are not async; close it, or close the runtime."""
         self._check_open()
-        return self._far_side.background(url, settings)
+        return self._far_side.background(url, settings, on_state)
 
     # ---- what rooms call back ----------------------------------------------------------------------------
 

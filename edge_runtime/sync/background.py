@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from edge_runtime.errors import SyncError
-from edge_runtime.sync.link import Link, LinkState
+from edge_runtime.sync.link import Link
+from edge_runtime.sync.standing import LinkState, Standing
 
 T = TypeVar("T")
 
@@ -53,6 +54,36 @@ class BackgroundSync:
     def state(self) -> LinkState:
         """See `Link.state`."""
         return self._link.state
+
+    @property
+    def standing(self) -> Standing:
+        """See `Link.standing`."""
+        return self._link.standing
+
+    @property
+    def metered(self) -> bool:
+        """See `Link.metered`."""
+        return self._link.metered
+
+    @metered.setter
+    def metered(self, metered: bool) -> None:
+        self._link.metered = metered
+
+    def follow(self, channel: str) -> None:
+        """See `Link.follow`."""
+        self._link.follow(channel)
+
+    def unfollow(self, channel: str) -> None:
+        """See `Link.unfollow`."""
+        self._link.unfollow(channel)
+
+    def pause(self) -> None:
+        """See `Link.pause`."""
+        self._link.pause()
+
+    def resume(self) -> None:
+        """See `Link.resume`."""
+        self._link.resume()
 
     @property
     def closed(self) -> bool:

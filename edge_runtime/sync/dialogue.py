@@ -16,6 +16,7 @@ from edge_runtime.sync import gate
 from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.fetch_queue import FetchQueue
 from edge_runtime.sync.fetching import Fetching
+from edge_runtime.sync.following import fit
 from edge_runtime.sync.gate import Match
 from edge_runtime.sync.key_changes import KeyChanges
 from edge_runtime.sync.outbox import Outbox
@@ -68,7 +69,11 @@ class Memory:
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self.wanted = channels
-        """Shared channels that the app asked for."""
+        """Shared channels that the app wishes for."""
+        self.unwanted: frozenset[str] = frozenset()
+        """Channels of which the app wants none, whoever names them."""
+        self.lean = False
+        """Whether only decisions, leases and receipts may flow."""
         self.tickets: dict[str, bytes] = {}
         """Personal channel -> ticket from the app's backend."""
         self.repairs_us: RepairTimes = {}
@@ -111,6 +116,9 @@ class Dialogue:
         """Where the last frame of an unfinished drain ended; None when none is under way."""
         self.ping_us = 0
         """How often the server says that it is there, as it told us."""
+        self._shared: dict[str, None] = {}
+        """Shared channels that this session began with, followed or not."""
+        self._was_lean = False
         self._following: dict[str, bool] = {}
         """channel -> whether its last checkpoint matched."""
         self._lease_id: bytes | None = None
@@ -131,7 +139,7 @@ class Dialogue:
     def caught_up(self) -> bool:
         """Lane drained, lease granted, outbox empty, and every followed channel equal to its checkpoint."""
         waits = self._lease_id is not None or bool(self._reports) or self._keys.asked
-        answered = self.state is State.LIVE and not waits
+        answered = self.opened and not waits and not self._memory.lean
         leased = not self._lease_refused and self._leases.state != "locked"
         return answered and leased and all(self._following.values()) and self._outbox.empty
 
@@ -176,7 +184,9 @@ class Dialogue:
                 return said + self._fetch(boot_us)
             case m.DecisionAck():
                 self._outbox.decision_acked(message)
-                self.refused = {c: why for c, why in self.refused.items() if why != "channel_forbidden"}
+                self.refused = {
+                    c: why for c, why in self.refused.items() if why != "channel_forbidden" or c[0] != "~"
+                }
                 return self.tick(boot_us)
             case m.Revoked():
                 return self._take_revoked(message, boot_us)
@@ -205,7 +215,8 @@ class Dialogue:
         # decisions before follows: a channel may open because of a decision told just now
         late = [frame for point in self._repairs.due(boot_us) for frame in self._repair(point, boot_us)]
         told += [self._say(change) for change in self._keys.due()]
-        return self._renew(boot_us) + told + self._personal_channels() + late + self._fetch(boot_us)
+        channels = self._channels()
+        return self._renew(boot_us) + told + channels + late + self._fetch(boot_us) + self._fat_again()
 
     def _decode(self, frame: bytes) -> m.Message:
         """Of any version while the server may say no to ours: a Challenge and a Refusal never change."""
@@ -228,6 +239,11 @@ class Dialogue:
         identity = self._replica.identity
         assert identity.server_key is not None
         self._challenge = challenge
+        held = self._replica.shared((*self._replica.allowed_channels(), *self._memory.wanted))
+        for channel in self._memory.unwanted.intersection(held):
+            self._replica.drop_channel(channel)
+        self._shared = dict.fromkeys(c for c in held if c not in self._memory.unwanted)
+        self._was_lean = self._memory.lean
         hello = m.Hello(
             device_id=identity.device_id,
             nonce=self._chance(32),
@@ -235,7 +251,7 @@ class Dialogue:
             lane=self._replica.lane_position(),
             counter=self._replica.counter(),
             catalog=self._replica.catalog_key,
-            cursors=self._replica.shared((*self._replica.allowed_channels(), *self._memory.wanted)),
+            cursors={} if self._was_lean else {c: held[c] for c in self._shared},
             signature=bytes(64),
             v=self._version,
         )
@@ -328,14 +344,23 @@ class Dialogue:
 
     # ---- channels ----------------------------------------------------------------------------------------
 
-    def _personal_channels(self) -> Frames:
-        """Follow what opened, leave what closed; both read from the stored decisions."""
-        open_now = self._replica.personal(self._settings.personal_channels)
-        gone = [c for c in self._following if c.startswith("~") and c not in open_now]
-        frames = [self._leave(channel) for channel in gone]
-        self.refused = {c: why for c, why in self.refused.items() if not c.startswith("~") or c in open_now}
-        new = [c for c in open_now if c not in self._following and c not in self.refused]
-        return frames + [self._follow(channel, open_now[channel]) for channel in new]
+    def _channels(self) -> Frames:
+        """Follow what opened or is wished for, leave what closed; read from what is stored, now."""
+        memory, personal = self._memory, self._replica.personal(self._settings.personal_channels)
+        self.refused = {c: why for c, why in self.refused.items() if not c.startswith("~") or c in personal}
+        shared = dict.fromkeys((*self._shared, *memory.wanted))
+        against, refused, lean = memory.unwanted, self.refused, memory.lean
+        due = fit(self._following, shared, personal, against=against, refused=refused, lean=lean)
+        frames = [self._leave(channel) for channel in due.leave]
+        for channel in due.drop:
+            self._replica.drop_channel(channel)
+        cursors = {c: personal[c] if c in personal else self._replica.cursor(c) for c in due.follow}
+        return frames + [self._follow(channel, cursor) for channel, cursor in cursors.items()]
+
+    def _fat_again(self) -> Frames:
+        """The byte budget has room again: what was held back of the aggregates goes now."""
+        was, self._was_lean = self._was_lean, self._memory.lean
+        return self._report_again() if was and not self._was_lean else []
 
     def _follow(self, channel: str, cursor: int) -> bytes:
         self._following[channel] = False
@@ -349,7 +374,7 @@ class Dialogue:
         return self._say(m.Unfollow(channel=channel))
 
     def _take_channel(self, message: m.Delta | m.Checkpoint | m.Patch | m.Drop, boot_us: int) -> Frames:
-        if message.channel not in self._following:
+        if message.channel not in self._following or message.channel in self._memory.unwanted:
             return []  # it crossed our Unfollow: nothing of it is wanted any more
         match message:
             case m.Delta():
@@ -437,6 +462,8 @@ class Dialogue:
 
     def _fetch(self, boot_us: int) -> Frames:
         """Ask for what is wanted on demand; a subject's rows once its channel is followed."""
+        if self._memory.lean:
+            return []
         return [self._say(fetch) for fetch in self._fetching.due(self._following, self.refused, boot_us)]
 
     # ---- aggregates and refusals -------------------------------------------------------------------------
@@ -447,7 +474,7 @@ class Dialogue:
         match message:
             case m.RoundOffer():
                 request = self._reporter.on_offer(message)
-                return [] if request is None else [self._say(request)]
+                return [] if request is None or self._memory.lean else [self._say(request)]
             case m.Tickets():
                 return self._send_reports(self._reporter.on_tickets(message))
             case m.ReportAck():
@@ -457,12 +484,14 @@ class Dialogue:
 
     def _report_again(self) -> Frames:
         """Offers and reports that came while consented features were locked."""
-        if self._reporter is None:
+        if self._reporter is None or self._memory.lean:
             return []
         reports = self._send_reports(self._reporter.pending())
         return reports + [self._say(request) for request in self._reporter.requests()]
 
     def _send_reports(self, reports: list[m.Report]) -> Frames:
+        if self._memory.lean:  # stored, and asked for again when there is room
+            return []
         self._reports.update(answer.ticket for report in reports for answer in report.answers)
         return [self._say(report) for report in reports]
 

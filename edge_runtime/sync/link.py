@@ -1,7 +1,8 @@
-"""The link to the server: the only socket on the device.
+"""The link to the server: sessions one after another, and how fresh this device is between and during them.
 
-It carries frames between a WebSocket and a `Dialogue`, reconnects with full jitter, and says how fresh this
-device is. After any error it forgets where it was and works it out again from what is stored.
+It carries frames between a `Carrier` and a `Dialogue`, comes back at its `Pace` by the way that `Ways` names,
+and spends what its `Meter` allows. After any error it forgets where it was and works it out again from what
+is stored. It opens no socket itself: `network.py` does.
 """
 
 from __future__ import annotations
@@ -10,35 +11,44 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Self
 
 from edge_runtime.clock import Clock
 from edge_runtime.errors import EdgeError, RuntimeClosed, SyncError, SyncRefused
 from edge_runtime.sync.applying import Applied
-from edge_runtime.sync.backoff import wait_us
-from edge_runtime.sync.dialogue import Dialogue, Frames, LeaseLost, Memory, Reporter, device_revoked
+from edge_runtime.sync.carrier import Carrier, Network, Way
+from edge_runtime.sync.dialogue import Dialogue, Memory, Reporter, device_revoked
+from edge_runtime.sync.exchange import Exchange, first
+from edge_runtime.sync.meter import Meter
+from edge_runtime.sync.network import open_network
 from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.pace import Pace
 from edge_runtime.sync.replica import Replica
-from edge_runtime.sync.settings import SyncSettings
-from edge_runtime.wire import codec
+from edge_runtime.sync.settings import SECOND_US, SyncSettings
+from edge_runtime.sync.standing import Facts, LinkState, Standing, judge
+from edge_runtime.sync.ways import Ways
+from edge_runtime.sync.wishes import Wishes
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 
-if TYPE_CHECKING:
-    from aiohttp import ClientSession, ClientWebSocketResponse
-
-LinkState = Literal["fresh", "stale", "locked", "diverged"]
+OnState = Callable[[LinkState, str], None]
+"""Called with the state and its reason."""
 
 
 class Link:
     """Keeps one replica in sync while it runs. `async with Link(...) as link: await link.caught_up()`.
 
+    What the app calls may be called from any thread, but for what is `async`, and for `stop`.
+
     Args:
         url: the server, `https://sync.example`; the one enrolled at by default.
         reporter: the aggregates room; None when this device answers no rounds.
         rng: nonces and jitter; the operating system's by default.
-        channels: shared channels to follow besides those that the enrolment names.
+        channels: shared channels to follow in this run besides those that the enrolment names.
+        on_state: see `on_state`.
+        network: opens the network; HTTP by default.
 
     Raises:
         NotEnrolled: this device has no identity at a server yet.
@@ -53,40 +63,131 @@ class Link:
         reporter: Reporter | None = None,
         rng: random.Random | None = None,
         channels: tuple[str, ...] = (),
+        on_state: OnState | None = None,
+        network: Callable[[], AbstractAsyncContextManager[Network]] | None = None,
     ) -> None:
-        identity = replica.identity
-        self._url = (url or identity.server_url or "").rstrip("/")
-        self._replica, self._clock, self._reporter = replica, clock, reporter
-        self._settings = settings or SyncSettings()
+        identity, settings = replica.identity, settings or SyncSettings()
+        url = (url or identity.server_url or "").rstrip("/")
+        self._network = network or (lambda: open_network(url, settings))
+        self._replica, self._clock, self._reporter, self._settings = replica, clock, reporter, settings
         self._rng = rng or random.SystemRandom()
-        self._outbox = Outbox(replica.database, replica.consents, self._settings)
-        self.memory = Memory(channels)
+        self._outbox = Outbox(replica.database, replica.consents, settings)
+        self._wishes = Wishes(replica.database, channels, settings.channels)
+        self._meter = Meter(replica.database, clock, settings)
+        self._pace, self._ways = Pace(settings), Ways(settings)
+        self.memory = Memory(self._wishes.wanted)
         """What happened in earlier sessions: repairs, diverged channels, tickets."""
-        self.on_state: Callable[[LinkState], None] = lambda state: None
-        """Called when `state` changes, in the link's thread."""
+        self.memory.unwanted = self._wishes.unwanted
+        self.on_state: OnState = on_state or (lambda state, reason: None)
+        """Called in the link's thread when the state or its reason changes: at once when the connection
+        breaks, within a tick when a lease ends. It must not block, nor raise: the link would stop."""
         self.on_applied: Callable[[m.Delta, Applied], None] = lambda delta, applied: None
         """Called in the link's thread once a delta's rows are durable and readable here: for measuring how
         fresh this device is. It must not block, nor raise: the link would stop."""
         self.memory.applied = lambda delta, applied: self.on_applied(delta, applied)
         self.trouble: EdgeError | None = None
         """Why the last session ended; None while one is open."""
+        self.way: Way = "websocket"
+        """How the session is carried, or the last one was."""
+        self._carrier: Carrier | None = None
         self._dialogue: Dialogue | None = None
-        self._said: LinkState | None = None
+        self._live_us: int | None = None
+        """Boot time at which the session was open with the server proven."""
+        self._said: Standing | None = None
+        self._done = False
+        """Whether all is as the server has it, as the link's thread saw it last."""
+        self._paused = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake, self._closing, self._caught = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._halt, self._resumed = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    # ---- for the app -------------------------------------------------------------------------------------
+    # ---- how it stands -----------------------------------------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """The state, and why it is that."""
+        carrier, leases = self._carrier, self._replica.leases
+        return judge(
+            Facts(
+                diverged=len(self.memory.diverged),
+                locked=leases.reason() if leases.state == "locked" else "",
+                paused=self._paused,
+                lean=self.memory.lean,
+                connected=self._dialogue is not None,
+                steady=carrier is None or carrier.steady,
+                caught_up=self._done,
+                trouble=self.trouble,
+            )
+        )
 
     @property
     def state(self) -> LinkState:
         """`diverged`: a channel could not be repaired; `locked`: no live lease; `fresh`: all is as the server
         has it; else `stale`."""
-        if self.memory.diverged:
-            return "diverged"
-        if self._replica.leases.state == "locked":
-            return "locked"
-        return "fresh" if self._dialogue is not None and self._dialogue.caught_up else "stale"
+        return self.standing.state
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._task is not None and not self._task.done()
+
+    def status(self) -> dict[str, object]:
+        """How this link stands, in plain words; nothing personal in it."""
+        hour, day = self._meter.spent
+        return {
+            "state": self.standing.state,
+            "reason": self.standing.reason,
+            "way": self.way,
+            "paused": self._paused,
+            "metered": self.metered,
+            "metered_bytes_hour": hour,
+            "metered_bytes_day": day,
+        }
+
+    # ---- for the app -------------------------------------------------------------------------------------
+
+    def follow(self, channel: str) -> None:
+        """Follow a shared channel from now on, over restarts too, until `unfollow`; durable when it returns.
+
+        Whether the server lets this device is another question: it says no by leaving the channel out.
+
+        Raises:
+            MalformedRequest: a subject's channel (a consent opens that), no name, or too many; nothing
+                changed.
+        """
+        self._wishes.follow(channel)
+        self._wished()
+
+    def unfollow(self, channel: str) -> None:
+        """Have none of it from now on, whoever names it, until `follow`: its rows and cursor are deleted when
+        this returns. Durable, and raises, as `follow`."""
+        self._wishes.unfollow(channel)
+        self._wished()
+        self._replica.drop_channel(channel)
+
+    @property
+    def metered(self) -> bool:
+        """Whether the network is metered, as the app says: then the byte budget of the settings holds."""
+        return self._meter.metered
+
+    @metered.setter
+    def metered(self, metered: bool) -> None:
+        self._meter.metered = metered
+        self.poke()
+
+    def pause(self) -> None:
+        """Let nothing flow until `resume`: the session ends, and no frame is handed to the network any more.
+
+        Leases go on to their end and lock what rests on them; decisions taken meanwhile wait in the outbox.
+        """
+        self._paused = True
+        self._in_loop(self._halt_now)
+
+    def resume(self) -> None:
+        """End a `pause`. The link comes back at its pace: what the server asked for before it still waits."""
+        self._paused = False
+        self._in_loop(self._resumed.set)
 
     @property
     def refusals(self) -> Mapping[str, SyncRefused]:
@@ -99,7 +200,8 @@ class Link:
     async def caught_up(self) -> None:
         """Return once everything known to the server is here and everything said here is acknowledged.
 
-        Raises `SyncError` when the link has stopped.
+        While it is paused, or its byte budget is spent, that is not so. Raises `SyncError` when the link has
+        stopped.
         """
         self._nudge()  # what was known a moment ago says nothing of what was queued since
         waiting = asyncio.ensure_future(self._caught.wait())
@@ -113,9 +215,7 @@ class Link:
 
     def poke(self) -> None:
         """Something waits in the outbox, or a channel opened. From any thread; forgetting it only delays."""
-        if self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # closed in between
-                self._loop.call_soon_threadsafe(self._nudge)
+        self._in_loop(self._nudge)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(self.run())
@@ -149,159 +249,143 @@ class Link:
 
     async def run(self) -> None:
         """Connect, and again after every end, until `close`."""
-        import aiohttp  # here, so that a runtime that never syncs never loads it
-
         self._loop = asyncio.get_running_loop()
-        failures, lost = 0, False
-        async with aiohttp.ClientSession(trust_env=False) as http:
-            while not self._closing.is_set():
-                began_us = self._clock.boot_us()
-                try:
-                    if self._is_over():
-                        self.trouble = device_revoked()
-                        return
-                    self._replica.fit_catalog()
-                    await self._session(http)
-                except RuntimeClosed:
-                    return
-                except EdgeError as error:
-                    self.trouble = error
-                finally:
-                    self._end_session()
-                healthy = self._clock.boot_us() - began_us >= self._settings.healthy_us
-                failures = 1 if healthy else failures + 1
-                # a lost lease is no fault of the server's: back at once, unless that just happened
-                lost = isinstance(self.trouble, LeaseLost) and not lost
-                if not lost:
-                    await self._stay_away(failures)
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            async with self._network() as network:
+                while not self._closing.is_set():
+                    await self._unpaused()
+                    await self._once(network)
+                    await self._stay_away()
+        except RuntimeClosed:
+            return
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     def _is_over(self) -> bool:
         """Whether the server shut this device out, everything is gone, and that was told."""
         self._replica.shut_out.finish()
         return self._replica.shut_out.standing == "wiped" and not self._outbox.receipts_wait
 
-    async def _stay_away(self, failures: int) -> None:
-        asked_us = 0
-        if isinstance(self.trouble, SyncRefused):
-            asked_us = self.trouble.retry_after_us or 0
-            if self.trouble.code == "unsupported_version":  # until somebody updates one of the two
-                asked_us = max(asked_us, self._settings.unsupported_us)
-        delay_us = wait_us(failures, self._rng.random(), asked_us, self._settings)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), delay_us / 1_000_000)
-
-    async def _session(self, http: ClientSession) -> None:
-        """One socket from connect to end. Every way it can end is a `SyncError`."""
-        import aiohttp
-
+    async def _once(self, network: Network) -> None:
+        """One session from its attempt to its end."""
+        self.way, self._live_us = self._ways.next(self._clock.boot_us()), None
+        self._halt.clear()
+        self.memory.lean = self._meter.lean
+        self._pace.began(self._clock.boot_us())
+        trouble: EdgeError | None = None
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_us / 1_000_000):
-                ws = await http.ws_connect(
-                    f"{self._url}/v1/sync",
-                    max_msg_size=self._settings.frame_limit_bytes + 1,
-                    compress=0,
-                )
-            async with ws:
-                await self._converse(ws)
-        except aiohttp.WSServerHandshakeError as error:
-            raise _refused(
-                error.status, error.headers.get("Retry-After", "") if error.headers else ""
-            ) from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SyncError(f"the link broke: {type(error).__name__}") from None
-
-    async def _converse(self, ws: ClientWebSocketResponse) -> None:
-        dialogue = self._dialogue = Dialogue(
-            self._replica,
-            self._outbox,
-            self.memory,
-            self._settings,
-            self._rng.randbytes,
-            self._reporter,
-        )
-        self.trouble = None
-        turn = asyncio.Lock()  # one act at a time: frames leave in the order in which they were decided
-        ticking = asyncio.ensure_future(self._tick(ws, dialogue, turn))
-        reading = asyncio.ensure_future(self._read(ws, dialogue, turn))
-        try:
-            done, _ = await asyncio.wait({ticking, reading}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            if self._is_over():
+                self._closing.set()
+                raise device_revoked()
+            self._replica.fit_catalog()
+            async with network.open(self.way, self._spend) as carrier:
+                await self._converse(carrier)
+        except RuntimeClosed:
+            raise
         except WireFailure as failure:
-            await self._part(ws, failure)
-            if failure.code == "unsupported_version":
-                raise SyncRefused(failure.code, failure.reason) from None
-            raise SyncError(f"the server's frame was refused: {failure.code}") from None
+            trouble = _frame_refused(failure)
+        except EdgeError as error:
+            trouble = error
         finally:
-            for task in (ticking, reading):
-                task.cancel()
-            await asyncio.gather(ticking, reading, return_exceptions=True)
+            self._end_session(trouble)
 
-    async def _read(self, ws: ClientWebSocketResponse, dialogue: Dialogue, turn: asyncio.Lock) -> None:
-        import aiohttp
+    async def _stay_away(self) -> None:
+        """Wait as long as the pace says; nobody's poke shortens that."""
+        wait_us = self._pace.wait_us(self._clock.boot_us(), self._rng.random())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), wait_us / SECOND_US)
 
+    async def _unpaused(self) -> None:
+        while self._paused and not self._closing.is_set():
+            self._resumed.clear()
+            await first(self._resumed.wait(), self._closing.wait())
+
+    async def _watch(self) -> None:
+        """Say within a tick what time alone has changed, session or not."""
         while True:
-            message = await ws.receive(timeout=self._patience_us(dialogue) / 1_000_000)
-            if message.type is aiohttp.WSMsgType.TEXT:
-                raise WireFailure("malformed", "expected a binary frame")
-            if message.type is aiohttp.WSMsgType.ERROR:
-                raise WireFailure("too_large", "the frame is over the limit")
-            if message.type is not aiohttp.WSMsgType.BINARY:
-                raise SyncError("the server closed the session")
-            async with turn:
-                await self._send(ws, dialogue.hear(message.data, self._clock.boot_us()))
+            await asyncio.sleep(self._settings.tick_us / SECOND_US)
+            with contextlib.suppress(EdgeError):  # a full disk: the count is stored later
+                self._meter.keep()
                 self._tell()
 
-    def _patience_us(self, dialogue: Dialogue) -> int:
-        """How long the socket may be silent: three of the server's own pings, within an hour."""
-        if not dialogue.opened:
-            return self._settings.connect_timeout_us
-        return max(self._settings.silence_us, min(3 * dialogue.ping_us, 3_600_000_000))
+    def _spend(self, size: int) -> None:
+        self._meter.spend(size)
+        if self._meter.lean != self.memory.lean:
+            self._wake.set()
 
-    async def _tick(self, ws: ClientWebSocketResponse, dialogue: Dialogue, turn: asyncio.Lock) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._settings.tick_us / 1_000_000)
-            self._wake.clear()
-            async with turn:
-                await self._send(ws, dialogue.tick(self._clock.boot_us()))
-                self._tell()
+    async def _converse(self, carrier: Carrier) -> None:
+        rooms = (self._replica, self._outbox, self.memory, self._settings, self._rng.randbytes)
+        dialogue = self._dialogue = Dialogue(*rooms, self._reporter)
+        self._carrier, self.trouble = carrier, None
+        session = Exchange(carrier, dialogue, self._clock, self._settings, self._wake, self)
+        await session.run(self._halt)
 
-    async def _send(self, ws: ClientWebSocketResponse, frames: Frames) -> None:
-        for frame in frames:
-            async with asyncio.timeout(self._settings.send_timeout_us / 1_000_000):
-                await ws.send_bytes(frame)
+    # ---- what an exchange asks and tells, see `exchange.Owner` ------------------------------------
 
-    async def _part(self, ws: ClientWebSocketResponse, failure: WireFailure) -> None:
-        """Say why, if the socket still takes it."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(1):
-                await ws.send_bytes(codec.encode(m.Refusal(code=failure.code)))
+    @property
+    def silent(self) -> bool:
+        """Whether nothing may be sent."""
+        return self._paused
+
+    def moved(self) -> None:
+        """Something was heard or done."""
+        self._tell()
+
+    def look(self) -> bool:
+        """Before a tick: look at the budget; False when this session has to end for another way's sake."""
+        self.memory.lean = self._meter.lean
+        return self.way != "poll" or not self._ways.over(self._clock.boot_us())
 
     # ---- saying how it stands ----------------------------------------------------------------------------
+
+    def _in_loop(self, act: Callable[[], None]) -> None:
+        """Call `act` in the link's thread soon, if it runs."""
+        if self._loop is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # closed in between
+                self._loop.call_soon_threadsafe(act)
 
     def _nudge(self) -> None:
         self._caught.clear()
         self._wake.set()
 
-    def _end_session(self) -> None:
+    def _wished(self) -> None:
+        self.memory.wanted, self.memory.unwanted = self._wishes.wanted, self._wishes.unwanted
+        self.poke()
+
+    def _halt_now(self) -> None:
+        """End the session, also when it was resumed meanwhile: what it held back is told in the next."""
+        self._halt.set()
+        self._tell()
+
+    def _end_session(self, trouble: EdgeError | None) -> None:
+        boot_us = self._clock.boot_us()
+        live_us = None if self._live_us is None else max(boot_us - self._live_us, 0)
+        self.trouble = trouble
+        self._pace.ended(trouble, live_us, boot_us)
+        self._ways.ended(self.way, trouble, live_us, boot_us)
         if self._dialogue is not None:
             self._dialogue.close()
-            self._dialogue = None
+        self._dialogue = self._carrier = None
         self._tell()
 
     def _tell(self) -> None:
-        if self._dialogue is not None and self._dialogue.caught_up:
+        """Say how it stands when that has changed."""
+        if self._dialogue is not None and self._dialogue.opened and self._live_us is None:
+            self._live_us = self._clock.boot_us()
+        self._done = self._dialogue is not None and self._dialogue.caught_up
+        if self._done:
             self._caught.set()
         else:
             self._caught.clear()
-        if self.state != self._said:
-            self._said = self.state
-            self.on_state(self._said)
+        standing = self.standing
+        if standing != self._said:
+            self._said = standing
+            self.on_state(*standing)
 
 
-def _refused(status: int, retry_after: str) -> SyncError:
-    if status != 503:
-        return SyncError(f"the server answered {status} where a session was expected")
-    seconds = int(retry_after) if retry_after.isdecimal() else 0
-    return SyncRefused("overloaded", retry_after_us=min(seconds, 3_600) * 1_000_000)
+def _frame_refused(failure: WireFailure) -> SyncError:
+    if failure.code == "unsupported_version":
+        return SyncRefused(failure.code, failure.reason)
+    return SyncError(f"the server's frame was refused: {failure.code}")

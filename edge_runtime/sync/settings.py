@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edge_runtime.wire.codec import FRAME_LIMIT_BYTES, SPOKEN
 
 SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,45 @@ class SyncSettings:
     backoff_most_us: int = 32 * SECOND_US
     """Full jitter: the n-th wait is drawn from 0 .. min(most, first * 2^n)."""
     healthy_us: int = 60 * SECOND_US
-    """A session that lived so long makes the next wait start over at `backoff_first_us`."""
+    """A session that was open so long makes the next wait start over at `backoff_first_us`."""
     unsupported_us: int = 3_600 * SECOND_US
     """How long the link stays away when server and app speak no common version of the protocol."""
     spoken: tuple[int, ...] = SPOKEN
     """Versions of the protocol that are spoken here."""
+    refused_most_us: int = 10 * MINUTE_US
+    """Ceiling of the jitter when the server said no for good."""
+    retry_after_most_us: int = 60 * MINUTE_US
+    """Longest wait that a server may ask for."""
+    attempts_per_minute: int = 20
+    """Most connections begun in a minute, for whatever reasons."""
+    short_us: int = 5 * SECOND_US
+    short_sessions: int = 3
+    """After so many WebSockets in a row that were cut before `short_us`, long polls take over."""
+    blocked_upgrades: int = 1
+    """The same after so many answers that something in between gave to the upgrade."""
+    poll_for_us: int = 10 * MINUTE_US
+    """How long long polls go on before a WebSocket is tried again."""
+    poll_wait_us: int = 20 * SECOND_US
+    """Longest wait that a poll asks for; halved each time that a poll is cut while it waits."""
+    poll_wait_least_us: int = SECOND_US
+    poll_retries: int = 3
+    """Times that a poll without an answer is sent again before the session is given up."""
+    poll_body_bytes: int = 192 * 1024
+    """Largest body of a poll; what is more goes with the next."""
+    poll_frames: int = 128
+    """Most frames in one poll."""
+    poll_reply_bytes: int = 1024 * 1024
+    """Largest reply taken; a larger one is not read to its end."""
+    bytes_per_hour: int = 0
+    bytes_per_day: int = 0
+    """Byte budget of a metered network, up and down together; 0: none. What is spent is counted only while
+    `link.metered` is true, and kept over restarts."""
+    frame_overhead_bytes: int = 80
+    """What one frame costs besides itself, as an estimate: WebSocket, TLS and TCP headers."""
+    request_overhead_bytes: int = 1_000
+    """The same of one poll and its reply: HTTP headers too."""
+    channels: int = 192
+    """Most shared channels that an app may wish for."""
     repairs_per_hour: int = 3
     """Times in an hour that a channel is repaired after a wrong digest; then it is `diverged`."""
     refollows: int = 8

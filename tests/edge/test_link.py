@@ -79,7 +79,7 @@ async def test_a_link_catches_up_stays_fresh_and_says_so(town: Town, kiosk: Kios
     async with serving(door.handle) as url:
         link = link_of(kiosk, url)
         states: list[str] = []
-        link.on_state = states.append
+        link.on_state = lambda state, reason: states.append(state)
         async with asyncio.timeout(10), link:
             await link.caught_up()
             assert states[-1] == "fresh"

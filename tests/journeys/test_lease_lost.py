@@ -155,7 +155,7 @@ async def test_law_3_a_link_whose_lease_was_lost_reconnects_at_once(town: Town, 
     async with asyncio.timeout(20), serving(SyncDoor(town.node)) as url:
         link = Link(kiosk.replica, url, kiosk.clock, settings, rng=LongWait(1))
         states: list[str] = []
-        link.on_state = states.append
+        link.on_state = lambda state, reason: states.append(state)
         async with link:
             await link.caught_up()
             kiosk.clock.reboot()

@@ -1,0 +1,40 @@
+"""The network as a link uses it: one HTTP client, and the carriers it opens. The only sockets of the device
+besides the one of enrolment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from edge_runtime.sync.carrier import Carrier, Network, Spend, Way
+from edge_runtime.sync.settings import SyncSettings
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+PATH = "/v1/sync"
+
+
+class HttpNetwork:
+    """See `carrier.Network`."""
+
+    def __init__(self, http: ClientSession, url: str, settings: SyncSettings) -> None:
+        self._http, self._url, self._settings = http, f"{url}{PATH}", settings
+
+    def open(self, way: Way, spend: Spend) -> AbstractAsyncContextManager[Carrier]:
+        # here, so that a runtime that never syncs never loads aiohttp
+        from edge_runtime.sync.long_poll import open_long_poll
+        from edge_runtime.sync.web_socket import open_web_socket
+
+        opened = open_web_socket if way == "websocket" else open_long_poll
+        return opened(self._http, self._url, self._settings, spend)
+
+
+@asynccontextmanager
+async def open_network(url: str, settings: SyncSettings) -> AsyncIterator[Network]:
+    """The network, for as long as a link runs."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        yield HttpNetwork(http, url, settings)
