@@ -30,6 +30,7 @@ from sync_server.api import (
     revocations,
     rooms,
     segments,
+    standing,
 )
 from sync_server.api.access_log import keep_names_out
 from sync_server.api.fault import told
@@ -140,6 +141,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
     )
     table = (
         *features.ROUTES,
+        *standing.ROUTES,
         *segments.ROUTES,
         *hot_set.ROUTES,
         *consents.ROUTES,

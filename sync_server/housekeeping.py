@@ -79,6 +79,7 @@ class Housekeeping:
         with self._store.write("sweep") as tx:
             more = tx.drop_deletes(now_us - self._settings.delete_kept_us, limit) >= limit
             tx.drop_replies(now_us - self._settings.idempotency_kept_us)
+            tx.drop_lineages(limit)
             tx.drop_tokens(now_us - DAY_US)
         if not more:
             self._swept_us = now_us

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -15,14 +14,13 @@ from sync_server.api.body import into
 from sync_server.api.replies import again, body_of, fingerprint_of, idempotency_key, json_reply, kept, repeat
 from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Route
-from sync_server.errors import ROW_CODES, Problem
-from sync_server.features.incoming import Incoming, Limits, RowCheck
+from sync_server.errors import Problem
+from sync_server.features.batch import Batch
+from sync_server.features.incoming import Limits, RowCheck
 from sync_server.features.membership import SegmentLimits
 from sync_server.features.placing import Placing
 from sync_server.features.publish import Publishing
-from sync_server.features.values import RowFault
-from sync_server.store.protocol import Store
-from sync_server.store.records import KeptReply
+from sync_server.store.records import BEGUN, KeptReply, Lineage
 
 DOOR = "features"
 
@@ -39,6 +37,18 @@ class FeatureRow(msgspec.Struct, forbid_unknown_fields=True):
     """The segments that the entity belongs to from now on; left out: as it is."""
 
 
+Said = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Job(msgspec.Struct, forbid_unknown_fields=True):
+    """Lineage: who published, the job's name, its run, and the version of its code."""
+
+    who: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    run: Said = ""
+    code_version: Said = ""
+
+
 @prints_only("as_of")
 class Publish(msgspec.Struct, forbid_unknown_fields=True):
     """Rows of one view. `as_of` is the lane position that the job had read; personal views need it."""
@@ -48,14 +58,8 @@ class Publish(msgspec.Struct, forbid_unknown_fields=True):
         list[Any], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/FeatureRow"}})
     ]
     as_of: int | None = None
-
-
-class Refused(msgspec.Struct):
-    """Why the row at `index` does not stand."""
-
-    index: int
-    code: str
-    reason: str
+    job: Job | None = None
+    """What made these rows: kept with each of them, and never sent to a device."""
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -67,51 +71,46 @@ async def publish(request: web.Request) -> web.Response:
         raise Problem("batch_in_flight")
     with request.app[STORE].read() as tx:
         before = repeat(tx, DOOR, key, print_)
-    if before is not None:
+    if before is not None and before.status != BEGUN:
         return again(before)
     request.app[BUSY].add(name)
     try:
-        return await _publish(request, into(parsed, Publish), key, print_)
+        return await _publish(request, into(parsed, Publish), key, print_, resumed=before is not None)
     finally:
         request.app[BUSY].discard(name)
 
 
-async def _publish(request: web.Request, batch: Publish, key: str | None, print_: bytes) -> web.Response:
-    view = _view(request, batch)
+async def _publish(
+    request: web.Request, publish: Publish, key: str | None, print_: bytes, *, resumed: bool
+) -> web.Response:
+    """Chunk by chunk. The key's mark is made with the first and the reply kept with the last, in their
+    transactions: whenever this process is killed, a repeat finds out how far it came."""
+    view, now_us = _view(request, publish), request.app[CLOCK].now_us()
     check, size = _row_check(request, view), request.app[SETTINGS].write_chunk_rows
-    publishing = _publishing(request, check, _as_of(request, batch, view))
-    refused: list[Refused] = []
-    for start in range(0, len(batch.rows), size):
-        part = batch.rows[start : start + size]
-        refused += _write_chunk(request.app[STORE], check, publishing, start, part)
+    publishing = _publishing(request, check, publish)
+    batch = Batch(check, publishing, publish.rows, size)
+    while True:
+        first, good = not batch.begun, batch.check_chunk()
+        with request.app[STORE].write("publish") as tx:
+            batch.write_chunk(tx, good)
+            if batch.whole:
+                reply = _reply(view, batch, resumed=resumed)
+                if key is not None:
+                    tx.keep_reply(DOOR, key, kept(reply, print_), now_us)
+                break
+            if key is not None and first and not resumed:
+                tx.keep_reply(DOOR, key, KeptReply(print_, BEGUN, (), b""), now_us)
         await asyncio.sleep(0)  # denials and sessions get their turn between two chunks
-    accepted = len(batch.rows) - len(refused)
-    reply = json_reply({"view": view.key, "accepted": accepted, "refused": refused})
-    if key is not None:
-        _keep(request, key, kept(reply, print_))
     return reply
 
 
-def _write_chunk(
-    store: Store, check: RowCheck, publishing: Publishing, start: int, rows: Sequence[object]
-) -> list[Refused]:
-    """Check some rows and write the good ones in one transaction; returns the others, in order."""
-    good: list[tuple[int, Incoming]] = []
-    refused: list[Refused] = []
-    for index, raw in enumerate(rows, start):
-        try:
-            good.append((index, check.check(raw)))
-        except RowFault as fault:
-            refused.append(_refused(index, fault.code, fault.place))
-    with store.write("publish") as tx:
-        codes = publishing.write_rows(tx, [r for _, r in good])
-    refused += [_refused(i, c) for (i, _), c in zip(good, codes, strict=True) if c is not None]
-    return sorted(refused, key=lambda r: r.index)
-
-
-def _keep(request: web.Request, key: str, reply: KeptReply) -> None:
-    with request.app[STORE].write("keep_reply") as tx:
-        tx.keep_reply(DOOR, key, reply, request.app[CLOCK].now_us())
+def _reply(view: View, batch: Batch, *, resumed: bool) -> web.Response:
+    document: dict[str, object] = {"view": view.key, "accepted": batch.accepted, "refused": batch.refused}
+    if batch.unchanged:
+        document["unchanged"] = batch.unchanged
+    if resumed:
+        document["resumed"] = True
+    return json_reply(document)
 
 
 def _view(request: web.Request, batch: Publish) -> View:
@@ -146,15 +145,18 @@ def _row_check(request: web.Request, view: View) -> RowCheck:
     return RowCheck(app[REGISTRY].active, view, app[AUTHORITY], limits, app[CLOCK].now_us())
 
 
-def _publishing(request: web.Request, check: RowCheck, as_of: int) -> Publishing:
+def _publishing(request: web.Request, check: RowCheck, publish: Publish) -> Publishing:
+    as_of, job = _as_of(request, publish, check.view), publish.job
     settings, placing = request.app[SETTINGS], Placing(check.catalog.model.views)
     limits, half_life_us = SegmentLimits.of(settings), settings.publish_half_life_us
-    return Publishing(check.view, placing, limits, as_of, check.now_us, half_life_us)
+    lineage = None if job is None else Lineage(job.who, job.name, job.run, job.code_version, check.now_us)
+    return Publishing(check.view, placing, limits, as_of, check.now_us, half_life_us, lineage)
 
 
-def _refused(index: int, code: str, place: str = "") -> Refused:
-    return Refused(index, code, f"{place}: {ROW_CODES[code]}" if place else ROW_CODES[code])
-
+PUBLISHED = (
+    "`accepted` count, `refused` rows with index, code and reason; `unchanged`: how many of the accepted"
+    " stood there already; `resumed`: an earlier request with this key was cut off, and this one finished it"
+)
 
 ROUTES = (
     Route(
@@ -164,9 +166,9 @@ ROUTES = (
         "Publish feature rows. Each row stands or is refused by itself; the newest event time wins.",
         "features",
         body=Publish,
-        parts=(FeatureRow,),
+        parts=(FeatureRow, Job),
         idempotent=True,
-        replies={200: "`accepted` count, and `refused` rows with index, code and reason"},
+        replies={200: PUBLISHED},
         problems=("unknown_view", "no_catalog", "idempotency_reuse", "batch_in_flight"),
     ),
 )

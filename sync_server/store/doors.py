@@ -48,9 +48,9 @@ class DoorWrites(DoorReads):
     """Changes that the doors make."""
 
     def keep_reply(self, door: str, key: str, reply: KeptReply, created_us: int) -> None:
-        """Keep a reply, so that a repeat of the request gets the same."""
+        """Keep a reply, so that a repeat of the request gets the same. It takes the place of `BEGUN`."""
         self.execute(
-            "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, ?)",
             (door, key, reply.fingerprint, reply.status, json.dumps(reply.headers), reply.body, created_us),
         )
 

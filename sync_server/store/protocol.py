@@ -1,8 +1,8 @@
 """The two doors to the store: `read()` and `write(name)`, each handing out a typed transaction.
 
 A transaction is made of chapters, one for each subject matter (`channels.py`, `placements.py`, `rows.py`,
-`heat.py`, `segments.py`, `lane.py`, `revocations.py`, `devices.py`, `doors.py`); the records that they speak
-in are in `records.py`.
+`heat.py`, `segments.py`, `lineage.py`, `lane.py`, `revocations.py`, `devices.py`, `doors.py`); the records
+that they speak in are in `records.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sync_server.store.devices import DeviceReads, DeviceWrites
 from sync_server.store.doors import DoorReads, DoorWrites
 from sync_server.store.heat import HeatReads, HeatWrites
 from sync_server.store.lane import LaneReads, LaneWrites
+from sync_server.store.lineage import LineageReads, LineageWrites
 from sync_server.store.records import Committed
 from sync_server.store.revocations import RevocationReads, RevocationWrites
 from sync_server.store.segments import SegmentReads, SegmentWrites
@@ -22,11 +23,13 @@ from sync_server.store.segments import SegmentReads, SegmentWrites
 Listener = Callable[[Committed], None]
 
 
-class ReadTx(HeatReads, SegmentReads, LaneReads, RevocationReads, DeviceReads, DoorReads):
+class ReadTx(HeatReads, SegmentReads, LineageReads, LaneReads, RevocationReads, DeviceReads, DoorReads):
     """One snapshot: every answer is of the same moment."""
 
 
-class WriteTx(ReadTx, HeatWrites, SegmentWrites, LaneWrites, RevocationWrites, DeviceWrites, DoorWrites):
+class WriteTx(
+    ReadTx, HeatWrites, SegmentWrites, LineageWrites, LaneWrites, RevocationWrites, DeviceWrites, DoorWrites
+):
     """All or nothing: what was written stands when the `with` block ends, and not at all if it raises."""
 
 

@@ -79,6 +79,19 @@ class HeatRow:
     """Of its id and payload."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What wrote a row, as its publisher said."""
+
+    who: str
+    name: str
+    """Of the job."""
+    run: str
+    code_version: str
+    first_us: int
+    """Its first publish."""
+
+
 @prints_only("id", "view", "version", "event_time_us", "deleted", "grant")
 @dataclass(frozen=True, slots=True)
 class RowState:
@@ -219,6 +232,10 @@ class TokenRow:
     used_us: int | None
 
 
+BEGUN: Final = 0
+"""Status of a request that is not answered yet."""
+
+
 @prints_only("status")
 @dataclass(frozen=True, slots=True)
 class KeptReply:
@@ -226,6 +243,7 @@ class KeptReply:
 
     fingerprint: bytes
     status: int
+    """`BEGUN` while a request of several transactions runs, or after it was cut off."""
     headers: tuple[tuple[str, str], ...]
     body: bytes
 

@@ -93,6 +93,7 @@ CREATE TABLE lineages (
     rows INTEGER NOT NULL,       -- rows that it wrote and nobody changed since; at 0 it may go
     UNIQUE (who, name, run, code_version)
 );
+CREATE INDEX lineages_unused ON lineages (id) WHERE rows = 0;
 """
 
 ROW_TABLES: Final = _PARTITIONS + _FROM_2

@@ -103,7 +103,8 @@ class SimServer:
         row = check.check({"entity": entity, "event_time": now_us // 1_000_000 - age_s, **said})
         with self.store.write("publish") as tx:
             as_of = max(tx.lane_head() - lag, 0)
-            return features._publishing(door, check, as_of).write_rows(tx, [row])[0], as_of
+            publish = features.Publish(view=view, rows=[], as_of=as_of)
+            return features._publishing(door, check, publish).write_rows(tx, [row])[0].code, as_of
 
     def decide(self, subject: str, purpose: str, state: str, lag: int = 0) -> RecordedDecision:
         """A decision through the API, by somebody who had seen the lane up to `lag` before its head."""
