@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_runtime.catalog.derived import derived_markdown
 from edge_runtime.catalog.operators import operators_markdown
 from edge_runtime.serving.status import Status
+from edge_runtime.sync import gate
 from edge_runtime.wire.conversation import TABLE
 from edge_runtime.wire.refusal import CODES
 
@@ -30,7 +31,7 @@ def operators_page() -> str:
 
 
 def wire_page() -> str:
-    """Refusal codes and the conversation table."""
+    """Refusal codes, the conversation table, and the gate's."""
     lines = ["# The device session\n", f"{MADE}## Refusals\n", "| code | whose fault | try again | meaning |"]
     lines.append("|---|---|---|---|")
     for code, meaning in CODES.items():
@@ -40,7 +41,24 @@ def wire_page() -> str:
     lines.append("|---|---|---|---|")
     for (side, state, message), after in TABLE.items():
         lines.append(f"| {state} | {side} | `{message.__name__}` | {after} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _gate_lines()) + "\n"
+
+
+def _gate_lines() -> list[str]:
+    """What a device asks of each message before it takes it."""
+    about = (
+        "In any other state than those of the table above a message is refused as `out_of_turn`: the "
+        "server's fault, and the session ends. A refusal changes nothing on the device."
+    )
+    lines = ["\n## What a device asks of a message\n", f"{about}\n"]
+    lines += ["| message | refused as | when | whose fault | again | ends |", "|---|---|---|---|---|---|"]
+    for kind, checks in gate.CHECKS.items():
+        for c in checks:
+            lines.append(
+                f"| `{kind.__name__}` | `{c.code}` | {c.why} | {c.fault} | {c.again} | {c.ends.value} |"
+            )
+    lines += ["\n### And of a row\n", "| reason | what becomes of it |", "|---|---|"]
+    return lines + [f"| {reason} | {what} |" for reason, what in gate.ROWS.items()]
 
 
 def statuses_page() -> str:

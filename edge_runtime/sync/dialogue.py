@@ -163,7 +163,10 @@ class Dialogue:
         when the server ends the session.
         """
         message = self._decode(frame)
-        self.state = advance(self.state, Side.SERVER, message)
+        turn = gate.entry(self.state, type(message))
+        if turn.after is None:
+            raise WireFailure(turn.code, turn.reason)
+        self.state = turn.after
         match message:
             case m.Challenge():
                 self._version = gate.version(message.speaks, self._settings.spoken)

@@ -1,7 +1,11 @@
 """May this enter? Decisions about what the server sent, each with its reason; nothing is fetched or stored.
 
-Bad bytes raise `WireFailure` with a refusal code and leave everything as it was. A row that may not be kept
-is not an error: it becomes a stub (its hash without its values), so that the channel's digest still adds up.
+One table: `entry` says whether a message may come in a state of the conversation (which is the conversation's
+own table) and what is then asked of it (`CHECKS`); the checks themselves stand below. Nothing is refused with
+a code that is not in the table. What is refused raises `WireFailure` and leaves everything as it was.
+
+A row that may not be kept is not an error: it becomes a stub (its hash without its values), so that the
+channel's digest still adds up (`ROWS`).
 """
 
 from __future__ import annotations
@@ -9,13 +13,145 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NoReturn
 
 from edge_runtime.catalog.dtype import fits
 from edge_runtime.catalog.model import CatalogModel, FieldFeature, View
 from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import TABLE, Side, State
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.printing import prints_only
+
+# ---- the table ---------------------------------------------------------------------------------------
+
+
+class Ends(StrEnum):
+    """What a refusal ends."""
+
+    SESSION = "the session"
+    CHANNEL = "the channel"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that is asked of a message, and what it means when the answer is no."""
+
+    code: str
+    why: str
+    """When it is refused so."""
+    fault: str
+    """`server`, `device`, `nobody`; whoever stands between is blamed as the server."""
+    again: str
+    """When what was refused may come again."""
+    ends: Ends
+
+
+_NEXT = "in the next session, after the backoff"
+_SIGNATURE = "another key signed it, or somebody changed it on the way"
+_LANE = Check("lane_behind", "its epoch is beyond our lane", "server", _NEXT, Ends.SESSION)
+_ORDER = Check("malformed", "rows out of order or beyond its end", "server", _NEXT, Ends.SESSION)
+_PERMISSION = Check(
+    *("no_permission", "no key or live permission, or a row that may never stand in this channel", "nobody"),
+    *("when a channel of that name opens again", Ends.CHANNEL),
+)
+
+
+def _signed(why: str = _SIGNATURE) -> Check:
+    return Check("bad_signature", why, "server", _NEXT, Ends.SESSION)
+
+
+CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
+    m.Challenge: (
+        Check(
+            *("unsupported_version", "no version of the protocol is spoken by both", "nobody"),
+            *("when one of the two was updated: after `unsupported_us`", Ends.SESSION),
+        ),
+    ),
+    m.Welcome: (
+        Check("bad_nonce", "it answers another Hello", "server", _NEXT, Ends.SESSION),
+        _signed("no chain of keys leads from ours to the one that signed, or somebody changed it on the way"),
+        Check("rolled_back", "its lane is shorter than ours", "server", _NEXT, Ends.SESSION),
+    ),
+    m.Revoked: (_signed(),),
+    m.KeyChanged: (Check("malformed", "it names a key that we did not", "server", _NEXT, Ends.SESSION),),
+    m.Lane: (
+        Check("stale_delta", "it does not go on where the frame before ended", "server", _NEXT, Ends.SESSION),
+        Check("malformed", "entries out of order or beyond its end", "server", _NEXT, Ends.SESSION),
+    ),
+    m.Lease: (
+        Check("bad_nonce", "it answers none of our requests", "server", _NEXT, Ends.SESSION),
+        _signed(),
+        Check("lane_behind", "it stands for less of the lane than we had", "server", _NEXT, Ends.SESSION),
+    ),
+    m.Delta: (
+        _PERMISSION,
+        _LANE,
+        Check(
+            *("stale_delta", "it does not begin at our cursor", "server"),
+            *("at once, from our cursor; at the ninth time in the next session", Ends.NOTHING),
+        ),
+        _ORDER,
+        Check("malformed", "its channel's name is none", "server", _NEXT, Ends.SESSION),
+    ),
+    m.Patch: (
+        _PERMISSION,
+        _LANE,
+        Check("stale_delta", "it does not go on where the patch before ended", "server", _NEXT, Ends.SESSION),
+        Check("malformed", "rows out of order, or of another sub-range", "server", _NEXT, Ends.SESSION),
+    ),
+    m.Checkpoint: (
+        _signed(),
+        Check(
+            *("digest_mismatch", "the channel still differs after as many repairs as an hour has", "nobody"),
+            *("after an hour", Ends.CHANNEL),
+        ),
+    ),
+    m.Refusal: (_signed("its time is signed by another key, or for another session"),),
+}
+"""Message -> what is asked of it, in order. Of a message that is not here nothing is asked but its turn."""
+
+ROWS: Final[Mapping[str, str]] = {
+    "another grant": "stub: a personal row of another grant than the live one",
+    "unknown view": "stub: the catalog has no such view from a server",
+    "wrong type": "kept without the features that do not fit the catalog",
+    "deleted": "deleted here too",
+}
+"""Reason -> what becomes of a row that is not simply kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Whether a message may come now."""
+
+    after: State | None
+    """The state after it; None: refused."""
+    code: str
+    reason: str
+    checks: tuple[Check, ...]
+    """What is still asked of it."""
+
+
+def entry(state: State, kind: type[m.Message]) -> Entry:
+    """What a message of the server means in `state`.
+
+    >>> entry(State.GREETED, m.Delta).code
+    'out_of_turn'
+    """
+    after = TABLE.get((Side.SERVER, state, kind))
+    if after is None:
+        return Entry(None, "out_of_turn", f"the server may not say {kind.__name__} while {state}", ())
+    return Entry(after, "", "", CHECKS.get(kind, ()))
+
+
+def _refuse(kind: type[m.Message], code: str, reason: str) -> NoReturn:
+    """Refuse as the table says; a code that is not in it is a programmer's mistake."""
+    assert any(check.code == code for check in CHECKS[kind]), (kind, code)
+    raise WireFailure(code, reason)
+
+
+# ---- channels and their names ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +213,9 @@ def version(speaks: Collection[int], spoken: Collection[int]) -> int:
     both = set(speaks) & set(spoken)
     if not both:
         who = "app" if max(speaks) > max(spoken) else "server"
-        raise WireFailure("unsupported_version", f"no version is spoken by both: the {who} must be updated")
+        _refuse(
+            m.Challenge, "unsupported_version", f"no version is spoken by both: the {who} must be updated"
+        )
     return max(both)
 
 
@@ -103,11 +241,13 @@ def check_welcome(
     `rolled_back` when the server's lane is shorter than ours: a restored server never lowers the epoch.
     """
     if welcome.nonce != hello.nonce:
-        raise WireFailure("bad_nonce", "expected the answer to this session's nonce")
+        _refuse(m.Welcome, "bad_nonce", "expected the answer to this session's nonce")
     key = successor(server_key, welcome.succession)
     seal.verify(key, seal.WELCOME, seal.welcome_bytes(hello.device_id, challenge, welcome), welcome.signature)
     if welcome.lane_head < hello.lane:
-        raise WireFailure("rolled_back", f"expected a lane of at least {hello.lane}, got {welcome.lane_head}")
+        _refuse(
+            m.Welcome, "rolled_back", f"expected a lane of at least {hello.lane}, got {welcome.lane_head}"
+        )
     return Standing(
         rolled_back=welcome.counter > hello.counter,
         restored=incarnation is not None and incarnation != challenge.incarnation,
@@ -142,14 +282,14 @@ def check_lane(lane: m.Lane, at: int) -> None:
     Raises `stale_delta` when a frame is missing or came again, `malformed` for any other disorder.
     """
     if lane.base != at:
-        raise WireFailure("stale_delta", f"expected the lane after {at}, got {lane.base}; nothing changed")
+        _refuse(m.Lane, "stale_delta", f"expected the lane after {at}, got {lane.base}; nothing changed")
     last = at
     for entry in lane.entries:
         if entry.seq <= last:
-            raise WireFailure("malformed", f"expected a lane entry after {last}, got {entry.seq}")
+            _refuse(m.Lane, "malformed", f"expected a lane entry after {last}, got {entry.seq}")
         last = entry.seq
     if lane.upto < last or (lane.more and not at < lane.upto == last):
-        raise WireFailure("malformed", f"expected a lane up to {last} or later, got {lane.upto}")
+        _refuse(m.Lane, "malformed", f"expected a lane up to {last} or later, got {lane.upto}")
 
 
 # ---- channels ----------------------------------------------------------------------------------------
@@ -161,17 +301,17 @@ def check_delta(delta: m.Delta, cursor: int, lane: int) -> None:
     A replacing delta starts at 0 whatever the cursor is; any other starts exactly at the cursor.
     """
     if delta.epoch > lane:
-        raise WireFailure("lane_behind", f"expected an epoch of at most {lane}, got {delta.epoch}")
+        _refuse(m.Delta, "lane_behind", f"expected an epoch of at most {lane}, got {delta.epoch}")
     expected = 0 if delta.replacing else cursor
     if delta.base != expected:
-        raise WireFailure("stale_delta", f"expected cursor {expected}, got {delta.base}; nothing changed")
+        _refuse(m.Delta, "stale_delta", f"expected cursor {expected}, got {delta.base}; nothing changed")
     last = delta.base
     for row in delta.rows:
         if not last < row.seq <= delta.upto:
-            raise WireFailure("malformed", f"expected a row in {last + 1}..{delta.upto}, got {row.seq}")
+            _refuse(m.Delta, "malformed", f"expected a row in {last + 1}..{delta.upto}, got {row.seq}")
         last = row.seq
     if delta.upto < delta.base:
-        raise WireFailure("malformed", f"expected an end at {delta.base} or later, got {delta.upto}")
+        _refuse(m.Delta, "malformed", f"expected an end at {delta.base} or later, got {delta.upto}")
 
 
 def check_patch(patch: m.Patch, base: int, lane: int, digest_key: bytes) -> None:
@@ -182,18 +322,18 @@ def check_patch(patch: m.Patch, base: int, lane: int, digest_key: bytes) -> None
         lane: where this device's lane stands.
     """
     if patch.epoch > lane:
-        raise WireFailure("lane_behind", f"expected an epoch of at most {lane}, got {patch.epoch}")
+        _refuse(m.Patch, "lane_behind", f"expected an epoch of at most {lane}, got {patch.epoch}")
     if patch.base != base:
-        raise WireFailure("stale_delta", f"expected a patch from {base}, got {patch.base}; nothing changed")
+        _refuse(m.Patch, "stale_delta", f"expected a patch from {base}, got {patch.base}; nothing changed")
     last = base
     for row in patch.rows:
         if not last < row.seq <= patch.upto:
-            raise WireFailure("malformed", f"expected a row in {last + 1}..{patch.upto}, got {row.seq}")
+            _refuse(m.Patch, "malformed", f"expected a row in {last + 1}..{patch.upto}, got {row.seq}")
         if digest.range_of(digest_key, row.entity, row.view, row.version) != patch.range:
-            raise WireFailure("malformed", f"a row of another sub-range than {patch.range}")
+            _refuse(m.Patch, "malformed", f"a row of another sub-range than {patch.range}")
         last = row.seq
     if patch.more and patch.upto <= base:
-        raise WireFailure("malformed", f"expected an end after {base}, got {patch.upto}")
+        _refuse(m.Patch, "malformed", f"expected an end after {base}, got {patch.upto}")
 
 
 def check_fetched(fetched: m.Fetched, view: View, waited: Collection[str], lane: int) -> None:
@@ -257,9 +397,9 @@ def judge(row: m.Row, channel: Channel, catalog: CatalogModel, grant: int) -> Ve
 
 def _check_personal(row: m.Row, channel: Personal, view: View | None) -> None:
     if channel.token not in row.entity.split("|"):
-        raise WireFailure("no_permission", "a row of another subject in a personal channel")
+        _refuse(m.Delta, "no_permission", "a row of another subject in a personal channel")
     if view is not None and view.purpose != channel.purpose:
-        raise WireFailure("no_permission", "a row of another purpose in a personal channel")
+        _refuse(m.Delta, "no_permission", "a row of another purpose in a personal channel")
 
 
 def _check_plain(row: m.Row, catalog: CatalogModel, view: View | None) -> None:
@@ -267,7 +407,7 @@ def _check_plain(row: m.Row, catalog: CatalogModel, view: View | None) -> None:
     types = (kind,) if view is None else (kind, *view.entity)
     personal = any(t in catalog.entities and catalog.entities[t].personal for t in types)
     if row.entity.startswith("~") or row.grant != 0 or personal:
-        raise WireFailure("no_permission", "a personal row in a shared channel")
+        _refuse(m.Delta, "no_permission", "a personal row in a shared channel")
 
 
 def kept_values(view: View, raw: bytes) -> tuple[bytes, int]:

@@ -12,7 +12,9 @@ from edge_runtime.sync import gate
 from edge_runtime.sync.gate import Action, Match, Personal, Plain
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import TABLE, Side, State
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.refusal import CODES
 from tests.support.shop import shop_catalog
 
 SHOP = shop_catalog().model
@@ -299,3 +301,40 @@ def test_law_11_repairs_are_counted_by_the_hour() -> None:
     assert not gate.may_repair(repairs, "all", hour - 1, 3)
     assert gate.may_repair(repairs, "all", hour, 3)
     assert gate.may_repair(repairs, "other", 30, 3)
+
+
+# ---- the table ---------------------------------------------------------------------------------------------
+
+
+def test_every_message_of_the_server_has_an_entry_in_every_state() -> None:
+    """Where the conversation's table is blank it is out of turn; elsewhere only known codes are asked."""
+    kinds = {kind for side, _, kind in TABLE if side is Side.SERVER}
+    for state in State:
+        for kind in kinds:
+            found = gate.entry(state, kind)
+            after = TABLE.get((Side.SERVER, state, kind))
+            assert found.after is after
+            assert (found.code == "out_of_turn") == (after is None)
+            assert bool(found.reason) == (after is None)
+            assert found.checks == (() if after is None else gate.CHECKS.get(kind, ()))
+    assert set(gate.CHECKS) <= kinds
+    for checks in gate.CHECKS.values():
+        assert {check.code for check in checks} <= set(CODES)
+        assert len({(check.code, check.why) for check in checks}) == len(checks)
+
+
+def test_a_message_of_the_device_is_never_the_server_s() -> None:
+    """It is out of turn in every state, and the state stays."""
+    mine = {kind for side, _, kind in TABLE if side is Side.DEVICE} - {m.Refusal}
+    assert all(gate.entry(state, kind).after is None for state in State for kind in mine)
+
+
+def test_reasons_of_rows_are_in_their_table() -> None:
+    """What `judge` says of a row is one of them, or nothing."""
+    rows: list[tuple[m.Row, gate.Channel]] = [
+        (m.Row(1, TOKEN, "profile", 1, 1, 1, 9, False, b"\x80"), CHANNEL),
+        (m.Row(1, "item:x", "nobody_knows", 1, 1, 1, 0, False, b"\x80"), ALL),
+        (m.Row(1, "item:x", "item_stats", 1, 1, 1, 0, False, b"\x81\xa1x\x01"), ALL),
+        (m.Row(1, "item:x", "item_stats", 1, 1, 1, 0, True, b""), ALL),
+    ]
+    assert [gate.judge(row, channel, SHOP, 1).reason for row, channel in rows] == list(gate.ROWS)
