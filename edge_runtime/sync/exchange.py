@@ -84,8 +84,7 @@ class Exchange:
 
     async def _tick(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._settings.tick_us / SECOND_US)
+            await set_within(self._wake, self._settings.tick_us)
             self._wake.clear()
             async with self._turn:
                 if not self._owner.look():
@@ -96,6 +95,17 @@ class Exchange:
     async def _send(self, frames: Frames) -> None:
         if not self._owner.silent:
             await self._carrier.send(frames)
+
+
+async def set_within(event: asyncio.Event, wait_us: int) -> None:
+    """Return when `event` is set, at the latest after `wait_us`.
+
+    Not by `asyncio.wait_for`: when the event comes in the same turn as a cancellation, it swallows that, and
+    who closes the link waits for ever.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_us / SECOND_US):
+            await event.wait()
 
 
 async def first(*works: Coroutine[object, object, object]) -> None:

@@ -20,7 +20,7 @@ from edge_runtime.errors import EdgeError, RuntimeClosed, SyncError, SyncRefused
 from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.carrier import Carrier, Network, Way
 from edge_runtime.sync.dialogue import Dialogue, Memory, Reporter, device_revoked
-from edge_runtime.sync.exchange import Exchange, first
+from edge_runtime.sync.exchange import Exchange, first, set_within
 from edge_runtime.sync.meter import Meter
 from edge_runtime.sync.network import open_network
 from edge_runtime.sync.outbox import Outbox
@@ -294,8 +294,7 @@ class Link:
     async def _stay_away(self) -> None:
         """Wait as long as the pace says; nobody's poke shortens that."""
         wait_us = self._pace.wait_us(self._clock.boot_us(), self._rng.random())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), wait_us / SECOND_US)
+        await set_within(self._closing, wait_us)
 
     async def _unpaused(self) -> None:
         while self._paused and not self._closing.is_set():

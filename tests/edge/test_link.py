@@ -91,6 +91,21 @@ async def test_a_link_catches_up_stays_fresh_and_says_so(town: Town, kiosk: Kios
         await door.close()
 
 
+async def test_a_link_closes_in_the_turn_in_which_it_was_poked(town: Town, kiosk: Kiosk) -> None:
+    """What wakes it does not keep it from ending."""
+    door = SyncDoor(town.node)
+    async with serving(door.handle) as url, asyncio.timeout(10):
+        for _ in range(3):
+            async with link_of(kiosk, url) as link:
+                await link.caught_up()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                link._nudge()
+            assert link._task is not None
+            assert link._task.done()
+    await door.close()
+
+
 async def test_a_poke_sends_what_waits_and_opens_what_was_given(town: Town, kiosk: Kiosk) -> None:
     """With an hour between ticks, a decision taken by the app is in the ledger at once."""
     door = SyncDoor(town.node)

@@ -85,5 +85,5 @@ def test_law_12_every_refusal_of_a_device_is_in_the_table(tmp_path: Path) -> Non
 def test_a_frame_that_fits_no_message_is_malformed_before_the_gate() -> None:
     """The codec's word, whatever the state."""
     for raw in (b"", b"\x80", msgspec.msgpack.encode({"t": "delta", "v": 1})):
-        with pytest.raises(WireFailure, match="malformed|unsupported_version"):
+        with pytest.raises(WireFailure, match=r"malformed|unsupported_version"):
             codec.decode(raw)
