@@ -33,6 +33,14 @@ def run_alone(work: Coroutine[object, object, T]) -> T:
     return result.result()
 
 
+async def _end_the_rest() -> None:
+    """Cancel whatever was asked for in the last moment."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+
+
 class BackgroundSync:
     """Runs `link` until `close`. Also a context manager."""
 
@@ -40,7 +48,9 @@ class BackgroundSync:
         self._link = link
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._body, name="edge-sync", daemon=True)
-        self._closed = False
+        self._closed = self._ended = False
+        self._asking = threading.Lock()
+        """Held while the thread is asked for something, and when it ends: nobody asks when nobody answers."""
         self._started = threading.Event()
         self._thread.start()
         self._started.wait()
@@ -96,12 +106,10 @@ class BackgroundSync:
 
     def wait_caught_up(self, timeout_s: float) -> None:
         """Block until `Link.caught_up`; raises `SyncError` after `timeout_s` seconds, or when it stopped."""
-        caught_up = self._link.caught_up()
-        try:
-            waiting = asyncio.run_coroutine_threadsafe(caught_up, self._loop)
-        except RuntimeError:  # its thread has ended
-            caught_up.close()
-            raise self._link.trouble or SyncError("the link has stopped") from None
+        with self._asking:
+            if self._ended:
+                raise self._link.trouble or SyncError("the link has stopped")
+            waiting = asyncio.run_coroutine_threadsafe(self._link.caught_up(), self._loop)
         try:
             waiting.result(timeout_s)
         except TimeoutError:
@@ -132,6 +140,9 @@ class BackgroundSync:
         try:
             self._loop.run_until_complete(self._run())
         finally:
+            with self._asking:
+                self._ended = True
+            self._loop.run_until_complete(_end_the_rest())
             self._loop.close()
 
     async def _run(self) -> None:
