@@ -24,6 +24,7 @@ from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.shut_out import ShutOut
 from edge_runtime.errors import MalformedRequest, NotEnrolled, SyncRefused
 from edge_runtime.keys.keyring import Keyring
+from edge_runtime.presence import Presence
 from edge_runtime.serving.value import FeatureValue
 from edge_runtime.settings import Settings
 from edge_runtime.wire.seal import personal_channel
@@ -43,6 +44,7 @@ class FarSide:
 
     Args:
         lock: the runtime's lock; enrolment changes the identity under it.
+        presence: whose channels are worth following.
         room: says whether values of rows may be kept now.
         changed: called after rows changed, see `Replica`; takes the runtime's lock itself.
         read: `read(ref, subject)` for reports, judged now.
@@ -57,6 +59,7 @@ class FarSide:
         leases: Leases,
         clock: Clock,
         lock: threading.RLock,
+        presence: Presence,
         *,
         settings: Settings,
         room: Room,
@@ -65,6 +68,7 @@ class FarSide:
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._leases, self._clock, self._lock = consents, leases, clock, lock
+        self._presence = presence
         self._settings, self._room, self._changed, self._read = settings, room, changed, read
         self._fetches: FetchQueue | None = None
         self._background: list[BackgroundSync] = []
@@ -122,6 +126,7 @@ class FarSide:
         with self._lock:
             raw = _ticket_bytes(ticket)
             record = self._consents.admit(subject, purposes, raw)
+            self._note(record.subject)
             pseudonym = self._keyring.pseudonym(record.subject)
             self._tickets.update({personal_channel(pseudonym, p): raw for p in record.purposes})
             self._poke()
@@ -140,9 +145,22 @@ class FarSide:
         for _ in range(len(places) - len(held)):  # nothing of these subjects can be kept here
             fetch.failed(SyncRefused("no_permission"))
         with self._lock:
+            for place in held:
+                if place.subject is not None:
+                    self._note(place.subject)
             self._queue().add(held, fetch)
             self._poke()
         return fetch
+
+    def leave(self, subject: str) -> None:
+        """A subject walked away: its channels close; what came through them stays where it is."""
+        if self._keyring.keys_of(subject):
+            self._presence.left(subject, self._clock.now_us())
+            self._poke()
+
+    def _note(self, subject: str) -> None:
+        kind, _, bare = subject.partition(":")
+        self._presence.note({kind: bare}, self._clock.now_us())
 
     def forget(self, subject: str, purposes: Collection[str], code: str) -> None:
         """Nothing of a subject under these purposes is wanted on demand any more; `code` says why."""
@@ -186,6 +204,7 @@ class FarSide:
             self._room,
             fetched_rows=self._settings.fetched_rows,
             fetched_rows_of_subject=self._settings.fetched_rows_of_subject,
+            here=lambda subject, asked_us: self._presence.here(subject, asked_us, self._clock.now_us()),
         )
 
     def _reporter(self) -> Reporter:

@@ -29,6 +29,7 @@ from edge_runtime.errors import RuntimeClosed
 from edge_runtime.far_side import FarSide
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyProvider
+from edge_runtime.presence import Presence
 from edge_runtime.recovery.opening import open_recovered
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.plan import Matrix, Vector
@@ -93,21 +94,25 @@ class Runtime:
         self._consents = Consents(
             catalog, keyring, database, clock, self._leases, forget=self._forget, lock=self._lock
         )
+        personal = [kind.name for kind in catalog.entities.values() if kind.personal]
+        self._presence = Presence(personal, settings.presence_timeout_us, clock.now_us())
         limits = EventLimits(settings.id_limit_bytes, settings.string_limit_bytes, settings.future_us)
         self._tracker = Tracker(
-            catalog, plan, self._consents, keyring, self._states, self._commit, clock, limits
+            catalog, plan, self._consents, keyring, self._states, self._commit, clock, limits, self._presence
         )
         rooms = (catalog, database, keyring, self._consents)
         self._source = CacheSource(
             *rooms, self._tracker, self._states, self._commit, clock, settings.live_rows
         )
-        self._reader = Reader(catalog, self._source, clock, settings)
+        self._reader = Reader(catalog, self._source, clock, settings, self._presence)
         memory = Remembered(self._source, self._reader, self._lock)
         held = (self._states, self._commit, memory, clock, self._lock)
         self._upkeep = Upkeep(catalog, plan, database, keyring, *held, settings, free_bytes=free_bytes)
         room, changed, read = self._upkeep.room, memory.changed, self._read_subject
         lent = (*rooms, self._leases, clock, self._lock)
-        self._far_side = FarSide(*lent, settings=settings, room=room, changed=changed, read=read)
+        self._far_side = FarSide(
+            *lent, self._presence, settings=settings, room=room, changed=changed, read=read
+        )
         self._far_side.shut_out.finish()
 
     # ---- opening and closing -----------------------------------------------------------------------------
@@ -338,6 +343,7 @@ class Runtime:
             self._check_open()
             self._forget(typed, [key.purpose for key in self._keyring.keys_of(typed)])
             self._consents.leave(typed)
+            self._far_side.leave(typed)
 
         self._commit.flush_all_of(
             lambda: [key.handle for key in self._keyring.keys_of(typed)], then=walk_away
@@ -465,12 +471,15 @@ class Runtime:
 
     def _read_subject(self, ref: str, subject: str) -> FeatureValue:
         kind, _, bare = subject.partition(":")
-        return self.read(ref, **{kind: bare})
+        with self._lock:
+            self._check_open()
+            return self._reader.read(ref, {kind: bare}, None, seen=False)
 
     def _forget(self, subject: str, purposes: Sequence[str]) -> dict[str, int]:
         """An erasure begins: nothing of these purposes stays in memory; returns what was there."""
         with self._lock:
             self._reader.forget()
+            self._presence.forget(subject)
             self._far_side.forget(subject, purposes, "no_permission")
             handles = {key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None}
             return {

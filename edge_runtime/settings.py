@@ -39,6 +39,9 @@ class Settings:
     """Events further ahead of now than this are malformed."""
     candidates: int = 10_000
     """Most candidates of one `matrix` call."""
+    presence_timeout_us: int = 3_600_000_000
+    """Of a subject of whom nothing was read or tracked for so long, the channels are closed, and opened again
+    when it is seen; 0 for never. Nothing is erased by that."""
     fetch_waiting: int = 4_096
     """Rows on demand that wait to be asked for, in memory; when full the oldest are dropped, and whoever
     waits for them is told."""

@@ -18,6 +18,7 @@ from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.errors import MalformedEvent, StorageFull
 from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.presence import Presence
 from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.event_reader import EventReader
@@ -134,7 +135,9 @@ class Tracker:
         commit: GroupCommit,
         clock: Clock,
         limits: EventLimits,
+        presence: Presence,
     ) -> None:
+        self._presence = presence
         self._catalog, self._consents, self._keyring = catalog, consents, keyring
         self._states, self._commit, self._clock = states, commit, clock
         self._reader = EventReader(catalog, limits)
@@ -257,6 +260,7 @@ class Tracker:
         """Judge, apply and queue a well-formed event."""
         if feed is None:
             return _NO_CONSENT
+        self._presence.note(event.entities, now_us)
         held, lives, states = feed
         for live in lives:
             plan, state = live.plan, live.state

@@ -9,6 +9,7 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.contract import Contract
 from edge_runtime.clock import Clock
 from edge_runtime.errors import MalformedRequest
+from edge_runtime.presence import Presence
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.serving.held import Held
 from edge_runtime.serving.plan import Matrix, ServicePlan, Vector, compile_service
@@ -23,8 +24,10 @@ Entities = Mapping[str, str | Sequence[str]]
 class Reader:
     """Answers reads; the runtime's lock guards every call."""
 
-    def __init__(self, catalog: Catalog, source: CacheSource, clock: Clock, settings: Settings) -> None:
-        self._catalog, self._source, self._clock = catalog, source, clock
+    def __init__(
+        self, catalog: Catalog, source: CacheSource, clock: Clock, settings: Settings, presence: Presence
+    ) -> None:
+        self._catalog, self._source, self._clock, self._presence = catalog, source, clock, presence
         self._candidates_limit, self._held_limit = settings.candidates, settings.held_rows
         self._plans: dict[str, ServicePlan] = {}
         self._models: dict[str, Model] = {}
@@ -36,6 +39,7 @@ class Reader:
     ) -> Vector:
         """As `Runtime.vector`."""
         now_us, plan = self._clock.now_us(), self._plan(service)
+        self._presence.note(entities, now_us)
         if at is not None:
             return plan.vector(self._source, entities, now_us, read_time_us(at), request)
         given = plan.given(request) if request else plan.nothing_given
@@ -86,12 +90,19 @@ class Reader:
             return partial(scored, model, self.vector(service, single, at, request), name)
         return partial(scored, model, self.matrix(service, entities, at, request), name)
 
-    def read(self, ref: str, entities: Mapping[str, str], at: object) -> FeatureValue:
-        """As `Runtime.read`."""
+    def read(self, ref: str, entities: Mapping[str, str], at: object, *, seen: bool = True) -> FeatureValue:
+        """As `Runtime.read`.
+
+        Args:
+            seen: whether it says that a subject is here; False for reads that nobody asked for.
+        """
         found, at_us = self._catalog.ref(ref), read_time_us(at)
         view = self._catalog.views[found.view]
         retention_us = None if view.purpose is None else self._catalog.purposes[view.purpose].retention_us
-        t_us = self._clock.now_us() if at_us is None else at_us
+        now_us = self._clock.now_us()
+        if seen:
+            self._presence.note(entities, now_us)
+        t_us = now_us if at_us is None else at_us
         return read_feature(self._source, view, found.feature, entities, t_us, retention_us)
 
     def forget(self) -> None:

@@ -55,6 +55,7 @@ class Replica:
         clock: tells the day on which a row was brought.
         room: says whether values may be kept now; without bounds by default.
         fetched_rows, fetched_rows_of_subject: see `FetchedRows`.
+        here: whether a typed subject, who gave consent at some time, is here; else its channels stay closed.
     """
 
     def __init__(
@@ -70,12 +71,13 @@ class Replica:
         *,
         fetched_rows: int = ROWS_LIMIT,
         fetched_rows_of_subject: int = ROWS_OF_SUBJECT_LIMIT,
+        here: Callable[[str, int], bool] = lambda subject, asked_us: True,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._changed, self._clock = consents, changed, clock
         self._room = unlimited() if room is None else room
         self._fitting = Fitting(catalog.model)
-        self.leases = leases
+        self.leases, self._here = leases, here
         self.shut_out = ShutOut(database, keyring, consents, leases, changed)
         """The end of this enrolment, when the server says so."""
         lent = (catalog, database, keyring, consents, changed, clock, self._room)
@@ -196,8 +198,12 @@ class Replica:
         return {**dict.fromkeys(wanted, 0), **held}
 
     def personal(self, limit: int) -> dict[str, int]:
-        """Cursors of the personal channels open now: numbered grants with live permission, newest first."""
-        keys = [k for k in self._live_keys() if k.grant != 0 and self._may_follow(k)]
+        """Cursors of the personal channels open now: numbered grants with live permission, newest first.
+
+        Only of subjects who are here: the channel of one who is not closes, and nothing of it is erased.
+        """
+        numbered = (key for key in self._live_keys() if key.grant != 0 and self._may_follow(key))
+        keys = [key for key in numbered if self._here(key.subject, key.facts.at_us)]
         keys.sort(key=lambda k: k.grant, reverse=True)
         with self._database.read() as tx:
             return {self._channel_of(k): personal_stand(tx, k)[0] for k in keys[:limit]}
