@@ -85,9 +85,9 @@ class Settings:
     """Most sessions besides, without rows: for devices behind in the decision lane when all else is spent."""
     openings: int = 1_024
     """Most sockets that have not said who they are."""
-    snapshot_admissions_per_s: int = 100
+    snapshot_admissions_per_s: int = 150
     """Sessions a second that claim a snapshot."""
-    resume_admissions_per_s: int = 200
+    resume_admissions_per_s: int = 300
     """Sessions a second that resume at their cursors."""
     revocation_admissions_per_s: int = 100
     """Sessions a second besides, for devices behind in the lane."""

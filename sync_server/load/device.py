@@ -95,7 +95,7 @@ class SimDevice:
         whole: bool = True,
     ) -> None:
         self.enrolled, self._reader, self._chance = enrolled, reader, chance
-        self._leases, self._whole = leases, whole
+        self._leases, self.whole = leases, whole
         self.state = State.CLOSED
         self.lane = 0
         self.cursors = dict.fromkeys(enrolled.channels, 0)
@@ -118,6 +118,16 @@ class SimDevice:
         """Lane drained, every channel equal to its checkpoint, and the lease granted if one is wanted."""
         caught_up = self.state is State.LIVE and len(self.equal) == len(self.cursors)
         return caught_up and (self.leased or not self._leases)
+
+    def held(self, channel: str) -> int:
+        """Rows that it holds of a channel, if it keeps their hashes."""
+        return len(self._rows[channel])
+
+    def forget(self) -> None:
+        """Lose all that it holds, as after a wiped disk; its next session starts from nothing."""
+        for channel in self.cursors:
+            self.cursors[channel] = self.digests[channel] = 0
+            self._rows[channel].clear()
 
     def begin(self) -> None:
         """A socket opened."""
@@ -228,7 +238,7 @@ class SimDevice:
         if delta.replacing:
             self.digests[channel] = 0
             self._rows[channel].clear()
-        if self._whole:
+        if self.whole:
             self._add(channel, delta, heard)
         self.cursors[channel] = delta.upto
         self.equal.discard(channel)
@@ -260,7 +270,7 @@ class SimDevice:
             heard.verified.add(key)
         if self.cursors.get(channel) != checkpoint.seq:
             return []
-        if self._whole and digest.to_bytes(self.digests[channel]) != checkpoint.digest:
+        if self.whole and digest.to_bytes(self.digests[channel]) != checkpoint.digest:
             self.mismatched += 1
             return [self._say(m.Refusal(code="digest_mismatch", about=channel))]
         self.matched += 1

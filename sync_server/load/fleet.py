@@ -47,7 +47,7 @@ class Seen:
     latency_s: list[float] = field(default_factory=list)
     """From asking the server to publish to the row's arrival, each device and probe."""
     denial_s: list[float] = field(default_factory=list)
-    """From asking the server to revoke to the denial's arrival, each device with a live session then."""
+    """From asking the server to revoke a subject to its first denial, each device that was live then."""
     refused: Counter[str] = field(default_factory=Counter)
     """Sessions that the server refused or ended, by code."""
     broken: Counter[str] = field(default_factory=Counter)
@@ -66,6 +66,8 @@ class Member:
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._live_s: float | None = None
         """Since when its session is live; None: it is not."""
+        self._denied: set[bytes] = set()
+        """Subjects whose denial came."""
         device.on_delta, device.on_lane = self._delta, self._lane
 
     @property
@@ -96,7 +98,7 @@ class Member:
                 self.device.end()
                 self.fleet.changed()
             failures = 1 if _now() - began_s > 60 else failures + 1
-            most_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
+            most_s = min(self.fleet.backoff_most_s, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
             self.wanted_s = self.wanted_s or _now()
             await asyncio.sleep(retry_s + self.fleet.rng.random() * most_s)
 
@@ -140,8 +142,9 @@ class Member:
     def _lane(self, lane: m.Lane) -> None:
         asked = self.fleet.revocations
         for entry in lane.entries if asked else ():
-            if entry.grant == 0:
+            if entry.grant == 0 and entry.subject not in self._denied:
                 self._note(asked.get(entry.subject), self.fleet.seen.denial_s)
+                self._denied.add(entry.subject)
 
     def _note(self, asked_s: float | None, into: list[float]) -> None:
         """Count what was asked for while this session lived; what came before is of no interest."""
@@ -156,13 +159,22 @@ class Fleet:
         url: the server.
         token: its API token, for enrolling, probing and taking the devices out again.
         connecting: most sockets that open at once from here.
+        backoff_most_s: longest jitter between two tries of one device.
     """
 
     def __init__(
-        self, url: str, token: str, rng: random.Random, *, connecting: int = 200, leases: bool = False
+        self,
+        url: str,
+        token: str,
+        rng: random.Random,
+        *,
+        connecting: int = 200,
+        leases: bool = False,
+        backoff_most_s: float = BACKOFF_MOST_S,
     ) -> None:
         self.url, self.rng, self.seen = url.rstrip("/"), rng, Seen()
         self.members: list[Member] = []
+        self.backoff_most_s = backoff_most_s
         self.opening = asyncio.Semaphore(connecting)
         self.changed: Callable[[], None] = lambda: None
         """Called when a device turns fresh or loses its session."""
