@@ -20,7 +20,8 @@ SEED = 20261130
 
 def gate(**limits: Any) -> Admission:
     """Small limits; whatever is not said cannot be reached."""
-    small = {"sessions": 1_000, "openings": 1_000, "admissions_burst": 1_000}
+    rates = {"resume_admissions_per_s": 200, "snapshot_admissions_per_s": 100}
+    small = {"sessions": 1_000, "openings": 1_000, "admissions_burst": 1_000, **rates}
     return Admission(Settings(Path("nowhere"), **{**small, **limits}))
 
 
