@@ -207,10 +207,10 @@ class Link:
         waiting = asyncio.ensure_future(self._caught.wait())
         watched = {waiting} if self._task is None else {waiting, self._task}
         try:
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-        if not self._caught.is_set():
+        if waiting not in done:  # else it was so a moment ago, whatever has come since
             raise self.trouble or SyncError("the link has stopped")
 
     def poke(self) -> None:

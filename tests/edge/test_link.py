@@ -354,3 +354,15 @@ async def test_run_alone_works_inside_a_running_loop() -> None:
     assert run_alone(work(False)) == 7
     with pytest.raises(SyncError, match="no"):
         run_alone(work(True))
+
+
+async def test_caught_up_for_a_moment_is_caught_up(kiosk: Kiosk) -> None:
+    """A frame that comes in the same turn does not make of it that the link has stopped."""
+    link = link_of(kiosk, "http://127.0.0.1:1")
+    waiting = asyncio.ensure_future(link.caught_up())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    link._caught.set()
+    link._caught.clear()
+    async with asyncio.timeout(10):
+        await waiting

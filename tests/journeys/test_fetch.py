@@ -14,11 +14,15 @@ from aiohttp.test_utils import TestServer
 
 import edge_runtime as er
 from edge_runtime.errors import SyncError
+from edge_runtime.sync.fetch import FetchAnswer
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.sync.door import SyncDoor
+from tests.support.clock import ManualClock
+from tests.support.full_disk import FullDisk
+from tests.support.shop_server import CATALOG, ShopServer
 from tests.support.town import ALICE, P, Session, Town
 from tests.support.warm import HOUR_S, Device, publish, warm_catalog, warm_town
 
@@ -655,3 +659,74 @@ async def test_two_threads_fetch_over_a_real_socket_and_all_of_it_comes(town: To
     await asyncio.to_thread(device.close)
     await door.close()
     await server.close()
+
+
+async def test_a_published_warm_row_is_not_pushed_but_fetched(tmp_path: Path) -> None:
+    """The whole way: an HTTP publish, a server over a real socket, a runtime that asks; then a withdrawal."""
+    clock = ManualClock()
+    kiosk, embedding = tmp_path / "kiosk", [0.5] * 16
+    kiosk.mkdir()
+    warm = tmp_path / "warm.toml"
+    warm.write_text(CATALOG.read_text().replace('owner = "crm"', 'owner = "crm"\ntier = "warm"'))
+    warm.write_text(warm.read_text().replace("[views.item_vec]", '[views.item_vec]\ntier = "warm"'))
+    async with ShopServer(tmp_path / "server", clock, catalog=warm) as server:
+        token = (await server.call("POST", "/v1/device-tokens", {})).body["token"]
+        now_s = clock.now_us() // 1_000_000
+        row = {"entity": "item:a", "event_time": now_s, "values": {"embedding": embedding}}
+        assert (await server.publish("item_vec", [row])).body["accepted"] == 1
+        catalog, key = er.Catalog.load(warm), er.KeyFile(kiosk / "device.key")
+        with er.Runtime.open(kiosk / "cache.db", catalog=catalog, key=key, clock=clock) as rt:
+            await asyncio.to_thread(rt.enrol, str(server.client.make_url("")), token)
+            rt.consent.give("alice", [P], notice="2026-11")
+            async with asyncio.timeout(PATIENCE_S), rt.sync() as link:
+                await link.caught_up()
+                head = (await server.call("GET", "/v1/consent-ledger/head")).body["size"]
+                hers = {"entity": ALICE, "event_time": now_s, "values": {"country": "FR"}}
+                assert (await server.publish("profile", [hers], as_of=head)).body["accepted"] == 1
+                await link.caught_up()
+                assert rt.read("item_vec:embedding", item="a").status is er.Status.NOT_SYNCED
+                assert rt.read("profile:country", user="alice").reason.startswith("NOT_SYNCED")
+                assert await rt.fetch("item_vec", item=["a", "b"]) == FetchAnswer(1, 1)
+                assert await rt.fetch("profile", user="alice") == FetchAnswer(1, 0)
+                assert rt.read("item_vec:embedding", item="a").value == embedding
+                assert rt.read("item_vec:embedding", item="b").status is er.Status.NOT_FOUND
+                assert rt.read("profile:country", user="alice").value == "FR"
+                assert (await server.revoke("alice", [P])).status == 202
+                while rt.read("profile:country", user="alice").status is not er.Status.REVOKED:
+                    await asyncio.sleep(0)
+                with pytest.raises(er.SyncRefused, match="no_permission"):
+                    await rt.fetch("profile", user="alice")
+        with er.Runtime.open(kiosk / "cache.db", catalog=catalog, key=key, clock=clock) as rt:
+            assert rt.read("item_vec:embedding", item="a").value == embedding
+
+
+# ---- a full disk ---------------------------------------------------------------------------------------
+
+
+def test_law_12_an_answer_that_finds_no_room_changes_nothing_and_is_asked_for_again(
+    town: Town, tmp_path: Path
+) -> None:
+    """The session ends with the disk's error; with room, the next one brings what was wanted."""
+    publish(town, "item_vec", "item:a", look=[1.0, 2.0])
+    disk = FullDisk()
+    device = Device(town, tmp_path / "device", disk=disk)
+    session = live(device)
+    fetch = device.rt.fetch("item_vec", item=[f"{n}" for n in range(200)] + ["a"])
+    session.tick()
+    answer = session.next()
+    assert answer is not None
+    disk.room = 0
+    with pytest.raises(er.StorageFull):
+        session.device.hear(answer, device.clock.boot_us())
+    session.close()
+    disk.room = None
+    assert (fetch.done, vec(device), vec(device, "1")) == (
+        False,
+        er.Status.NOT_SYNCED,
+        er.Status.NOT_SYNCED,
+    )
+    session = live(device)
+    assert fetch.wait(0) == FetchAnswer(1, 200)
+    assert vec(device) is er.Status.PRESENT
+    session.close()
+    device.close()

@@ -39,7 +39,7 @@ class ShopServer:
 
     def __init__(self, data_dir: Path, clock: ManualClock, **limits: Any) -> None:
         self.clock = clock
-        self.settings = Settings(data_dir=data_dir, catalog=CATALOG, **limits)
+        self.settings = Settings(data_dir=data_dir, **{"catalog": CATALOG, **limits})
         self.app = build_app(self.settings, clock, CountingEntropy())
         self.store, self.office = self.app[rooms.STORE], self.app[rooms.OFFICE]
         self.authority = self.app[rooms.AUTHORITY]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import edge_runtime as er
+from edge_runtime.consent.opening import open_cache
 from edge_runtime.keys.identity import Identity
 from edge_runtime.sync.dialogue import Dialogue, Reporter
 from edge_runtime.sync.settings import SyncSettings
@@ -16,6 +17,7 @@ from edge_runtime.wire import messages as m
 from edge_runtime.wire import seal
 from sync_server.settings import Settings as ServerSettings
 from tests.support.clock import ManualClock
+from tests.support.faulty_disk import FaultyDisk
 from tests.support.shop import SHOP
 from tests.support.town import P, Town, packed
 
@@ -110,16 +112,17 @@ class Device:
         catalog: er.Catalog | None = None,
         settings: er.Settings | None = None,
         sync: SyncSettings | None = None,
+        disk: FaultyDisk | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.town, self.clock = town, town.clock
-        self.rt = er.Runtime.open(
-            folder / "cache.db",
-            catalog=catalog or warm_catalog(),
-            key=er.KeyFile(folder / "device.key"),
-            clock=self.clock,
-            settings=settings or er.Settings(sweep_interval_us=0),
-        )
+        catalog, settings = catalog or warm_catalog(), settings or er.Settings(sweep_interval_us=0)
+        path, key = folder / "cache.db", er.KeyFile(folder / "device.key")
+        if disk is None:
+            self.rt = er.Runtime.open(path, catalog=catalog, key=key, clock=self.clock, settings=settings)
+        else:
+            keyring, database = open_cache(str(path), key, vfs=disk.name)
+            self.rt = er.Runtime(catalog, database, keyring, self.clock, settings)
         self._enrol()
         link = self.rt._far_side.link("http://town", sync)
         self.memory, self.replica = link.memory, link._replica
