@@ -94,7 +94,7 @@ def build_app(
     app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.NODE] = token, set(), node
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
-    app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings)
+    app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings, node.on_demand.use.of)
     chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER])
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))

@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
-from sync_server.cli_segments import segment_commands
+from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
 from sync_server.devices.authority import rotate_key
 from sync_server.devices.enrolment import encode
@@ -94,13 +94,17 @@ def _push(args: argparse.Namespace) -> object:
     lines = [line for line in text.splitlines() if line.strip()]
     rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
     client, size, refused = _client(args), args.batch, []
-    accepted = 0
+    accepted = unchanged = 0
+    job = None
+    if args.job is not None:
+        job = {"who": args.who, "name": args.job, "run": args.run, "code_version": args.code_version}
     for start in range(0, len(rows), size):
-        body = {"view": args.view, "as_of": args.as_of, "rows": rows[start : start + size]}
+        body = {"view": args.view, "as_of": args.as_of, "rows": rows[start : start + size], "job": job}
         reply = client.call("POST", "/v1/features", body)
         accepted += reply["accepted"]
+        unchanged += reply.get("unchanged", 0)
         refused += [{**r, "index": r["index"] + start} for r in reply["refused"]]
-    return {"view": args.view, "accepted": accepted, "refused": refused}
+    return {"view": args.view, "accepted": accepted, "unchanged": unchanged, "refused": refused}
 
 
 def _catalog_put(args: argparse.Namespace) -> object:
@@ -218,9 +222,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("file", help="JSON array or one object a line; - for standard input")
     made.add_argument("--as-of", type=int, help="lane position that the job had read; personal views need it")
     made.add_argument("--batch", type=int, default=5_000)
+    made.add_argument("--job", help="name of the job that made the rows; kept with each of them")
+    made.add_argument("--who", default="edge-sync push", help="who ran the job")
+    made.add_argument("--run", default="", help="which run of the job")
+    made.add_argument("--code-version", default="", help="which version of its code")
     _catalog_commands(commands)
     _consent_commands(commands)
     segment_commands(commands, _command, _client)
+    hot_set_commands(commands, _command, _client)
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")

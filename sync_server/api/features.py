@@ -147,10 +147,18 @@ def _row_check(request: web.Request, view: View) -> RowCheck:
 
 def _publishing(request: web.Request, check: RowCheck, publish: Publish) -> Publishing:
     as_of, job = _as_of(request, publish, check.view), publish.job
-    settings, placing = request.app[SETTINGS], Placing(check.catalog.model.views)
+    settings, registry = request.app[SETTINGS], request.app[REGISTRY]
     limits, half_life_us = SegmentLimits.of(settings), settings.publish_half_life_us
     lineage = None if job is None else Lineage(job.who, job.name, job.run, job.code_version, check.now_us)
-    return Publishing(check.view, placing, limits, as_of, check.now_us, half_life_us, lineage)
+    return Publishing(
+        check.view,
+        lambda: Placing(registry.active.model.views),
+        limits,
+        as_of,
+        check.now_us,
+        half_life_us,
+        lineage,
+    )
 
 
 PUBLISHED = (

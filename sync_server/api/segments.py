@@ -114,14 +114,13 @@ async def _change(
     request: web.Request, name: str, changes: Sequence[_Change], refused: list[RefusedMember]
 ) -> web.Response:
     """Bring about the changes, some rows a transaction; a repeat after a kill brings about the rest."""
-    placing = Placing(request.app[REGISTRY].active.model.views)
     limits, chunk = SegmentLimits.of(request.app[SETTINGS]), request.app[SETTINGS].write_chunk_rows
     now_us, counts = request.app[CLOCK].now_us(), {True: 0, False: 0}
     waiting = iter(changes)
     change = next(waiting, None)
     while change is not None:
         with request.app[STORE].write("segment") as tx:
-            room = chunk
+            placing, room = Placing(request.app[REGISTRY].active.model.views), chunk
             while change is not None and room > 0:
                 joined, parted = ({name}, set[str]()) if change.joins else (set[str](), {name})
                 code = refusal(tx, tx.segments_of(change.entity), joined, parted, limits)

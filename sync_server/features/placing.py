@@ -51,7 +51,8 @@ class Placing:
     """`name@version` -> view."""
 
     def of_view(self, tx: ReadTx, view: View, entity: str, subject: bytes | None) -> tuple[str, ...]:
-        """Where a row of `view` belongs."""
+        """Where a row of `view` belongs; by the tier in this catalog, if it has that view."""
+        view = self.views.get(view.key, view)
         segments = tx.segments_of(entity) if subject is None and view.tier == "hot" else ()
         return channels_for(view.tier, subject, view.purpose, segments)
 

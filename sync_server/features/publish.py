@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,7 +67,8 @@ class Publishing:
     """One publish into one view: what all its rows have in common."""
 
     view: View
-    placing: Placing
+    placing: Callable[[], Placing]
+    """By the catalog in force when it is asked: another may come between two chunks."""
     limits: SegmentLimits
     as_of: int
     """The lane position that the publishing job had read."""
@@ -104,7 +105,7 @@ class Publishing:
         if verdict.write:
             self._put(tx, standing, incoming, verdict.grant, lineage)
         if regrouped:
-            self.placing.move_entity(tx, incoming.entity, self.now_us)
+            self.placing().move_entity(tx, incoming.entity, self.now_us)
         return Outcome(None, unchanged=not verdict.write and not regrouped)
 
     def _put(
@@ -116,7 +117,7 @@ class Publishing:
             *(0, incoming.entity, view.name, view.version, incoming.event_time_us, created_us),
             *(grant, incoming.deleted, incoming.values),
         )
-        channels = self.placing.of_view(tx, view, incoming.entity, incoming.subject)
+        channels = self.placing().of_view(tx, view, incoming.entity, incoming.subject)
         use = 0.0 if incoming.subject is not None else self._use(standing, created_us)
         tx.write_row(standing, row, channels, incoming.subject, view.purpose, lineage=lineage, use=use)
 

@@ -203,6 +203,24 @@ def test_a_personal_row_leaves_its_channel_without_a_trace(store: SqliteStore) -
         assert [r.values for r in tx.channel_rows(PERSONAL, 0, 9)] == [b"\x81\xa1x\x07"]
 
 
+def test_a_personal_row_of_another_purpose_stands_in_that_purposes_channel_only(store: SqliteStore) -> None:
+    """A catalog gave its view another purpose: erasing the new one erases the row; the old holds nothing."""
+    other = seal.personal_channel(ALICE, "news")
+    with store.write("t") as tx:
+        tx.put_row(PERSONAL, row(TOKEN, grant=1), ALICE, "ads")
+    with store.write("t") as tx:
+        tx.put_row(other, row(TOKEN, 2, grant=2, values=b"\x81\xa1x\x07"), ALICE, "news")
+    with store.read() as tx:
+        old = tx.channel_head(PERSONAL)
+        assert (old.digest, old.floor, tx.channel_rows(PERSONAL, 0, 9)) == (0, old.seq, [])
+        assert [r.values for r in tx.channel_rows(other, 0, 9)] == [b"\x81\xa1x\x07"]
+    with store.write("t") as tx:
+        assert tx.drop_personal(ALICE, "ads") == 0
+        assert tx.drop_personal(ALICE, "news") == 1
+    with store.read() as tx:
+        assert tx.channel_rows(other, 0, 9) == []
+
+
 # ---- followers -----------------------------------------------------------------------------------------
 
 places = st.lists(st.sampled_from(CHANNELS), unique=True, max_size=3)

@@ -164,6 +164,19 @@ async def test_identical_rows_are_accepted_and_counted_as_unchanged(shop: ShopSe
     assert (await shop.call("GET", "/v1/features/item_stats/item:3")).body["job"]["run"] == "later"
 
 
+async def test_the_example_of_the_page_is_accepted(shop: ShopServer) -> None:
+    """docs/publishing.md, word for word, as JSON and as MessagePack."""
+    page = (DATA.parents[1] / "docs" / "publishing.md").read_text()
+    body = page.split("```json\n")[1].split("```")[0]
+    reply = await shop.call(
+        "POST", "/v1/features", data=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    assert reply.body == {"view": "item_stats@1", "accepted": 3, "refused": []}
+    assert (await packed(shop, bytes(msgpack.packb(json.loads(body))))).body["unchanged"] == 3
+    with shop.store.read() as tx:
+        assert tx.segments_of("item:22423") == ["gold"]
+
+
 # ---- lineage -------------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,9 @@ from sync_server.api.rooms import REGISTRY
 from sync_server.catalog.registry import Registry
 from sync_server.features.placing import Placing
 from sync_server.features.tiers import Standing, TierWalk, arrived, begin
-from sync_server.store.records import ChannelHead
+from sync_server.store.records import ChannelHead, Committed
 from sync_server.store.sqlite import SqliteStore
+from tests.support.clock import ManualClock
 from tests.support.entropy import CountingEntropy
 from tests.support.shop_server import CATALOG, ShopServer
 
@@ -157,6 +158,24 @@ def test_law_6_a_walk_goes_on_after_a_restart_and_starts_over_for_another_catalo
     rooms.activate(catalog(12))
     rooms.walk(7)
     assert rooms.live("all") == 31
+
+
+async def test_a_catalog_that_comes_between_two_chunks_of_a_batch_counts_from_there_on(
+    tmp_path: Path,
+) -> None:
+    """Else rows written behind the walk would stand wrong for ever."""
+    async with ShopServer(tmp_path / "data", ManualClock(), write_chunk_rows=10) as shop:
+        made = iter([catalog(9, item_stats="warm")])
+
+        def another(moved: Committed) -> None:
+            if "all" in moved.channels and (new := next(made, None)) is not None:
+                activate(shop, new)
+
+        shop.store.listen(another)
+        await shop.publish("item_stats", [item(str(n)) for n in range(40)])
+        assert len(live(shop, "all")) <= 10
+        walk(shop)
+        assert live(shop, "all") == []
 
 
 async def test_personal_rows_leave_their_channel_with_their_tier_and_come_back(shop: ShopServer) -> None:

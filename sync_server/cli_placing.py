@@ -1,4 +1,4 @@
-"""`edge-sync segments put | add | remove | show`: who belongs to a segment."""
+"""What stands where: `edge-sync segments put|add|remove|show` and `edge-sync hot-set show|importance`."""
 
 from __future__ import annotations
 
@@ -44,3 +44,30 @@ def segment_commands(
     made = command(segments, "show", show, "its members, or all segments")
     made.add_argument("name", nargs="?")
     made.add_argument("--after", help="the last id of the page before")
+
+
+def hot_set_commands(
+    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
+) -> None:
+    """Hang the commands under `commands`."""
+
+    def show(args: argparse.Namespace) -> object:
+        path = path_of("v1", "hot-set", channel=args.channel, after=args.after)
+        return client(args).call("GET", path)
+
+    def importance(args: argparse.Namespace) -> object:
+        value = None if args.value == "none" else float(args.value)
+        body = {"view": args.view, "entity": args.entity, "importance": value}
+        return client(args).call("PUT", path_of("v1", "hot-set", "importance"), body)
+
+    parser = commands.add_parser(
+        "hot-set", help="which rows a channel pushes within its byte budget, and why"
+    )
+    hot_set = parser.add_subparsers(required=True)
+    made = command(hot_set, "show", show, "the ranking of a channel")
+    made.add_argument("channel", help="all, or segment:<name>")
+    made.add_argument("--after", help="the rank of the last row of the page before")
+    made = command(hot_set, "importance", importance, "say how important a view or an entity in it is")
+    made.add_argument("view", help="view, or view@version")
+    made.add_argument("value", help="0 to 1; none: as if nobody had said anything")
+    made.add_argument("--entity", help="one entity only (item:85123A)")
