@@ -12,19 +12,17 @@ import pytest
 
 from edge_runtime.errors import SyncError
 from edge_runtime.sync.carrier import Blocked, Cut, Unreachable, Way
-from edge_runtime.sync.link import Link
 from edge_runtime.sync.settings import SECOND_US, SyncSettings
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.refusal import CODES
 from tests.support.clock import ManualClock
+from tests.support.life import SEED, Life
 from tests.support.patient_loop import run_patiently
 from tests.support.town import ALICE, Kiosk, P, Town
-from tests.support.town_network import Act, Say, Serve, TownNetwork
+from tests.support.town_network import Act, Say, Serve
 
 HOUR_S, DAY_S = 3_600, 86_400
-SEED = 20261130
 CHALLENGE = m.Challenge(nonce=bytes(32), incarnation=bytes(16), server_time_us=0, speaks=[1])
-States = list[tuple[int, str, str]]
 
 
 class NoWait(random.Random):
@@ -46,44 +44,6 @@ def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
     made = Kiosk(town, tmp_path / "kiosk", patterns=("all", "segment:*"))
     yield made
     made.close()
-
-
-class Life:
-    """A link over a network of the town's, and what it said."""
-
-    def __init__(
-        self,
-        kiosk: Kiosk,
-        act: Callable[[Way, int], Act] = lambda way, number: Serve(),
-        *,
-        rng: random.Random | None = None,
-        settings: SyncSettings | None = None,
-    ) -> None:
-        self.network, self.said = TownNetwork(kiosk.town, act), States()
-        self.kiosk = kiosk
-        self.link = Link(
-            kiosk.replica,
-            "http://town",
-            kiosk.clock,
-            settings or SyncSettings(),
-            rng=rng or random.Random(SEED),
-            on_state=lambda state, reason: self.said.append((kiosk.clock.boot_us(), state, reason)),
-            network=self.network,
-        )
-
-    def live(self, seconds: float) -> Life:
-        """Let it run for so long, then close it."""
-
-        async def body() -> None:
-            async with self.link:
-                await asyncio.sleep(seconds)
-
-        run_patiently(self.kiosk.clock, body())
-        return self
-
-    @property
-    def states(self) -> list[str]:
-        return [state for _, state, _ in self.said]
 
 
 def refusing(code: str, retry_after_us: int = 0) -> Callable[[Way, int], Act]:

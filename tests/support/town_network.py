@@ -47,6 +47,8 @@ class TownNetwork:
         self.attempts: list[tuple[int, Way]] = []
         """(boot time, way) of each."""
         self.sessions: list[DeviceSession] = []
+        self.heard: Callable[[bytes], None] = lambda frame: None
+        """Called with every frame that the server hears."""
 
     def __call__(self) -> AbstractAsyncContextManager[Network]:
         return self._opened()
@@ -69,7 +71,7 @@ class TownNetwork:
         if isinstance(act, Say):
             yield _Saying(act.messages)
             return
-        served = _Served(self._town, act, spend)
+        served = _Served(self._town, act, spend, self.heard)
         self.sessions.append(served.session)
         try:
             yield served
@@ -98,7 +100,8 @@ class _Saying:
 class _Served:
     steady = True
 
-    def __init__(self, town: Town, act: Serve, spend: Spend) -> None:
+    def __init__(self, town: Town, act: Serve, spend: Spend, heard: Callable[[bytes], None]) -> None:
+        self._heard = heard
         self._subscription = town.node.hints.subscribe()
         self.session = DeviceSession(town.node, self._subscription)
         loop = asyncio.get_running_loop()
@@ -137,6 +140,7 @@ class _Served:
         for frame in frames:
             self._spend(len(frame))
             if not self._mute:
+                self._heard(frame)
                 self.session.hear(frame)
                 self._subscription.wake.set()
         await asyncio.sleep(0)
