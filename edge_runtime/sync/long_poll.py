@@ -27,6 +27,8 @@ FRAMES: Final = 100_000
 """More frames than any reply of legal size holds."""
 PAUSE_FIRST_US: Final = 50_000
 PAUSE_MOST_US: Final = 5 * SECOND_US
+WHOLE_WAITS: Final = 8
+"""Polls that waited to their end before the next may wait longer again."""
 
 
 @prints_only()
@@ -35,14 +37,42 @@ class _Reply(NamedTuple):
     token: str
 
 
+class Waits:
+    """How long a poll may wait on this network: shorter than what cuts it, longer again when nothing did.
+
+    Kept from one session to the next.
+    """
+
+    def __init__(self, settings: SyncSettings) -> None:
+        self._least_us, self._most_us = settings.poll_wait_least_us, settings.poll_wait_us
+        self.us = settings.poll_wait_us
+        self._whole = 0
+        """Polls in a row that waited to their end."""
+
+    def cut(self, after_us: int) -> None:
+        """A poll was cut `after_us` after it was sent."""
+        self._whole = 0
+        self.us = max(min(self.us // 2, after_us * 3 // 4), self._least_us)
+
+    def waited(self) -> None:
+        """A poll was answered with nothing, at the end of its wait."""
+        self._whole += 1
+        if self._whole >= WHOLE_WAITS:
+            self._whole = 0
+            self.us = min(self.us * 5 // 4, self._most_us)
+
+
 class LongPoll:
     """A carrier; see `carrier.Carrier`."""
 
-    def __init__(self, http: ClientSession, url: str, settings: SyncSettings, spend: Spend) -> None:
+    def __init__(
+        self, http: ClientSession, url: str, settings: SyncSettings, spend: Spend, waits: Waits
+    ) -> None:
         self._http, self._url, self._settings, self._spend = http, url, settings, spend
+        self._waits = waits
         self._token = ""
         self._number = 0
-        self._wait_us = settings.poll_wait_us
+        self._parting = False
         self._inbox: deque[bytes] = deque()
         self._outbox: deque[bytes] = deque()
         self._more = asyncio.Event()
@@ -69,11 +99,10 @@ class LongPoll:
             if await self._answered(self._under_way):
                 task, self._under_way = self._under_way, None
                 self._take(task.result())
-                waited_us = (asyncio.get_running_loop().time() - began) * SECOND_US
-                early = not self._inbox and 2 * waited_us < self._wait_us
-                self._hasty = self._hasty + 1 if early else 0
                 if not self._inbox:
+                    self._empty(round((asyncio.get_running_loop().time() - began) * SECOND_US))
                     return None
+                self._hasty = 0
             else:
                 overtaken, self._under_way = self._under_way, self._ask()
                 self._take(await overtaken)  # the newer poll ends its wait
@@ -86,7 +115,7 @@ class LongPoll:
 
     async def part(self, frame: bytes) -> None:
         self._outbox.append(frame)
-        self._wait_us = 0
+        self._parting = True
         with contextlib.suppress(Cut, Unreachable, Blocked, TimeoutError, WireFailure):
             async with asyncio.timeout(LEAVE_S):
                 await self._ask()
@@ -131,20 +160,30 @@ class LongPoll:
 
     async def _poll(self, word: str, body: bytes) -> _Reply:
         """The reply to one poll, asked again under the same number while it does not come."""
-        for left in reversed(range(self._settings.poll_retries + 1)):
+        loop, tries = asyncio.get_running_loop(), 0
+        while True:
+            began = loop.time()
             try:
-                reply = await self._post(word, body, self._wait_us + self._settings.connect_timeout_us)
-            except (Cut, Unreachable):
-                if left == 0:
+                reply = await self._post(word, body, self._waits.us + self._settings.connect_timeout_us)
+            except (Cut, Unreachable) as trouble:
+                tries += 1
+                if tries > self._settings.poll_retries:
                     raise
                 self.steady = False
-                # something cuts what waits so long; a poll that is due sooner comes through
-                self._wait_us = max(self._wait_us // 2, self._settings.poll_wait_least_us)
-                await asyncio.sleep(self._pause_us(self._settings.poll_retries - left + 1) / SECOND_US)
+                if isinstance(trouble, Cut):
+                    self._waits.cut(round((loop.time() - began) * SECOND_US))
+                await asyncio.sleep(self._pause_us(tries) / SECOND_US)
             else:
                 self.steady = True
                 return reply
-        raise AssertionError("the last try returns or raises")
+
+    def _empty(self, waited_us: int) -> None:
+        """A reply with nothing in it came after so long."""
+        if 2 * waited_us < self._waits.us:
+            self._hasty += 1
+        else:
+            self._hasty = 0
+            self._waits.waited()
 
     async def _post(self, word: str, body: bytes, patience_us: int) -> _Reply:
         overhead, limit = self._settings.request_overhead_bytes, self._settings.poll_reply_bytes
@@ -172,7 +211,7 @@ class LongPoll:
             "Content-Type": bundle.MEDIA_TYPE,
             "Cache-Control": "no-store",
             bundle.POLL_HEADER: word,
-            bundle.WAIT_HEADER: str(self._wait_us // 1_000),
+            bundle.WAIT_HEADER: str(0 if self._parting else self._waits.us // 1_000),
             **shown,
         }
 
@@ -202,10 +241,10 @@ async def _read(content: StreamReader, limit_bytes: int) -> bytes:
 
 @asynccontextmanager
 async def open_long_poll(
-    http: ClientSession, url: str, settings: SyncSettings, spend: Spend
+    http: ClientSession, url: str, settings: SyncSettings, spend: Spend, waits: Waits
 ) -> AsyncIterator[LongPoll]:
     """A session at `url`; see `Network.open` for what it raises."""
-    carrier = LongPoll(http, url, settings, spend)
+    carrier = LongPoll(http, url, settings, spend, waits)
     await carrier.open()
     try:
         yield carrier

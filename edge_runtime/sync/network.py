@@ -1,5 +1,8 @@
 """The network as a link uses it: one HTTP client, and the carriers it opens. The only sockets of the device
-besides the one of enrolment."""
+besides the one of enrolment.
+
+aiohttp is imported where it is used, so that a runtime that never syncs never loads it.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,18 @@ class HttpNetwork:
     """See `carrier.Network`."""
 
     def __init__(self, http: ClientSession, url: str, settings: SyncSettings) -> None:
+        from edge_runtime.sync.long_poll import Waits
+
         self._http, self._url, self._settings = http, f"{url}{PATH}", settings
+        self._waits = Waits(settings)
 
     def open(self, way: Way, spend: Spend) -> AbstractAsyncContextManager[Carrier]:
-        # here, so that a runtime that never syncs never loads aiohttp
         from edge_runtime.sync.long_poll import open_long_poll
         from edge_runtime.sync.web_socket import open_web_socket
 
-        opened = open_web_socket if way == "websocket" else open_long_poll
-        return opened(self._http, self._url, self._settings, spend)
+        if way == "websocket":
+            return open_web_socket(self._http, self._url, self._settings, spend)
+        return open_long_poll(self._http, self._url, self._settings, spend, self._waits)
 
 
 @asynccontextmanager

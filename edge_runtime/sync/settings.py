@@ -47,8 +47,8 @@ class SyncSettings:
     poll_for_us: int = 10 * MINUTE_US
     """How long long polls go on before a WebSocket is tried again."""
     poll_wait_us: int = 20 * SECOND_US
-    """Longest wait that a poll asks for; halved each time that a poll is cut while it waits."""
     poll_wait_least_us: int = SECOND_US
+    """Longest wait that a poll asks for, and the shortest that it comes down to where waits are cut."""
     poll_retries: int = 3
     """Times that a poll without an answer is sent again before the session is given up."""
     poll_body_bytes: int = 192 * 1024

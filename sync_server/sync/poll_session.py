@@ -41,6 +41,9 @@ class PollSession:
         visit.part = lambda why: self.end(why.code, why.retry_after_us)
         self._session.carried_by = "poll"
         self._number, self._asked = -1, b""
+        self._overtaken = b""
+        """What the poll before the newest asked, if it was answered with nothing because the newest ended its
+        wait: it is answered so again, should its reply have been lost."""
         self._answer: asyncio.Task[bytes] | None = None
         self._asker: asyncio.Future[None] | None = None
         self._hurry = False
@@ -74,8 +77,10 @@ class PollSession:
         if number == self._number + 1:
             if self.ended:
                 raise Problem("session_closed")
-            self._number, self._asked = number, asked
-            self._answer = asyncio.ensure_future(self._make(self._answer, frames, wait_s))
+            before, self._number, self._asked = self._asked, number, asked
+            self._answer = asyncio.ensure_future(self._make(self._answer, before, frames, wait_s))
+        elif number == self._number - 1 and asked == self._overtaken:
+            return b""
         elif number != self._number or asked != self._asked:
             raise Problem("poll_out_of_order")
         elif self._asker is not None and not self._asker.done():
@@ -105,12 +110,15 @@ class PollSession:
     # ---- one answer --------------------------------------------------------------------------------------
 
     async def _make(
-        self, before: asyncio.Task[bytes] | None, frames: Sequence[bytes], wait_s: float
+        self, before: asyncio.Task[bytes] | None, asked: bytes, frames: Sequence[bytes], wait_s: float
     ) -> bytes:
+        self._overtaken = b""
         if before is not None and not before.done():
             self._hurry = True
             self._subscription.wake.set()
             await asyncio.wait({before})
+            if before.exception() is None and not before.result():
+                self._overtaken = asked
         self._hurry = False
         said: list[bytes] = []
         try:

@@ -131,6 +131,10 @@ async def test_a_poll_that_has_something_to_say_ends_the_wait_of_the_one_before(
     assert (await waiting).frames == []
     assert m.DecisionAck in [type(message) for message in messages(reply)]
     assert town.lane_head() == 1
+    lost = await poller.send(str(poller.number - 1))  # its reply was lost, and it is asked again
+    assert (lost.status, lost.body) == (200, b"")
+    for word, body in ((poller.number - 1, b"\0\0\0\1x"), (poller.number - 2, b"")):
+        assert (await poller.send(str(word), body)).code == "poll_out_of_order"
     dialogue.close()
 
 
