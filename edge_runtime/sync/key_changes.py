@@ -60,7 +60,7 @@ class KeyChanges:
         return about_it
 
     def due(self) -> list[m.KeyChange]:
-        """The word to the server, once a session."""
+        """The word to the server, once a session for each key."""
         key = self._keyring.next_signing_key()
         if key is None or self._told:
             return []
@@ -76,6 +76,6 @@ class KeyChanges:
         key = self._keyring.next_signing_key()
         if key is None or seal.public_bytes(key) != said.public_key:
             raise WireFailure("malformed", "expected the key that this device named")
-        self.asked = False
+        self._told = self.asked = False
         self._keyring.end_key_change()
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import edge_runtime as er
+from edge_runtime.errors import NotEnrolled
 from edge_runtime.keys.identity import Identity
 from edge_runtime.sync import gate
 from edge_runtime.wire import codec, seal
@@ -22,8 +25,13 @@ from sync_server import cli
 from sync_server.consent import statement
 from sync_server.devices.authority import Authority, load_authority, rotate_key
 from sync_server.errors import KeysMissing
+from tests.journeys.test_withdrawal import Kiosk as RealKiosk
+from tests.journeys.test_withdrawal import reads, revoked, shopping
+from tests.journeys.test_withdrawal import synced as synced_runtime
+from tests.support.clock import ManualClock
 from tests.support.consent_room import die, killed
 from tests.support.entropy import CountingEntropy
+from tests.support.shop_server import ShopServer
 from tests.support.town import ALICE, Kiosk, P, Session, Town
 
 
@@ -399,3 +407,42 @@ def test_the_server_s_key_and_the_device_s_may_change_at_once(town: Town, kiosk:
     assert kiosk.keyring.identity.server_key == later.authority.public_key
     session.close()
     later.close()
+
+
+# ---- whole runtimes and a whole server ---------------------------------------------------------------------
+
+
+async def test_both_keys_change_under_a_runtime_that_lives_on(tmp_path: Path) -> None:
+    """Over sockets: the device's key while linked, the server's across its restart, and all goes on."""
+    clock = ManualClock()
+    kiosk = RealKiosk(tmp_path / "kiosk", clock)
+    async with ShopServer(tmp_path / "server", clock) as server:
+        with kiosk.opened() as rt, pytest.raises(NotEnrolled):
+            rt.rotate_identity()
+        await kiosk.enrol(server)
+        enrolled = (await server.call("GET", "/v1/devices")).body["devices"][0]
+        first = server.authority.public_key
+        with kiosk.opened() as rt:
+            rt.rotate_identity()
+            assert rt.status()["identity_changes"] is True
+        with kiosk.opened() as rt:
+            assert rt.status()["identity_changes"] is True
+            async with synced_runtime(rt) as link:
+                assert rt.status()["identity_changes"] is False
+                shopping(rt)
+                rt.rotate_identity()
+                await asyncio.wait_for(link.caught_up(), 20)
+                assert rt.status()["identity_changes"] is False
+                changed = (await server.call("GET", f"/v1/devices/{enrolled['device_id']}")).body
+                assert changed["public_key"] != enrolled["public_key"]
+                await revoked(server)
+    rotate_key(server.settings.key_file, CountingEntropy())
+    async with ShopServer(tmp_path / "server", clock) as later:
+        assert later.authority.public_key != first
+        with kiosk.opened() as rt:
+            async with rt.sync(str(later.client.make_url(""))) as link:
+                await asyncio.wait_for(link.caught_up(), 20)
+                assert link.state == "fresh"
+                assert reads(rt) == {er.Status.REVOKED}
+        location = (await later.call("GET", "/v1/devices")).body["devices"]
+        assert len(location) == 1

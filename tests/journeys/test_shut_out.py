@@ -287,6 +287,33 @@ async def stopped(link: Link) -> SyncRefused:
     return caught.value
 
 
+async def test_law_6_a_runtime_killed_while_it_wipes_is_empty_when_it_opens(
+    server: ShopServer, tmp_path: Path, clock: ManualClock
+) -> None:
+    """kill -9 when only the mark stands: opening finishes it, and the next link hands in the proof."""
+    kiosk = RealKiosk(tmp_path / "kiosk", clock)
+    await kiosk.enrol(server)
+    device = (await server.call("GET", "/v1/devices")).body["devices"][0]["device_id"]
+    with kiosk.opened() as rt:
+        async with synced(rt):
+            shopping(rt)
+    assert (await server.call("DELETE", f"/v1/devices/{device}")).status == 200
+
+    def work() -> None:
+        with kiosk.opened() as rt:
+            rt._far_side.shut_out._step = die_at("marked")
+            rt._far_side.shut_out.carry_out()
+
+    assert killed(work)
+    with kiosk.opened() as rt:
+        assert rt.status()["revoked"] is True
+        assert rt.status()["subjects"] == 0
+        assert rt.consent.state(SHOPPER, "personalization") == "unknown"
+        async with rt.sync() as link:
+            assert (await stopped(link)).code == "device_revoked"
+    assert (await server.call("GET", f"/v1/devices/{device}")).body["wiped_at"] is not None
+
+
 async def test_a_runtime_is_locked_for_good_and_enrolling_anew_ends_that(
     server: ShopServer, tmp_path: Path, clock: ManualClock
 ) -> None:
