@@ -440,7 +440,7 @@ class Dialogue:
                 return []
             case Match.DIFFERENT:
                 self._following[channel] = False
-                waits = self._repairs.waits(checkpoint, boot_us)
+                waits = self._repairs.waits(checkpoint)
                 return [] if waits else self._repair(checkpoint, boot_us)
 
     def _matches(self, channel: str) -> Frames:

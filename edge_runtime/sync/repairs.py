@@ -44,10 +44,10 @@ class Repairs:
         self._times, self._settings = times, settings
         self._asked: dict[str, _Asked] = {}
 
-    def waits(self, checkpoint: m.Checkpoint, boot_us: int) -> bool:
+    def waits(self, checkpoint: m.Checkpoint) -> bool:
         """Whether a checkpoint that does not match says nothing yet: its repair is under way."""
         asked = self._asked.get(checkpoint.channel)
-        if asked is None or asked.answered or boot_us >= asked.until_us:
+        if asked is None or asked.answered:
             return False
         place = (checkpoint.seq, checkpoint.digest)
         if place in asked.seen:

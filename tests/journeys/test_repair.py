@@ -184,6 +184,46 @@ def test_rows_that_change_meanwhile_are_not_mistaken_for_wrong_ones(town: Town, 
     session.close()
 
 
+def test_what_changed_since_is_told_apart_from_what_is_wrong(town: Town, kiosk: Kiosk) -> None:
+    """Ten rows are still to come and one is missing: only its sub-range is sent; else those of the ten."""
+    town.put(ROWS)
+    synced(kiosk).close()
+    key = kiosk.keyring.identity.digest_key
+    assert key is not None
+    cursor = kiosk.stand()[0]
+    homes = {digest.range_of(key, f"item:{n}", "item_stats", 1) for n in range(ROWS, ROWS + 10)}
+    missing = next(n for n in range(ROWS) if digest.range_of(key, f"item:{n}", "item_stats", 1) not in homes)
+    town.put(10, start=ROWS)
+    assert town.node.patches.differing(repair_of(kiosk, cursor), 1) == sorted(homes)
+    lose(kiosk, missing)
+    wrong = digest.range_of(key, f"item:{missing}", "item_stats", 1)
+    assert town.node.patches.differing(repair_of(kiosk, cursor), 1) == [wrong]
+
+
+def repair_of(kiosk: Kiosk, cursor: int) -> m.Repair:
+    digests = b"".join(map(digest.to_bytes, kiosk.replica.sums("all")[1]))
+    return m.Repair(channel="all", seq=cursor, digests=digests)
+
+
+def test_another_row_goes_wrong_while_the_first_is_repaired(town: Town, kiosk: Kiosk) -> None:
+    """The checkpoint after the patches differs again, at another seq: a second repair, at once."""
+    town.put(ROWS)
+    synced(kiosk).close()
+    lose(kiosk, 77)
+    session = Session(kiosk)
+    while not session.heard_of(m.Patch):
+        assert session.step()
+    lose(kiosk, 5)
+    lose(kiosk, 6)
+    town.put(1, start=ROWS)
+    kiosk.clock.advance(us=town.settings.repair_look_us)
+    session.settle()
+    assert len(repairs(session)) == 2
+    assert equal(kiosk, town)
+    assert session.device.caught_up
+    session.close()
+
+
 def test_a_crash_between_two_patches_of_one_sub_range_loses_nothing(town: Town, tmp_path: Path) -> None:
     """Digest and rows move together: what came counts, and the rest is asked for again."""
     kiosk = Kiosk(town, tmp_path / "kiosk")
