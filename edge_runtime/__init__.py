@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edge_runtime.errors import RuntimeClosed as RuntimeClosed
     from edge_runtime.errors import StorageError as StorageError
     from edge_runtime.errors import StorageFull as StorageFull
+    from edge_runtime.errors import SyncError as SyncError
     from edge_runtime.errors import SyncRefused as SyncRefused
     from edge_runtime.history.replay import replay as replay
     from edge_runtime.keys.keychain import KeyKeyring as KeyKeyring
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from edge_runtime.session.event import Event as Event
     from edge_runtime.session.table import Table as Table
     from edge_runtime.settings import Settings as Settings
+    from edge_runtime.sync.fetch import Fetch as Fetch
+    from edge_runtime.sync.fetch import FetchAnswer as FetchAnswer
     from edge_runtime.tracking import TrackSummary as TrackSummary
 
     ACCEPTED = Admission.ACCEPTED
@@ -85,6 +88,8 @@ _HOMES = {
     "Event": "session.event",
     "Fault": "errors",
     "FeatureValue": "serving.value",
+    "Fetch": "sync.fetch",
+    "FetchAnswer": "sync.fetch",
     "KeyFile": "keys.providers",
     "KeyKeyring": "keys.keychain",
     "KeyMemory": "keys.providers",
@@ -111,6 +116,7 @@ _HOMES = {
     "StorageError": "errors",
     "StorageFull": "errors",
     "Swept": "cache.swept",
+    "SyncError": "errors",
     "SyncRefused": "errors",
     "SystemClock": "clock",
     "Table": "session.table",

@@ -349,7 +349,8 @@ class Dialogue:
 
     def _channels(self) -> Frames:
         """Follow what opened or is wished for, leave what closed; read from what is stored, now."""
-        memory, personal = self._memory, self._replica.personal(self._settings.personal_channels)
+        memory, wanted = self._memory, self._fetching.subjects()
+        personal = self._replica.personal(self._settings.personal_channels, wanted)
         self.refused = {c: why for c, why in self.refused.items() if not c.startswith("~") or c in personal}
         shared = dict.fromkeys((*self._shared, *memory.wanted))
         against, refused, lean = memory.unwanted, self.refused, memory.lean

@@ -55,6 +55,11 @@ class Fetching:
 
     # ---- asking ----------------------------------------------------------------------------------------
 
+    def subjects(self) -> set[str]:
+        """Whose rows are wanted: their channels have to be open, whether or not they are here."""
+        flying = {next(iter(flight.batch)).subject for flight in self._flights.values() if flight.batch}
+        return {subject for subject in flying | {pair[0] for pair in self._queue.pairs()} if subject}
+
     def due(self, followed: Collection[str], refused: Mapping[str, str], boot_us: int) -> list[m.Fetch]:
         """The requests to send now, within what may be in flight.
 

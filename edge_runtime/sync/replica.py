@@ -7,7 +7,7 @@ the consent room, which erases before the lane position moves.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from edge_runtime.cache.database import Database
@@ -197,13 +197,16 @@ class Replica:
             held = {name: state.cursor for name, state in tx.channels().items()}
         return {**dict.fromkeys(wanted, 0), **held}
 
-    def personal(self, limit: int) -> dict[str, int]:
+    def personal(self, limit: int, wanted: Collection[str] = ()) -> dict[str, int]:
         """Cursors of the personal channels open now: numbered grants with live permission, newest first.
 
         Only of subjects who are here: the channel of one who is not closes, and nothing of it is erased.
+
+        Args:
+            wanted: typed subjects of whom rows are asked for, so that they need not be here.
         """
         numbered = (key for key in self._live_keys() if key.grant != 0 and self._may_follow(key))
-        keys = [key for key in numbered if self._here(key.subject, key.facts.at_us)]
+        keys = [key for key in numbered if key.subject in wanted or self._here(key.subject, key.facts.at_us)]
         keys.sort(key=lambda k: k.grant, reverse=True)
         with self._database.read() as tx:
             return {self._channel_of(k): personal_stand(tx, k)[0] for k in keys[:limit]}

@@ -199,6 +199,18 @@ def test_nobody_who_was_erased_is_remembered_as_seen(town: Town, device: Device)
     session.close()
 
 
+def test_rows_that_were_asked_for_come_however_long_the_way_was(town: Town, device: Device) -> None:
+    """Asked for without a session; hours later she is not here, and her channel opens for the answer."""
+    with_alice(town, device).close()
+    fetch = device.rt.fetch("taste", user="alice", item="a")
+    device.clock.advance(us=3 * TIMEOUT_US)
+    session = live(device)
+    assert fetch.wait(0).absent == 1
+    session.tick()
+    assert said(session) == [(m.Follow, channel(town, ALICE)), (m.Unfollow, channel(town, ALICE))]
+    session.close()
+
+
 def test_after_a_restart_everybody_is_here_until_the_timeout(town: Town, tmp_path: Path) -> None:
     """A device of one person need not be looked at to be up to date."""
     device = Device(town, tmp_path / "other", settings=SETTINGS)
