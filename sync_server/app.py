@@ -229,4 +229,5 @@ async def _close_sessions(app: web.Application) -> None:
 
 
 async def _close_store(app: web.Application) -> None:
+    app[rooms.NODE].fanout.close()
     app[rooms.STORE].close()

@@ -139,7 +139,9 @@ class Settings:
     frame_rows: int = 512
     """Most rows of one delta frame."""
     fanout_cache_bytes: int = 16 * 1024 * 1024
-    """Encoded frames kept for other followers of the same channel; the least recently used goes."""
+    """Encoded frames kept in memory for other followers of the channel; what falls out goes to the file."""
+    fanout_file_bytes: int = 256 * 1024 * 1024
+    """Encoded frames kept in a file without a name, so that a snapshot larger than memory is made once."""
     heads_poll_us: int = 2 * SECOND_US
     """How often heads are read from the log, for hints that were lost."""
     personal_channels: int = 64

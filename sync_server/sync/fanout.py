@@ -19,9 +19,13 @@ from edge_runtime.wire.printing import prints_only
 from sync_server.store.protocol import Store
 from sync_server.store.records import ChannelHead
 from sync_server.sync.lane_tail import ROOM_BYTES
+from sync_server.sync.pages import Pages
 
 PACKED_ROOM_BYTES: Final = codec.UNPACKED_LIMIT_BYTES - 4 * 1024
 """What rows may take of a frame before it is packed."""
+
+PLACES: Final = 100_000
+"""Most frames remembered, whatever their sizes: some 40 MB of places at the very most."""
 
 
 @prints_only("upto", "epoch", "more")
@@ -43,18 +47,20 @@ class _Place(NamedTuple):
 
 
 class Fanout:
-    """What this node holds of channel heads and encoded frames, within `limit_bytes`.
+    """What this node holds of channel heads and encoded frames.
 
     Args:
         page: most rows of one frame.
-        limit_bytes: encoded frames kept; the least recently used goes.
+        pages: where encoded frames are kept.
     """
 
-    def __init__(self, store: Store, signing_key: Ed25519PrivateKey, page: int, limit_bytes: int) -> None:
-        self._store, self._key, self._page, self._limit_bytes = store, signing_key, page, limit_bytes
+    def __init__(
+        self, store: Store, signing_key: Ed25519PrivateKey, page: int, pages: Pages[tuple[object, ...]]
+    ) -> None:
+        self._store, self._key, self._page, self._pages = store, signing_key, page, pages
         self._heads: dict[str, ChannelHead] = {}
-        self._frames: OrderedDict[_Place, DeltaFrame] = OrderedDict()
-        self._bytes = 0
+        self._made: OrderedDict[_Place, DeltaFrame] = OrderedDict()
+        """What is known of each frame kept, without its bytes."""
         self._checkpoints: OrderedDict[str, tuple[ChannelHead, bytes]] = OrderedDict()
         self.built = 0
         """Frames read and encoded since the start; what was served besides came from memory."""
@@ -85,17 +91,37 @@ class Fanout:
         self._heads.pop(channel, None)
         self._checkpoints.pop(channel, None)
 
+    def close(self) -> None:
+        """Keep no frames any more."""
+        self._made.clear()
+        self._pages.close()
+
     def delta(self, channel: str, base: int, *, replacing: bool) -> DeltaFrame:
         """The frame for a device at `base`; a `replacing` one starts a snapshot."""
         place = _Place(channel, base, replacing, self.head(channel).floor)
-        found = self._frames.get(place)
-        if found is not None and (found.more or found.upto == self.head(channel).seq):
-            self._frames.move_to_end(place)
-            return found
+        kept = self._kept(place)
+        if kept is not None and (kept.more or kept.upto == self.head(channel).seq):
+            return kept
         built = self._build(place)
         if not channel.startswith("~"):
             self._keep(place, built)
         return built
+
+    def _kept(self, place: _Place) -> DeltaFrame | None:
+        known = self._made.get(place)
+        frame = None if known is None else self._pages.get(place)
+        if known is None or frame is None:
+            return None
+        self._made.move_to_end(place)
+        return known._replace(frame=frame)
+
+    def _keep(self, place: _Place, built: DeltaFrame) -> None:
+        self._pages.put(place, built.frame)
+        self._made[place] = built._replace(frame=b"")
+        self._made.move_to_end(place)
+        if len(self._made) > PLACES:
+            gone, _ = self._made.popitem(last=False)
+            self._pages.drop(gone)
 
     def checkpoint(self, channel: str, head: ChannelHead) -> bytes:
         """The signed checkpoint of the channel at `head`."""
@@ -130,14 +156,6 @@ class Fanout:
                 if kept <= 1:
                     raise
                 kept, whole = kept // 2, False
-
-    def _keep(self, place: _Place, built: DeltaFrame) -> None:
-        old = self._frames.pop(place, None)
-        self._bytes += len(built.frame) - (0 if old is None else len(old.frame))
-        self._frames[place] = built
-        while self._bytes > self._limit_bytes:
-            _, gone = self._frames.popitem(last=False)
-            self._bytes -= len(gone.frame)
 
 
 def _delta(place: _Place, made: DeltaFrame, rows: list[m.Row]) -> m.Delta:

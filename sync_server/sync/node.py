@@ -20,6 +20,7 @@ from sync_server.sync.heads import Heads
 from sync_server.sync.hints import Hints
 from sync_server.sync.lane_tail import LaneTail
 from sync_server.sync.on_demand import OnDemand
+from sync_server.sync.pages import Pages
 from sync_server.sync.patches import Patches
 from sync_server.sync.presence import Presence
 from sync_server.sync.rate import DeviceRate
@@ -71,7 +72,10 @@ def open_node(
     """
     hints = Hints()
     lane = LaneTail(store, settings.frame_rows)
-    fanout = Fanout(store, authority.signing, settings.frame_rows, settings.fanout_cache_bytes)
+    pages: Pages[tuple[object, ...]] = Pages(
+        settings.fanout_cache_bytes, settings.fanout_file_bytes, settings.data_dir
+    )
+    fanout = Fanout(store, authority.signing, settings.frame_rows, pages)
     heads = Heads(hints, lane, fanout, store)
     store.listen(hints.committed)
     signing = Signing(authority)

@@ -12,6 +12,7 @@ import pytest
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from sync_server.sync.fanout import DeltaFrame, Fanout
+from sync_server.sync.pages import Pages
 from tests.support.town import ALICE, P, Town
 
 
@@ -131,11 +132,11 @@ def test_a_checkpoint_is_signed_once_per_head(town: Town) -> None:
     assert fanout.checkpoint("all", fanout.head("all")) is not frame
 
 
-def test_law_11_cached_frames_stay_within_their_bytes(town: Town) -> None:
+def test_law_11_cached_frames_stay_within_their_bytes(town: Town, tmp_path: Path) -> None:
     """The least recently used frame goes first, and what goes is read again."""
     town.put(100, pad=1_000)
     limit = 60_000
-    fanout = Fanout(town.store, town.authority.signing, 10, limit)
+    fanout = Fanout(town.store, town.authority.signing, 10, Pages(limit, 0, tmp_path))
     places = list(range(0, 100, 10))
     sizes = [len(fanout.delta("all", base, replacing=base == 0).frame) for base in places]
     assert sum(sizes) > limit
