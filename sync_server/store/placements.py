@@ -78,22 +78,26 @@ class PlacementWrites(ChannelWrites, PlacementReads):
     """Whether any row is kept out of any channel; None: not looked yet."""
 
     def place(
-        self, row_id: int, row: Row, size: int, channels: Sequence[str], now_us: int, *, changed: bool
+        self,
+        row_id: int,
+        row: Row,
+        size: int,
+        channels: Sequence[str],
+        now_us: int,
+        *,
+        changed: bool,
+        new: bool = False,
     ) -> None:
         """Let a row stand in exactly `channels`. Where it stood and does not any more, it leaves.
 
         Args:
             size: bytes of its id and its payload as stored.
+            new: the row was never there, so it stands nowhere.
             changed: the row itself is new, other or deleted: it takes a seq where it stays, too. A row that
                 only moves takes one where it enters and one where it leaves.
         """
-        stood = {
-            channel: (seen, size_, part)
-            for channel, seen, size_, part in self.execute(
-                "SELECT channel, deleted, bytes, hash FROM placements WHERE row = ?", (row_id,)
-            )
-        }
-        kept_out = self._kept_out(row_id, () if row.deleted else channels)
+        stood = {} if new else self._stood(row_id)
+        kept_out = set[int]() if new else self._kept_out(row_id, () if row.deleted else channels)
         for name in channels:
             state = self.channel_state(name)
             if state.id in kept_out:
@@ -137,6 +141,11 @@ class PlacementWrites(ChannelWrites, PlacementReads):
         self._moved.add(state.name)
 
     # ---- within ------------------------------------------------------------------------------------------
+
+    def _stood(self, row_id: int) -> dict[int, tuple[int, int, bytes]]:
+        """channel id -> (deleted, bytes, hash) of a row's placements."""
+        found = self.execute("SELECT channel, deleted, bytes, hash FROM placements WHERE row = ?", (row_id,))
+        return {channel: (deleted, size, part) for channel, deleted, size, part in found}
 
     def _kept_out(self, row_id: int, belongs: Sequence[str]) -> set[int]:
         """The channels whose budget keeps the row out; where it does not belong any more, nothing does."""

@@ -103,7 +103,8 @@ class RowWrites(RowReads, PlacementWrites):
             self._lineages[standing.lineage] -= 1
             self._update(standing, subject, purpose, state)
         self._lineages[lineage] += 1
-        self.place(row_id, row, _size(row.entity, len(payload)), channels, now_us, changed=True)
+        size, new = _size(row.entity, len(payload)), standing is None
+        self.place(row_id, row, size, channels, now_us, changed=True, new=new)
 
     def move_row(self, standing: RowState, channels: Sequence[str], now_us: int) -> None:
         """Let a row that is not deleted stand in exactly `channels`; the row itself stays as it is."""

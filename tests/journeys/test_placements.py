@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import edge_runtime as er
 from edge_runtime.wire import messages as m
 from sync_server.features.placing import Placing
+from sync_server.sync.hot_keeping import HotKeeper
 from tests.support.shop import shop_catalog
-from tests.support.town import Kiosk, Session, Town
+from tests.support.town import Kiosk, Session, Town, packed
+from tests.support.warm import Device, warm_catalog, warm_town
 
 CHANNELS = ("all", "segment:gold", "segment:silver")
 
@@ -74,6 +77,47 @@ def test_a_row_moves_from_all_to_a_segment_and_back_on_who_follows_which(town: T
         session.close()
     both.close()
     plain.close()
+
+
+def test_a_row_kept_out_by_the_budget_is_fetched_and_being_asked_for_brings_it_back(tmp_path: Path) -> None:
+    """Out: a delete on the device. On demand: present. Asked for often: pushed again, another one goes."""
+    town = warm_town(tmp_path / "town", hot_channel_bytes=250)
+    device = Device(town, tmp_path / "device")
+    session = Session(device)  # type: ignore[arg-type]
+    catalog, use = warm_catalog(), town.node.on_demand.use
+    keeper = HotKeeper(town.store, lambda: catalog, town.settings, use.of)
+
+    def look() -> list[str]:
+        town.clock.advance(seconds=60)
+        while keeper.step(town.clock.now_us()):
+            pass
+        session.settle()
+        assert device.stands()["all"] == town.head()
+        with town.store.read() as tx:
+            return sorted(r.entity for r in tx.channel_rows("all", 0, 99) if not r.deleted)
+
+    now_us, view = town.clock.now_us(), catalog.view("item_stats")
+    with town.store.write("publish") as tx:
+        for name in "abc":
+            values = packed({"popularity": 0.5, "co_bought": {"x" * 60: 1.0}})
+            row = m.Row(0, f"item:{name}", "item_stats", 1, now_us, now_us, 0, False, values)
+            belongs = Placing(catalog.model.views).of_view(tx, view, row.entity, None)
+            tx.write_row(None, row, belongs, use=1.0)
+    session.settle()
+    assert device.status("item_stats:popularity", item="c") is er.Status.PRESENT
+    assert look() == ["item:a", "item:b"]
+    assert device.status("item_stats:popularity", item="c") is not er.Status.PRESENT
+    for _ in range(3):
+        fetch = device.rt.fetch("item_stats", item=["c"])
+        session.settle()
+        assert fetch.done
+    assert device.status("item_stats:popularity", item="c") is er.Status.PRESENT
+    assert look() == ["item:a", "item:c"]
+    assert device.status("item_stats:popularity", item="c") is er.Status.PRESENT
+    assert device.status("item_stats:popularity", item="b") is not er.Status.PRESENT
+    session.close()
+    device.close()
+    town.close()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])

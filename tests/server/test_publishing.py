@@ -107,6 +107,28 @@ async def test_law_6_a_process_killed_between_two_chunks_leaves_the_same(tmp_pat
         assert live(shop) == 50
 
 
+async def test_law_11_a_full_disk_in_the_middle_is_told_and_the_repeat_finishes_it(tmp_path: Path) -> None:
+    """503 with a time to come back; whole chunks stand; once there is room the repeat brings the rest."""
+    async with ShopServer(tmp_path / "data", ManualClock(), write_chunk_rows=50) as shop:
+        writer = shop.store._writer  # type: ignore[attr-defined]
+        pages = writer.execute("PRAGMA page_count").fetchone()[0]
+        writer.execute(f"PRAGMA max_page_count = {pages + 20}")
+        reply = await post(shop, batch(3_000), "k")
+        assert (reply.status, reply.body["code"], reply.headers["Retry-After"]) == (503, "storage", "5")
+        stood = live(shop)
+        assert 0 < stood < 3_000
+        assert stood % 50 == 0
+        moved = await shop.call("PUT", "/v1/segments/gold", {"members": [f"item:{n}" for n in range(3_000)]})
+        assert moved.status == 503
+        with shop.store.read() as tx:
+            assert tx.segment_size("gold") == sum(
+                not r.deleted for r in tx.channel_rows("segment:gold", 0, 99_999)
+            )
+        writer.execute("PRAGMA max_page_count = 1000000")
+        reply = await post(shop, batch(3_000), "k")
+        assert reply.body.items() >= {"accepted": 3_000, "unchanged": stood, "resumed": True}.items()
+
+
 async def test_a_repeat_after_a_cut_says_what_became_of_rows_that_others_changed_meanwhile(
     tmp_path: Path,
 ) -> None:
