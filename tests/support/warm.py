@@ -19,7 +19,7 @@ from sync_server.settings import Settings as ServerSettings
 from tests.support.clock import ManualClock
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.shop import SHOP
-from tests.support.town import P, Town, packed
+from tests.support.town import P, Session, Town, packed
 
 HOUR_S = 3_600
 WARM = """
@@ -162,3 +162,25 @@ class Device:
 
     def close(self) -> None:
         self.rt.close()
+
+
+def live(device: Device) -> Session:
+    session = Session(device)  # type: ignore[arg-type]
+    session.settle()
+    return session
+
+
+def with_alice(device: Device) -> Session:
+    """A session that follows alice's channel."""
+    device.rt.consent.give("alice", [P], notice="2026-11")
+    session = live(device)
+    assert any(isinstance(said, m.Follow) for said in session.said)
+    return session
+
+
+def vec(device: Device, item: str = "a") -> er.Status:
+    return device.status("item_vec:look", item=item)
+
+
+def likes(device: Device, user: str = "alice", item: str = "a") -> er.Status:
+    return device.status("taste:likes", user=user, item=item)
