@@ -118,6 +118,8 @@ class Consents:
     def _against(self, key: DataKey, declared: Purpose) -> str | None:
         """Why a living key may not be used now; None when it may."""
         barred = self._standing.barred(key)
+        if self._leases.ended:
+            return self._leases.reason()
         if barred is None and declared.name in self._leased and not self._leases.live(declared):
             return self._leases.reason()
         return barred
@@ -127,6 +129,8 @@ class Consents:
         denial = self._keyring.denial(pseudonym, declared.name)
         if needs_consent(declared):
             return Permission(False, "unknown" if denial is None else denial.state)
+        if self._leases.ended:
+            return Permission(False, self._leases.reason())
         state = denial.state if denial is not None else self._standing.objection(pseudonym, declared.name)
         return Permission(True, declared.legal_basis) if state is None else Permission(False, state)
 

@@ -56,6 +56,8 @@ class Leases:
         self.cold_start: ColdStart = cold_start
         self._requests: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
         self._opened = False
+        self.ended = False
+        """Whether the server shut this device out: nothing personal may be used, on whatever basis."""
         self.changes = 0
         """Counts what may have changed an answer besides the passing of time."""
         self._duration_us: int | None = None
@@ -116,6 +118,13 @@ class Leases:
             with self._database.write("lease") as tx:
                 tx.drop_meta(_STORED)
 
+    def end(self, *, ended: bool) -> None:
+        """The server shut this device out, or it enrolled anew."""
+        self.ended = ended
+        self.changes += 1
+        if ended:
+            self.distrust("the device was revoked")
+
     @property
     def lost(self) -> bool:
         """Whether only a fresh session unlocks: no server has answered since opening, or since the boot clock
@@ -169,6 +178,8 @@ class Leases:
         match self.state:
             case "standalone":
                 return "standalone: no lease"
+            case _ if self.ended:
+                return "the device was revoked"
             case "fresh":
                 return "the purpose's lease has ended"
             case _:

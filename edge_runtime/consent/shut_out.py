@@ -58,6 +58,8 @@ class ShutOut:
     ) -> None:
         self._database, self._keyring = database, keyring
         self._consents, self._leases, self._changed, self._step = consents, leases, changed, step
+        if self.standing != "in":
+            leases.end(ended=True)
 
     @property
     def standing(self) -> Standing:
@@ -81,7 +83,7 @@ class ShutOut:
         """Do what a kill or a full disk left undone; nothing when there is nothing."""
         if self.standing != "wiping":
             return
-        self._leases.distrust("the device was revoked")
+        self._leases.end(ended=True)
         receipt = self._consents.erase_everything()
         self._step("erased")
         with self._database.write("shut_out") as tx:
@@ -101,6 +103,7 @@ class ShutOut:
             for item in tx.outbox("receipt"):
                 tx.settle(item.id, "receipt")
             tx.drop_meta(_MARK)
+        self._leases.end(ended=False)
 
     def _note(self, tx: WriteTransaction, *, done: bool) -> None:
         mark = _Mark(self._keyring.identity.device_id, done)

@@ -237,6 +237,34 @@ def test_law_11_a_revoked_device_does_not_stay_for_ever(town: Town, kiosk: Kiosk
         session.server.hear(codec.encode(m.Follow(channel="all", cursor=0)))
 
 
+def test_law_1_nothing_personal_is_collected_any_more_on_whatever_basis(town: Town, tmp_path: Path) -> None:
+    """What a contract allows is over with the device too, also after a restart; another enrolment begins anew."""
+    purpose = {"title": "Orders", "legal_basis": "contract", "terminal_access": "strictly_necessary"}
+    catalog = er.Catalog.from_dict(
+        {
+            "catalog": {"name": "orders", "version": 1},
+            "purposes": {"orders": {**purpose, "lease": "24h", "retention": "30d"}},
+            "entities": {"user": {"personal": True}},
+        }
+    )
+    kiosk = Kiosk(town, tmp_path / "orders", catalog=catalog)
+    assert kiosk.consents.key(ALICE, "orders") is not None
+    kiosk.replica.shut_out.carry_out()
+    for _ in range(2):
+        for subject in (ALICE, BOB):
+            permission = kiosk.consents.permission(subject, "orders")
+            assert (permission.allowed, permission.reason) == (False, "the device was revoked")
+            assert kiosk.consents.key(subject, "orders") is None
+        kiosk.close()
+        kiosk = Kiosk(town, tmp_path / "orders", catalog=catalog)
+    before = kiosk.consents.permits.of([(BOB, "orders")])
+    assert before is not None
+    kiosk.replica.shut_out.ended()
+    assert not kiosk.consents.permits.holds(before)
+    assert kiosk.consents.key(BOB, "orders") is not None
+    kiosk.close()
+
+
 def test_gives_that_were_not_told_yet_are_told_no_more_and_withdrawals_are(town: Town, kiosk: Kiosk) -> None:
     """The key of a consent is gone with the device; a denial stands for whoever holds the subject's data."""
     full(town, kiosk).close()
