@@ -41,8 +41,8 @@ class PlacementReads(ChannelReads):
             (channel,),
         )
         for place, part in found:
-            sums[place] = digest.add(sums[place], added=digest.from_bytes(part))
-        return sums
+            sums[place] += digest.from_bytes(part)
+        return [total % digest.MODULUS for total in sums]
 
     def channel_range_rows(self, channel: str, range_: int, after: int, limit: int) -> list[Row]:
         """At most `limit` rows of one sub-range with seq > `after`, in order, deletes included."""

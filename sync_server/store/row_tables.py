@@ -57,7 +57,7 @@ CREATE TABLE placements (
     hash BLOB NOT NULL,          -- what it adds to the channel's digest, 16 bytes
     PRIMARY KEY (row, channel)
 ) WITHOUT ROWID;
-CREATE INDEX placements_by_channel ON placements (channel, seq, range, deleted);
+CREATE INDEX placements_by_channel ON placements (channel, seq, range, deleted, hash); -- sums need no row
 CREATE INDEX placements_left ON placements (left_us) WHERE deleted = 1;
 CREATE TABLE demoted (
     row INTEGER NOT NULL,        -- a row that the channel's byte budget keeps out

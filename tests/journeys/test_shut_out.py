@@ -238,7 +238,7 @@ def test_law_11_a_revoked_device_does_not_stay_for_ever(town: Town, kiosk: Kiosk
 
 
 def test_law_1_nothing_personal_is_collected_any_more_on_whatever_basis(town: Town, tmp_path: Path) -> None:
-    """What a contract allows is over with the device too, also after a restart; another enrolment begins anew."""
+    """What a contract allows is over too, also after a restart; another enrolment begins anew."""
     purpose = {"title": "Orders", "legal_basis": "contract", "terminal_access": "strictly_necessary"}
     catalog = er.Catalog.from_dict(
         {
