@@ -16,6 +16,7 @@ from edge_runtime.sync.backoff import wait_us
 from edge_runtime.sync.dialogue import Dialogue, LeaseLost
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.refusal import CODES
 from sync_server.sync.admission import Turned
@@ -42,7 +43,7 @@ class Cable:
     Args:
         heard: told of every message that the device took without refusing it.
         said: told of every message that the device said.
-        told: told of every frame that the server gave out.
+        told: told of every frame that the server gave out, and whether the device was behind in the lane.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Cable:
         jitter: Callable[[], float],
         heard: Heard,
         said: Heard,
-        told: Heard,
+        told: Callable[[bool, m.Message], None],
     ) -> None:
         self.device, self._server, self._jitter = device, server, jitter
         self._heard, self._said, self._told = heard, said, told
@@ -149,6 +150,7 @@ class Cable:
         session, subscription = self.session, self._subscription
         if session is None or subscription is None or len(self.down) >= IN_FLIGHT:
             return False
+        behind = session.state is State.LIVE and self._server.node.lane.head > session._drained
         frame = session.next()
         if frame is None and subscription.wake.is_set():
             subscription.wake.clear()
@@ -156,7 +158,7 @@ class Cable:
             frame = session.next()
         if frame is None:
             return False
-        self._told(codec.decode(frame))
+        self._told(behind, codec.decode(frame))
         self.down.append(frame)
         return True
 
@@ -290,8 +292,9 @@ class Cable:
     def lose(self, direction: str, place: int) -> None:
         """A frame does not arrive although the session goes on."""
         queue = self._queue(direction)
-        if queue:
-            del queue[place % len(queue)]
+        lanes = [at for at, frame in enumerate(queue) if b"\xa4lane\xa1v" in frame[:16]]
+        if queue:  # decisions first: they are what somebody would keep from a device
+            del queue[lanes[0] if lanes else place % len(queue)]
             self.tainted = True
 
     def inject(self, direction: str, frame: bytes) -> None:

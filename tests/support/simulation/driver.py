@@ -25,14 +25,17 @@ def _wait(world: World, rng: random.Random) -> None:
 ACTIONS: Final[dict[str, tuple[int, Chooser]]] = {
     "connect": (8, lambda w, r: w.do_connect(r.randrange(9))),
     "pump": (26, lambda w, r: w.do_pump(r.randrange(9), r.choice((1, 2, 4, 9, 40)))),
+    "keep back": (2, lambda w, r: w.do_keep_back(r.randrange(9), r.randrange(3), r.randrange(2))),
+    "bring back": (3, lambda w, r: w.do_bring_back(r.randrange(9), r.randrange(400))),
+    "talk": (10, lambda w, r: w.do_talk(r.randrange(9))),
     "pull": (3, lambda w, r: w.do_pull(r.randrange(9))),
     "deliver": (8, lambda w, r: w.do_deliver(r.randrange(9), r.random() < 0.5)),
     "tick": (2, lambda w, r: w.do_tick(r.randrange(9))),
     "cut": (2, lambda w, r: w.do_cut(r.randrange(9), r.choice((0, 0, 1, 9, 40)))),
     "block": (1, lambda w, r: w.do_block(r.randrange(9), r.random() < 0.5)),
     "meddle": (
-        3,
-        lambda w, r: w.do_meddle(r.randrange(9), r.randrange(4), r.randrange(99), r.random() < 0.7),
+        8,
+        lambda w, r: w.do_meddle(r.randrange(9), r.randrange(4), r.randrange(9_999), r.random() < 0.8),
     ),
     "publish": (
         24,
@@ -86,7 +89,7 @@ def run(seed: int, steps: int, folder: Path, *, rest_every: int = REST_EVERY, de
     """Walk `steps` steps from `seed` in an empty `folder`; raises `Broken` where a promise does not hold."""
     rng = random.Random(f"walk {seed}")
     with seeded(seed):
-        world = World(seed, folder, devices)
+        world = World(seed, folder, devices, hostile=seed % 2 == 0)
         try:
             for n in range(steps):
                 _step(world, rng)

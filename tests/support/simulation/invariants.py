@@ -40,6 +40,9 @@ class Watch:
 def check_reads(world: World, name: str) -> None:
     """Laws 1, 2 and 3 on one device: nothing readable that the oracle does not allow."""
     device, known, oracle = world.devices[name], world.known[name], world.oracle
+    left_us = device.rt._leases.remaining_us()
+    if left_us > max(known.lease_end_us - device.boot_us(), 0):
+        raise Broken(f"{name}: {left_us} of its lease are left, it ends at {known.lease_end_us}")
     for seen in device.readable():
         if seen.pair is None:
             _check_published(world, name, seen)
@@ -97,8 +100,10 @@ def check_positions(world: World, name: str) -> None:
     watch.replaced.clear()
 
 
-def check_frame(world: World, message: m.Message) -> None:
-    """Law 2 at the server: no row leaves it that was accepted before a denial that is recorded."""
+def check_frame(world: World, behind: bool, message: m.Message) -> None:
+    """Law 2 at the server: decisions go first, and no row leaves that a recorded denial outdates."""
+    if behind and not isinstance(message, m.Lane):
+        raise Broken(world.story(f"the server sends a {type(message).__name__} before decisions it knows of"))
     if not isinstance(message, m.Delta | m.Patch | m.Fetched):
         return
     for row in message.rows:
@@ -129,8 +134,9 @@ def check_server(world: World) -> None:
             ).fetchone()[0]
             if left:
                 raise Broken(f"the server keeps {left} rows of {subject} {purpose} from before its denial")
-        if tx.pending_key_erasures():
-            raise Broken("payload keys outlived their denial")
+            for grant in world.oracle.grants[subject, purpose]:
+                if grant < holding.denial and tx._keys.find(pseudonym, purpose, grant) is not None:
+                    raise Broken(f"the server keeps the key of {subject} {purpose} from before its denial")
 
 
 def note_enforced(world: World) -> None:
@@ -168,6 +174,9 @@ def faults_at_rest(world: World) -> Iterator[str]:
             yield f"{name}: its outbox is not empty"
         if device.link.memory.diverged:
             yield f"{name}: diverged in {sorted(device.link.memory.diverged)}"
+        untold = [id_ for ids in world.known[name].denied_here.values() for id_ in ids]
+        if any(id_ not in world.oracle.recorded for id_ in untold):
+            yield f"{name}: a denial that was taken there is not in the ledger"
     yield from _incomplete(world)
 
 
@@ -179,9 +188,23 @@ def _unequal(world: World, name: str, device: SimDevice, cable: Cable) -> Iterat
     for (channel, _), stand in device.stands().items():
         if channel in followed and stand != world.server.head(channel):
             yield f"{name}: {channel} stands at {stand}, the server at {world.server.head(channel)}"
+    yield from _stale_reads(world, name, device, followed)
     for channel in sorted(followed):
         kept = device.shared_rows() if channel == "all" else device.personal_rows(channel)
         yield from _other_rows(world, name, device, channel, kept)
+
+
+def _stale_reads(world: World, name: str, device: SimDevice, followed: set[str]) -> Iterator[str]:
+    """What an app reads is what the server has now."""
+    for seen in device.readable():
+        channel = (
+            "all" if seen.pair is None else seal.personal_channel(world.pseudonym(seen.pair[0]), seen.pair[1])
+        )
+        with world.server.store.read() as tx:
+            row = tx.row_state(seen.entity, seen.view, 1)
+        mark = None if row is None or row.deleted else _values(row.values)["mark"]
+        if channel in followed and mark != seen.mark:
+            yield f"{name}: reads mark {seen.mark} of {seen.view} {seen.entity}, the server has {mark}"
 
 
 def _other_rows(

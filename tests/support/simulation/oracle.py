@@ -6,6 +6,7 @@ from the frames which that device accepted, and from what was decided on it, nev
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ class Known:
     """Pair -> newest denial that the server says is enforced here."""
     given: dict[Pair, int] = field(default_factory=dict)
     """Pairs with a consent taken or taken up here, -> the lane position that it had seen."""
+    lease_end_us: int = 0
+    """Boot time at which the newest lease ends, whatever a purpose allows; 0 for none."""
     events: dict[Pair, int] = field(default_factory=dict)
     """Events taken since then."""
     lane: int = 0
@@ -87,7 +90,8 @@ class Known:
         """A consent was taken, or taken up, on the device."""
         if pair not in self.given:
             self.events[pair] = 0
-        self.given[pair] = self.lane
+        entry = self.entries.get(pair)  # a drain that broke off may have told of a grant beyond the position
+        self.given[pair] = max(self.lane, 0 if entry is None else entry.grant)
 
     def close(self, pair: Pair) -> None:
         """Nothing of the pair may be used here until somebody consents anew."""
@@ -98,6 +102,7 @@ class Known:
         """A lease does not outlive the process."""
         self.asked.clear()
         self.leased_until_us.clear()
+        self.lease_end_us = 0
 
 
 class Oracle:
@@ -106,6 +111,10 @@ class Oracle:
     def __init__(self) -> None:
         self.published: dict[int, Published] = {}
         self.holding: dict[Pair, Holding] = defaultdict(Holding)
+        self.denials: dict[Pair, list[int]] = defaultdict(list)
+        """Seqs of every denial, in order."""
+        self.grants: dict[Pair, set[int]] = defaultdict(set)
+        """Every grant that ever stood."""
         self.recorded: dict[bytes, int] = {}
         """Decision id -> seq in the ledger."""
         self.ledger = 0
@@ -121,6 +130,9 @@ class Oracle:
         assert seq == self.ledger + 1, (seq, self.ledger)
         self.ledger = seq
         self.holding[pair].take(state, base, seq)
+        self.grants[pair].add(self.holding[pair].grant)
+        if state in DENIED:
+            self.denials[pair].append(seq)
         if decision is not None:
             self.recorded[decision] = seq
 
@@ -136,7 +148,9 @@ class Oracle:
     def newest_denial(self, known: Known, pair: Pair) -> int:
         """The newest denial of a pair that this device knows; beyond all while one waits to be told."""
         entry = known.entries.get(pair)
-        told = [self.recorded.get(id_, NEVER) for id_ in known.denied_here.get(pair, ())]
+        before = bisect_right(self.denials[pair], known.lane)  # its position says that it knows all before it
+        told = [self.denials[pair][before - 1]] if before else []
+        told += [self.recorded.get(id_, NEVER) for id_ in known.denied_here.get(pair, ())]
         return max([0 if entry is None else entry.denial, *told])
 
     def why_not(self, known: Known, pair: Pair, mark: int, boot_us: int) -> str | None:

@@ -34,9 +34,11 @@ LAST_EVENTS: Final = 60
 class World:
     """A whole town under one seed. Open it inside `chance.seeded(seed)`."""
 
-    def __init__(self, seed: int, folder: Path, devices: int = 3) -> None:
+    def __init__(self, seed: int, folder: Path, devices: int = 3, *, hostile: bool = True) -> None:
         chance = random.Random(f"town {seed}")
         self.seed, self.steps = seed, 0
+        self.hostile = hostile
+        """Whether somebody meddles with single frames; if not, no digest may ever differ."""
         self.server = SimServer(folder / "server", ManualClock(), chance)
         self.server_jumped = False
         self.oracle = Oracle()
@@ -46,6 +48,8 @@ class World:
         self.watches: dict[str, Watch] = {}
         self.counts: Counter[str] = Counter()
         self.last: deque[str] = deque(maxlen=LAST_EVENTS)
+        self._snapshots: deque[m.Delta] = deque(maxlen=400)
+        """Of channels about somebody, as they were first sent."""
         self._hash = hashlib.blake2b()
         self._touched: set[str] = set()
         self._served = True
@@ -104,6 +108,7 @@ class World:
                 known.heard_lane(message, self._pair_of)
             case m.Lease() if message.id in known.asked:
                 sent_us = known.asked.pop(message.id)
+                known.lease_end_us = max(known.lease_end_us, sent_us + message.duration_us)
                 for purpose in shops.PURPOSES:
                     limit_us = device.rt.catalog.purposes[purpose].lease_us
                     until_us = sent_us + min(message.duration_us, limit_us)
@@ -115,11 +120,27 @@ class World:
 
     def _said(self, name: str, message: m.Message) -> None:
         self._frame(f"{name} ->", message)
+        if isinstance(message, m.Repair) and not self.hostile:
+            raise Broken(
+                self.story(f"{name}: the rows of {message.channel} do not add up, and nobody meddled")
+            )
         if isinstance(message, m.LeaseRequest):
             self.known[name].asked[message.id] = self.devices[name].boot_us()
 
-    def _told(self, message: m.Message) -> None:
-        invariants.check_frame(self, message)
+    def _stolen(self, cable: Cable) -> list[bytes]:
+        """Snapshots of long ago of channels that this device follows now."""
+        following = {} if cable.dialogue is None else cable.dialogue._following
+        return [codec.encode(delta) for delta in self._snapshots if delta.channel in following]
+
+    def _told(self, behind: bool, message: m.Message) -> None:
+        if (
+            isinstance(message, m.Delta)
+            and message.channel.startswith("~")
+            and message.replacing
+            and message.rows
+        ):
+            self._snapshots.append(message)
+        invariants.check_frame(self, behind, message)
 
     def _frame(self, way: str, message: m.Message) -> None:
         frame = codec.encode(message)
@@ -184,6 +205,11 @@ class World:
                 break
         self.touch(name, server=True)
 
+    def do_talk(self, n: int) -> None:
+        """A device comes back, and for a while everything goes well."""
+        self.do_connect(n)
+        self.do_pump(n, 60)
+
     def do_pull(self, n: int) -> None:
         """The server fills the buffers on the way; nothing arrives."""
         while self.cables[self.device(n)].pull():
@@ -220,7 +246,11 @@ class World:
         """A hostile proxy does something to single frames."""
         name, direction = self.device(n), "down" if down else "up"
         cable = self.cables[name]
+        if not self.hostile:
+            return
         self.note("meddle", name, what, place, direction)
+        while cable.pull():
+            pass
         match what % 4:
             case 0:
                 cable.duplicate(direction, place)
@@ -229,11 +259,26 @@ class World:
             case 2:
                 cable.lose(direction, place)
             case _:
-                other = self.cables[self.device(n + place)]
-                past = other.past_down if down else other.past_up
+                past = [f for c in self.cables.values() for f in (c.past_down if down else c.past_up)]
                 if past:
                     cable.inject(direction, past[place % len(past)])
         self.touch(name)
+
+    def do_bring_back(self, n: int, which: int) -> None:
+        """A hostile proxy brings rows about somebody from long ago back to a device that follows them now."""
+        cable = self.cables[self.device(n)]
+        stolen = self._stolen(cable) if self.hostile else []
+        if stolen:
+            self.note("bring back", self.device(n))
+            cable.inject("down", stolen[which % len(stolen)])
+            cable.deliver_down()
+        self.touch(self.device(n))
+
+    def do_keep_back(self, n: int, who: int, purpose: int) -> None:
+        """A hostile proxy keeps a denial from a device, and lets go on what comes after it."""
+        self.do_decide(who, purpose, STATES.index("withdrawn"), 0)
+        if self.hostile:
+            self.do_meddle(n, 2, 0, True)
 
     # ---- what the platform does --------------------------------------------------------------------------
 
@@ -402,8 +447,11 @@ class World:
     def do_boot_back(self, n: int) -> None:
         """The boot clock of a running device goes back, as after a virtual machine was restored."""
         name = self.device(n)
-        self.note("boot back", name)
+        before_us = self.devices[name].boot_us()
         self.devices[name].clock.reboot()
+        if self.devices[name].boot_us() == before_us:
+            return
+        self.note("boot back", name)
         self.known[name].restarted()
         self.cables[name].forget()
         self.touch(name)
