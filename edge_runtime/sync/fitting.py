@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from edge_runtime.catalog.declared import in_range, listed
 from edge_runtime.catalog.model import CatalogModel, DType, FieldFeature, View
 from edge_runtime.sync.gate import Channel, Personal
 from edge_runtime.wire.messages import Row
@@ -38,16 +39,24 @@ class ValuesForm:
         ]
         made = msgspec.defstruct("Values", fields, rename=named, forbid_unknown_fields=True, gc=False)
         self._decode = msgspec.msgpack.Decoder(made).decode
+        self._declaring = [
+            (field, feature)
+            for field, feature in ((f, view.features[name]) for f, name in named.items())
+            if isinstance(feature, FieldFeature) and (feature.values is not None or feature.range is not None)
+        ]
 
     def fits(self, values: bytes) -> bool:
-        """Whether every feature in `values` is one of the view's and of its dtype; False is no verdict.
+        """Whether every feature in `values` is one of the view's and as it declares; False is no verdict.
 
         Bytes that are not as they would be packed (a doubled name, another order) are not recognised.
         """
         try:
-            return _encode(self._decode(values)) == values
+            found = self._decode(values)
+            if _encode(found) != values:
+                return False
         except (msgspec.DecodeError, UnicodeError):
             return False
+        return all(_as_declared(feature, getattr(found, field)) for field, feature in self._declaring)
 
 
 class Fitting:
@@ -94,6 +103,12 @@ class _ViewForm(NamedTuple):
     personal: bool
     """Whether its rows may be about somebody."""
     form: ValuesForm
+
+
+def _as_declared(feature: FieldFeature, value: object) -> bool:
+    if value is None or value is msgspec.UNSET:
+        return True
+    return listed(feature, value) and in_range(feature, value)
 
 
 def _type(dtype: DType) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
+from edge_runtime.catalog.declared import in_range, listed
 from edge_runtime.catalog.dtype import fits
 from edge_runtime.catalog.model import CatalogModel, FieldFeature, View
 from edge_runtime.wire import codec, digest, seal
@@ -115,7 +116,8 @@ CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
 ROWS: Final[Mapping[str, str]] = {
     "another grant": "stub: a personal row of another grant than the live one",
     "unknown view": "stub: the catalog has no such view from a server",
-    "wrong type": "kept without the features that do not fit the catalog",
+    "does not fit": "kept without the features that the catalog does not know, or whose dtype, range or "
+    "allowed values it breaks; of those reads say NULL, or their default",
     "deleted": "deleted here too",
 }
 """Reason -> what becomes of a row that is not simply kept."""
@@ -392,7 +394,7 @@ def judge(row: m.Row, channel: Channel, catalog: CatalogModel, grant: int) -> Ve
     if view is None or view.source != "server":
         return Verdict(Action.STUB, b"", "unknown view")
     values, dropped = kept_values(view, row.values)
-    return Verdict(Action.KEEP, values, "wrong type" if dropped else "")
+    return Verdict(Action.KEEP, values, "does not fit" if dropped else "")
 
 
 def _check_personal(row: m.Row, channel: Personal, view: View | None) -> None:
@@ -413,6 +415,9 @@ def _check_plain(row: m.Row, catalog: CatalogModel, view: View | None) -> None:
 def kept_values(view: View, raw: bytes) -> tuple[bytes, int]:
     """The part of a row's values that fits `view`, and how many features were dropped.
 
+    A feature fits by its dtype, its range and its allowed values, as it does at the server's door: a row of
+    another catalog may break any of them.
+
     >>> from edge_runtime.catalog.model import DType
     >>> features = {"age": FieldFeature("age", DType("int64"))}
     >>> view = View("p", 1, ("item",), "server", None, 0, "me", "hot", 0, 0, features)
@@ -432,7 +437,11 @@ def kept_values(view: View, raw: bytes) -> tuple[bytes, int]:
 
 def _value_fits(view: View, name: str, value: object) -> bool:
     feature = view.features.get(name)
-    return isinstance(feature, FieldFeature) and (value is None or fits(feature.dtype, value))
+    if not isinstance(feature, FieldFeature):
+        return False
+    return value is None or (
+        fits(feature.dtype, value) and listed(feature, value) and in_range(feature, value)
+    )
 
 
 # ---- checkpoints -------------------------------------------------------------------------------------

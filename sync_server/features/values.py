@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from edge_runtime.catalog.declared import in_range, listed
 from edge_runtime.catalog.dtype import fits, is_finite
 from edge_runtime.catalog.model import DType, FieldFeature
 
@@ -29,9 +30,9 @@ def check_value(feature: FieldFeature, value: object) -> object:
     if not fits(feature.dtype, kept):
         code = "not_finite" if _not_finite(kept) else "wrong_type"
         raise RowFault(code, place)
-    if feature.values is not None and not any(_same(kept, v) for v in feature.values):
+    if not listed(feature, kept):
         raise RowFault("not_allowed", place)
-    if feature.range is not None and not _in_range(kept, feature.range):
+    if not in_range(feature, kept):
         raise RowFault("out_of_range", place)
     return kept
 
@@ -82,21 +83,3 @@ def _not_finite(value: object) -> bool:
     elif isinstance(value, Mapping):
         parts = list(value.values())
     return any(isinstance(v, float) and not is_finite(v) for v in parts)
-
-
-def _same(value: object, allowed: object) -> bool:
-    return value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
-
-
-def _in_range(value: object, bounds: tuple[float, float]) -> bool:
-    """Whether every number in `value` lies within the closed range."""
-    low, high = bounds
-    match value:
-        case list() | tuple():
-            return all(_in_range(v, bounds) for v in value)
-        case dict():
-            return all(_in_range(v, bounds) for v in value.values())
-        case int() | float():
-            return low <= value <= high
-        case _:
-            return True

@@ -230,10 +230,28 @@ def test_what_the_catalog_does_not_know_is_a_stub_and_what_does_not_fit_is_dropp
     assert gate.judge(row(version=2), ALL, SHOP, 0).action is Action.STUB
     mixed = row(values=codec.pack({"popularity": "high", "co_bought": {"a": 1.0}, "else": 1}))
     verdict = gate.judge(mixed, ALL, SHOP, 0)
-    assert (verdict.action, verdict.reason) == (Action.KEEP, "wrong type")
+    assert (verdict.action, verdict.reason) == (Action.KEEP, "does not fit")
     assert codec.unpack(verdict.values, 100) == {"co_bought": {"a": 1.0}}
     unset = row(values=codec.pack({"popularity": None}))
     assert gate.judge(unset, ALL, SHOP, 0).values == unset.values
+
+
+@pytest.mark.parametrize("number", [-0.001, 1.001, 2, -1])
+def test_a_number_out_of_the_catalogs_range_is_dropped(number: float) -> None:
+    """The server's catalog may allow what this one does not; the bounds themselves are in."""
+    mixed = row(values=codec.pack({"popularity": number, "co_bought": {"a": 1.0}}))
+    verdict = gate.judge(mixed, ALL, SHOP, 0)
+    assert (verdict.action, verdict.reason) == (Action.KEEP, "does not fit")
+    assert codec.unpack(verdict.values, 100) == {"co_bought": {"a": 1.0}}
+    for edge in (0, 0.0, 1, 1.0):
+        assert not gate.judge(row(values=codec.pack({"popularity": edge})), ALL, SHOP, 0).reason
+
+
+def test_a_value_that_the_catalog_does_not_list_is_dropped() -> None:
+    """A country that no model was trained on never reaches one."""
+    wrong, right = (personal_row(values=codec.pack({"country": named})) for named in ("XX", "FR"))
+    assert gate.judge(wrong, CHANNEL, SHOP, 9).values == b"\x80"
+    assert gate.judge(right, CHANNEL, SHOP, 9).values == right.values
 
 
 @pytest.mark.parametrize(
@@ -243,7 +261,7 @@ def test_what_the_catalog_does_not_know_is_a_stub_and_what_does_not_fit_is_dropp
 def test_values_that_are_no_map_leave_an_empty_row(raw: bytes) -> None:
     """Damaged values are none; nothing crashes and nothing is guessed."""
     verdict = gate.judge(row(values=raw), ALL, SHOP, 0)
-    assert (verdict.values, verdict.reason) == (b"\x80", "wrong type")
+    assert (verdict.values, verdict.reason) == (b"\x80", "does not fit")
 
 
 def test_nan_and_infinity_are_not_values() -> None:

@@ -1,4 +1,4 @@
-"""What is broken on purpose is found: each breakage of `breakage.BREAKS` breaks a promise within some walks."""
+"""What is broken on purpose is found: each breakage of `breakage.BREAKS` breaks a promise in some walk."""
 
 from __future__ import annotations
 
@@ -17,5 +17,9 @@ WALKS, STEPS = 24, 600
 def test_the_simulation_notices(name: str, tmp_path: Path) -> None:
     """Within 14,400 steps; most within 600."""
     with broken(name), pytest.raises(Broken):
-        for seed in range(WALKS):
-            run(seed, STEPS, tmp_path / f"town-{seed}")
+        _walk(tmp_path)
+
+
+def _walk(folder: Path) -> None:
+    for seed in range(WALKS):
+        run(seed, STEPS, folder / f"town-{seed}")

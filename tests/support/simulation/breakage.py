@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from edge_runtime.cache.records import Placed
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.standing import Standing
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.sync import gate, replica
+from edge_runtime.sync.applying import Applying
+from edge_runtime.sync.fitting import Fitting
 from edge_runtime.sync.gate import Action, Verdict
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.shelf import PersonalShelf, PlainShelf
-from edge_runtime.wire import digest
+from edge_runtime.wire.conversation import State
 from sync_server.consent import decisions, receipts
 from sync_server.features import publish
 from sync_server.store.keys import KeyDatabase
@@ -36,22 +37,33 @@ def _cursor_before_rows(put: Any) -> Any:
     """Every ninth row is not there when the cursor says so."""
     count = iter(range(1 << 62))
 
-    def lost(self: Any, row: Any, row_hash: bytes) -> Placed:
-        return Placed(kept=True, before=None) if next(count) % 9 == 8 else put(self, row, row_hash)
+    def lost(self: Any, rows: Any, hashes: Any) -> Any:
+        kept = [pair for pair in zip(rows, hashes, strict=True) if next(count) % 9 != 8]
+        placed = put(self, [row for row, _ in kept], [row_hash for _, row_hash in kept])
+        return placed + [(row_hash, None) for row_hash in set(hashes) - {row_hash for _, row_hash in kept}]
 
     return lost
 
 
+def _forgets_what_was_there(put: Any) -> Any:
+    def wrong(self: Applying, rows: Any, hashes: Any) -> Any:
+        before = self.applied.older
+        kept, _ = put(self, rows, hashes)
+        return kept, 0 if self.applied.older > before else sum(int.from_bytes(one, "big") for one in hashes)
+
+    return wrong
+
+
 def _grant_not_judged(judge: Any) -> Any:
-    def lax(row: Any, channel: Any, catalog: Any, grant: int) -> Verdict:
+    def lax(row: Any, channel: Any, catalog: Any, grant: int) -> Any:
         return judge(row, channel, catalog, row.grant)
 
     return lax
 
 
 def _rows_before_the_lane(next_: Any) -> Any:
-    def rows_first(self: DeviceSession) -> bytes | None:
-        if self.state is stream.State.LIVE and self._told:
+    def rows_first(self: DeviceSession) -> Any:
+        if self.state is State.LIVE and self._told:
             if self._replies:
                 return self._say(self._replies.popleft())
             frame = self._next_row_frame()
@@ -126,9 +138,7 @@ def _instead(value: object) -> Callable[[Any], Any]:
 
 BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     "a cursor moves before its rows are there": ((PlainShelf, "put", _cursor_before_rows),),
-    "the digest keeps what a row replaced": (
-        (digest, "add", lambda add: lambda total, *, removed=0, added=0: add(total, added=added)),
-    ),
+    "the digest keeps what a row replaced": ((Applying, "_put", _forgets_what_was_there),),
     "rows before decisions": ((DeviceSession, "next", _rows_before_the_lane),),
     "every lane frame moves the position on the device": (
         (Replica, "apply_lane", _every_frame_moves_the_position),
@@ -138,7 +148,14 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     ),
     "a gap in the lane is not noticed": ((gate, "check_lane", _instead(None)),),
     "acknowledged before it is erased": ((LedgerSide, "_denial_of", _instead(None)),),
-    "a row is not judged by its grant": ((gate, "judge", _grant_not_judged),),
+    "a row is not judged by its grant": (
+        (gate, "judge", _grant_not_judged),
+        (
+            Fitting,
+            "keeps",
+            lambda keeps: lambda self, row, channel, grant: keeps(self, row, channel, row.grant),
+        ),
+    ),
     "a delete is kept": (
         (
             gate,
