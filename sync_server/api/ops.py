@@ -53,7 +53,7 @@ async def metrics(request: web.Request) -> web.Response:
     families["transactions_total"] = ("counter", "name", store.transactions())
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
     families["hot_set_moves_total"] = ("counter", "way", request.app[HOT_KEEPER].moved)
-    families |= _admission(request.app[NODE].admission)
+    families |= _admission(request.app[NODE].admission) | request.app[NODE].fanout.families()
     lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]
     text = "\n".join(lines) + "\n"
     return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -96,6 +96,15 @@ class Fanout:
         self._made.clear()
         self._pages.close()
 
+    def families(self) -> dict[str, tuple[str, str, dict[str, float]]]:
+        """Metrics: name -> (kind, label, samples)."""
+        kept = {"memory": self._pages.memory_bytes, "file": self._pages.file_bytes}
+        return {
+            "frames_built_total": ("counter", "", {"": self.built}),
+            "frames_from_file_total": ("counter", "", {"": self._pages.from_file}),
+            "frames_kept_bytes": ("gauge", "where", {**kept}),
+        }
+
     def delta(self, channel: str, base: int, *, replacing: bool) -> DeltaFrame:
         """The frame for a device at `base`; a `replacing` one starts a snapshot."""
         place = _Place(channel, base, replacing, self.head(channel).floor)
