@@ -448,7 +448,7 @@ class Runtime:
         Args:
             url: the server; the one enrolled at by default.
             on_state: called with `"fresh" | "stale" | "locked" | "diverged"` and the reason when either
-                changes, in the link's thread; it must not block nor raise. See `docs/sync.md`.
+                changes, in the link's thread; it must not block nor raise. See `docs/link.md`.
 
         Raises:
             NotEnrolled: `enrol` was never called.

@@ -28,8 +28,8 @@ class Owner(Protocol):
         """Something was heard or done."""
         ...
 
-    def look(self) -> bool:
-        """Asked before every tick; False ends the session."""
+    def look(self) -> None:
+        """Told before every tick."""
         ...
 
 
@@ -55,7 +55,7 @@ class Exchange:
         """One act at a time: frames leave in the order in which they were decided."""
 
     async def run(self, halt: asyncio.Event) -> None:
-        """Return when `halt` is set or the owner ends it. Raises what ends a session: every `SyncError`, and
+        """Return when `halt` is set. Raises what ends a session: every `SyncError`, and
         `WireFailure` after the server was told of it."""
         try:
             await first(self._tick(), self._read(), halt.wait())
@@ -87,8 +87,7 @@ class Exchange:
             await set_within(self._wake, self._settings.tick_us)
             self._wake.clear()
             async with self._turn:
-                if not self._owner.look():
-                    return
+                self._owner.look()
                 await self._send(self._dialogue.tick(self._clock.boot_us()))
                 self._owner.moved()
 

@@ -30,9 +30,12 @@ from edge_runtime.sync.settings import SECOND_US, SyncSettings
 from edge_runtime.sync.standing import Facts, LinkState, Standing, judge
 from edge_runtime.sync.ways import Ways
 from edge_runtime.sync.wishes import Wishes
+from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 
+ANY_VERSION = range(1, 2**16 + 1)
+"""A Challenge is the same in all of them."""
 OnState = Callable[[LinkState, str], None]
 """Called with the state and its reason."""
 
@@ -281,7 +284,10 @@ class Link:
                 raise device_revoked()
             self._replica.fit_catalog()
             async with network.open(self.way, self._spend) as carrier:
-                await self._converse(carrier)
+                if self.way == "poll":
+                    await first(self._converse(carrier), self._websocket_lives(network))
+                else:
+                    await self._converse(carrier)
         except RuntimeClosed:
             raise
         except WireFailure as failure:
@@ -290,6 +296,25 @@ class Link:
             trouble = error
         finally:
             self._end_session(trouble)
+
+    async def _websocket_lives(self, network: Network) -> None:
+        """Return when a WebSocket would do again: tried now and then beside the polls, which go on."""
+        while True:
+            await asyncio.sleep(self._settings.tick_us / SECOND_US)
+            if self._ways.over(self._clock.boot_us()):
+                self._pace.began(self._clock.boot_us())
+                if await self._speaks(network):
+                    return
+                self._ways.put_off(self._clock.boot_us())
+
+    async def _speaks(self, network: Network) -> bool:
+        """Whether a server says its first word over a WebSocket."""
+        try:
+            async with network.open("websocket", self._spend) as carrier:
+                frame = await carrier.receive(self._settings.connect_timeout_us)
+            return frame is not None and isinstance(codec.decode(frame, spoken=ANY_VERSION), m.Challenge)
+        except (SyncError, WireFailure):
+            return False
 
     async def _stay_away(self) -> None:
         """Wait as long as the pace says; nobody's poke shortens that."""
@@ -332,10 +357,9 @@ class Link:
         """Something was heard or done."""
         self._tell()
 
-    def look(self) -> bool:
-        """Before a tick: look at the budget; False when this session has to end for another way's sake."""
+    def look(self) -> None:
+        """Before a tick: look at the budget."""
         self.memory.lean = self._meter.lean
-        return self.way != "poll" or not self._ways.over(self._clock.boot_us())
 
     # ---- saying how it stands ----------------------------------------------------------------------------
 

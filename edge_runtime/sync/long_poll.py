@@ -1,7 +1,7 @@
 """Frames over long polls: what is said goes up with the next request, what is heard comes with its reply.
 
 One poll waits at the server; when something is to be said meanwhile the next poll says it and ends that wait.
-A poll whose reply was lost is sent again under its number, and its reply is the same; see `docs/sync.md`.
+A poll whose reply was lost is sent again under its number, and its reply is the same; see `docs/link.md`.
 """
 
 from __future__ import annotations

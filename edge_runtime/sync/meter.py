@@ -7,6 +7,7 @@ clock set back gives nothing back, and one set forward at most one whole budget.
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 import msgspec
@@ -33,13 +34,13 @@ class Window:
     def add(self, at_us: int, size: int) -> None:
         """Spend `size` bytes now."""
         step = at_us // self._step_us
+        self._spent = {s: n for s, n in self._spent.items() if s >= step - STEPS}
         self._spent[step] = self._spent.get(step, 0) + size
 
     def total(self, at_us: int) -> int:
         """What was spent within the span before `at_us`, and the step that it began in."""
         oldest = at_us // self._step_us - STEPS
-        self._spent = {step: size for step, size in self._spent.items() if step >= oldest}
-        return sum(self._spent.values())
+        return sum(size for step, size in self._spent.items() if step >= oldest)
 
     def steps(self) -> dict[int, int]:
         """What is to be stored."""
@@ -55,7 +56,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Meter:
-    """Counts while `metered`, and says when the budget is spent. For the link's thread, but for `metered`.
+    """Counts while `metered`, and says when the budget is spent. Thread-safe.
 
     Args:
         database: keeps what was spent over restarts.
@@ -64,7 +65,7 @@ class Meter:
     def __init__(self, database: Database, clock: Clock, settings: SyncSettings) -> None:
         self._database, self._clock, self._settings = database, clock, settings
         self.metered = False
-        """Whether the network in use is a metered one, as the app says; from any thread."""
+        """Whether the network in use is a metered one, as the app says."""
         with database.read() as tx:
             raw = tx.meta(_META)
         stored = (
@@ -75,21 +76,24 @@ class Meter:
         self._hour, self._day = Window(HOUR_US, stored.hour), Window(DAY_US, stored.day)
         self._unkept = 0
         self._lean = False
+        self._lock = threading.Lock()
 
     def spend(self, size: int) -> None:
         """So many bytes went over the network, overhead counted in."""
         if not self.metered:
             return
-        at_us = self._now_us()
-        self._hour.add(at_us, size)
-        self._day.add(at_us, size)
-        self._unkept += size
+        with self._lock:
+            at_us = self._now_us()
+            self._hour.add(at_us, size)
+            self._day.add(at_us, size)
+            self._unkept += size
 
     @property
     def spent(self) -> tuple[int, int]:
         """Bytes in the last hour and in the last day, while metered."""
-        at_us = self._now_us()
-        return self._hour.total(at_us), self._day.total(at_us)
+        with self._lock:
+            at_us = self._now_us()
+            return self._hour.total(at_us), self._day.total(at_us)
 
     @property
     def lean(self) -> bool:
@@ -105,7 +109,9 @@ class Meter:
         """Store what was spent, if any was since; a crash forgets what was not stored."""
         if self._unkept == 0:
             return
-        stored = _Stored(self._now_us(), self._clock.now_us(), self._hour.steps(), self._day.steps())
+        with self._lock:
+            steps = self._hour.steps(), self._day.steps()
+            stored = _Stored(self._now_us(), self._clock.now_us(), *steps)
         with self._database.write("meter") as tx:
             tx.set_meta(_META, msgspec.msgpack.encode(stored))
         self._unkept = 0

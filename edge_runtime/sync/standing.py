@@ -43,7 +43,7 @@ def judge(facts: Facts) -> Standing:
     if facts.paused:
         return Standing("stale", "paused by the app")
     if not facts.connected:
-        return Standing("stale", "not connected yet" if facts.trouble is None else str(facts.trouble))
+        return Standing("stale", "not connected" if facts.trouble is None else str(facts.trouble))
     if not facts.steady:
         return Standing("stale", "the server's answer is overdue: asking again")
     if facts.lean:

@@ -37,6 +37,10 @@ class Ways:
             return False
         return not 0 < self._poll_until_us - boot_us <= self._settings.poll_for_us
 
+    def put_off(self, boot_us: int) -> None:
+        """A WebSocket was tried and would not do: not again for a while."""
+        self._poll_until_us = boot_us + self._settings.poll_for_us
+
     def ended(self, way: Way, trouble: EdgeError | None, live_us: int | None, boot_us: int) -> None:
         """A session by `way` ended.
 
@@ -56,4 +60,4 @@ class Ways:
         elif isinstance(trouble, Blocked):
             self._blocked += 1
         if self._short >= self._settings.short_sessions or self._blocked >= self._settings.blocked_upgrades:
-            self._poll_until_us = boot_us + self._settings.poll_for_us
+            self.put_off(boot_us)

@@ -160,14 +160,15 @@ def ways(life: Life) -> list[Way]:
 
 
 def test_long_polls_take_over_where_no_websocket_lives(town: Town, kiosk: Kiosk) -> None:
-    """Three cut within 5 s; polls from then on, a WebSocket again after ten minutes, once each time."""
+    """Three cut within 5 s; polls from then on. After ten minutes one says its first word and is believed,
+    and one failure is enough to go back."""
     town.put(5)
     life = Life(kiosk, lambda way, number: Serve(cut_after_s=2 if way == "websocket" else None))
     life.live(31 * 60)
-    assert ways(life) == ["websocket"] * 3 + ["poll", "websocket"] * 3 + ["poll"]
+    assert ways(life) == ["websocket"] * 3 + ["poll", "websocket", "websocket"] * 3 + ["poll"]
     assert kiosk.stand() == town.head()
     polled = [at for at, way in life.network.attempts if way == "poll"]
-    again = [at for at, way in life.network.attempts[4:] if way == "websocket"]
+    again = [at for at, way in life.network.attempts[4:] if way == "websocket"][::2]
     assert all(590 <= (b - a) / SECOND_US <= 610 for a, b in zip(polled, again, strict=False))
 
 
@@ -175,7 +176,23 @@ def test_a_blocked_upgrade_is_enough_and_a_websocket_that_lives_again_stays(kios
     def act(way: Way, number: int) -> Act:
         return Blocked("no upgrade here") if way == "websocket" and number == 1 else Serve()
 
-    assert ways(Life(kiosk, act).live(2 * HOUR_S)) == ["websocket", "poll", "websocket"]
+    assert ways(Life(kiosk, act).live(2 * HOUR_S)) == ["websocket", "poll", "websocket", "websocket"]
+
+
+@pytest.mark.parametrize(
+    "never", [Serve(mute_after_s=0), Blocked("no"), Cut("gone"), Say([]), Say([m.LaneAck(upto=1)])], ids=repr
+)
+def test_a_websocket_is_tried_beside_the_polls_which_go_on(kiosk: Kiosk, never: Act) -> None:
+    """Where it hangs or fails, six tries an hour are not noticed: fresh all the time, in one session."""
+
+    def act(way: Way, number: int) -> Act:
+        return Serve() if way == "poll" else Blocked("no upgrade here") if number == 1 else never
+
+    life = Life(kiosk, act).live(2 * HOUR_S)
+    assert ways(life) == ["websocket", "poll", *["websocket"] * (len(life.network.attempts) - 2)]
+    assert 11 <= len(life.network.attempts) - 2 <= 12
+    assert life.states[-2:] == ["fresh", "stale"]
+    assert life.states.count("fresh") == 1
 
 
 @pytest.mark.parametrize(
