@@ -102,6 +102,18 @@ CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
         Check("stale_delta", "it does not go on where the patch before ended", "server", _NEXT, Ends.SESSION),
         Check("malformed", "rows out of order, or of another sub-range", "server", _NEXT, Ends.SESSION),
     ),
+    m.Fetched: (
+        Check(
+            *("out_of_turn", "it answers nothing that we asked for", "server"),
+            *("never; the ninth ends the session", Ends.NOTHING),
+        ),
+        Check(
+            *("no_permission", "no live permission any more, or a row that may never stand here", "nobody"),
+            *("when its rows are asked for again", Ends.NOTHING),
+        ),
+        _LANE,
+        Check("malformed", "a row that was not asked for, or twice the same", "server", _NEXT, Ends.SESSION),
+    ),
     m.Checkpoint: (
         _signed(),
         Check(
@@ -346,11 +358,11 @@ def check_fetched(fetched: m.Fetched, view: View, waited: Collection[str], lane:
         waited: entities asked for that no answer named yet.
     """
     if fetched.epoch > lane:
-        raise WireFailure("lane_behind", f"expected an epoch of at most {lane}, got {fetched.epoch}")
+        _refuse(m.Fetched, "lane_behind", f"expected an epoch of at most {lane}, got {fetched.epoch}")
     named = [row.entity for row in fetched.rows]
     asked = all((row.view, row.version) == (view.name, view.version) for row in fetched.rows)
     if not asked or len(set(named)) < len(named) or not set(named).issubset(waited):
-        raise WireFailure("malformed", "expected each row that was asked for at most once, and no other")
+        _refuse(m.Fetched, "malformed", "expected each row that was asked for at most once, and no other")
 
 
 class Action(StrEnum):
