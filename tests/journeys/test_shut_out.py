@@ -342,6 +342,25 @@ async def test_law_6_a_runtime_killed_while_it_wipes_is_empty_when_it_opens(
     assert (await server.call("GET", f"/v1/devices/{device}")).body["wiped_at"] is not None
 
 
+async def test_it_ends_by_long_poll_as_well(server: ShopServer, tmp_path: Path, clock: ManualClock) -> None:
+    """A poll that waits is answered with the end; the receipt goes up with the next."""
+    kiosk = RealKiosk(tmp_path / "kiosk", clock)
+    await kiosk.enrol(server)
+    device = (await server.call("GET", "/v1/devices")).body["devices"][0]["device_id"]
+    with kiosk.opened() as rt:
+        link = rt.sync()
+        link._ways.put_off(clock.boot_us())
+        async with link:
+            await asyncio.wait_for(link.caught_up(), 20)
+            assert link.way == "poll"
+            shopping(rt)
+            await asyncio.wait_for(link.caught_up(), 20)
+            assert (await server.call("DELETE", f"/v1/devices/{device}")).status == 200
+            assert (await stopped(link)).code == "device_revoked"
+        assert rt.status()["subjects"] == 0
+    assert (await server.call("GET", f"/v1/devices/{device}")).body["wiped_at"] is not None
+
+
 async def test_a_runtime_is_locked_for_good_and_enrolling_anew_ends_that(
     server: ShopServer, tmp_path: Path, clock: ManualClock
 ) -> None:
