@@ -10,6 +10,7 @@ import pytest
 
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.conversation import State
 from sync_server.sync.rate import DeviceRate
 from sync_server.sync.use import Use
 from tests.support.town import ALICE, BOB, Kiosk, Session, Town
@@ -181,6 +182,45 @@ def test_what_is_asked_for_is_counted_and_nobodys_name_with_it(town: Town, sessi
     assert use.of("item_vec@1", "item:a", now_us) == 2
     assert use.of("item_vec@1", "item:b", now_us) == 1
     assert len(use) == 2
+
+
+def test_law_1_whatever_is_asked_for_no_row_of_another_subject_goes_out(town: Town, session: Session) -> None:
+    """Names put together from pieces of real ones: each is answered or refused, and the session lives."""
+    rng = random.Random(SEED)
+    print("seed", SEED)
+    town.decide(BOB, "given")
+    session.settle()
+    for subject in (ALICE, BOB):
+        publish(town, "taste", subject, "item:a", likes=1.0)
+    hers, his = token(town, ALICE), token(town, BOB)
+    pieces = [
+        hers,
+        his,
+        "~",
+        "|",
+        "item:a",
+        "user:bob",
+        hers[:-1],
+        his.upper(),
+        f"{his}|item:a",
+        "item:|~x",
+        "é",
+    ]
+    seen = set[str]()
+    for n in range(400):
+        names = ["".join(rng.choices(pieces, k=rng.randrange(1, 5))) for _ in range(rng.randrange(1, 4))]
+        if rng.random() < 0.1:
+            names = [f"{hers}|item:a"]
+        view = rng.choice(["taste", "item_vec", "profile"])
+        id_ = n.to_bytes(16, "big")
+        answers = say(session, m.Fetch(id=id_, view=view, version=1, entities=names))
+        assert len(answers) == 1
+        if isinstance(answers[0], m.Fetched):
+            seen.update(row.entity for row in answers[0].rows)
+        else:
+            assert refusals(answers)[0][1] == id_.hex()
+    assert seen == {f"{hers}|item:a"}
+    assert session.server.state is State.LIVE
 
 
 # ---- what it counts with -------------------------------------------------------------------------------
