@@ -4,8 +4,7 @@ One table: `entry` says whether a message may come in a state of the conversatio
 own table) and what is then asked of it (`CHECKS`); the checks themselves stand below. Nothing is refused with
 a code that is not in the table. What is refused raises `WireFailure` and leaves everything as it was.
 
-A row that may not be kept is not an error: it becomes a stub (its hash without its values), so that the
-channel's digest still adds up (`ROWS`).
+What becomes of each row that a frame brings is judged in `row_gate`, whose words are at hand here too.
 """
 
 from __future__ import annotations
@@ -15,14 +14,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
-from edge_runtime.catalog.declared import in_range, listed
-from edge_runtime.catalog.dtype import fits
-from edge_runtime.catalog.model import CatalogModel, FieldFeature, View
-from edge_runtime.wire import codec, digest, seal
+from edge_runtime.catalog.model import View
+from edge_runtime.sync.channel_name import Channel as Channel
+from edge_runtime.sync.channel_name import Personal as Personal
+from edge_runtime.sync.channel_name import Plain as Plain
+from edge_runtime.sync.channel_name import channel_of as channel_of
+from edge_runtime.sync.row_gate import ROWS as ROWS
+from edge_runtime.sync.row_gate import Action as Action
+from edge_runtime.sync.row_gate import Verdict as Verdict
+from edge_runtime.sync.row_gate import judge as judge
+from edge_runtime.sync.row_gate import kept_values as kept_values
+from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import TABLE, Side, State
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.printing import prints_only
 
 # ---- the table ---------------------------------------------------------------------------------------
 
@@ -125,15 +130,6 @@ CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
 }
 """Message -> what is asked of it, in order. Of a message that is not here nothing is asked but its turn."""
 
-ROWS: Final[Mapping[str, str]] = {
-    "another grant": "stub: a personal row of another grant than the live one",
-    "unknown view": "stub: the catalog has no such view from a server",
-    "does not fit": "kept without the features that the catalog does not know, or whose dtype, range or "
-    "allowed values it breaks; of those reads say NULL, or their default",
-    "deleted": "deleted here too",
-}
-"""Reason -> what becomes of a row that is not simply kept."""
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -163,44 +159,6 @@ def _refuse(kind: type[m.Message], code: str, reason: str) -> NoReturn:
     """Refuse as the table says; a code that is not in it is a programmer's mistake."""
     assert any(check.code == code for check in CHECKS[kind]), (kind, code)
     raise WireFailure(code, reason)
-
-
-# ---- channels and their names ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A channel of rows about nobody: `all`, `segment:<name>`."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Personal:
-    """The channel of one subject and purpose."""
-
-    name: str
-    subject: bytes
-    """16-byte pseudonym."""
-    purpose: str
-
-    @property
-    def token(self) -> str:
-        """The subject as it stands in rows."""
-        return self.name.partition("/")[0]
-
-
-Channel = Plain | Personal
-
-
-def channel_of(name: str) -> Channel:
-    """What kind of channel `name` is; `WireFailure("malformed")` for a personal name that is not one."""
-    if not name.startswith("~"):
-        return Plain(name)
-    token, slash, purpose = name.partition("/")
-    if not slash or not purpose:
-        raise WireFailure("malformed", "expected <token>/<purpose>")
-    return Personal(name, seal.token_subject(token), purpose)
 
 
 # ---- opening -----------------------------------------------------------------------------------------
@@ -363,97 +321,6 @@ def check_fetched(fetched: m.Fetched, view: View, waited: Collection[str], lane:
     asked = all((row.view, row.version) == (view.name, view.version) for row in fetched.rows)
     if not asked or len(set(named)) < len(named) or not set(named).issubset(waited):
         _refuse(m.Fetched, "malformed", "expected each row that was asked for at most once, and no other")
-
-
-class Action(StrEnum):
-    """What becomes of one row."""
-
-    KEEP = "keep"
-    STUB = "stub"
-    """Remember its hash for the digest, nothing of what it says."""
-    DELETE = "delete"
-
-
-@prints_only("action", "reason")
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of one row, and why. `values` is what to keep: only features that fit the catalog."""
-
-    action: Action
-    values: bytes
-    reason: str
-
-
-def judge(row: m.Row, channel: Channel, catalog: CatalogModel, grant: int) -> Verdict:
-    """Decide about one row of `channel`, whose permission was asked before.
-
-    Args:
-        grant: ledger seq of the live grant of a personal channel's key; 0 for a shared channel, or for a key
-            that the ledger has not numbered yet.
-
-    Raises `WireFailure("no_permission")` for a row that must never stand in this channel: personal data in a
-    shared one, another subject's, or another purpose's. The whole delta is then refused.
-    """
-    view = catalog.views.get(f"{row.view}@{row.version}")
-    if isinstance(channel, Personal):
-        _check_personal(row, channel, view)
-        if grant == 0 or row.grant != grant:  # law 2: what an older grant let in stays out
-            return Verdict(Action.STUB, b"", "another grant")
-    else:
-        _check_plain(row, catalog, view)
-    if row.deleted:
-        return Verdict(Action.DELETE, b"", "deleted")
-    if view is None or view.source != "server":
-        return Verdict(Action.STUB, b"", "unknown view")
-    values, dropped = kept_values(view, row.values)
-    return Verdict(Action.KEEP, values, "does not fit" if dropped else "")
-
-
-def _check_personal(row: m.Row, channel: Personal, view: View | None) -> None:
-    if channel.token not in row.entity.split("|"):
-        _refuse(m.Delta, "no_permission", "a row of another subject in a personal channel")
-    if view is not None and view.purpose != channel.purpose:
-        _refuse(m.Delta, "no_permission", "a row of another purpose in a personal channel")
-
-
-def _check_plain(row: m.Row, catalog: CatalogModel, view: View | None) -> None:
-    kind = row.entity.partition(":")[0]
-    types = (kind,) if view is None else (kind, *view.entity)
-    personal = any(t in catalog.entities and catalog.entities[t].personal for t in types)
-    if row.entity.startswith("~") or row.grant != 0 or personal:
-        _refuse(m.Delta, "no_permission", "a personal row in a shared channel")
-
-
-def kept_values(view: View, raw: bytes) -> tuple[bytes, int]:
-    """The part of a row's values that fits `view`, and how many features were dropped.
-
-    A feature fits by its dtype, its range and its allowed values, as it does at the server's door: a row of
-    another catalog may break any of them.
-
-    >>> from edge_runtime.catalog.model import DType
-    >>> features = {"age": FieldFeature("age", DType("int64"))}
-    >>> view = View("p", 1, ("item",), "server", None, 0, "me", "hot", 0, 0, features)
-    >>> kept_values(view, codec.pack({"age": "seven"}))
-    (b'\\x80', 1)
-    """
-    try:
-        values = codec.unpack(raw, codec.FRAME_LIMIT_BYTES)
-    except WireFailure:
-        return codec.pack({}), 1
-    if not isinstance(values, dict):
-        return codec.pack({}), 1
-    kept = {name: value for name, value in values.items() if _value_fits(view, name, value)}
-    dropped = len(values) - len(kept)
-    return (raw if dropped == 0 else codec.pack(kept)), dropped
-
-
-def _value_fits(view: View, name: str, value: object) -> bool:
-    feature = view.features.get(name)
-    if not isinstance(feature, FieldFeature):
-        return False
-    return value is None or (
-        fits(feature.dtype, value) and listed(feature, value) and in_range(feature, value)
-    )
 
 
 # ---- checkpoints -------------------------------------------------------------------------------------
