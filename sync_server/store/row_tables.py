@@ -121,5 +121,9 @@ INSERT INTO placements
 UPDATE channels SET bytes = (SELECT coalesce(sum(bytes), 0) FROM placements WHERE channel = channels.id);
 DROP TABLE rows_of_1;
 DROP TABLE channels_of_1;
+UPDATE catalogs SET document = pushed(document);
+UPDATE catalogs SET fingerprint = fingerprint(document, fingerprint);
 """
-"""A row of version 1 stood in the one channel that it named; there it keeps its seq and its hash."""
+"""A row of version 1 stood in the one channel that it named; there it keeps its seq and its hash.
+
+Its catalogs are brought to what they meant: see `old_catalogs`."""

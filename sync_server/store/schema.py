@@ -177,7 +177,8 @@ CREATE INDEX device_keys_by_device ON device_keys (device_id);
 STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1,)
 """Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested).
 
-A step may call `range_of(entity, view, version)`, which the store registers before it takes any.
+A step may call what the store registers before it takes any: `range_of(entity, view, version)`,
+`pushed(document)` and `fingerprint(document, before)`.
 """
 
 KEY_TABLES: Final = """

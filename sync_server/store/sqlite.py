@@ -18,6 +18,7 @@ from pathlib import Path
 from edge_runtime.wire import digest
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign, StoreTooNew
+from sync_server.store import old_catalogs
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.protocol import Listener, ReadTx, WriteTx
 from sync_server.store.records import Committed
@@ -188,7 +189,9 @@ def _upgrade(connection: sqlite3.Connection, partitions: int, digest_key: bytes)
     if version == 0:
         steps = f"{TABLES} INSERT INTO meta VALUES ('partitions', '{int(partitions)}');"
     else:
-        connection.create_function("range_of", 3, partial(digest.range_of, digest_key), deterministic=True)
+        connection.create_function("range_of", 3, partial(digest.range_of, digest_key))
+        connection.create_function("pushed", 1, old_catalogs.pushed)
+        connection.create_function("fingerprint", 2, old_catalogs.fingerprint)
         steps = "".join(STEPS[version - 1 :])
     connection.executescript(
         f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID};"

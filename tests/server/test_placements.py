@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire.messages import Row
+from sync_server.catalog.registry import Registry
+from sync_server.features.tiers import TierWalk
 from sync_server.store.channels import partition_of
 from sync_server.store.protocol import ReadTx
 from sync_server.store.sqlite import SqliteStore
@@ -347,6 +349,31 @@ def test_a_store_of_version_1_upgraded_equals_a_new_one(tmp_path: Path) -> None:
         assert tx.drop_deletes(before_us=32) == 2  # from before the upgrade: of item:é1, and a personal one
     store.close()
     assert _schema(old / "server.db") == _schema(new / "server.db")
+
+
+def test_catalogs_of_version_1_go_on_pushing_what_they_pushed(tmp_path: Path) -> None:
+    """A view that named no tier was written down as warm, and was pushed: it is hot now, as its file says."""
+    _load(tmp_path)
+    with sqlite3.connect(tmp_path / "server.db") as db:
+        old = dict(db.execute("SELECT name, document FROM catalogs").fetchall())
+        db.execute("INSERT INTO catalogs VALUES ('broken', 1, 'print', ?, 9)", (b"{",))
+    db.close()
+    assert b'"tier":"warm"' in old["shop"]
+    store = open_store(tmp_path)
+    registry = Registry(store)
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    for file in (examples / "catalogs" / "shop.toml", examples / "demo" / "catalog.toml"):
+        catalog = registry.load_file(file, 9)  # no conflict: the same version with the same meaning
+        assert {view.tier for view in catalog.model.views.values()} == {"hot"}
+    walker = TierWalk(store, registry, 500)
+    while walker.step(9):
+        pass
+    with store.read() as tx:
+        assert len([r for r in tx.channel_rows("all", 0, 99) if not r.deleted]) == 4
+        broken = tx.catalog("broken", 1)
+        assert broken is not None
+        assert (broken.document, broken.fingerprint) == (b"{", "print")
+    store.close()
 
 
 def test_law_12_an_upgrade_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
