@@ -1,7 +1,7 @@
-"""`GET /v1/sync`: carries a session's bytes over a WebSocket. One reader and one writer per device, no queue.
+"""`GET /v1/sync`: carries a session's bytes over a WebSocket. A reader per device, one pump for what is said.
 
-The reader stops while too many replies wait; the writer asks the session for one frame at a time, so what is
-newest and most urgent is decided when there is room to send it, not before. Buffers below are kept small.
+The reader stops while too many replies wait; the pump asks a session for frames when it has its turn and its
+socket has room, so what is newest and most urgent is decided then, not before. Buffers below are kept small.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sync_server.sync.admission import Turned, Visit
 from sync_server.sync.drain import drain
 from sync_server.sync.hints import Subscription
 from sync_server.sync.node import Node
+from sync_server.sync.outflow import BACKLOG, Outflow, Pump
 from sync_server.sync.parting import (
     back_within_us,
     going_away,
@@ -34,9 +35,6 @@ from sync_server.sync.poll_door import PollDoor
 from sync_server.sync.stream import DeviceSession
 from sync_server.sync.turn import Turn
 
-BACKLOG = 64
-"""Replies that may wait before the session stops listening."""
-
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +42,7 @@ class SyncDoor:
     """Every device session of this node."""
 
     def __init__(self, node: Node) -> None:
-        self._node, self._turn = node, Turn(node.store)
+        self._node, self._turn, self._pump = node, Turn(node.store), Pump()
         self._tasks: set[asyncio.Task[object]] = set()
         self.polls = PollDoor(node, self._turn, self._knock)
         """The sessions that are carried by long polls."""
@@ -77,7 +75,7 @@ class SyncDoor:
             _keep_buffers_small(request, settings.send_buffer_bytes)
             parted = False
             try:
-                parted = await self._serve(ws, visit)
+                parted = await self._serve(request, ws, visit)
             finally:
                 if not parted:
                     _abort(request)
@@ -102,7 +100,7 @@ class SyncDoor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, ws: web.WebSocketResponse, visit: Visit) -> bool:
+    async def _serve(self, request: web.Request, ws: web.WebSocketResponse, visit: Visit) -> bool:
         """One session to its end; returns whether the device heard why."""
         subscription = self._node.hints.subscribe()
         session = DeviceSession(self._node, subscription, visit)
@@ -110,7 +108,7 @@ class SyncDoor:
         visit.part = lambda why: None if told.done() else told.set_result(why)
         refusal = m.Refusal(code="internal")
         try:
-            refusal = await self._run(ws, session, subscription, told)
+            refusal = await self._run(request, ws, session, subscription, told)
         except asyncio.CancelledError:
             refusal = going_away(self._node, back_within_us(self._node))
             raise
@@ -122,22 +120,26 @@ class SyncDoor:
 
     async def _run(
         self,
+        request: web.Request,
         ws: web.WebSocketResponse,
         session: DeviceSession,
         subscription: Subscription,
         told: asyncio.Future[m.Refusal],
     ) -> m.Refusal:
         """Read and write until either ends, or it is told to go; returns what to say at parting."""
+        transport, send_us = request.transport, self._node.settings.send_timeout_us
+        if transport is None:
+            return m.Refusal(code="going_away")  # it is gone already
         reader = asyncio.ensure_future(self._read(ws, session, subscription))
-        writer = asyncio.ensure_future(self._write(ws, session, subscription))
-        both: set[asyncio.Future[None]] = {reader, writer}
+        flow = Outflow(self._pump, session, subscription, transport, request.writer.drain, send_us)
+        both: set[asyncio.Future[None]] = {reader, flow.ended}
         ends: set[asyncio.Future[None] | asyncio.Future[m.Refusal]] = {*both, told}
         try:
             await asyncio.wait(ends, timeout=longest_s(self._node), return_when=asyncio.FIRST_COMPLETED)
             done = [task for task in both if task.done()]
         finally:
-            for task in both:
-                task.cancel()
+            reader.cancel()
+            await flow.close()
             await asyncio.gather(*both, return_exceptions=True)
         if told.done():
             return told.result()
@@ -170,25 +172,6 @@ class SyncDoor:
             while session.backlog >= BACKLOG:
                 session.drained.clear()
                 await session.drained.wait()
-
-    async def _write(
-        self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
-    ) -> None:
-        send_s = self._node.settings.send_timeout_us / 1_000_000
-        while True:
-            frame = session.next()
-            if session.backlog < BACKLOG:
-                session.drained.set()
-            if frame is not None:
-                async with asyncio.timeout(send_s):
-                    await ws.send_bytes(frame)
-                await asyncio.sleep(0)  # the others' turn, also when the socket takes everything at once
-                continue
-            patience_us = session.patience_us
-            async with asyncio.timeout(None if patience_us is None else patience_us / SECOND_US):
-                await subscription.wake.wait()
-            subscription.wake.clear()
-            session.look()
 
     async def _leave(self, ws: web.WebSocketResponse, refusal: m.Refusal) -> bool:
         """Say why and close; False when the socket no longer takes it."""

@@ -5,17 +5,19 @@ There is no queue. A subscription is a flag and a set of channel names; hinting 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 
 from sync_server.store.records import Committed
+from sync_server.sync.wake import Wake
 
 
 class Subscription:
     """One session's ear. `wake` is set when anything it listens to moved."""
 
+    __slots__ = ("_forget", "channels", "device", "device_id", "rounds", "wake")
+
     def __init__(self, forget: Callable[[Subscription], None]) -> None:
-        self.wake = asyncio.Event()
+        self.wake = Wake()
         self.channels: set[str] = set()
         self.rounds = False
         """Whether aggregate rounds moved since it was last lowered."""
@@ -79,13 +81,14 @@ class Hints:
         """A decision was recorded."""
         self._tell(None)
         for subscription in self._all:
+            subscription.wake.lane = True
             subscription.wake.set()
 
     def channel_moved(self, name: str) -> None:
         """Rows of a channel changed."""
         self._tell(name)
         for subscription in self._by_channel.get(name, ()):
-            subscription.wake.set()
+            subscription.wake.moved(name)
 
     def device_moved(self, device_id: str | None) -> None:
         """What a device may do changed; None: perhaps that of any."""

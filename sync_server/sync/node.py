@@ -25,6 +25,7 @@ from sync_server.sync.patches import Patches
 from sync_server.sync.presence import Presence
 from sync_server.sync.rate import DeviceRate
 from sync_server.sync.signing import Signing
+from sync_server.sync.steps import Steps
 from sync_server.sync.use import Use
 
 
@@ -47,6 +48,7 @@ class Node:
     patches: Patches
     presence: Presence
     on_demand: OnDemand
+    steps: Steps
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -86,5 +88,5 @@ def open_node(
     rate = DeviceRate(settings.fetched_per_minute, settings.sessions)
     use = Use(settings.use_half_life_us, settings.use_rows)
     on_demand = OnDemand(settings, clock, store, catalog, rate, use)
-    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches, presence, on_demand)
+    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches, presence, on_demand, Steps(fanout))
     return Node(settings, clock, store, signing, *rest)

@@ -75,9 +75,16 @@ class Answers:
         followed: what this session follows; a subject's rows are sent under that channel's grant alone.
     """
 
+    __slots__ = ("_followed", "_requests", "_shared")
+
     def __init__(self, shared: OnDemand, followed: Followed) -> None:
         self._shared, self._followed = shared, followed
-        self._requests: deque[_Request] = deque()
+        self._requests: list[_Request] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request waits for its answer."""
+        return bool(self._requests)
 
     def ask(self, device_id: str, fetch: m.Fetch) -> m.Refusal | None:
         """Take in a request; the refusal to answer it with when it may not stand. The same again is one."""
@@ -123,7 +130,7 @@ class Answers:
         for _ in range(part.taken):
             request.left.popleft()
         if not request.left:
-            self._requests.popleft()
+            self._requests.pop(0)
 
     def _view(self, fetch: m.Fetch) -> tuple[View, int | None]:
         """The view asked for, and where in its keys the subject stands."""

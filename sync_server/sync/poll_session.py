@@ -20,6 +20,7 @@ from sync_server.sync.node import Node
 from sync_server.sync.parting import retry_of
 from sync_server.sync.stream import DeviceSession
 from sync_server.sync.turn import Turn
+from sync_server.sync.wake import Wake
 
 BACKLOG = 64
 """Replies that may wait when there is no more room for them in this answer; with more the session ends."""
@@ -174,7 +175,7 @@ class PollSession:
         self._subscription.close()
 
 
-async def _set_by(event: asyncio.Event, wait_s: float) -> None:
+async def _set_by(event: Wake, wait_s: float) -> None:
     """Return when `event` is set, at the latest after `wait_s` seconds."""
     waiting = asyncio.ensure_future(event.wait())
     try:

@@ -7,8 +7,8 @@ middle of a snapshot. No socket here, no tasks; `door.py` carries the bytes.
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
+import sys
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
@@ -27,6 +27,7 @@ from sync_server.sync.node import Node
 from sync_server.sync.on_demand import Answers
 from sync_server.sync.patches import NotNow
 from sync_server.sync.presence import Standing
+from sync_server.sync.wake import Wake
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class _Follow:
     """Whether a snapshot began and more of it is to come."""
     grant: int = 0
     """Live grant of a personal channel when it was opened."""
-    patches: deque[tuple[int, int]] = field(default_factory=deque)
+    patches: list[tuple[int, int]] = field(default_factory=list)
     """(sub-range, seq it was sent up to) of the patches still to be sent, in order."""
 
 
@@ -53,6 +54,33 @@ class DeviceSession:
         visit: its place at this node, from `Admission.knock`; without one it knocks itself, and may be
             turned away. `close` gives the place back.
     """
+
+    __slots__ = (
+        "_acked",
+        "_answers",
+        "_challenge",
+        "_drained",
+        "_follows",
+        "_lane",
+        "_leave_by_us",
+        "_mismatched",
+        "_node",
+        "_nonce",
+        "_quiet",
+        "_refused",
+        "_replies",
+        "_revoked",
+        "_since_us",
+        "_spoken",
+        "_subscription",
+        "_told",
+        "_turn",
+        "_visit",
+        "carried_by",
+        "device_id",
+        "drained",
+        "state",
+    )
 
     def __init__(
         self,
@@ -78,7 +106,7 @@ class DeviceSession:
             server_time_us=node.clock.now_us(),
             speaks=list(spoken),
         )
-        self._replies: deque[m.Message] = deque([self._challenge])
+        self._replies: list[m.Message] = [self._challenge]  # lists: an empty deque takes 600 bytes
         self._nonce = b""
         """The device's, of its Hello."""
         self._revoked = False
@@ -91,11 +119,13 @@ class DeviceSession:
         """Newest position acknowledged in this session."""
         self._told = False
         """Whether any lane frame was sent: even an empty one tells a device that it is at the head."""
+        self._quiet = False
+        """Whether it had nothing to say when last asked; a hint of one channel is then all there is to it."""
         self._follows: dict[str, _Follow] = {}
-        self._turn: deque[str] = deque()
+        self._turn: list[str] = []
         """Channels that may have something to send, in order."""
         self._answers = Answers(node.on_demand, self._followed)
-        self.drained = asyncio.Event()
+        self.drained = Wake()
         """Set while the backlog is short; the door waits on it before it listens again."""
 
     def standing(self, until_us: int | None = None) -> Standing:
@@ -150,13 +180,44 @@ class DeviceSession:
         if self.state is State.LIVE and (lane := self._next_lane()) is not None:
             return lane
         if self._replies:
-            return self._say(self._replies.popleft())
+            return self._say(self._replies.pop(0))
         if self.state is not State.LIVE:
             return None
-        return self._next_answer() or self._next_row_frame()
+        frame = self._next_answer() or self._next_row_frame()
+        self._quiet = frame is None and self._falls_quiet()
+        return frame
+
+    def step(self, channel: str) -> bytes | None:
+        """WebSocket frames of all there is to say after rows of `channel` changed and nothing else did; they
+        count as said.
+
+        None, and nothing is said yet, where there is more to it: then `look` and `next` tell.
+        """
+        if not self._quiet or self._node.lane.head != self._drained:
+            return None
+        follow = self._follows.get(channel)
+        if follow is None:
+            return None
+        step = self._node.steps.to_head(channel, follow.cursor)
+        if step is None or step.floor != follow.floor or step.epoch > self._drained:
+            return None
+        follow.cursor, follow.checkpoint = step.upto, step.checkpoint
+        return step.wire
+
+    def _falls_quiet(self) -> bool:
+        """Whether nothing is to be said but what hints will tell of, in channels that are all caught up."""
+        live = self.state is State.LIVE and self._visit.stage is Stage.IN and not self._revoked
+        waits = self._replies or self._turn or self._answers.waiting
+        return (
+            live
+            and self._told
+            and not waits
+            and not any(f.snapshot or f.patches or f.floor is None for f in self._follows.values())
+        )
 
     def look(self) -> None:
         """Something moved: look again at every channel, and at the rounds."""
+        self._quiet = False
         waiting = set(self._turn)
         self._turn.extend(channel for channel in self._follows if channel not in waiting)
         if self._subscription.device:
@@ -221,7 +282,7 @@ class DeviceSession:
             frame = None if follow is None else self._channel_frame(channel, follow)
             if frame is not None:
                 return frame
-            self._turn.popleft()
+            self._turn.pop(0)
         return None
 
     def _channel_frame(self, channel: str, follow: _Follow) -> bytes | None:
@@ -269,9 +330,9 @@ class DeviceSession:
         built = self._node.patches.frame(channel, subrange, base)
         if built.epoch > self._drained:
             return self._lane_first()
-        follow.patches.popleft()
+        follow.patches.pop(0)
         if built.more:
-            follow.patches.appendleft((subrange, built.upto))
+            follow.patches.insert(0, (subrange, built.upto))
         return built.frame
 
     def _lane_first(self) -> bytes:
@@ -303,6 +364,7 @@ class DeviceSession:
         Raises `WireFailure` when the session must end: say so, then leave the socket. Nothing was changed.
         """
         message = codec.decode(frame, codec.FRAME_LIMIT_BYTES, self._spoken)
+        self._quiet = False
         self.state = advance(self.state, Side.DEVICE, message)
         if self.state is State.LEAVING:
             self._hear_leaving(message)
@@ -460,6 +522,7 @@ class DeviceSession:
         self._refused.pop(channel, None)
         if (before := self._follows.get(channel)) is not None:
             self._snapshot_is(before, more=False)
+        channel = sys.intern(channel)  # one name of all who follow it
         self._follows[channel] = _Follow(cursor, grant=grant)
         self._node.hints.follow(self._subscription, channel)
         if channel not in self._turn:
@@ -488,7 +551,7 @@ class DeviceSession:
         follow.checkpoint = None
         if len(differing) > self._node.settings.repair_subranges:
             follow.cursor, follow.floor, differing = 0, None, []
-        follow.patches = deque((subrange, 0) for subrange in differing)
+        follow.patches = [(subrange, 0) for subrange in differing]
         self._turn.append(repair.channel)
 
     def _check_room(self, channel: str) -> None:
@@ -515,6 +578,7 @@ class DeviceSession:
             self._node.hints.unfollow(self._subscription, channel)
             if channel not in self._node.hints.followed:
                 self._node.fanout.release(channel)
+                self._node.steps.release(channel)
 
     def _refuse(self, code: str, about: str, retry_after_us: int = 0) -> None:
         refusal = m.Refusal(code=code, about=about, retry_after_us=retry_after_us)

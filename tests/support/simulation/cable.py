@@ -20,8 +20,8 @@ from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.refusal import CODES
 from sync_server.sync.admission import Turned
-from sync_server.sync.door import BACKLOG
 from sync_server.sync.hints import Subscription
+from sync_server.sync.outflow import BACKLOG
 from sync_server.sync.parting import knock, refusal_of
 from sync_server.sync.stream import DeviceSession
 from tests.support.simulation.device import SimDevice

@@ -1,0 +1,194 @@
+"""A session's way to its socket: whoever has something to say gets a turn, and nobody has a task for it.
+
+A node has one `Pump`. A session that was woken stands in its line once; a turn looks what moved, takes frames
+from the session and hands them to the transport in one write. Small frames of one turn go together (a delta
+and its checkpoint), a large one alone; what the socket does not take at once is waited for before the session
+is asked again, so that no more than this lies where a denial cannot overtake it. Who was woken by the lane
+goes before who was woken by rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from edge_runtime.wire.failure import WireFailure
+from sync_server.settings import SECOND_US
+from sync_server.sync.hints import Subscription
+from sync_server.sync.steps import TOGETHER_BYTES, framed
+from sync_server.sync.stream import DeviceSession
+
+BACKLOG: Final = 64
+"""Replies that may wait before the session stops listening."""
+TURNS: Final = 64
+"""Most sessions that write in one go; then who has something to say to us is heard."""
+
+_NOWHERE, _WAITING, _URGENT = range(3)
+
+
+class Pump:
+    """The line of sessions that have something to say."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[Outflow] = deque()
+        self._waiting: deque[Outflow] = deque()
+        self._due = False
+
+    def ring(self, flow: Outflow, *, urgent: bool) -> None:
+        """`flow` wants a turn, before all who are not urgent."""
+        (self._urgent if urgent else self._waiting).append(flow)
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._turns)
+
+    def _turns(self) -> None:
+        try:
+            for _ in range(TURNS):
+                if self._urgent:
+                    self._urgent.popleft().flow()
+                elif self._waiting:
+                    self._waiting.popleft().flow()
+                else:
+                    break
+        finally:  # a fault in one session is no fault of those behind it
+            self._due = bool(self._urgent or self._waiting)
+            if self._due:
+                asyncio.get_running_loop().call_soon(self._turns)
+
+
+class Outflow:
+    """What one session says, on its way to one transport.
+
+    Args:
+        room: returns when the transport has handed on all that it took.
+        send_us: longest time that may take.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_line",
+        "_patience",
+        "_pump",
+        "_room",
+        "_send_us",
+        "_session",
+        "_transport",
+        "_wake",
+        "ended",
+    )
+
+    def __init__(
+        self,
+        pump: Pump,
+        session: DeviceSession,
+        subscription: Subscription,
+        transport: asyncio.WriteTransport,
+        room: Callable[[], Awaitable[object]],
+        send_us: int,
+    ) -> None:
+        self._pump, self._session = pump, session
+        self._transport, self._room, self._send_us = transport, room, send_us
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done, with what went wrong, once nothing more can be said."""
+        self._line = _NOWHERE
+        """Where it stands: nowhere, in the line, or in the urgent one (perhaps in the other still)."""
+        self._blocked: asyncio.Task[None] | None = None
+        """Waits until the socket has taken what was written; None while there is room."""
+        self._patience: asyncio.TimerHandle | None = None
+        self._wake = subscription.wake
+        self._wake.heard = self._heard
+        self._heard()
+
+    async def close(self) -> None:
+        """Say nothing more."""
+        self._wake.heard = None
+        self.ended.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._blocked is not None:
+            self._blocked.cancel()
+            await asyncio.gather(self._blocked, return_exceptions=True)
+
+    def flow(self) -> None:
+        """One turn: write what there is to say and room for."""
+        self._line = _NOWHERE
+        if self._blocked is not None or self.ended.done():
+            return
+        channel = self._wake.channel
+        step = None if channel is None else self._session.step(channel)
+        if step is None:
+            self._say_all()
+            return
+        self._wake.clear()
+        self._transport.write(step)
+        if self._transport.get_write_buffer_size():
+            self._blocked = asyncio.ensure_future(self._wait_for_room())
+
+    def _say_all(self) -> None:
+        if self._transport.is_closing():
+            return
+        ended: Exception | None = RuntimeError("a fault of the server")
+        try:
+            more, ended = self._write(), None
+        except (WireFailure, sqlite3.Error) as failure:
+            ended = failure
+        finally:
+            if ended is not None:
+                self.ended.set_exception(ended)
+        if ended is None:
+            self._go_on(more)
+
+    def _write(self) -> bool:
+        """Hand frames to the transport; whether there may be more to say."""
+        session, wake = self._session, self._wake
+        if wake.is_set():
+            wake.clear()
+            session.look()
+        parts, size = [], 0
+        frame = session.next()
+        while frame is not None:
+            parts.append(framed(frame))
+            size += len(frame)
+            frame = session.next() if size <= TOGETHER_BYTES else None
+        if session.backlog < BACKLOG:
+            session.drained.set()
+        if parts:
+            self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        return size > TOGETHER_BYTES
+
+    def _go_on(self, more: bool) -> None:
+        if self._transport.get_write_buffer_size():
+            self._blocked = asyncio.ensure_future(self._wait_for_room())
+        elif more:
+            self._heard()
+        patience_us = self._session.patience_us
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if patience_us is not None:  # it was told to leave, and has so long to say something
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(patience_us / SECOND_US, self._end, TimeoutError())
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(self._send_us / SECOND_US):
+                await self._room()
+        except (TimeoutError, ConnectionError) as failure:
+            self._end(failure)
+            return
+        self._blocked = None
+        self._heard()
+
+    def _heard(self) -> None:
+        urgent = self._wake.lane
+        line = _URGENT if urgent else _WAITING
+        if line > self._line:
+            self._line = line
+            self._pump.ring(self, urgent=urgent)
+
+    def _end(self, failure: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(failure)

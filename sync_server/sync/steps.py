@@ -1,0 +1,75 @@
+"""The newest change of a channel as one string of bytes for everybody who stands right before it.
+
+Nearly all devices of a live channel stand at the same place with nothing else to hear. What they are told is
+then the same to the last byte: the delta and the checkpoint, framed for a WebSocket. It is put together once.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from edge_runtime.wire.printing import prints_only
+from sync_server.store.records import ChannelHead
+from sync_server.sync.fanout import Fanout
+
+TOGETHER_BYTES: Final = 4 * 1024
+"""Frames go into one write while those before them are no larger than this."""
+_PLACES: Final = 64
+"""Places of one channel from which a step is kept."""
+_BINARY: Final = b"\x82"
+
+
+@prints_only("upto", "epoch")
+class Step(NamedTuple):
+    """What brings a device from one place to the channel's head."""
+
+    wire: bytes
+    """WebSocket frames of the delta and of the checkpoint."""
+    upto: int
+    epoch: int
+    """Lane position at which the rows were read."""
+    floor: int
+    checkpoint: tuple[int, int]
+    """(seq, digest) that the checkpoint says."""
+
+
+class Steps:
+    """The steps to the heads of shared channels."""
+
+    def __init__(self, fanout: Fanout) -> None:
+        self._fanout = fanout
+        self._kept: dict[str, tuple[ChannelHead, dict[int, Step | None]]] = {}
+
+    def to_head(self, channel: str, cursor: int) -> Step | None:
+        """The step of a device at `cursor`; None where it takes more than one small frame."""
+        head = self._fanout.head(channel)
+        kept = self._kept.get(channel)
+        if kept is not None and kept[0] is head and cursor in kept[1]:
+            return kept[1][cursor]
+        made = self._made(channel, cursor, head)
+        others = kept[1] if kept is not None and kept[0] == head and len(kept[1]) < _PLACES else {}
+        self._kept[channel] = self._fanout.head(channel), {**others, cursor: made}  # it may be read anew
+        return made
+
+    def release(self, channel: str) -> None:
+        """Nobody follows the channel any more."""
+        self._kept.pop(channel, None)
+
+    def _made(self, channel: str, cursor: int, head: ChannelHead) -> Step | None:
+        if channel.startswith("~") or cursor == 0 or not head.floor <= cursor < head.seq:
+            return None
+        built = self._fanout.delta(channel, cursor, replacing=False)
+        if self._fanout.head(channel) != head or built.upto != head.seq or len(built.frame) > TOGETHER_BYTES:
+            return None
+        wire = framed(built.frame) + framed(self._fanout.checkpoint(channel, head))
+        return Step(wire, built.upto, built.epoch, head.floor, (head.seq, head.digest))
+
+
+def framed(frame: bytes) -> bytes:
+    """`frame` as an unmasked binary WebSocket frame. Source: RFC 6455, section 5.2."""
+    size = len(frame)
+    if size < 126:
+        return _BINARY + bytes((size,)) + frame
+    if size < 1 << 16:
+        return _BINARY + b"\x7e" + size.to_bytes(2, "big") + frame
+    return _BINARY + b"\x7f" + size.to_bytes(8, "big") + frame
