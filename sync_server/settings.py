@@ -111,6 +111,10 @@ class Settings:
     """How long `readyz` says no before the first is told: what a load balancer needs to notice."""
 
     # The device session
+    key_change_us: int = 10 * MINUTE_US
+    """A device names another signing key at most once in so long."""
+    device_keys_kept: int = 64
+    """Keys of before that are kept of one device; receipts signed by older ones are refused."""
     leaving_us: int = 60 * SECOND_US
     """How long a revoked device may stay to hand in its receipts."""
     hello_timeout_us: int = 10 * SECOND_US

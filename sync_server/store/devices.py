@@ -53,6 +53,12 @@ class DeviceReads(Chapter):
         )
         return [bytes(key) for (key,) in found]
 
+    def key_changed_us(self, device_id: str) -> int | None:
+        """When a device last named another key; None when it never did."""
+        found = self.execute("SELECT max(until_us) FROM device_keys WHERE device_id = ?", (device_id,))
+        at_us: int | None = found.fetchone()[0]
+        return at_us
+
     def key_was_used(self, public_key: bytes) -> bool:
         """Whether a device signs with this key, or did before."""
         found = self.execute("SELECT 1 FROM device_keys WHERE public_key = ?", (public_key,)).fetchone()
@@ -126,13 +132,22 @@ class DeviceWrites(DeviceReads):
         )
         self._device_moved(device_id)
 
-    def change_key(self, device_id: str, public_key: bytes, at_us: int) -> None:
-        """From now on a device signs with another key; the one before is kept with the time."""
+    def change_key(self, device_id: str, public_key: bytes, at_us: int, keep: int = 64) -> None:
+        """From now on a device signs with another key; the one before is kept with the time.
+
+        Args:
+            keep: how many earlier keys stay.
+        """
         self.execute(
             "INSERT INTO device_keys SELECT public_key, device_id, ? FROM devices WHERE device_id = ?",
             (at_us, device_id),
         )
         self.execute("UPDATE devices SET public_key = ? WHERE device_id = ?", (public_key, device_id))
+        self.execute(
+            "DELETE FROM device_keys WHERE device_id = ?1 AND public_key NOT IN (SELECT public_key"
+            " FROM device_keys WHERE device_id = ?1 ORDER BY until_us DESC LIMIT ?2)",
+            (device_id, keep),
+        )
 
     def _device_moved(self, device_id: str) -> None:
         self.devices_moved.add(device_id)

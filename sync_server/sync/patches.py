@@ -65,8 +65,8 @@ class Patches:
         """Count one repair of a device; raises `NotNow` over its number of an hour."""
         since_us = now_us - HOUR_US
         if len(self._asked_us) >= self._settings.sessions:  # law 11: only those of the last hour are kept
-            self._asked_us = {d: at for d, at in self._asked_us.items() if at[-1] > since_us}
-        recent = [at for at in self._asked_us.get(device_id, ()) if at > since_us]
+            self._asked_us = {d: at for d, at in self._asked_us.items() if since_us < at[-1] <= now_us}
+        recent = [at for at in self._asked_us.get(device_id, ()) if since_us < at <= now_us]
         if len(recent) >= self._settings.device_repairs_per_hour:
             raise NotNow("too many repairs of one device in an hour", recent[0] + HOUR_US - now_us)
         self._asked_us[device_id] = [*recent, now_us]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -380,6 +381,35 @@ def test_law_12_a_key_change_that_is_not_proved_changes_nothing(town: Town, kios
     session.close()
 
 
+def test_law_11_a_device_changes_its_key_so_often_and_leaves_so_many_behind(tmp_path: Path) -> None:
+    """A second change at once waits for another session; of the keys of before only the newest stay."""
+    town = Town(tmp_path / "town", settings=lambda s: replace(s, device_keys_kept=3))
+    kiosk = Kiosk(town, tmp_path / "kiosk")
+    before = []
+    for _ in range(5):
+        before.append(own_key(kiosk))
+        kiosk.keyring.begin_key_change()
+        session = synced(kiosk)
+        assert own_key(kiosk) == device_key(town, kiosk) != before[-1]
+        session.close()
+        town.clock.advance(us=town.settings.key_change_us)
+    with town.store.read() as tx:
+        assert tx.device_keys(kiosk.device_id) == before[:-4:-1]
+    town.clock.advance(us=-1)
+    kiosk.keyring.begin_key_change()
+    session = synced(kiosk)
+    refused = session.heard_of(m.Refusal)
+    assert [(r.code, r.retry_after_us) for r in refused if isinstance(r, m.Refusal)] == [("overloaded", 1)]
+    assert session.device.caught_up
+    assert kiosk.keyring.identity.next_seed is not None
+    session.close()
+    town.clock.advance(us=1)
+    synced(kiosk).close()
+    assert own_key(kiosk) == device_key(town, kiosk) != before[-1]
+    kiosk.close()
+    town.close()
+
+
 def test_a_word_about_another_key_is_malformed(town: Town, kiosk: Kiosk) -> None:
     """The device takes up only the key that it named."""
     session = synced(kiosk)
@@ -427,6 +457,7 @@ async def test_both_keys_change_under_a_runtime_that_lives_on(tmp_path: Path) ->
             async with synced_runtime(rt) as link:
                 assert rt.status()["identity_changes"] is False
                 shopping(rt)
+                clock.advance(us=server.settings.key_change_us)
                 rt.rotate_identity()
                 await asyncio.wait_for(link.caught_up(), 20)
                 assert rt.status()["identity_changes"] is False

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 import pytest
 
 import edge_runtime as er
+from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.consent.shut_out import POINTS, ShutOut
-from edge_runtime.errors import SyncRefused
+from edge_runtime.errors import StorageFull, SyncRefused
 from edge_runtime.sync.link import Link
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
@@ -235,6 +237,33 @@ def test_law_11_a_revoked_device_does_not_stay_for_ever(town: Town, kiosk: Kiosk
     town.clock.advance(us=town.settings.leaving_us + 1)
     with pytest.raises(WireFailure, match="device_revoked"):
         session.server.hear(codec.encode(m.Follow(channel="all", cursor=0)))
+
+
+def test_law_11_a_full_disk_delays_the_wiping_and_loses_nothing_of_it(
+    town: Town, kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room for the mark, then none for the end: told again, begun again, and done once there is room."""
+    full(town, kiosk).close()
+    revoke(town, kiosk)
+    room = kiosk.database.write
+    times = iter(["fails", "writes", "fails"])
+
+    def write(name: str) -> AbstractContextManager[WriteTransaction]:
+        if name == "shut_out" and next(times, "writes") == "fails":
+            raise StorageFull("no room")
+        return room(name)
+
+    monkeypatch.setattr(kiosk.database, "write", write)
+    for standing in ("in", "wiping"):
+        session = Session(kiosk)
+        with pytest.raises(StorageFull):
+            session.settle()
+        session.close()
+        assert kiosk.replica.shut_out.standing == standing
+    session = Session(kiosk)
+    assert until_the_end(session) == "device_revoked"
+    assert empty(kiosk)
+    assert wiped_us(town, kiosk) is not None
 
 
 def test_law_1_nothing_personal_is_collected_any_more_on_whatever_basis(town: Town, tmp_path: Path) -> None:
