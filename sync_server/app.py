@@ -198,7 +198,7 @@ def _check_token(request: web.Request) -> None:
 def _hang_doors(app: web.Application) -> None:
     table = route_table(app[rooms.SYNC_DOOR])
     for route in table:
-        app.router.add_route(route.method, route.path, route.handler, expect_handler=_expect)
+        app.router.add_route(route.method, route.pattern, route.handler, expect_handler=_expect)
     app[rooms.OPEN_DOORS] = frozenset((r.method, r.path) for r in table if r.open)
 
 

@@ -40,8 +40,15 @@ class Route:
     query: tuple[Query, ...] = ()
     headers: tuple[Query, ...] = ()
     """Headers that it reads."""
+    anything: bool = False
+    """The path's last parameter takes any text, slashes and braces too."""
     idempotent: bool = False
     """Takes an `Idempotency-Key`."""
     replies: dict[int, str] = field(default_factory=lambda: {200: "as described"})
     problems: tuple[str, ...] = ()
     """Codes of `errors.PROBLEMS` that are this door's own."""
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return f"{self.path[:-1]}:(?s:.+)}}" if self.anything else self.path

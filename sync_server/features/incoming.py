@@ -74,7 +74,8 @@ class RowCheck:
         deleted = raw.get("deleted", False)
         if not isinstance(deleted, bool):
             raise RowFault("wrong_type", "deleted")
-        segments = self._segments(raw["segments"], subject) if "segments" in raw else None
+        named = raw.get("segments")
+        segments = None if named is None else self._segments(named, subject)
         return Incoming(entity, subject, at_us, deleted, self._payload(raw, deleted), segments)
 
     def _segments(self, given: object, subject: bytes | None) -> frozenset[str]:

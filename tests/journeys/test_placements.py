@@ -17,6 +17,7 @@ from tests.support.town import Kiosk, Session, Town, packed
 from tests.support.warm import Device, warm_catalog, warm_town
 
 CHANNELS = ("all", "segment:gold", "segment:silver")
+ACTS = ("publish", "regroup", "delete", "weigh", "forget", "talk", "cut")
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_a_row_kept_out_by_the_budget_is_fetched_and_being_asked_for_brings_it_b
 def test_law_10_after_any_moves_and_cuts_every_device_ends_up_equal(
     town: Town, tmp_path: Path, seed: int
 ) -> None:
-    """Moves, corrections, deletes and forgotten deletes while devices come and go; a seed replays a run."""
+    """Moves, corrections, budgets, deletes, forgotten deletes while devices come and go; a seed replays."""
     chance = random.Random(seed)
     print(f"seed {seed}")
     devices = [
@@ -134,7 +135,7 @@ def test_law_10_after_any_moves_and_cuts_every_device_ends_up_equal(
     sessions: dict[int, Session] = {}
     for number in range(250):
         n = chance.randrange(8)
-        match chance.choice(["publish", "regroup", "regroup", "delete", "forget", "talk", "talk", "cut"]):
+        match chance.choice([*ACTS, "regroup", "talk"]):
             case "publish":
                 publish(town, n, chance.randrange(100) / 100)
             case "regroup":
@@ -147,6 +148,12 @@ def test_law_10_after_any_moves_and_cuts_every_device_ends_up_equal(
                     if standing is not None:
                         gone = type(row)(0, row.entity, row.view, 1, number + 100, number, 0, True, b"")
                         tx.write_row(standing, gone, tx.channels_of(row.entity, row.view, 1))
+            case "weigh":
+                with town.store.write("hot_set") as tx:
+                    standing = tx.row_state(f"item:{n}", "item_stats", 1)
+                    if standing is not None:
+                        change = chance.choice([tx.demote, tx.promote])
+                        change(standing, chance.choice(CHANNELS), number)
             case "forget" if chance.random() < 0.3:
                 with town.store.write("forget") as tx:
                     tx.drop_deletes(2**62, limit=chance.randrange(1, 4))

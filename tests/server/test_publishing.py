@@ -7,10 +7,12 @@ import json
 import tarfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgpack
 import pytest
 from aiohttp import ClientError
+from yarl import URL
 
 from edge_runtime.wire import seal
 from sync_server.api.replies import fingerprint_of
@@ -293,6 +295,18 @@ async def test_law_1_of_a_subject_the_job_is_shown_by_pseudonym_and_nothing_more
     assert (await shop.call("GET", path)).status == 404
     await shop.revoke("alice")
     assert (await shop.call("GET", path)).status == 404
+
+
+async def test_every_naughty_id_is_found_by_its_row(shop: ShopServer) -> None:
+    """Slashes, dots, control characters, anything: quoted in the path, the same row comes back."""
+    naughty: list[str] = json.loads((DATA / "naughty_strings" / "blns.json").read_text())
+    good = [text for text in naughty if text and len(f"item:{text}".encode()) <= 512]
+    good = [*(text for text in good if "|user:" not in text), "a/b", "a\nb", "..", ".", "a?b#c", "%2F", "+"]
+    await post(shop, {"view": "item_stats", "rows": [item(text) for text in good]})
+    for text in good:
+        url = URL(f"/v1/features/item_stats/{quote(f'item:{text}', safe='')}", encoded=True)
+        reply = await shop.call("GET", url)
+        assert (reply.status, reply.body.get("entity")) == (200, f"item:{text}"), text
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ async def test_a_published_row_may_say_where_its_entity_belongs(shop: ShopServer
     await shop.publish("item_vec", [vector])
     await shop.publish("item_stats", [item("a", 10, segments=["gold", "silver"])])
     assert live(shop, "segment:gold") == live(shop, "segment:silver") == ["item:a", "item:a"]
-    await shop.publish("item_stats", [item("a", 20)])
+    await shop.publish("item_stats", [item("a", 20), item("a", 20, segments=None)])
     assert live(shop, "segment:gold") == ["item:a", "item:a"]
     reply = await shop.publish("item_stats", [item("a", 15, segments=[])])
     assert [r["code"] for r in reply.body["refused"]] == ["older"]

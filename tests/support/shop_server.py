@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 
 from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from yarl import URL
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.receipt import Receipt, receipt_bytes
@@ -55,7 +56,7 @@ class ShopServer:
     async def call(
         self,
         method: str,
-        path: str,
+        path: str | URL,
         body: object = None,
         *,
         data: bytes | IO[bytes] | None = None,
