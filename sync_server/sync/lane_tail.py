@@ -34,6 +34,8 @@ class LaneTail:
     def __init__(self, store: Store, page: int) -> None:
         self._store, self._page = store, page
         self._frames: dict[int, LaneFrame] = {}
+        self._read_at = 0
+        """Where the lane's head stood when these frames were read; of no two different heads."""
         self.head = 0
         self.refresh()
 
@@ -58,6 +60,11 @@ class LaneTail:
         with self._store.read() as tx:
             entries = tx.lane_since(position, self._page)
             head = tx.lane_head()
+        if head != self._read_at:
+            # the lane moved unheard: an older frame beside this one would leave out what moved from here to
+            # beyond its end, and the two would pass for a whole drain
+            self._frames.clear()
+            self._read_at = head
         kept, used = 0, 0
         for entry in entries:
             used += len(canonical(entry))

@@ -11,6 +11,8 @@ import pytest
 
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
+from sync_server.consent.decisions import API, Proposal
+from sync_server.store.sqlite import SqliteStore
 from sync_server.sync.fanout import DeltaFrame, Fanout
 from sync_server.sync.pages import Pages
 from tests.support.town import ALICE, P, Town
@@ -198,3 +200,26 @@ def test_the_lane_is_read_once_for_all_and_superseded_decisions_are_not_sent(tow
     first = codec.decode(lane.after(0).frame)
     assert isinstance(first, m.Lane)
     assert first.entries[0].seq == 2
+
+
+def test_law_2_a_drain_is_never_made_of_frames_of_two_heads(town: Town) -> None:
+    """A denial that another node restricts meanwhile, without a hint, is not lost between two frames."""
+    for n in range(25):
+        town.decide(f"user:u{n}", "withdrawn")
+    lane = town.node.lane
+    assert [lane.after(position).upto for position in (1, 11, 21)] == [11, 21, 25]  # somebody at 1 drains
+    denied, keys = town.pseudonym("user:u3"), town.settings.key_database
+    digest_key = town.authority.digest_key
+    other = SqliteStore(town.settings.database, keys, digest_key=digest_key, entropy=town.entropy)
+    with other.write("elsewhere") as tx:
+        town.office.decide(tx, Proposal(denied, P, "restricted", "2026-11", 25, 1, API))
+    other.close()
+    position, more, heard = 0, True, list[bytes]()
+    while more:
+        frame = lane.after(position)
+        message = codec.decode(frame.frame)
+        assert isinstance(message, m.Lane)
+        heard += [entry.subject for entry in message.entries]
+        position, more = frame.upto, frame.more
+    assert denied in heard
+    assert position == 26

@@ -185,6 +185,7 @@ def _unequal(world: World, name: str, device: SimDevice, cable: Cable) -> Iterat
     followed = set(cable.dialogue._following)
     if "all" not in followed:
         yield f"{name}: does not follow `all`"
+    followed = {c for c in followed if (name, cable.sessions, c) not in world.let_go}
     for (channel, _), stand in device.stands().items():
         if channel in followed and stand != world.server.head(channel):
             yield f"{name}: {channel} stands at {stand}, the server at {world.server.head(channel)}"

@@ -48,6 +48,8 @@ class World:
         self.watches: dict[str, Watch] = {}
         self.counts: Counter[str] = Counter()
         self.last: deque[str] = deque(maxlen=LAST_EVENTS)
+        self.let_go: set[tuple[str, int, str]] = set()
+        """(device, session, channel) of what retention took while the session followed it."""
         self._snapshots: deque[m.Delta] = deque(maxlen=400)
         """Of channels about somebody, as they were first sent."""
         self._hash = hashlib.blake2b()
@@ -393,9 +395,17 @@ class World:
 
     def do_sweep(self, n: int) -> None:
         name = self.device(n)
+        device = self.devices[name]
         self.note("sweep", name)
-        self.devices[name].rt.sweep()
-        self.watches[name].replaced.add("*")  # past its retention a channel is not received yet, again
+        before = device.stands()
+        device.rt.sweep()
+        # past its retention a channel is not received yet, again: the next session brings it
+        gone = {
+            channel for (channel, handle), stand in device.stands().items() if stand < before[channel, handle]
+        }
+        self.watches[name].replaced.update(gone)
+        session = self.cables[name].sessions
+        self.let_go.update((name, session, channel) for channel in gone)
         self.touch(name)
 
     def do_restart(self, n: int, how: int) -> None:
