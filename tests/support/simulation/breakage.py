@@ -65,7 +65,7 @@ def _rows_before_the_lane(next_: Any) -> Any:
     def rows_first(self: DeviceSession) -> Any:
         if self.state is State.LIVE and self._told:
             if self._replies:
-                return self._say(self._replies.popleft())
+                return self._say(self._replies.pop(0))
             frame = self._next_row_frame()
             if frame is not None:
                 return frame
