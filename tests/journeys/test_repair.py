@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import edge_runtime as er
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.sync.shelf import PersonalShelf
 from edge_runtime.wire import codec, digest
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.store.protocol import ReadTx
+from tests.journeys.test_withdrawal import Kiosk as RealKiosk
+from tests.support.clock import ManualClock
+from tests.support.shop_server import ShopServer
 from tests.support.town import ALICE, Kiosk, P, Session, Town
 
 ROWS = 640
@@ -496,3 +501,52 @@ def test_a_channel_of_100_000_rows_is_repaired_with_a_64th_of_them(tmp_path: Pat
     session.close()
     kiosk.close()
     town.close()
+
+
+# ---- over sockets ------------------------------------------------------------------------------------------
+
+
+async def test_a_linked_runtime_is_repaired_while_it_runs(tmp_path: Path) -> None:
+    """Quiet and caught up; a row is lost here, the next change shows it, it is back; then diverged."""
+    clock = ManualClock()
+    async with ShopServer(tmp_path / "server", clock) as server:
+        kiosk = RealKiosk(tmp_path / "kiosk", clock)
+        await kiosk.enrol(server)
+
+        async def publish(start: int, count: int) -> None:
+            now_s = clock.now_us() // 1_000_000
+            rows = [
+                {"entity": f"item:{n}", "event_time": now_s, "values": {"popularity": 0.5}}
+                for n in range(start, start + count)
+            ]
+            assert (await server.publish("item_stats", rows)).body["accepted"] == count
+
+        await publish(0, 200)
+        with kiosk.opened() as rt:
+            states: list[str] = []
+            link = rt.sync()
+            link.on_state = lambda state, why: states.append(state)
+            async with asyncio.timeout(30), link:
+                await link.caught_up()
+                for turn in range(4):
+                    lose_in(rt, 7)
+                    assert rt.read("item_stats:popularity", item="7").status is not er.Status.PRESENT
+                    clock.advance(us=server.settings.repair_look_us)
+                    await publish(300 + turn, 1)
+                    if turn < 3:
+                        while rt.read("item_stats:popularity", item="7").status is not er.Status.PRESENT:
+                            await asyncio.sleep(0.01)
+                        await link.caught_up()
+                while link.state != "diverged":
+                    await asyncio.sleep(0.01)
+                assert states[-1] == "diverged"
+                assert rt.read("item_stats:popularity", item="8").status is er.Status.PRESENT
+
+
+def lose_in(rt: er.Runtime, n: int) -> None:
+    with rt._database.write("lose") as tx:
+        part = digest.from_bytes(tx.delete_row("all", f"item:{n}", "item_stats", 1) or b"")
+        state = tx.channel("all")
+        assert state is not None
+        tx.set_channel("all", state.cursor, digest.add(state.digest, removed=part))
+    rt._far_side._changed([(None, "all")])
