@@ -45,20 +45,25 @@ class Housekeeping:
         self._swept_us = 0
 
     async def run(self) -> None:
-        """Look every second, for ever. A store that takes no writes just now is tried again."""
+        """Take a turn every second, for ever; at once while there is more to do, after everybody else."""
         while True:
-            self._admission.tick(self._clock.now_us())
-            try:
-                self.close_rounds()
-                if self._clock.now_us() - self._swept_us >= HOUR_US:
-                    while self.sweep():
-                        await asyncio.sleep(0)
-                for chore in self._chores:
-                    while chore.step(self._clock.now_us()):
-                        await asyncio.sleep(0)  # denials and sessions get their turn between two steps
-            except sqlite3.OperationalError:
-                log.warning("housekeeping waits: the store takes no writes")
-            await asyncio.sleep(1)
+            busy = self.turn()
+            await asyncio.sleep(0 if busy else 1)
+
+    def turn(self) -> bool:
+        """A step of everything; whether more follows. No long chore keeps the others waiting.
+
+        A store that takes no writes just now is tried again at the next turn.
+        """
+        now_us = self._clock.now_us()
+        self._admission.tick(now_us)
+        try:
+            self.close_rounds()
+            busy = now_us - self._swept_us >= HOUR_US and self.sweep()
+            return any([busy, *[chore.step(now_us) for chore in self._chores]])
+        except sqlite3.OperationalError:
+            log.warning("housekeeping waits: the store takes no writes")
+            return False
 
     def close_rounds(self) -> int:
         """Release every round whose time is over; returns how many."""
