@@ -75,31 +75,46 @@ class Patches:
         """The sub-ranges in which the device's sums are not ours, in order.
 
         A sub-range with a row that changed after `repair.seq` differs in any case, and its rows are still to
-        come: when something else differs too, that is what went wrong.
+        come: when something else differs too, that is what went wrong. For the same reason sums of an earlier
+        head serve as long as something differs that did not change since.
 
-        Raises `NotNow` when the channel's sums were worked out a moment ago, at another head.
+        Raises `NotNow` when they do not, and the channel was looked through a moment ago.
         """
+        channel, theirs = repair.channel, _sums(repair.digests)
         with self._store.read() as tx:
-            ours = self._sums(tx, repair.channel, now_us)
-            later = tx.channel_rows(repair.channel, repair.seq, CHANGED_ROWS)
-        changed = {digest.range_of(self._digest_key, row.entity, row.view, row.version) for row in later}
-        theirs = _sums(repair.digests)
-        found = [index for index in range(m.RANGES) if ours[index] != theirs[index]]
-        return [index for index in found if index not in changed] or found
+            head, look = tx.channel_head(channel), self._looks.get(channel)
+            if look is not None and look.head != head:
+                since = min(look.head.seq, repair.seq)
+                changed = self._changed(tx, channel, since) if look.head.floor == head.floor else None
+                found = [] if changed is None else _unlike(look.sums, theirs, changed)
+                if found:
+                    return found
+                self._check_time(look, now_us)
+                look = None
+            if look is None:
+                look = self._look(tx, channel, head, now_us)
+            changed = self._changed(tx, channel, repair.seq)
+        return _unlike(look.sums, theirs, changed or frozenset()) or _unlike(look.sums, theirs, frozenset())
 
-    def _sums(self, tx: ReadTx, channel: str, now_us: int) -> list[int]:
-        head, known = tx.channel_head(channel), self._looks.get(channel)
-        if known is not None and known.head == head:
-            return known.sums
-        wait_us = 0 if known is None else known.at_us + self._settings.repair_look_us - now_us
+    def _check_time(self, look: _Look, now_us: int) -> None:
+        wait_us = look.at_us + self._settings.repair_look_us - now_us
         if 0 < wait_us <= self._settings.repair_look_us:  # else the clock was set
             raise NotNow("the channel was looked through a moment ago", wait_us)
+
+    def _look(self, tx: ReadTx, channel: str, head: ChannelHead, now_us: int) -> _Look:
         self._looks[channel] = look = _Look(head, now_us, tx.channel_range_digests(channel))
         self._looks.move_to_end(channel)
         if len(self._looks) > self._settings.repair_looks:
             self._looks.popitem(last=False)
         self.looks += 1
-        return look.sums
+        return look
+
+    def _changed(self, tx: ReadTx, channel: str, since: int) -> frozenset[int] | None:
+        """The sub-ranges with rows that changed after `since`; None when those are too many to look at."""
+        rows = tx.channel_rows(channel, since, CHANGED_ROWS)
+        if len(rows) == CHANGED_ROWS:
+            return None
+        return frozenset(digest.range_of(self._digest_key, r.entity, r.view, r.version) for r in rows)
 
     def frame(self, channel: str, subrange: int, base: int) -> PatchFrame:
         """The rows of one sub-range after `base`, as many as fit. Personal frames are never packed."""
@@ -120,3 +135,7 @@ class Patches:
 
 def _sums(digests: bytes) -> Sequence[int]:
     return [digest.from_bytes(digests[at : at + 16]) for at in range(0, 16 * m.RANGES, 16)]
+
+
+def _unlike(ours: Sequence[int], theirs: Sequence[int], but: frozenset[int]) -> list[int]:
+    return [index for index in range(m.RANGES) if ours[index] != theirs[index] and index not in but]

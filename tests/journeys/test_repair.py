@@ -19,6 +19,7 @@ from edge_runtime.wire import codec, digest
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.store.protocol import ReadTx
+from sync_server.sync.patches import NotNow
 from tests.journeys.test_withdrawal import Kiosk as RealKiosk
 from tests.support.clock import ManualClock
 from tests.support.shop_server import ShopServer
@@ -449,7 +450,7 @@ def test_law_12_a_patch_that_nobody_asked_for_changes_nothing(town: Town, kiosk:
 
 
 def test_law_11_a_channel_is_looked_through_once_in_a_while_whoever_asks(town: Town, tmp_path: Path) -> None:
-    """Ten devices at one head: one look. At another head, a moment later: come again."""
+    """Ten devices at one head: one look, which serves at later ones, but for what changed: come again."""
     town.put(ROWS)
     kiosks = [Kiosk(town, tmp_path / f"kiosk{n}") for n in range(10)]
     for kiosk in kiosks:
@@ -459,8 +460,17 @@ def test_law_11_a_channel_is_looked_through_once_in_a_while_whoever_asks(town: T
         synced(kiosk).close()
         assert equal(kiosk, town)
     assert town.node.patches.looks == 1
-    town.put(1, start=ROWS)
-    lose(kiosks[0], 78)
+    for number, kiosk in enumerate(kiosks):  # the head moves, and the look still serves
+        lose(kiosk, 77)
+        town.put(1, start=ROWS + number)
+        session = synced(kiosk)
+        assert equal(kiosk, town)
+        assert len(repairs(session)) == 1
+        session.close()
+    assert town.node.patches.looks == 1
+    changed = ROWS + 9
+    synced(kiosks[0]).close()
+    lose(kiosks[0], changed)  # in a sub-range that changed since
     session = synced(kiosks[0])
     assert town.node.patches.looks == 1
     assert [heard.code for heard in session.heard if isinstance(heard, m.Refusal)] == ["overloaded"]
@@ -471,6 +481,30 @@ def test_law_11_a_channel_is_looked_through_once_in_a_while_whoever_asks(town: T
     session.close()
     for kiosk in kiosks:
         kiosk.close()
+
+
+def test_sums_from_before_rows_left_without_a_delete_serve_nobody(town: Town, kiosk: Kiosk) -> None:
+    """The floor was raised since: what changed is not known any more, so it is looked through again."""
+    town.put(ROWS)
+    synced(kiosk).close()
+    cursor, patches = kiosk.stand()[0], town.node.patches
+    lose(kiosk, 77)
+    assert len(patches.differing(repair_of(kiosk, cursor), 1)) == 1
+    town.forget(3)
+    with pytest.raises(NotNow):
+        patches.differing(repair_of(kiosk, cursor), 1)
+    patches.differing(repair_of(kiosk, cursor), 1 + town.settings.repair_look_us)
+    assert patches.looks == 2
+
+
+def test_a_clock_that_was_set_back_refuses_nobody_a_repair(town: Town) -> None:
+    """Neither for what was asked for in the future, nor for a look from there."""
+    patches, most = town.node.patches, town.settings.device_repairs_per_hour
+    for _ in range(most):
+        patches.admit("dev", 2**50)
+    with pytest.raises(NotNow):
+        patches.admit("dev", 2**50)
+    patches.admit("dev", 2**49)
 
 
 # ---- a big channel -----------------------------------------------------------------------------------------
