@@ -24,6 +24,7 @@ from sync_server.sync.hints import Subscription
 from sync_server.sync.outflow import BACKLOG
 from sync_server.sync.parting import knock, refusal_of
 from sync_server.sync.stream import DeviceSession
+from sync_server.sync.wake import Wake
 from tests.support.simulation.device import SimDevice
 from tests.support.simulation.server import SimServer
 
@@ -151,16 +152,23 @@ class Cable:
         if session is None or subscription is None or len(self.down) >= IN_FLIGHT:
             return False
         behind = session.state is State.LIVE and self._server.node.lane.head > session._drained
-        frame = session.next()
-        if frame is None and subscription.wake.is_set():
-            subscription.wake.clear()
+        frames = self._next(session, subscription.wake)
+        for frame in frames:
+            self._told(behind, codec.decode(frame))
+        self.down.extend(frames)
+        return bool(frames)
+
+    def _next(self, session: DeviceSession, wake: Wake) -> list[bytes]:
+        """What the pump would write in one turn: the newest change alone, or the session's next frame."""
+        step = None if wake.channel is None else session.step(wake.channel)
+        if step is not None:
+            wake.clear()
+            return _unframed(step)
+        if wake.is_set():
+            wake.clear()
             session.look()
-            frame = session.next()
-        if frame is None:
-            return False
-        self._told(behind, codec.decode(frame))
-        self.down.append(frame)
-        return True
+        frame = session.next()
+        return [] if frame is None else [frame]
 
     def deliver_down(self) -> bool:
         """The device hears the next frame."""
@@ -305,3 +313,16 @@ class Cable:
 
     def _queue(self, direction: str) -> deque[bytes]:
         return self.down if direction == "down" else self.up
+
+
+def _unframed(wire: bytes) -> list[bytes]:
+    """The frames in unmasked binary WebSocket frames."""
+    frames = []
+    while wire:
+        size, start = wire[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(wire[2:start], "big")
+        frames.append(wire[start : start + size])
+        wire = wire[start + size :]
+    return frames
