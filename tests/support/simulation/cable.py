@@ -70,6 +70,8 @@ class Cable:
         """Whether somebody meddled with single frames of this session."""
         self.past_down: deque[bytes] = deque(maxlen=REMEMBERED)
         self.past_up: deque[bytes] = deque(maxlen=REMEMBERED)
+        self.proxy: Callable[[str, bytes], list[bytes]] = lambda direction, frame: [frame]
+        """What somebody on the way makes of each frame."""
         self.refusals: dict[str, int] = {}
         """Code -> how often the device or the server left a session with it."""
         self._failures = 0
@@ -155,7 +157,7 @@ class Cable:
         frames = self._next(session, subscription.wake)
         for frame in frames:
             self._told(behind, codec.decode(frame))
-        self.down.extend(frames)
+            self.down.extend(self.proxy("down", frame))
         return bool(frames)
 
     def _next(self, session: DeviceSession, wake: Wake) -> list[bytes]:
@@ -233,7 +235,7 @@ class Cable:
     def _say(self, frames: list[bytes]) -> None:
         for frame in frames:
             self._said(codec.decode(frame))
-        self.up.extend(frames)
+            self.up.extend(self.proxy("up", frame))
 
     def _part(self, failure: WireFailure) -> None:
         """The device could not let a frame stand: it says why and leaves."""
