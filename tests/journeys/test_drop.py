@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import edge_runtime as er
+from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from sync_server import cli
 from tests.journeys.test_withdrawal import Kiosk as RealKiosk
 from tests.support.clock import ManualClock
 from tests.support.shop_server import ShopServer
-from tests.support.town import Kiosk, Session, Town
+from tests.support.town import ALICE, Kiosk, P, Session, Town
 
 GOLD = "segment:gold"
 
@@ -129,6 +130,22 @@ def test_a_change_in_the_middle_of_the_opening_is_not_missed(town: Town, kiosk: 
     allow(town, kiosk, "all")
     session.settle()
     assert only_all_is_held(town, kiosk)
+    session.close()
+
+
+def test_a_personal_channel_that_is_dropped_is_not_asked_for_at_once(town: Town, kiosk: Kiosk) -> None:
+    """Its rows go, the consent stays, and the session does not turn in a circle."""
+    kiosk.give(ALICE)
+    session = both_held(town, kiosk)
+    town.put_profile(ALICE)
+    session.settle()
+    assert kiosk.sealed_rows(ALICE) == 2
+    follows = sum(isinstance(said, m.Follow) for said in session.said)
+    session.hand_over(codec.encode(m.Drop(channel=kiosk.personal_channel(ALICE))))
+    session.settle()
+    assert kiosk.sealed_rows(ALICE) == 0
+    assert kiosk.consents.state(ALICE, P) == "given"
+    assert sum(isinstance(said, m.Follow) for said in session.said) == follows
     session.close()
 
 
