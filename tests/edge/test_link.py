@@ -335,6 +335,38 @@ async def test_a_link_in_the_background_catches_up_and_stops(town: Town, kiosk: 
         await door.close()
 
 
+async def test_the_app_steers_a_link_in_the_background_from_its_own_thread(
+    town: Town, tmp_path: Path
+) -> None:
+    """Channels, a pause and the meter: the same names as on the link, and the states it says."""
+    kiosk = Kiosk(town, tmp_path / "steered", patterns=("all", "segment:*"))
+    town.put(5, channel="segment:gold")
+    door, said = SyncDoor(town.node), list[tuple[str, str]]()
+    async with serving(door.handle) as url:
+        link = link_of(kiosk, url)
+        link.on_state = lambda state, reason: said.append((state, reason))
+        background = await asyncio.to_thread(BackgroundSync, link)
+        background.follow("segment:gold")
+        await until(lambda: kiosk.stand("segment:gold") == town.head("segment:gold"))
+        background.unfollow("segment:gold")
+        assert kiosk.rows() == {}
+        background.pause()
+        await until(lambda: said[-1] == ("stale", "paused by the app") and door.sessions == 0)
+        assert background.standing == ("stale", "paused by the app")
+        kiosk.give(ALICE)
+        background.poke()
+        background.resume()
+        await until(lambda: town.lane_head() == 1)
+        background.metered = True
+        assert background.metered
+        assert link.metered
+        await asyncio.to_thread(background.wait_caught_up, 10)
+        await asyncio.to_thread(background.close)
+        await door.close()
+    assert ("fresh", "") in said
+    kiosk.close()
+
+
 def test_waiting_in_vain_raises_and_the_link_goes_on(kiosk: Kiosk) -> None:
     """A server that is not there: `SyncError` after the time given."""
     with BackgroundSync(link_of(kiosk, "http://127.0.0.1:9")) as background:

@@ -92,6 +92,31 @@ def test_law_2_behind_a_proxy_that_spoils_websockets_a_device_is_fresh_and_hears
     assert rt.status()["sync"] is None
 
 
+def test_law_6_a_server_killed_under_polls_is_found_again_and_told_what_was_decided_meanwhile(
+    served: Served, rt: er.Runtime, tmp_path: Path
+) -> None:
+    """kill -9 while a poll waits: stale at once, fresh by polls when it is back, decisions once in the ledger."""
+    with (
+        Proxy("refuses upgrades", served.client.url) as proxy,
+        rt.sync_in_background(proxy.url, settings=SETTINGS) as sync,
+    ):
+        until(lambda: sync.state == "fresh")
+        served.end()
+        took_s = until(lambda: sync.state != "fresh")
+        assert took_s < 2
+        for n in range(3):
+            rt.consent.give(f"u{n}", [P], notice="2026-11")
+        again = Served(tmp_path / "server")
+        try:
+            proxy.lead_to(again.client.url)
+            until(lambda: sync.state == "fresh")
+            sync.wait_caught_up(PATIENCE_S)
+            assert again.client.call("GET", "/v1/consent-ledger/head")["size"] == 3
+            assert sync.link.way == "poll"
+        finally:
+            again.end()
+
+
 def test_a_proxy_that_leaves_websockets_alone_is_no_reason_to_poll(served: Served, rt: er.Runtime) -> None:
     """It cuts what is idle for longer than the device ever is here."""
     with (

@@ -25,8 +25,8 @@ class Proxy:
     """
 
     def __init__(self, kind: Kind, upstream: str, idle_s: float = 0.4) -> None:
-        parts = urlsplit(upstream)
-        self._kind, self._host, self._port, self._idle_s = kind, parts.hostname, parts.port, idle_s
+        self._kind, self._idle_s = kind, idle_s
+        self._host, self._port = _place(upstream)
         self.seen: Counter[str] = Counter()
         """Requests by method; `cut`: connections dropped for being idle."""
         self.url = ""
@@ -34,6 +34,10 @@ class Proxy:
         self._stop = asyncio.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._body, name="proxy")
+
+    def lead_to(self, upstream: str) -> None:
+        """New connections go there from now on."""
+        self._host, self._port = _place(upstream)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -156,3 +160,8 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
         if name.strip().lower() == b"content-length":
             length = int(value)
     return head, await reader.readexactly(length) if length else b""
+
+
+def _place(url: str) -> tuple[str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port
