@@ -60,7 +60,7 @@ class Pace:
         asked_us = trouble.retry_after_us or 0
         if trouble.code == "unsupported_version":  # until somebody updates one of the two
             asked_us = max(asked_us, self._settings.unsupported_us)
-        return min(asked_us, self._settings.retry_after_most_us)
+        return asked_us
 
     @property
     def _most_us(self) -> int:

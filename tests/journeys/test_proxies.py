@@ -95,7 +95,7 @@ def test_law_2_behind_a_proxy_that_spoils_websockets_a_device_is_fresh_and_hears
 def test_law_6_a_server_killed_under_polls_is_found_again_and_told_what_was_decided_meanwhile(
     served: Served, rt: er.Runtime, tmp_path: Path
 ) -> None:
-    """kill -9 while a poll waits: stale at once, fresh by polls when it is back, decisions once in the ledger."""
+    """kill -9 while a poll waits: stale at once, fresh by polls when it is back, decisions recorded once."""
     with (
         Proxy("refuses upgrades", served.client.url) as proxy,
         rt.sync_in_background(proxy.url, settings=SETTINGS) as sync,
