@@ -10,7 +10,10 @@ from importlib import import_module
 
 from bench.streams import FOLDER_VARIABLE
 
-BENCHES = ("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate", "apply")
+BENCHES = (
+    *("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate"),
+    *("apply", "fanout", "revoke"),
+)
 """One question each; `bench/<name>.py` answers it with `run()`."""
 
 

@@ -36,8 +36,8 @@ class Line(Protocol):
         """Take what came; returns what to answer at once."""
         ...
 
-    def begin(self, size_bytes: int) -> None:
-        """A round begins that brings a payload of so many bytes: note when it is there, and no more."""
+    def begin(self, size_bytes: int) -> bytes:
+        """A round begins that brings a payload of so many bytes: note when it came; returns what to say."""
         ...
 
     def end(self) -> bytes:
@@ -59,6 +59,8 @@ class Crowd:
         self._epoll = select.epoll()
         self._sockets: dict[int, tuple[socket.socket, Line]] = {}
         self._arrived = self._ready = 0
+        self.received_bytes = 0
+        """Since the round began."""
 
     def open(self, per_s: float) -> None:
         """Connect all, so many a second, and return when each is ready; raises `TimeoutError`."""
@@ -83,6 +85,7 @@ class Crowd:
             data = one.recv(262_144)
             if not data:
                 raise ConnectionError("the server closed a socket")
+            self.received_bytes += len(data)
             ready, arrived = line.ready, line.arrived_s
             answer = line.take(data, time.monotonic())
             self._ready += line.ready and not ready
@@ -92,9 +95,11 @@ class Crowd:
 
     def begin(self, size_bytes: int) -> None:
         """A round begins."""
-        self._arrived = 0
-        for line in self.lines:
-            line.begin(size_bytes)
+        self._arrived = self.received_bytes = 0
+        for one, line in self._sockets.values():
+            said = line.begin(size_bytes)
+            if said:
+                _send(one, said)
 
     def round(self) -> list[float]:
         """Read until everybody has what the round brings; returns when each had it (monotonic clock)."""
@@ -128,6 +133,8 @@ class CrowdProcess:
     """
 
     def __init__(self, host: str, port: int, maker: LineMaker, told: Sequence[object], per_s: float) -> None:
+        self.received_bytes = 0
+        """By all lines, in the last round."""
         self._pipe, far = SPAWN.Pipe()
         self._process = SPAWN.Process(
             target=_serve, args=(far, host, port, maker, list(told), per_s), daemon=True
@@ -136,6 +143,12 @@ class CrowdProcess:
         far.close()
         self._expect("open")
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def begin(self, size_bytes: int) -> None:
         """Returns when every line awaits the round."""
         self._pipe.send(size_bytes)
@@ -143,9 +156,13 @@ class CrowdProcess:
 
     def times(self) -> list[float]:
         """When each line had what the round brought."""
-        times = self._expect(None)
-        assert isinstance(times, list)
-        return times
+        times, self.received_bytes = self._expect(None)
+        return list(times)
+
+    @property
+    def done(self) -> bool:
+        """Whether `times` would answer at once."""
+        return self._pipe.poll()
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +174,7 @@ class CrowdProcess:
         self._process.join()
         self._pipe.close()
 
-    def _expect(self, word: str | None) -> object:
+    def _expect(self, word: str | None) -> Any:
         if not self._pipe.poll(3 * DEADLINE_S):
             raise TimeoutError("the crowd says nothing")
         said = self._pipe.recv()
@@ -185,7 +202,7 @@ def _serve(pipe: Connection, host: str, port: int, maker: LineMaker, told: list[
                 crowd.poll(0.02)
             crowd.begin(pipe.recv())
             pipe.send("begun")
-            pipe.send(crowd.round())
+            pipe.send((crowd.round(), crowd.received_bytes))
     except EOFError:
         return
     except (OSError, RuntimeError, AssertionError) as error:

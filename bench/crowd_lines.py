@@ -33,10 +33,10 @@ class DeviceLine:
     In a round it only notes when the first frame is there; the frames are worked off at its end.
     """
 
-    def __init__(self, told: DeviceTold) -> None:
+    def __init__(self, told: DeviceTold, *, leases: bool = False) -> None:
         key = Ed25519PrivateKey.from_private_bytes(told.seed)
         enrolled = Enrolled(told.device_id, key, told.digest_key, told.server_key, told.channels)
-        self.device = SimDevice(enrolled, _READER, os.urandom)
+        self.device = SimDevice(enrolled, _READER, os.urandom, leases=leases)
         self.ready, self.arrived_s = False, 0.0
         self._buffer, self._upgraded, self._aside = b"", False, False
         self._frames: list[bytes] = []
@@ -65,8 +65,9 @@ class DeviceLine:
             answers += self._hear()
         return answers
 
-    def begin(self, size_bytes: int) -> None:
+    def begin(self, size_bytes: int) -> bytes:
         self._aside, self.arrived_s = True, 0.0
+        return b""
 
     def end(self) -> bytes:
         self._aside = False
@@ -74,7 +75,7 @@ class DeviceLine:
 
     def _hear(self) -> bytes:
         frames, self._frames = self._frames, []
-        answers = b"".join(_masked(_BINARY, said) for frame in frames for said in self.device.hear(frame))
+        answers = b"".join(masked(said) for frame in frames for said in self.device.hear(frame))
         self.ready = self.device.state is State.LIVE and self.device.fresh
         return answers
 
@@ -94,7 +95,7 @@ class DeviceLine:
                 case 0x82:
                     self._frames.append(body)
                 case 0x89:
-                    pongs += _masked(_PONG, body)
+                    pongs += masked(body, _PONG)
                 case other:
                     raise ConnectionError(f"opcode {other:#x}: {body[:80]!r}")
             at = start + size
@@ -102,7 +103,7 @@ class DeviceLine:
         return pongs
 
 
-def _masked(opcode: int, body: bytes) -> bytes:
+def masked(body: bytes, opcode: int = _BINARY) -> bytes:
     """A client's frame; the mask is zero, which leaves the bytes as they are."""
     size = len(body)
     if size < 126:
@@ -133,8 +134,9 @@ class _Subscriber:
             self.arrived_s = now_s
         return b""
 
-    def begin(self, size_bytes: int) -> None:
+    def begin(self, size_bytes: int) -> bytes:
         self._missing, self.arrived_s = self._wrapped(size_bytes), 0.0
+        return b""
 
     def end(self) -> bytes:
         return b""

@@ -27,7 +27,7 @@ from typing import Final
 from bench.crowd import CrowdProcess, LineMaker, raise_file_limit
 from bench.crowd_lines import TOPIC, DeviceLine, nats_line, redis_line
 from bench.measure import table
-from bench.served import Served
+from bench.served import Served, cpu_s
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 
@@ -55,11 +55,11 @@ class Contestant:
     def round(self, number: int, size_bytes: int) -> None:
         """One change to all."""
         self.crowd.begin(size_bytes)
-        worked_s, began_s = _cpu_s(self.pid), time.monotonic()
+        worked_s, began_s = cpu_s(self.pid), time.monotonic()
         self.publish(number)
         took = sorted((at - began_s) * 1e3 for at in self.crowd.times())
         if number >= WARM_UP:
-            self.cpu_s += _cpu_s(self.pid) - worked_s
+            self.cpu_s += cpu_s(self.pid) - worked_s
             self.last_ms.append(took[-1])
             self.middle_ms.append(took[len(took) // 2])
 
@@ -121,12 +121,6 @@ def frame_bytes() -> int:
     row = m.Row(1, "item:85123A", "item_stats", 1, at_us, at_us, 0, False, values)
     delta = m.Delta(channel="all", base=1, upto=2, epoch=0, replacing=False, more=False, rows=[row])
     return len(codec.encode_packed(delta))
-
-
-def _cpu_s(pid: int) -> float:
-    """What all threads of a process have worked so far."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

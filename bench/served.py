@@ -131,6 +131,10 @@ class Served:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
+    def cpu_s(self) -> float:
+        """What it has worked so far."""
+        return cpu_s(self.pid)
+
     def __enter__(self) -> Self:
         return self
 
@@ -151,6 +155,12 @@ class Served:
                     raise RuntimeError("the server ended before it listened") from None
                 time.sleep(0.02)
         raise TimeoutError("the server does not listen")
+
+
+def cpu_s(pid: int) -> float:
+    """What all threads of a process have worked so far."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def _enrolled(settings: Settings, count: int) -> list[DeviceTold]:

@@ -42,7 +42,7 @@ class SyncDoor:
     """Every device session of this node."""
 
     def __init__(self, node: Node) -> None:
-        self._node, self._turn, self._pump = node, Turn(node.store), Pump()
+        self._node, self._turn, self._pump = node, Turn(node.store, node.acks), Pump()
         self._tasks: set[asyncio.Task[object]] = set()
         self.polls = PollDoor(node, self._turn, self._knock)
         """The sessions that are carried by long polls."""

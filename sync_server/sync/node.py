@@ -13,6 +13,7 @@ from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
+from sync_server.sync.acks import Acks
 from sync_server.sync.admission import Admission
 from sync_server.sync.desk import Desk
 from sync_server.sync.fanout import Fanout
@@ -49,6 +50,7 @@ class Node:
     presence: Presence
     on_demand: OnDemand
     steps: Steps
+    acks: Acks
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -88,5 +90,18 @@ def open_node(
     rate = DeviceRate(settings.fetched_per_minute, settings.sessions)
     use = Use(settings.use_half_life_us, settings.use_rows)
     on_demand = OnDemand(settings, clock, store, catalog, rate, use)
-    rest = (lane, fanout, hints, desk, entropy, heads, admission, patches, presence, on_demand, Steps(fanout))
+    rest = (
+        lane,
+        fanout,
+        hints,
+        desk,
+        entropy,
+        heads,
+        admission,
+        patches,
+        presence,
+        on_demand,
+        Steps(fanout),
+        Acks(store),
+    )
     return Node(settings, clock, store, signing, *rest)

@@ -454,16 +454,16 @@ class DeviceSession:
             raise WireFailure("out_of_turn", f"expected an acknowledgement of at most {self._drained}")
         if ack.upto <= self._acked:
             return
-        self._acked = ack.upto
-        with self._node.store.write("lane_ack", durable=False) as tx:
-            tx.ack_lane(self.device_id, ack.upto, self._node.clock.now_us())
-        self._subscription.rounds = True
+        first, self._acked = self._acked < 0, ack.upto
+        self._node.acks.take(self.device_id, ack.upto, self._node.clock.now_us())
+        self._subscription.rounds |= first  # what is open is told at the beginning, and then when it moves
         self.look()
 
     def _take_lease_request(self, request: m.LeaseRequest) -> None:
         if request.upto > self._drained:
             raise WireFailure("out_of_turn", f"expected a lane position of at most {self._drained}")
         settings, now_us = self._node.settings, self._node.clock.now_us()
+        self._node.acks.write()  # what this device acknowledged in the same turn counts
         until_us = settings.lease_bound_us(now_us, settings.lease_us)
         with self._node.store.write("lease") as tx:  # durable before it is sent
             granted = tx.grant_lease(self.device_id, request.upto, until_us)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import apply, cache, erase, startup
+from bench import apply, cache, erase, fanout, revoke, startup
 from bench.streams import STREAMS, find
 from edge_runtime.catalog import Catalog
 from edge_runtime.session.event import LAST_US, event_from_dict
@@ -113,3 +113,26 @@ def test_the_apply_bench_gives_every_number_of_rows_that_arrive_whole(
     assert isinstance(found["personal"], dict)
     assert found["personal"]["rows"] > 0
     assert "goal 50,000" in capsys.readouterr().out
+
+
+def test_the_fanout_bench_brings_every_change_to_every_device(capsys: pytest.CaptureFixture[str]) -> None:
+    """A real server, devices with real sessions; a peer that is not here is null and says why."""
+    found = fanout.run(devices=(20,), rounds=2)
+    assert isinstance(found["devices"], dict)
+    one = found["devices"]["20"]
+    assert set(one) == {"last_ms", "redis_last_ms", "nats_last_ms", "ratio_to_redis", "kib_per_connection"}
+    assert one["last_ms"] > 0
+    told = capsys.readouterr().out
+    assert one["redis_last_ms"] is not None or "redis: " in told
+    assert one["nats_last_ms"] is not None or "nats: " in told
+
+
+def test_the_revoke_bench_waits_for_every_target(capsys: pytest.CaptureFixture[str]) -> None:
+    """Simulated devices and real runtimes, a snapshot in between; each target enforced and erased."""
+    found = revoke.run(devices=12, real=2, revocations=1)
+    assert (found["devices"], found["real_runtimes"]) == (12, 2)
+    for key in ("p50_ms", "p99_ms", "unreadable_p99_ms", "erased_p99_ms", "snapshot_mb_streaming"):
+        number = found[key]
+        assert isinstance(number, float)
+        assert number > 0
+    assert "a stalled reader: at most" in capsys.readouterr().out

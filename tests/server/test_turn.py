@@ -12,7 +12,7 @@ import pytest
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
-from sync_server.sync.turn import FRAMES, Turn
+from sync_server.sync.turn import FRAMES, OTHERS, Turn
 from tests.support.town import ALICE, Kiosk, P, Session, Town
 
 
@@ -45,7 +45,7 @@ def lease_request(town: Town) -> bytes:
 
 async def test_law_6_a_turn_waits_for_the_disk_once_and_before_any_answer(town: Town, tmp_path: Path) -> None:
     """Three leases, each of which is durable before it is sent: one flush, after the last of them."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.store)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks)
     said = waits_for_the_disk(town)
     await asyncio.gather(*(turn.hear(s.server, lease_request(town)) for s in sessions))
     assert said.count("PRAGMA synchronous = FULL") == 1
@@ -58,7 +58,7 @@ async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed
     town: Town, tmp_path: Path
 ) -> None:
     """It does not wait for the end of the turn."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks)
     said = waits_for_the_disk(town)
     denial = m.Decision(bytes(16), town.pseudonym(ALICE), P, "withdrawn", "n", 0, 0)
     await turn.hear(session.server, codec.encode(m.Decisions(decisions=[denial])))
@@ -68,7 +68,7 @@ async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed
 
 async def test_one_session_s_fault_is_not_another_s(town: Town, tmp_path: Path) -> None:
     """Garbage ends the one; the others of its turn are heard, also when there are more than fit one turn."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks)
     frames = [b"\xc1", *[lease_request(town)] * (2 * FRAMES)]
     done = await asyncio.gather(*(turn.hear(session.server, f) for f in frames), return_exceptions=True)
     assert isinstance(done[0], WireFailure)
@@ -79,7 +79,7 @@ async def test_law_6_a_disk_that_does_not_take_the_turn_leaves_nobody_answered(
     town: Town, tmp_path: Path
 ) -> None:
     """The flush fails: every session of the turn fails with it, and the next turn is heard again."""
-    sessions, turn = lived(town, tmp_path, 2), Turn(town.store)
+    sessions, turn = lived(town, tmp_path, 2), Turn(town.store, town.node.acks)
 
     def full(action: int, table: str | None, *_: object) -> int:
         writes = action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_DELETE) and table == "meta"
@@ -91,3 +91,45 @@ async def test_law_6_a_disk_that_does_not_take_the_turn_leaves_nobody_answered(
     assert [isinstance(d, sqlite3.Error) for d in done] == [True, True]
     town.store._writer.set_authorizer(None)
     await turn.hear(sessions[0].server, lease_request(town))
+
+
+def acked(town: Town, session: Session) -> int:
+    with town.store.read() as tx:
+        device = tx.device(session.kiosk.device_id)
+    assert device is not None
+    return device.lane_acked
+
+
+async def test_law_2_acknowledgements_of_a_denial_are_taken_before_what_else_waits(
+    town: Town, tmp_path: Path
+) -> None:
+    """Behind more frames than fit two turns come those of everybody; one transaction takes them all."""
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks)
+    town.decide(ALICE, "withdrawn")
+    for session in sessions:
+        session.next()
+    before, head = town.store.transactions()["lane_ack"], town.lane_head()
+    order: list[str] = []
+
+    async def hear(session: Session, frame: bytes, name: str) -> None:
+        await turn.hear(session.server, frame)
+        order.append(name)
+
+    ack = codec.encode(m.LaneAck(upto=head))
+    others = [hear(sessions[0], lease_request(town), "lease") for _ in range(2 * FRAMES)]
+    await asyncio.gather(*others, *(hear(session, ack, "ack") for session in sessions))
+    assert order[: OTHERS + 3].count("ack") == 3
+    assert order.count("lease") == 2 * FRAMES
+    assert [acked(town, session) for session in sessions] == [head] * 3
+    assert town.store.transactions()["lane_ack"] == before + 1
+
+
+async def test_law_3_a_lease_counts_what_was_acknowledged_in_its_own_turn(town: Town, tmp_path: Path) -> None:
+    """The acknowledgement is in the store before the lease is judged."""
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks)
+    town.decide(ALICE, "withdrawn")
+    session.next()
+    ack = codec.encode(m.LaneAck(upto=town.lane_head()))
+    await asyncio.gather(turn.hear(session.server, ack), turn.hear(session.server, lease_request(town)))
+    answer = codec.decode(session.next() or b"")
+    assert isinstance(answer, m.Lease)
