@@ -25,6 +25,7 @@ from sync_server.devices.entropy import system_entropy
 from sync_server.doctor import device_text
 from sync_server.errors import ServerError
 from sync_server.load import command as load
+from sync_server.overrides import overridden
 from sync_server.server import serve
 from sync_server.settings import Settings
 
@@ -69,6 +70,7 @@ def _serve(args: argparse.Namespace) -> None:
     settings = Settings(data_dir=args.data, host=args.host, port=args.port, catalog=args.catalog)
     if args.lease is not None:
         settings = replace(settings, lease_us=_duration_us(args.lease))
+    settings = overridden(settings, args.set or ())
 
     def announce(url: str) -> None:
         if args.json:
@@ -213,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=int, default=8080, help="0: any free port (see server.json)")
     made.add_argument("--catalog", type=Path, help="register this catalog and make it active")
     made.add_argument("--lease", help="duration of leases, e.g. 24h")
+    made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
     made = _command(commands, "enrol", _enrol, "make a one-time enrolment token")
     made.add_argument("--new-token", action="store_true", required=True)
     made.add_argument("--channel", action="append", help="channel pattern the device may follow; repeatable")
