@@ -10,6 +10,7 @@ import struct
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,22 @@ DEADLINE_S = 60
 
 
 @pytest.fixture
+def opened() -> Iterator[Callable[..., RawDevice]]:
+    """Opens raw devices, and closes them whatever happens."""
+    with ExitStack() as stack:
+
+        def one(url: str, device: SimDevice, receive_bytes: int = 4_096) -> RawDevice:
+            raw = RawDevice(url, device, receive_bytes)
+            stack.callback(raw.close)
+            return raw
+
+        yield one
+
+
+@pytest.fixture
 def server(tmp_path: Path) -> Iterator[Served]:
     limits = {"fanout_cache_bytes": CACHE, "snapshots": STALLED + 50, "send_timeout_us": 8_000_000}
+    limits["admissions_burst"] = STALLED + 50
     with Served(tmp_path, **limits, send_buffer_bytes=SENDS) as served:
         yield served
 
@@ -88,19 +103,18 @@ def stuck(raw: RawDevice) -> Callable[[], bool]:
     return look
 
 
-def test_law_11_hundreds_of_stalled_readers_hold_one_frame_each_and_are_dropped(server: Served) -> None:
+def test_law_11_hundreds_of_stalled_readers_hold_one_frame_each_and_are_dropped(
+    server: Served, opened: Callable[..., RawDevice]
+) -> None:
     """Tens of MB wait for each of them; the others go on as if nothing were, and memory comes back."""
     fill(server, 24)
     good, *devices = asyncio.run(enrolled(server, 1 + STALLED))
-    first = RawDevice(server.url, good, receive_bytes=MIB)
+    first = opened(server.url, good, receive_bytes=MIB)
     while not good.fresh:
         first.take()
     before = server.rss_bytes()
-    readers = []
     for device in devices:
-        raw = RawDevice(server.url, device)
-        raw.open()
-        readers.append(raw)
+        opened(server.url, device).open()
     until(lambda: server.metrics("visits")["streaming"] > STALLED * 0.9)
     peak, took_s = 0, []
     for n in range(30):
@@ -122,17 +136,17 @@ def test_law_11_hundreds_of_stalled_readers_hold_one_frame_each_and_are_dropped(
     server.publish(1, start=200_000)
     while not good.fresh or good.cursors["all"] < 24 * MIB // (20 * KIB) + 31:
         first.take()
-    for raw in [first, *readers]:
-        raw.close()
 
 
-def test_law_2_before_a_denial_at_most_the_buffers_and_one_frame_are_ahead(server: Served) -> None:
+def test_law_2_before_a_denial_at_most_the_buffers_and_one_frame_are_ahead(
+    server: Served, opened: Callable[..., RawDevice]
+) -> None:
     """A slow link's bound is bytes queued ahead over link rate; here are the bytes."""
     fill(server, 4)
     (device,) = asyncio.run(enrolled(server, 1))
     said = {"subject": "alice", "purpose": "personalization", "notice": "2026-11"}
     server.client.call("POST", "/v1/consents", said)
-    raw = RawDevice(server.url, device)
+    raw = opened(server.url, device)
     raw.open()
     while not isinstance(codec.decode(raw.take()), m.Delta):
         pass
@@ -147,4 +161,3 @@ def test_law_2_before_a_denial_at_most_the_buffers_and_one_frame_are_ahead(serve
     print({"ahead": ahead, "bound": bound, "receive": receive})
     assert ahead <= bound
     assert Settings(Path("nowhere")).send_buffer_bytes == SENDS
-    raw.close()
