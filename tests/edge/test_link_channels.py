@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import MalformedRequest
+from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.link import Link
 from edge_runtime.sync.settings import SECOND_US, SyncSettings
 from edge_runtime.wire import codec
@@ -109,12 +110,44 @@ def test_a_channel_unfollowed_in_mid_snapshot_leaves_nothing_behind(town: Town, 
         thread = threading.Thread(target=link.unfollow, args=(GOLD,))
         thread.start()
         thread.join()
+        heard.clear()
         await rested()
         assert kiosk.stand(GOLD) == (0, 0)
         assert kiosk.rows() == {}
         assert link.state == "fresh"
+        assert [type(codec.decode(frame)) for frame in heard] == [m.Unfollow]
 
-    Life(kiosk).during(work)
+    life, heard = Life(kiosk), list[bytes]()
+    life.network.heard = heard.append
+    life.during(work)
+
+
+def test_a_delta_that_was_being_applied_when_its_channel_was_unfollowed_leaves_nothing(
+    town: Town, kiosk: Kiosk
+) -> None:
+    """Its rows are written after the deletion; the next tick deletes them too."""
+    town.put(10, channel=GOLD)
+    life, apply, late = Life(kiosk), kiosk.replica.apply, list[int]()
+
+    def applied_late(delta: m.Delta) -> Applied:
+        if delta.channel == GOLD:
+            life.link.unfollow(GOLD)
+            done = apply(delta)
+            late.append(len(kiosk.rows()))
+            return done
+        return apply(delta)
+
+    kiosk.replica.apply = applied_late  # type: ignore[method-assign]
+
+    async def work(link: Link) -> None:
+        await link.caught_up()
+        link.follow(GOLD)
+        await rested()
+        assert late == [10]
+        assert kiosk.rows() == {}
+        assert kiosk.stand(GOLD) == (0, 0)
+
+    life.during(work)
 
 
 def test_a_channel_that_the_server_does_not_give_is_asked_for_once_a_session(
@@ -211,6 +244,27 @@ def test_law_6_a_pause_that_is_over_at_once_loses_nothing_that_was_decided(town:
     Life(kiosk).during(work)
 
 
+def test_no_frame_leaves_after_a_pause_though_one_was_just_due(town: Town, kiosk: Kiosk) -> None:
+    """A poke, and the pause in the same breath: what was due waits for the next session."""
+    life, heard = Life(kiosk), list[bytes]()
+    life.network.heard = heard.append
+
+    async def work(link: Link) -> None:
+        for n in range(10):
+            await link.caught_up()
+            heard.clear()
+            kiosk.give(f"user:u{n}")
+            link.poke()
+            link.pause()
+            await asyncio.sleep(2)
+            assert heard == []
+            link.resume()
+        await link.caught_up()
+        assert town.lane_head() == 10
+
+    life.during(work)
+
+
 def test_a_link_may_be_paused_before_it_runs_and_closed_while_it_is(kiosk: Kiosk) -> None:
     life = Life(kiosk)
     life.link.pause()
@@ -293,9 +347,14 @@ def test_law_6_what_was_spent_survives_a_restart(town: Town, tmp_path: Path) -> 
             town.clock.set_wall(wall_us)
         life = Life(kiosk, settings=settings)
         life.link.metered = True
+        hellos = list[m.Hello]()
+        life.network.heard = lambda frame, to=hellos: to.extend(  # type: ignore[misc]
+            said for said in [codec.decode(frame)] if isinstance(said, m.Hello)
+        )
         life.live(20)
         assert life.states[-2:] == ["stale", "stale"]
         assert rows in (0, len(kiosk.rows()))
+        assert [hello.cursors for hello in hellos] == [{"all": 0} if rows == 0 else {}]
         rows = len(kiosk.rows())
         kiosk.close()
         town.clock.reboot()
