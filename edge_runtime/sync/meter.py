@@ -101,7 +101,7 @@ class Meter:
         hour, day = self.spent
         limits = ((hour, self._settings.bytes_per_hour), (day, self._settings.bytes_per_day))
         part = RESUME_PART if self._lean else 0
-        over = any(limit and spent >= limit - limit * part // 100 for spent, limit in limits)
+        over = any(limit and spent >= limit - (limit // part if part else 0) for spent, limit in limits)
         self._lean = self.metered and over
         return self._lean
 
