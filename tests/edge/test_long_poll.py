@@ -98,6 +98,33 @@ async def test_a_device_syncs_by_polls_alone(town: Town, kiosk: Kiosk) -> None:
     assert link.state == "stale"
 
 
+async def test_law_11_what_does_not_fit_one_body_goes_with_the_next_at_once(town: Town, kiosk: Kiosk) -> None:
+    """One frame a poll, and no poll is waited for meanwhile; a body is bounded by its bytes too."""
+    door, most = SyncDoor(town.node), [0]
+
+    async def measuring(request: web.Request) -> web.StreamResponse:
+        most[0] = max(most[0], request.content_length or 0)
+        return await door.polls.handle(request)
+
+    async with polled(kiosk, measuring, poll_frames=1) as link, asyncio.timeout(8):
+        await link.caught_up()
+        for n in range(3):
+            kiosk.give(f"user:u{n}")
+        link.poke()
+        await link.caught_up()
+        assert town.lane_head() == 3
+    most[0] = 0
+    async with polled(kiosk, measuring, poll_body_bytes=2_000, batch=4) as link, asyncio.timeout(8):
+        await link.caught_up()
+        for n in range(3, 40):
+            kiosk.give(f"user:u{n}")
+        link.poke()
+        await link.caught_up()
+        assert town.lane_head() == 40
+    assert 0 < most[0] <= 2_000
+    await door.close()
+
+
 async def test_a_device_that_closes_tells_the_server(town: Town, kiosk: Kiosk) -> None:
     door = SyncDoor(town.node)
     async with polled(kiosk, door.polls.handle) as link:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +129,8 @@ async def test_a_poll_that_has_something_to_say_ends_the_wait_of_the_one_before(
     waiting = asyncio.ensure_future(poller.poll(wait_ms=20_000))
     await until(lambda: door.polls.waiting == 1)
     kiosk.give(ALICE)
-    reply = await poller.poll(dialogue.tick(kiosk.clock.boot_us()))
+    async with asyncio.timeout(10):
+        reply = await poller.poll(dialogue.tick(kiosk.clock.boot_us()))
     assert (await waiting).frames == []
     assert m.DecisionAck in [type(message) for message in messages(reply)]
     assert town.lane_head() == 1
@@ -220,8 +223,11 @@ async def test_law_11_a_session_has_a_greatest_age_and_says_so(town: Town, kiosk
 async def test_a_device_that_leaves_frees_its_place(kiosk: Kiosk, poller: Poller, door: SyncDoor) -> None:
     await poller.settle(kiosk, kiosk.dialogue())
     assert door.sessions == 1
+    kept = weakref.ref(next(iter(door.polls._held.values())).session)
     assert (await poller.send(bundle.END)).status == 200
     assert door.sessions == 0
+    gc.collect()
+    assert kept() is None  # no timer holds it until it would have been too old
     assert (await poller.send(bundle.END)).code == "session_closed"
 
 
