@@ -104,11 +104,11 @@ class SyncDoor:
         """One session to its end; returns whether the device heard why."""
         subscription = self._node.hints.subscribe()
         session = DeviceSession(self._node, subscription, visit)
-        told: asyncio.Future[m.Refusal] = asyncio.get_running_loop().create_future()
-        visit.part = lambda why: None if told.done() else told.set_result(why)
+        end: asyncio.Future[m.Refusal] = asyncio.get_running_loop().create_future()
+        visit.part = lambda why: None if end.done() else end.set_result(why)
         refusal = m.Refusal(code="internal")
         try:
-            refusal = await self._run(request, ws, session, subscription, told)
+            refusal = await self._run(request, ws, session, subscription, end)
         except asyncio.CancelledError:
             refusal = going_away(self._node, back_within_us(self._node))
             raise
@@ -124,32 +124,29 @@ class SyncDoor:
         ws: web.WebSocketResponse,
         session: DeviceSession,
         subscription: Subscription,
-        told: asyncio.Future[m.Refusal],
+        end: asyncio.Future[m.Refusal],
     ) -> m.Refusal:
-        """Read and write until either ends, or it is told to go; returns what to say at parting."""
-        transport, send_us = request.transport, self._node.settings.send_timeout_us
+        """Read and write until either ends, or it is told to go by `end`; returns what to say at parting."""
+        transport, settings, loop = request.transport, self._node.settings, asyncio.get_running_loop()
+        going = m.Refusal(code="going_away")
         if transport is None:
-            return m.Refusal(code="going_away")  # it is gone already
+            return going  # it is gone already
         reader = asyncio.ensure_future(self._read(ws, session, subscription))
-        flow = Outflow(self._pump, session, subscription, transport, request.writer.drain, send_us)
-        both: set[asyncio.Future[None]] = {reader, flow.ended}
-        ends: set[asyncio.Future[None] | asyncio.Future[m.Refusal]] = {*both, told}
+        reader.add_done_callback(lambda done: _pass_on(done, end))
+        age = loop.call_later(longest_s(self._node), lambda: None if end.done() else end.set_result(going))
+        way = transport, request.writer.drain
+        flow = Outflow(self._pump, session, subscription, *way, settings.send_timeout_us, end)
         try:
-            await asyncio.wait(ends, timeout=longest_s(self._node), return_when=asyncio.FIRST_COMPLETED)
-            done = [task for task in both if task.done()]
+            return await end
+        except WireFailure as failure:
+            return refusal_of(failure)
+        except (TimeoutError, ConnectionError):
+            return going
         finally:
+            age.cancel()
             reader.cancel()
             await flow.close()
-            await asyncio.gather(*both, return_exceptions=True)
-        if told.done():
-            return told.result()
-        for task in done:
-            failure = task.exception()
-            if isinstance(failure, WireFailure):
-                return refusal_of(failure)
-            if failure is not None and not isinstance(failure, TimeoutError | ConnectionError):
-                raise failure
-        return m.Refusal(code="going_away")
+            await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(
         self, ws: web.WebSocketResponse, session: DeviceSession, subscription: Subscription
@@ -183,6 +180,17 @@ class SyncDoor:
         except (ConnectionError, TimeoutError):
             return False
         return True
+
+
+def _pass_on(reader: asyncio.Future[None], end: asyncio.Future[m.Refusal]) -> None:
+    """The session ends as its reader did."""
+    if reader.cancelled() or end.done():
+        return
+    failure = reader.exception()
+    if failure is None:
+        end.set_result(m.Refusal(code="going_away"))
+    else:
+        end.set_exception(failure)
 
 
 def _abort(request: web.Request) -> None:

@@ -18,7 +18,7 @@ class Subscription:
 
     def __init__(self, forget: Callable[[Subscription], None]) -> None:
         self.wake = Wake()
-        self.channels: set[str] = set()
+        self.channels: list[str] = []
         self.rounds = False
         """Whether aggregate rounds moved since it was last lowered."""
         self.device_id = ""
@@ -51,12 +51,14 @@ class Hints:
 
     def follow(self, subscription: Subscription, channel: str) -> None:
         """Hear of `channel` too."""
-        subscription.channels.add(channel)
+        if channel not in subscription.channels:
+            subscription.channels.append(channel)
         self._by_channel.setdefault(channel, set()).add(subscription)
 
     def unfollow(self, subscription: Subscription, channel: str) -> None:
         """Hear of `channel` no more."""
-        subscription.channels.discard(channel)
+        if channel in subscription.channels:
+            subscription.channels.remove(channel)
         ears = self._by_channel.get(channel)
         if ears is not None:
             ears.discard(subscription)

@@ -13,7 +13,7 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from edge_runtime.wire.failure import WireFailure
 from sync_server.settings import SECOND_US
@@ -65,6 +65,7 @@ class Outflow:
     Args:
         room: returns when the transport has handed on all that it took.
         send_us: longest time that may take.
+        ended: gets what went wrong, once nothing more can be said. When it is done, nothing more is.
     """
 
     __slots__ = (
@@ -88,11 +89,11 @@ class Outflow:
         transport: asyncio.WriteTransport,
         room: Callable[[], Awaitable[object]],
         send_us: int,
+        ended: asyncio.Future[Any],
     ) -> None:
         self._pump, self._session = pump, session
         self._transport, self._room, self._send_us = transport, room, send_us
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done, with what went wrong, once nothing more can be said."""
+        self.ended = ended
         self._line = _NOWHERE
         """Where it stands: nowhere, in the line, or in the urgent one (perhaps in the other still)."""
         self._blocked: asyncio.Task[None] | None = None
@@ -105,7 +106,6 @@ class Outflow:
     async def close(self) -> None:
         """Say nothing more."""
         self._wake.heard = None
-        self.ended.cancel()
         if self._patience is not None:
             self._patience.cancel()
         if self._blocked is not None:
@@ -137,7 +137,7 @@ class Outflow:
             ended = failure
         finally:
             if ended is not None:
-                self.ended.set_exception(ended)
+                self._end(ended)
         if ended is None:
             self._go_on(more)
 

@@ -62,7 +62,9 @@ class Carried:
         self.session.settle()
         transport = cast(asyncio.WriteTransport, self.pipe)
         subscription = self.session.subscription
-        self.flow = Outflow(pump, self.session.server, subscription, transport, self.pipe.room, send_us)
+        ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        way = transport, self.pipe.room
+        self.flow = Outflow(pump, self.session.server, subscription, *way, send_us, ended)
 
     def heard(self) -> list[m.Message]:
         """What came through since the last time, as messages."""
