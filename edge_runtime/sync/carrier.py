@@ -6,6 +6,7 @@
     ├── Unreachable   nobody answered, or something that is no server of ours and says nothing of the way
     ├── Blocked       whoever answered does not let this kind of session through
     └── Cut           it was open and ended without a word, or never said one
+        └── Gone      and asking again is in vain
 
 What the server itself says no to is a `SyncRefused`: a refusal is no fault of the way it came.
 """
@@ -44,6 +45,10 @@ class Blocked(SyncError):
 
 class Cut(SyncError):
     """The connection ended, or fell silent, without a word of why."""
+
+
+class Gone(Cut):
+    """Whoever answers knows nothing of this session any more."""
 
 
 class Carrier(Protocol):
@@ -96,7 +101,7 @@ def no_session(status: int, content_type: str, headers: dict[str, str], body: by
     code = _code(body) if content_type == _PROBLEM else ""
     asked_us = _retry_after_us(headers)
     if code in _OURS:
-        return Cut(f"the session is gone: {code}")
+        return Gone(f"the session is gone: {code}")
     if code in CODES:
         return SyncRefused(code, retry_after_us=asked_us)
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from aiohttp import ClientError, ClientSession, ClientTimeout, StreamReader
 from aiohttp.client_exceptions import ClientConnectorError
 
-from edge_runtime.sync.carrier import BODY_LIMIT_BYTES, Blocked, Cut, Spend, Unreachable, no_session
+from edge_runtime.sync.carrier import BODY_LIMIT_BYTES, Blocked, Cut, Gone, Spend, Unreachable, no_session
 from edge_runtime.sync.settings import SECOND_US, SyncSettings
 from edge_runtime.wire import bundle
 from edge_runtime.wire.failure import WireFailure
@@ -165,6 +165,8 @@ class LongPoll:
             began = loop.time()
             try:
                 reply = await self._post(word, body, self._waits.us + self._settings.connect_timeout_us)
+            except Gone:
+                raise
             except (Cut, Unreachable) as trouble:
                 tries += 1
                 if tries > self._settings.poll_retries:
@@ -198,7 +200,7 @@ class LongPoll:
                 if not ours:
                     raise no_session(reply.status, reply.content_type, dict(reply.headers), raw)
                 if reply.headers.get(bundle.POLL_HEADER) != word:
-                    raise Cut("a reply to another poll: something in between keeps replies")
+                    raise Gone("a reply to another poll: something in between keeps replies")
                 return _Reply(raw, reply.headers.get(bundle.SESSION_HEADER, ""))
         except ClientConnectorError as error:
             raise Unreachable(f"the link broke: {type(error).__name__}") from None

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from edge_runtime.sync.carrier import Blocked, Cut, Unreachable, no_session
+from edge_runtime.sync.carrier import Blocked, Gone, Unreachable, no_session
 from edge_runtime.sync.link import Link
 from edge_runtime.sync.long_poll import Waits
 from edge_runtime.sync.settings import SECOND_US, SyncSettings
@@ -185,10 +185,12 @@ async def test_a_poll_that_is_not_answered_is_told_before_it_is_given_up(town: T
 
 async def test_a_session_that_the_server_forgot_is_followed_by_another(town: Town, kiosk: Kiosk) -> None:
     """410: back at once by the same way; what was queued is told in the next."""
-    door = SyncDoor(town.node)
+    door, gone = SyncDoor(town.node), [0]
 
     async def whichever(request: web.Request) -> web.StreamResponse:
-        return await door.polls.handle(request)
+        reply = await door.polls.handle(request)
+        gone[0] += reply.status == 410 and request.headers[bundle.POLL_HEADER] != bundle.END
+        return reply
 
     async with polled(kiosk, whichever) as link:
         await link.caught_up()
@@ -198,6 +200,7 @@ async def test_a_session_that_the_server_forgot_is_followed_by_another(town: Tow
         await until(lambda: town.lane_head() == 1)
         await link.caught_up()
         assert link.way == "poll"
+        assert gone[0] == 1  # it is not asked again
         for each in (old, door):
             await each.close()
 
@@ -326,7 +329,7 @@ PROBLEM = "application/problem+json"
         (403, PROBLEM, b'{"code":"device_revoked"}', "device_revoked"),
         (403, PROBLEM, b'{"code":"no such code"}', Unreachable),
         (403, PROBLEM, b"\xff", Unreachable),
-        (410, PROBLEM, b'{"code":"session_closed"}', Cut),
+        (410, PROBLEM, b'{"code":"session_closed"}', Gone),
         (426, PROBLEM, None, Blocked),
         (500, PROBLEM, None, Unreachable),
         (502, "text/html", None, Unreachable),
