@@ -503,6 +503,7 @@ class Dialogue:
         """The server said no: to the session, a channel, a lease, an answer, or something of the outbox."""
         about, later_us = refusal.about, refusal.retry_after_us
         told = self._judged(refusal)
+        refusal = msgspec.structs.replace(refusal, code=told.code)
         if self._keys.refused(refusal):
             return []
         if not about or self.state is State.CLOSED:
@@ -536,9 +537,8 @@ class Dialogue:
         time_us = None
         if self._hello is not None:
             time_us = gate.server_time(refusal, self._hello, self._server_key)
-        meaning = CODES.get(refusal.code)
-        reason = "" if meaning is None else meaning.text
-        return SyncRefused(refusal.code, reason, refusal.retry_after_us, time_us)
+        code = refusal.code if refusal.code in CODES else "internal"  # one that is not there is not believed
+        return SyncRefused(code, CODES[code].text, refusal.retry_after_us, time_us)
 
     def _starts_over(self, channel: str) -> bool:
         """Whether a shared channel was told of at cursor 0 although something of it is held."""

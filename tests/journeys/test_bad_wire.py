@@ -203,6 +203,9 @@ TABLE = {
     "a version that the server does not speak": Bad(
         spoken_in(99, m.Hello), "unsupported_version", "device", False
     ),
+    "a refusal that nobody knows": Bad(
+        instead(m.Welcome, codec.encode(m.Refusal(code="because"))), "internal", "server", True
+    ),
     "a message out of turn": Bad(
         instead(m.Welcome, codec.encode(m.Drop(channel="all"))), "out_of_turn", "device", False
     ),

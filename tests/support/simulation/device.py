@@ -18,13 +18,17 @@ from edge_runtime.sync.link import Link
 from edge_runtime.sync.personal_rows import open_delivered, stand_slot
 from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.settings import SyncSettings
-from edge_runtime.wire import seal
+from edge_runtime.wire import digest, seal
 from edge_runtime.wire.messages import Row
 from tests.support.clock import ManualClock
 from tests.support.simulation import shops
-from tests.support.simulation.server import SimServer
+from tests.support.simulation.server import PATTERNS, SimServer
 
 _values = msgspec.msgpack.Decoder(dict[str, object]).decode
+
+
+SEGMENTS_OF = {"d0": ("segment:gold", "segment:new"), "d1": ("segment:gold",)}
+"""What the app on a device follows besides `all`."""
 
 
 class Seen(NamedTuple):
@@ -47,6 +51,7 @@ class SimDevice:
         self.name, self._server, self._folder, self._chance = name, server, folder, chance
         self.clock = ManualClock(server.clock.now_us() + skew_us, 1_000_000_000 + skew_us % 77)
         self._life, self.version = 0, 0
+        self.segments: tuple[str, ...] = SEGMENTS_OF.get(name, ())
         folder.mkdir(parents=True)
         self._place.mkdir()
         self.open()
@@ -66,6 +71,7 @@ class SimDevice:
         )
         self._enrol()
         self.link: Link = self.rt.sync(settings=SyncSettings(refollows=8))
+        self.link.memory.wanted = self.segments
         self.replica: Replica = self.link._replica
 
     def _enrol(self) -> None:
@@ -83,7 +89,7 @@ class SimDevice:
                     digest_key=authority.digest_key,
                     server_key=authority.public_key,
                     server_url="http://town",
-                    patterns=("all",),
+                    patterns=PATTERNS,
                 )
             )
 
@@ -168,10 +174,23 @@ class SimDevice:
                 return {(row.entity, row.view): row.values for row in self._sealed(key)}
         return None
 
-    def shared_rows(self) -> dict[tuple[str, str], bytes]:
-        """(entity, view) -> values kept of rows about nobody; stubs left out."""
+    def shared_rows(self, channel: str = "all") -> dict[tuple[str, str], bytes]:
+        """(entity, view) -> values kept of rows about nobody that a channel brought; empty for a stub."""
         with self.rt._database.read() as tx:
-            return {(row.entity, row.view): row.values for row in tx.rows()}
+            return {(row.entity, row.view): row.values for row, _ in tx.rows_in_channel(channel)}
+
+    def lose_a_row(self, which: int) -> bool:
+        """Damage that adds up: a row of `all` and its part of the digest are gone, as if never brought."""
+        with self.rt._database.write("damage") as tx:
+            rows, state = list(tx.rows_in_channel("all")), tx.channel("all")
+            if not rows or state is None:
+                return False
+            row, row_hash = rows[which % len(rows)]
+            tx.delete_row("all", row.entity, row.view, row.version)
+            part = int.from_bytes(row_hash, "big")
+            tx.set_channel("all", state.cursor, digest.add(state.digest, removed=part))
+        self.replica._changed([(None, "all")])
+        return True
 
     def stands(self) -> dict[tuple[str, bytes], tuple[int, int]]:
         """(channel, handle of its key or nothing) -> (cursor, digest)."""

@@ -27,6 +27,7 @@ ACTIONS: Final[dict[str, tuple[int, Chooser]]] = {
     "pump": (26, lambda w, r: w.do_pump(r.randrange(9), r.choice((1, 2, 4, 9, 40)))),
     "keep back": (2, lambda w, r: w.do_keep_back(r.randrange(9), r.randrange(3), r.randrange(2))),
     "bring back": (3, lambda w, r: w.do_bring_back(r.randrange(9), r.randrange(400))),
+    "lose a row": (1, lambda w, r: w.do_lose_a_row(r.randrange(9), r.randrange(40))),
     "talk": (10, lambda w, r: w.do_talk(r.randrange(9))),
     "pull": (3, lambda w, r: w.do_pull(r.randrange(9))),
     "deliver": (8, lambda w, r: w.do_deliver(r.randrange(9), r.random() < 0.5)),
@@ -46,6 +47,7 @@ ACTIONS: Final[dict[str, tuple[int, Chooser]]] = {
             r.choice((0, 0, 0, 1, 5_000)),
             r.choice((0, 0, 0, 0, 1, 4)),
             r.random() < 0.2,
+            r.randrange(7),
         ),
     ),
     "decide": (
@@ -65,6 +67,7 @@ ACTIONS: Final[dict[str, tuple[int, Chooser]]] = {
     "wait": (8, _wait),
 }
 RARE: Final[dict[str, tuple[int, Chooser]]] = {
+    "shut out": (2, lambda w, r: w.do_shut_out(r.randrange(9))),
     "crash server": (2, lambda w, r: w.do_crash_server()),
     "jump": (3, lambda w, r: w.do_jump(r.randrange(3), r.randrange(101))),
     "jump of the server": (1, lambda w, r: w.do_jump(3, r.randrange(101))),

@@ -183,15 +183,16 @@ def faults_at_rest(world: World) -> Iterator[str]:
 def _unequal(world: World, name: str, device: SimDevice, cable: Cable) -> Iterator[str]:
     assert cable.dialogue is not None
     followed = set(cable.dialogue._following)
-    if "all" not in followed:
-        yield f"{name}: does not follow `all`"
+    for channel in ("all", *device.segments):
+        if channel not in followed:
+            yield f"{name}: does not follow {channel}"
     followed = {c for c in followed if (name, cable.sessions, c) not in world.let_go}
     for (channel, _), stand in device.stands().items():
         if channel in followed and stand != world.server.head(channel):
             yield f"{name}: {channel} stands at {stand}, the server at {world.server.head(channel)}"
     yield from _stale_reads(world, name, device, followed)
     for channel in sorted(followed):
-        kept = device.shared_rows() if channel == "all" else device.personal_rows(channel)
+        kept = device.personal_rows(channel) if channel.startswith("~") else device.shared_rows(channel)
         yield from _other_rows(world, name, device, channel, kept)
 
 
@@ -204,7 +205,7 @@ def _stale_reads(world: World, name: str, device: SimDevice, followed: set[str])
         with world.server.store.read() as tx:
             row = tx.row_state(seen.entity, seen.view, 1)
         mark = None if row is None or row.deleted else _values(row.values)["mark"]
-        if channel in followed and mark != seen.mark:
+        if (seen.pair is None or channel in followed) and mark != seen.mark:
             yield f"{name}: reads mark {seen.mark} of {seen.view} {seen.entity}, the server has {mark}"
 
 
@@ -225,12 +226,8 @@ def _incomplete(world: World) -> Iterator[str]:
     with world.server.store.read() as tx:
         for row in tx.revocations(1_000_000):
             found = world.server.office.progress(tx, row)
-            if found.state != "completed":
+            owing = [world.name_of(t.device_id) for t in tx.targets(row.id) if t.erased_us is None]
+            shut_out = bool(owing) and not any(owing)  # who hands in one word for all, which settles none
+            if found.state != "completed" and not shut_out:
                 denials = [(d.seq, world.subject_of(d.subject), d.purpose) for d in tx.denials(row.id)]
-                owing = [world.name_of(t.device_id) for t in tx.targets(row.id) if t.erased_us is None]
                 yield f"revocation of {denials}: {found.state}, {owing} owe a receipt"
-
-
-def token(world: World, subject: str) -> str:
-    """How a subject stands in rows."""
-    return seal.subject_token(world.pseudonym(subject))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from sync_server.sync.node import Node
 from tests.support.clock import ManualClock
 from tests.support.simulation import shops
 
+PATTERNS = ("all", "segment:*")
 KEPT_US = 48 * HOUR_US
 """How long a delete stays a row here: short, so that floors rise often."""
 
@@ -84,22 +85,32 @@ class SimServer:
 
     def enrol(self, public_key: bytes) -> str:
         with self.store.write("enrol") as tx:
-            tx.add_device(device_id_of(public_key), public_key, ("all",), self.clock.now_us())
+            tx.add_device(device_id_of(public_key), public_key, PATTERNS, self.clock.now_us())
         return device_id_of(public_key)
 
     def publish(
-        self, view: str, entity: object, mark: int | None, *, age_s: int = 0, lag: int = 0
+        self,
+        view: str,
+        entity: object,
+        mark: int | None,
+        *,
+        age_s: int = 0,
+        lag: int = 0,
+        segments: Sequence[str] | None = None,
     ) -> tuple[str | None, int]:
         """Publish one row, a delete when `mark` is None; its refusal code, and the `as_of` it named.
 
         Args:
             age_s: how old its event time is.
             lag: how far behind the lane's head the publishing job had read.
+            segments: those of its entity from now on; None leaves them.
         """
         door: Any = SimpleNamespace(app=self.app)  # what the publishing door asks of a request
         check = features._row_check(door, self.app[rooms.REGISTRY].active.view(view))
         now_us = self.clock.now_us()
-        said: Mapping[str, object] = {"deleted": True} if mark is None else {"values": {"mark": mark}}
+        said: dict[str, object] = {"deleted": True} if mark is None else {"values": {"mark": mark}}
+        if segments is not None:
+            said["segments"] = list(segments)
         row = check.check({"entity": entity, "event_time": now_us // 1_000_000 - age_s, **said})
         with self.store.write("publish") as tx:
             as_of = max(tx.lane_head() - lag, 0)

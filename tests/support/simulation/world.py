@@ -28,6 +28,8 @@ from tests.support.simulation.server import SimServer
 SECOND_US: Final = 1_000_000
 YEAR_1970_US, YEAR_2040_US = 1_000_000, 2_208_988_800_000_000
 STATES: Final = ("given", "given", "given", "refused", "withdrawn", "objected", "restricted")
+SEGMENTS: Final = (None, None, None, (), ("gold",), ("new",), ("gold", "new"))
+"""Of an item whose row is published; None leaves them as they are."""
 LAST_EVENTS: Final = 60
 
 
@@ -42,6 +44,7 @@ class World:
         self.server = SimServer(folder / "server", ManualClock(), chance)
         self.server_jumped = False
         self.oracle = Oracle()
+        self._lives = 0
         self.devices: dict[str, SimDevice] = {}
         self.cables: dict[str, Cable] = {}
         self.known: dict[str, Known] = {}
@@ -56,11 +59,12 @@ class World:
         self._touched: set[str] = set()
         self._served = True
         self._pseudonyms = {s: self.server.authority.pseudonym(s) for s in shops.SUBJECTS}
+        self._folder, self._chance = folder, chance
         for n in range(devices):
-            self._add_device(f"d{n}", folder, chance, skew_us=n * 7_000_000)
+            self._add_device(f"d{n}", folder / f"d{n}", skew_us=n * 7_000_000)
 
-    def _add_device(self, name: str, folder: Path, chance: random.Random, skew_us: int) -> None:
-        device = SimDevice(name, self.server, folder / name, chance, skew_us)
+    def _add_device(self, name: str, folder: Path, skew_us: int) -> None:
+        device, chance = SimDevice(name, self.server, folder, self._chance, skew_us), self._chance
         self.devices[name], self.known[name], self.watches[name] = device, Known(), Watch()
         hooks = (partial(self._heard, name), partial(self._said, name), self._told)
         self.cables[name] = Cable(device, self.server, chance.random, *hooks)
@@ -284,7 +288,9 @@ class World:
 
     # ---- what the platform does --------------------------------------------------------------------------
 
-    def do_publish(self, view: int, who: int, item: int, age_s: int, lag: int, gone: bool) -> None:
+    def do_publish(
+        self, view: int, who: int, item: int, age_s: int, lag: int, gone: bool, segment: int = 0
+    ) -> None:
         names = (*shops.SHARED_VIEWS, *shops.PERSONAL_VIEWS)
         name = names[view % len(names)]
         subject, thing = shops.SUBJECTS[who % 3], shops.ITEMS[item % 6]
@@ -300,7 +306,10 @@ class World:
         mark = self.oracle.next_mark()
         grant = 0 if pair is None else self.oracle.holding[pair].grant
         self.oracle.published[mark] = Published(name, on_wire, pair, grant)
-        code, as_of = self.server.publish(name, entity, None if gone else mark, age_s=age_s, lag=lag)
+        segments = None if pair is not None or gone else SEGMENTS[segment % len(SEGMENTS)]
+        code, as_of = self.server.publish(
+            name, entity, None if gone else mark, age_s=age_s, lag=lag, segments=segments
+        )
         self.note("publish", name, on_wire, mark, code)
         expected = self.oracle.expected_refusal(pair, as_of)
         if code != expected and not (expected is None and code == "older"):
@@ -339,6 +348,31 @@ class World:
         self.note("admit", name, subject, record.grants)
         self.known[name].consents((subject, purposes[0]))
         self.touch(name)
+
+    def do_shut_out(self, n: int) -> None:
+        """A device is revoked: it wipes itself, hands in what proves that, and another comes in its place."""
+        name = self.device(n)
+        device, cable = self.devices[name], self.cables[name]
+        self.note("shut out", name)
+        with self.server.store.write("revoke_device") as tx:
+            tx.revoke_device(device.device_id, self.server.clock.now_us())
+        self.server.deaf = False
+        cable.cut()
+        cable.forget()
+        for _ in range(600):
+            if not cable.connect() | cable.pull() | cable.deliver_down() | cable.deliver_up():
+                break
+            if cable.refusals.get("device_revoked"):
+                break
+        if not cable.refusals.get("device_revoked"):
+            raise Broken(self.story(f"{name}: revoked, and never told so"))
+        if [*device.held(), *device.readable(), *device.rt._keyring.every_key()]:
+            raise Broken(self.story(f"{name}: revoked, and holds something still"))
+        cable.cut()
+        device.close()
+        self._lives += 1
+        self._add_device(name, self._folder / f"{name}-{self._lives}", skew_us=self._lives)
+        self.touch(name, server=True)
 
     def do_poll(self) -> None:
         self.server.poll()
@@ -406,6 +440,14 @@ class World:
         self.watches[name].replaced.update(gone)
         session = self.cables[name].sessions
         self.let_go.update((name, session, channel) for channel in gone)
+        self.touch(name)
+
+    def do_lose_a_row(self, n: int, which: int) -> None:
+        """A row goes without leaving a trace; the next checkpoint tells."""
+        name = self.device(n)
+        if self.hostile and self.devices[name].lose_a_row(which):
+            self.note("lose a row", name, which)
+            self.cables[name].cut()
         self.touch(name)
 
     def do_restart(self, n: int, how: int) -> None:
