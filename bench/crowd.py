@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from sync_server.load.device import Turnaway
+
 SPAWN = get_context("spawn")
 DEADLINE_S = 90.0
 
@@ -66,6 +68,7 @@ class Crowd:
         """Connect all, so many a second, and return when each is ready; raises `TimeoutError`."""
         began_s = time.monotonic()
         for number, line in enumerate(self.lines):
+            self.poll(0)  # also when we are late: who connected must be answered
             while time.monotonic() < began_s + number / per_s:
                 self.poll(0.001)
             one = socket.create_connection(self._address)
@@ -207,6 +210,8 @@ def _serve(pipe: Connection, host: str, port: int, maker: LineMaker, told: list[
         return
     except (OSError, RuntimeError, AssertionError) as error:
         pipe.send(error)
+    except Turnaway as turned:
+        pipe.send(RuntimeError(f"a device was refused: {turned.code}"))
     finally:
         crowd.close()
 

@@ -97,7 +97,8 @@ class DeviceLine:
                 case 0x89:
                     pongs += masked(body, _PONG)
                 case other:
-                    raise ConnectionError(f"opcode {other:#x}: {body[:80]!r}")
+                    self._hear()  # a refusal says why
+                    raise ConnectionError(f"the server ended a session with opcode {other:#x}")
             at = start + size
         self._buffer = buffer[at:]
         return pongs
