@@ -165,7 +165,8 @@ class SyncDoor:
                     raise WireFailure("too_large", "the frame is over the limit")
                 return
             await self._turn.hear(session, message.data)
-            subscription.wake.set()
+            if not session.quiet:
+                subscription.wake.set()
             while session.backlog >= BACKLOG:
                 session.drained.clear()
                 await session.drained.wait()

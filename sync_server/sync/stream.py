@@ -187,6 +187,11 @@ class DeviceSession:
         self._quiet = frame is None and self._falls_quiet()
         return frame
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it had nothing to say when last asked, and heard nothing since that asks for more."""
+        return self._quiet
+
     def step(self, channel: str) -> bytes | None:
         """WebSocket frames of all there is to say after rows of `channel` changed and nothing else did; they
         count as said.
@@ -364,7 +369,7 @@ class DeviceSession:
         Raises `WireFailure` when the session must end: say so, then leave the socket. Nothing was changed.
         """
         message = codec.decode(frame, codec.FRAME_LIMIT_BYTES, self._spoken)
-        self._quiet = False
+        quiet, self._quiet = self._quiet, False
         self.state = advance(self.state, Side.DEVICE, message)
         if self.state is State.LEAVING:
             self._hear_leaving(message)
@@ -374,6 +379,7 @@ class DeviceSession:
                 self._take_hello(message)
             case m.LaneAck():
                 self._take_ack(message)
+                self._quiet = quiet and not self._subscription.rounds  # nothing follows from it
             case m.LeaseRequest():
                 self._take_lease_request(message)
             case m.Follow():
@@ -456,8 +462,9 @@ class DeviceSession:
             return
         first, self._acked = self._acked < 0, ack.upto
         self._node.acks.take(self.device_id, ack.upto, self._node.clock.now_us())
-        self._subscription.rounds |= first  # what is open is told at the beginning, and then when it moves
-        self.look()
+        if first:
+            self._subscription.rounds = True  # what is open is told at the beginning, and then when it moves
+            self.look()
 
     def _take_lease_request(self, request: m.LeaseRequest) -> None:
         if request.upto > self._drained:

@@ -107,6 +107,24 @@ def test_a_step_waits_for_what_else_there_is_to_say(town: Town, tmp_path: Path) 
     assert session.server.step("nobody") is None
 
 
+def test_an_acknowledgement_of_the_lane_asks_for_nothing_more(town: Town, tmp_path: Path) -> None:
+    """Thousands come after a denial; a session that had nothing to say has nothing to say after it."""
+    session = live(town, tmp_path / "k")
+    town.decide(ALICE, "withdrawn")
+    frame = session.next()
+    assert frame is not None
+    assert session.next() is None
+    assert session.server.quiet
+    session.hand_over(frame)
+    assert isinstance(session.said[-1], m.LaneAck)
+    assert session.server.quiet
+    session.server.hear(codec.encode(m.Unfollow(channel="segment:gold")))
+    assert not session.server.quiet
+    session.settle()
+    town.put(1)
+    assert woken(session) is not None
+
+
 def test_a_large_change_and_a_device_further_behind_take_more_than_a_step(town: Town, tmp_path: Path) -> None:
     near, far = live(town, tmp_path / "near"), live(town, tmp_path / "far")
     town.put(1, pad=9_000, start=7)
