@@ -115,13 +115,12 @@ def test_an_acknowledgement_of_the_lane_asks_for_nothing_more(town: Town, tmp_pa
     assert frame is not None
     assert session.next() is None
     assert session.server.quiet
-    session.hand_over(frame)
-    assert isinstance(session.said[-1], m.LaneAck)
-    assert session.server.quiet
-    session.server.hear(codec.encode(m.Unfollow(channel="segment:gold")))
-    assert not session.server.quiet
-    session.settle()
+    ack, *_ = session.device.hear(frame, session.kiosk.clock.boot_us())
+    assert isinstance(codec.decode(ack), m.LaneAck)
+    session.server.hear(ack)
     town.put(1)
+    session.subscription.wake.clear()
+    session.subscription.wake.moved("all")
     assert woken(session) is not None
 
 
