@@ -359,11 +359,12 @@ class World:
         self.server.deaf = False
         cable.cut()
         cable.forget()
-        for _ in range(600):
-            if not cable.connect() | cable.pull() | cable.deliver_down() | cable.deliver_up():
-                break
+        for _ in range(900):
+            moved = cable.connect() | cable.pull() | cable.deliver_down() | cable.deliver_up()
             if cable.refusals.get("device_revoked"):
                 break
+            if not moved:  # turned away: it comes again
+                self.do_wait(20)
         if not cable.refusals.get("device_revoked"):
             raise Broken(self.story(f"{name}: revoked, and never told so"))
         if [*device.held(), *device.readable(), *device.rt._keyring.every_key()]:
