@@ -128,6 +128,7 @@ def _store_row(rt: er.Runtime, server: tuple[float, ...]) -> None:
     with rt._database.write("bench") as tx:
         tx.put_personal_row(key.handle, slot, at_us // 86_400_000_000, seal_row(key, slot, row, bytes(16)))
         tx.set_channel("all", 1, 0)
+        tx.set_whole("all", True)
         for n, item in enumerate(CANDIDATES):
             stock = msgspec.msgpack.encode({"popularity": n / 50, "price": 2.5, "margin": 0.25})
             row = Row(1, f"item:{item}", "stock", 1, at_us, at_us, 0, False, stock)

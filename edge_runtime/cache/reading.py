@@ -236,19 +236,15 @@ class ReadTransaction:
 
     def channel(self, name: str) -> ChannelState | None:
         """How far this device is in a channel; None when it does not follow it."""
-        for cursor, digest in self._connection.execute(
-            "SELECT cursor, digest FROM channel WHERE name = ?", (name,)
-        ):
-            return ChannelState(_int(cursor), int.from_bytes(_bytes(digest), "big"))
+        sql = "SELECT cursor, digest, whole FROM channel WHERE name = ?"
+        for fields in self._connection.execute(sql, (name,)):
+            return _channel(*fields)
         return None
 
     def channels(self) -> dict[str, ChannelState]:
         """Every channel followed."""
-        sql = "SELECT name, cursor, digest FROM channel ORDER BY name"
-        return {
-            str(name): ChannelState(_int(cursor), int.from_bytes(_bytes(digest), "big"))
-            for name, cursor, digest in self._connection.execute(sql)
-        }
+        sql = "SELECT name, cursor, digest, whole FROM channel ORDER BY name"
+        return {str(name): _channel(*fields) for name, *fields in self._connection.execute(sql)}
 
     # ---- decisions --------------------------------------------------------------------------------------
 
@@ -376,6 +372,11 @@ def _row(fields: tuple[object, ...]) -> Row:
         False,
         _bytes(values),
     )
+
+
+def _channel(cursor: object, digest: object, whole: object) -> ChannelState:
+    told = None if whole is None else bool(whole)
+    return ChannelState(_int(cursor), int.from_bytes(_bytes(digest), "big"), told)
 
 
 def _int(value: object) -> int:

@@ -15,6 +15,10 @@ ABSENT: Final = b"\xc2"
 """Values (msgpack false) that stand for a row which the server did not have when this device asked for it;
 `created_us` says when. Its event time is `BEFORE_ALL_US`, so any row that there is counts as newer."""
 BEFORE_ALL_US: Final = -(2**62)
+CATALOG: Final = "sync.catalog"
+"""Of `meta`: fingerprint of the catalog by which channels were filled."""
+GAPS: Final = ""
+"""Stands for a view's key where it is not a row that changed, but what it means that one is not there."""
 ON_DEMAND: Final = ""
 """Stands for a channel's name in rows that this device asked for. No channel can bear it: a name on the wire
 has at least one character."""
@@ -25,6 +29,9 @@ class ChannelState(NamedTuple):
 
     cursor: int
     digest: int
+    whole: bool | None = None
+    """What the server said when both were last equal: whether a row that is not in the channel is nowhere.
+    None: they are not known to be equal, such as in the middle of a snapshot."""
 
 
 class Placed(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final
 import apsw
 import msgspec
 
-VERSION: Final = 2
+VERSION: Final = 3
 """`user_version` of a file that this release writes. A greater one is refused untouched."""
 
 SCHEMA: Final = """
@@ -69,7 +69,8 @@ CREATE INDEX feature_by_channel ON feature(channel);
 CREATE TABLE channel(           -- channels followed
   name TEXT PRIMARY KEY,        -- `all`, `segment:x` or a subject token and purpose
   cursor INTEGER NOT NULL,      -- newest seq applied
-  digest BLOB NOT NULL          -- 16 bytes: sum of the rows delivered
+  digest BLOB NOT NULL,         -- 16 bytes: sum of the rows delivered
+  whole INTEGER                 -- 1: what is not in it is nowhere; 0: it may be; NULL: not equal yet
 ) WITHOUT ROWID;
 
 CREATE TABLE lane(              -- what the ledger last said of each (subject, purpose)
@@ -130,6 +131,11 @@ def _to_2(connection: apsw.Connection) -> None:
     connection.execute("CREATE INDEX denial_open ON denial(id) WHERE open = 1")
 
 
+def _to_3(connection: apsw.Connection) -> None:
+    """Whether a channel is whole; of none it is known before the next equal checkpoint."""
+    connection.execute("ALTER TABLE channel ADD COLUMN whole INTEGER")
+
+
 def _evidence_in(body: bytes) -> bool:
     """Whether a denial of schema 1 had its evidence: the last of its fields."""
     try:
@@ -139,7 +145,7 @@ def _evidence_in(body: bytes) -> bool:
     return bool(fields) and fields[-1] is not None
 
 
-STEPS: Final[dict[int, Step]] = {1: _to_2}
+STEPS: Final[dict[int, Step]] = {1: _to_2, 2: _to_3}
 """version -> what brings a file of that version one step further."""
 
 PACKED: Final = {

@@ -193,13 +193,21 @@ class WriteTransaction(FetchedRows):
             self._connection.execute(sql, (entity, view, version, channel))
         return old
 
-    def set_channel(self, name: str, cursor: int, digest: int) -> None:
-        """Move a channel's cursor and digest, or begin to follow it."""
+    def set_channel(self, name: str, cursor: int, digest: int, *, stays_whole: bool = False) -> None:
+        """Move a channel's cursor and digest, or begin to follow it.
+
+        Args:
+            stays_whole: whether what was known of `ChannelState.whole` is known still.
+        """
         sql = (
-            "INSERT INTO channel(name, cursor, digest) VALUES(?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET cursor = excluded.cursor, digest = excluded.digest"
+            "INSERT INTO channel(name, cursor, digest) VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE"
+            " SET cursor = excluded.cursor, digest = excluded.digest, whole = iif(?4, whole, NULL)"
         )
-        self._connection.execute(sql, (name, cursor, digest.to_bytes(16, "big")))
+        self._connection.execute(sql, (name, cursor, digest.to_bytes(16, "big"), stays_whole))
+
+    def set_whole(self, name: str, whole: bool | None) -> None:
+        """Say of a channel that is followed whether it is whole; see `ChannelState.whole`."""
+        self._connection.execute("UPDATE channel SET whole = ? WHERE name = ?", (whole, name))
 
     def clear_channel(self, name: str) -> int:
         """Delete the rows a channel brought (before a replacing snapshot); the cursor stays."""

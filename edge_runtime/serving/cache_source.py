@@ -15,7 +15,7 @@ import msgspec
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.group_commit import GroupCommit
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import ABSENT, LET_GO
+from edge_runtime.cache.records import ABSENT, CATALOG, GAPS, LET_GO, ChannelState
 from edge_runtime.cache.working_set import LiveState, WorkingSet
 from edge_runtime.catalog import Catalog, View
 from edge_runtime.clock import Clock
@@ -29,17 +29,24 @@ from edge_runtime.serving.reads import Missing, ServerRow, SessionValues, Source
 from edge_runtime.serving.status import Status
 from edge_runtime.serving.warming import warmed
 from edge_runtime.session.operators.vector import Resolve
-from edge_runtime.sync.personal_rows import fetched_slot, open_delivered, row_slot, stand_slot
-from edge_runtime.sync.shelf import order
+from edge_runtime.sync.channel_name import SHARED
+from edge_runtime.sync.personal_rows import fetched_slot, open_delivered, row_slot
+from edge_runtime.sync.shelf import order, personal_state
 from edge_runtime.tracking import Tracker
 from edge_runtime.wire.messages import Row
 from edge_runtime.wire.seal import subject_token
 
-_NOT_FOUND = Missing(Status.NOT_FOUND, "the server sent no such row")
+_NOT_FOUND = Missing(Status.NOT_FOUND, "the server has no such row")
 _NOT_FETCHED = Missing(Status.NOT_SYNCED, "rows of this view come when `fetch` asks for them")
 _NEVER_SENT = Missing(Status.NOT_SYNCED, "rows of this view never leave the server")
 _AMBIGUOUS = Missing(Status.REVOKED, "the ids of this pair could be read as two subjects'")
 _NOT_SYNCED = Missing(Status.NOT_SYNCED, "its channel was not received yet")
+_ON_ITS_WAY = Missing(Status.NOT_SYNCED, "its channel is not known to be equal to the server's yet")
+_ELSEWHERE = Missing(
+    Status.NOT_SYNCED,
+    "the server has rows that no channel here brings: `fetch` tells if this is one",
+)
+_STUB = Missing(Status.NOT_SYNCED, "there was no place for it when it came; it comes again with its channel")
 _NO_ROOM = Missing(Status.NOT_SYNCED, "the disk is full: there was no room to make this subject's key")
 
 _decode_values = msgspec.msgpack.Decoder(dict[str, object]).decode
@@ -68,6 +75,8 @@ class CacheSource:
         self._tracker, self._states, self._commit, self._clock = tracker, states, commit, clock
         self._rows_limit = rows_limit
         self._rows: OrderedDict[tuple[str, str], ServerRow | Missing] = OrderedDict()
+        self._gaps: set[tuple[str, str]] = set()
+        """Those of `_rows` where nothing is held: what that means can change without any row."""
         self._views = {view.key: _Asked.of(catalog, view) for view in catalog.views.values()}
         embeddings = {view.key: Embeddings(catalog, view) for view in catalog.views.values()}
         self._embeddings = {key: found for key, found in embeddings.items() if found.view_keys}
@@ -175,15 +184,23 @@ class CacheSource:
         else:
             found = self._plain_row(asked.view, entity)
         self._rows[view_key, entity] = found
+        if isinstance(found, Missing):
+            self._gaps.add((view_key, entity))
         if len(self._rows) > self._rows_limit:
-            self._rows.popitem(last=False)
+            gone, _ = self._rows.popitem(last=False)
+            self._gaps.discard(gone)
         return found
 
     def _plain_row(self, view: View, entity: str) -> ServerRow | Missing:
         row = self._database.ask(lambda tx: tx.row(entity, view.name, view.version))
+        if row is None and view.tier == "hot":
+            with self._database.read() as tx:  # one snapshot: that it is not there, and what that means
+                row, channel = tx.row(entity, view.name, view.version), tx.channel(SHARED)
+                fits = self._fits(tx)
+            if row is None:
+                return _absent(channel, fits=fits)
         if row is None:
-            brought = view.tier == "hot" and self._database.ask(lambda tx: tx.channels())
-            return _NOT_FOUND if brought else _not_here(view)
+            return _not_here(view)
         if self.noting and len(self._used) < USED_NOTED:
             self._used.add((entity, view.name, view.version))
         return _served(row)
@@ -194,12 +211,16 @@ class CacheSource:
         slots = row_slot(key, view.key, on_wire), fetched_slot(key, view.key, on_wire)
         # two snapshots: a delta that comes in between is told of by `changed`, and this answer let go
         found = self._database.ask(lambda tx: _newest(tx, key, slots))
-        if found is not None:
-            return _served(found)
-        brought = view.tier == "hot" and self._database.ask(
-            lambda tx: tx.personal_row(key.handle, stand_slot(key))
-        )
-        return _NOT_FOUND if brought else _not_here(view)
+        if found is None and view.tier == "hot":
+            with self._database.read() as tx:
+                found, channel, fits = _newest(tx, key, slots), personal_state(tx, key), self._fits(tx)
+            if found is None:
+                return _absent(channel, fits=fits)
+        return _not_here(view) if found is None else _served(found)
+
+    def _fits(self, tx: ReadTransaction) -> bool:
+        """Whether channels were filled by this catalog: another may have pushed other views."""
+        return tx.meta(CATALOG) in (None, self._catalog.fingerprint.encode())
 
     # ---- forgetting --------------------------------------------------------------------------------------
 
@@ -210,19 +231,26 @@ class CacheSource:
 
     def changed(self, places: Iterable[tuple[str | None, str]]) -> None:
         """Rows at (view key, typed entity) are others now, or (None, channel) all of a channel: decode again
-        at the next read."""
+        at the next read. (`GAPS`, channel): so are those that are not there."""
         self.rows_changes += 1
         for place in places:
             if place[0] is None:
                 self._rows.clear()
+                self._gaps.clear()
+            elif place[0] == GAPS:
+                for gap in self._gaps:
+                    self._rows.pop(gap, None)
+                self._gaps.clear()
             else:
                 self._rows.pop(cast("tuple[str, str]", place), None)
+                self._gaps.discard(cast("tuple[str, str]", place))
 
     def forget(self, subject: str) -> int:
         """Let go of every decoded row about a subject; returns how many there were."""
         gone = [(key, entity) for key, entity in self._rows if self._views[key].subject_of(entity) == subject]
         for place in gone:
             del self._rows[place]
+        self._gaps.difference_update(gone)
         self._tracker.forget()
         return len(gone)
 
@@ -243,9 +271,27 @@ class CacheSource:
         return Missing(Status.REVOKED, self._consents.permission(subject, purpose).reason)
 
 
+def _absent(channel: ChannelState | None, *, fits: bool) -> Missing:
+    """What it means that a row which is pushed is not held (law 7): by the channel that would bring it.
+
+    Args:
+        fits: whether that was filled by the catalog in use.
+
+    >>> _absent(ChannelState(7, 0, whole=True), fits=True).status.name
+    'NOT_FOUND'
+    >>> _absent(ChannelState(7, 0, whole=None), fits=True).status.name
+    'NOT_SYNCED'
+    """
+    if channel is None:
+        return _NOT_SYNCED
+    if not fits:
+        return _ON_ITS_WAY
+    return {True: _NOT_FOUND, False: _ELSEWHERE, None: _ON_ITS_WAY}[channel.whole]
+
+
 def _not_here(view: View) -> Missing:
-    """Why nothing is held of a row, where that does not mean that there is none."""
-    return {"hot": _NOT_SYNCED, "warm": _NOT_FETCHED, "cold": _NEVER_SENT}[view.tier]
+    """Why nothing is held of a row that is not pushed."""
+    return _NOT_FETCHED if view.tier == "warm" else _NEVER_SENT
 
 
 def _newest(tx: ReadTransaction, key: DataKey, slots: tuple[bytes, ...]) -> Row | None:
@@ -256,9 +302,9 @@ def _newest(tx: ReadTransaction, key: DataKey, slots: tuple[bytes, ...]) -> Row 
 
 
 def _served(row: Row) -> ServerRow | Missing:
-    """A kept row as reads take it; a stub has nothing to say."""
+    """A kept row as reads take it; a stub says nothing, not even that there is no such row."""
     if not row.values:
-        return _NOT_FOUND
+        return _STUB
     if row.values == ABSENT:
         return ServerRow.absent(row.created_us)
     if row.values == LET_GO:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
+
+SHARED: Final = "all"
+"""The channel of every row about nobody that stands in no narrower one."""
 
 
 @dataclass(frozen=True, slots=True)

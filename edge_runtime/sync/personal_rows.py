@@ -27,10 +27,12 @@ class Delivered(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Stand(msgspec.Struct, frozen=True, array_like=True):
-    """Where a channel stands here: its cursor, and the sum of the rows delivered (16 bytes)."""
+    """Where a channel stands here: its cursor, the sum of the rows delivered (16 bytes), what is known of its
+    being whole (see `ChannelState.whole`)."""
 
     cursor: int
     digest: bytes
+    whole: bool | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

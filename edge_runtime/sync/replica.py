@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import ON_DEMAND
+from edge_runtime.cache.records import CATALOG, GAPS, ON_DEMAND, ChannelState
 from edge_runtime.cache.room import Room, unlimited
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
@@ -28,7 +28,13 @@ from edge_runtime.sync.applying import Applied, Applying
 from edge_runtime.sync.fetched import ROWS_LIMIT, ROWS_OF_SUBJECT_LIMIT, FetchedRows
 from edge_runtime.sync.fitting import Fitting
 from edge_runtime.sync.gate import Match, Personal
-from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, personal_stand, plain_stand
+from edge_runtime.sync.shelf import (
+    PersonalShelf,
+    PlainShelf,
+    Shelf,
+    personal_stand,
+    personal_state,
+)
 from edge_runtime.sync.subranges import Member
 from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
@@ -38,11 +44,11 @@ from edge_runtime.wire.failure import WireFailure
 T = TypeVar("T")
 
 INCARNATION = "sync.incarnation"
-CATALOG = "sync.catalog"
 OFFSET = "sync.counter_offset"
 
 Place = tuple[str | None, str]
-"""(view key, entity) of a row that memory may no longer believe; (None, channel): of a whole channel."""
+"""(view key, entity) of a row that memory may no longer believe; (None, channel): of all rows of a channel;
+(`GAPS`, channel): of no row, but of what it means that one is not there."""
 
 
 class Replica:
@@ -182,7 +188,7 @@ class Replica:
         self.fetched.forget_all(tx, keys)
         for key in keys:
             shelf = PersonalShelf(tx, key)
-            if shelf.stand() != (0, 0):
+            if personal_state(tx, key) not in (None, ChannelState(0, 0)):
                 shelf.move(0, 0)
 
     # ---- channels ----------------------------------------------------------------------------------------
@@ -226,11 +232,16 @@ class Replica:
 
     def _stand(self, channel: gate.Channel) -> tuple[int, int] | None:
         """(cursor, digest); None for a personal channel without a key."""
-        key = self._key(channel)
+        state = self._state(channel)
+        return None if state is None else state[:2]
+
+    def _state(self, channel: gate.Channel) -> ChannelState | None:
+        """How far this device is in it; None for a personal channel without a key."""
+        key, nothing = self._key(channel), ChannelState(0, 0)
         with self._database.read() as tx:
             if not isinstance(channel, Personal):
-                return plain_stand(tx, channel.name)
-            return None if key is None else personal_stand(tx, key)
+                return tx.channel(channel.name) or nothing
+            return None if key is None else personal_state(tx, key) or nothing
 
     def drop_channel(self, channel: str) -> None:
         """Delete a channel's rows and cursor."""
@@ -267,7 +278,9 @@ class Replica:
                 shelf.clear()
                 total = 0
             applying = self._applying(shelf, channel, key, room=self._room.keeps(tx))
-            shelf.move(delta.upto, applying.take(delta.rows, total))
+            # what is deleted here may stand elsewhere: the next checkpoint tells
+            stays = not (delta.replacing or any(row.deleted for row in delta.rows))
+            shelf.move(delta.upto, applying.take(delta.rows, total), stays_whole=stays)
         self._tell(delta, channel, key)
         return applying.applied
 
@@ -346,20 +359,40 @@ class Replica:
 
     def _tell(self, delta: m.Delta, channel: gate.Channel, key: DataKey | None) -> None:
         """Say after the commit which rows memory may no longer believe."""
-        whole = [(None, delta.channel)] if delta.replacing else []
+        deletes = any(row.deleted for row in delta.rows)
+        more: list[Place] = [(GAPS, delta.channel)] if deletes else []
+        more += [(None, delta.channel)] if delta.replacing else []
         if not isinstance(channel, Personal) or key is None:
             rows = [(f"{row.view}@{row.version}", row.entity) for row in delta.rows]
         else:
             token, subject = channel.token, key.subject
             rows = [(f"{r.view}@{r.version}", r.entity.replace(token, subject)) for r in delta.rows]
-        self._changed([*whole, *rows])
+        self._changed([*more, *rows])
 
     def compare(self, checkpoint: m.Checkpoint) -> Match:
-        """Compare a signed checkpoint with what is held; raises `WireFailure("bad_signature")`."""
-        server_key = self.identity.server_key
+        """Compare a signed checkpoint with what is held; raises `WireFailure("bad_signature")`.
+
+        Where it speaks of our cursor it is remembered what an absent row means from now on (law 7).
+        """
+        server_key, channel = self.identity.server_key, gate.channel_of(checkpoint.channel)
         assert server_key is not None
-        cursor, total = self._stand(gate.channel_of(checkpoint.channel)) or (-1, 0)
-        return gate.check_checkpoint(checkpoint, server_key, cursor, total)
+        state = self._state(channel)
+        cursor, total = (-1, 0) if state is None else state[:2]
+        match = gate.check_checkpoint(checkpoint, server_key, cursor, total)
+        if state is not None and match is not Match.ELSEWHERE:
+            self._judge(channel, state, checkpoint.whole if match is Match.EQUAL else None)
+        return match
+
+    def _judge(self, channel: gate.Channel, state: ChannelState, whole: bool | None) -> None:
+        """Remember whether the channel is whole, if it still stands where it was compared."""
+        if state.whole is whole:
+            return
+        with self._database.write("whole") as tx:
+            shelf = self._shelf(tx, channel, self._key(channel))
+            if shelf is None or shelf.stand() != state[:2]:
+                return
+            shelf.judge(whole)
+        self._changed([(GAPS, channel.name)])
 
     # ---- decisions ---------------------------------------------------------------------------------------
 

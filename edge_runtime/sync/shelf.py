@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from edge_runtime.cache.reading import ReadTransaction
-from edge_runtime.cache.records import Held, Order
+from edge_runtime.cache.records import ChannelState, Held, Order
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.sync import personal_rows
@@ -43,8 +43,12 @@ class Shelf(Protocol):
         """Delete what is kept of `row`; returns its part of the digest, 0 when there was nothing."""
         ...
 
-    def move(self, cursor: int, total: int) -> None:
-        """Set cursor and digest."""
+    def move(self, cursor: int, total: int, *, stays_whole: bool = False) -> None:
+        """Set cursor and digest. Whether the channel is whole is not known after it, unless it stays so."""
+        ...
+
+    def judge(self, whole: bool | None) -> None:
+        """Say whether the channel is whole, where it stands; see `ChannelState.whole`."""
         ...
 
 
@@ -54,14 +58,20 @@ def plain_stand(tx: ReadTransaction, channel: str) -> tuple[int, int]:
     return (0, 0) if state is None else (state.cursor, state.digest)
 
 
-def personal_stand(tx: ReadTransaction, key: DataKey) -> tuple[int, int]:
-    """(cursor, digest) of the channel of a data key; zeros when nothing is held of it."""
+def personal_state(tx: ReadTransaction, key: DataKey) -> ChannelState | None:
+    """How far this device is in the channel of a data key; None when nothing is held of it."""
     slot = personal_rows.stand_slot(key)
     sealed = tx.personal_row(key.handle, slot)
     if sealed is None:
-        return 0, 0
+        return None
     stand = personal_rows.open_stand(key, slot, sealed)
-    return stand.cursor, digest.from_bytes(stand.digest)
+    return ChannelState(stand.cursor, digest.from_bytes(stand.digest), stand.whole)
+
+
+def personal_stand(tx: ReadTransaction, key: DataKey) -> tuple[int, int]:
+    """(cursor, digest) of the channel of a data key; zeros when nothing is held of it."""
+    state = personal_state(tx, key)
+    return (0, 0) if state is None else (state.cursor, state.digest)
 
 
 class PlainShelf:
@@ -97,8 +107,11 @@ class PlainShelf:
         before = self._tx.delete_row(self._channel, row.entity, row.view, row.version)
         return 0 if before is None else digest.from_bytes(before)
 
-    def move(self, cursor: int, total: int) -> None:
-        self._tx.set_channel(self._channel, cursor, total)
+    def move(self, cursor: int, total: int, *, stays_whole: bool = False) -> None:
+        self._tx.set_channel(self._channel, cursor, total, stays_whole=stays_whole)
+
+    def judge(self, whole: bool | None) -> None:
+        self._tx.set_whole(self._channel, whole)
 
 
 class PersonalShelf:
@@ -143,8 +156,15 @@ class PersonalShelf:
         self._delete_older_fetched(row)
         return 0 if held is None else digest.from_bytes(held[1])
 
-    def move(self, cursor: int, total: int) -> None:
-        stand = Stand(cursor, digest.to_bytes(total))
+    def move(self, cursor: int, total: int, *, stays_whole: bool = False) -> None:
+        before = personal_state(self._tx, self._key) if stays_whole else None
+        self._stand_at(Stand(cursor, digest.to_bytes(total), None if before is None else before.whole))
+
+    def judge(self, whole: bool | None) -> None:
+        cursor, total = self.stand()
+        self._stand_at(Stand(cursor, digest.to_bytes(total), whole))
+
+    def _stand_at(self, stand: Stand) -> None:
         slot = personal_rows.stand_slot(self._key)
         sealed = personal_rows.seal_stand(self._key, slot, stand)
         # Day 0: following a channel is no activity of the subject, so it does not prolong retention.

@@ -247,6 +247,9 @@ class Checkpoint(_Message, tag="checkpoint", frozen=True, kw_only=True):
     channel: Name
     seq: Position
     digest: Bytes16
+    whole: bool
+    """Whether no row of a pushed view that is about nobody (of a subject's channel: about it, for that
+    purpose) stands outside this channel: what is not in it then is not there."""
     signature: Signature
 
 

@@ -144,7 +144,8 @@ def lease_bytes(device_id: str, lease: Lease) -> bytes:
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     """What a Checkpoint's signature covers; no device in it, so it is signed once for all followers."""
-    return canonical((checkpoint.v, checkpoint.channel, checkpoint.seq, checkpoint.digest))
+    c = checkpoint
+    return canonical((c.v, c.channel, c.seq, c.digest, c.whole))
 
 
 def enrol_bytes(token: str, public_key: bytes) -> bytes:

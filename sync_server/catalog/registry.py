@@ -61,8 +61,11 @@ class Registry:
             row = tx.catalog(name, version)
             if row is None:
                 raise Problem("not_found", "this catalog version is not registered")
+            catalog, before = _catalog(row), _stored_active(tx)
             _set_active(tx, row)
-        self._active = _catalog(row)
+            if before is not None and _pushed(catalog) - _pushed(before):
+                tx.rows_come_in(coming=True)  # until a walk over the rows has brought, or found, them
+        self._active = catalog
         return self._active
 
     def find(self, name: str, version: int) -> CatalogRow:
@@ -100,6 +103,12 @@ def _row(catalog: Catalog, now_us: int) -> CatalogRow:
 
 def _catalog(row: CatalogRow) -> Catalog:
     return Catalog.from_dict(msgspec.json.decode(row.document))
+
+
+def _pushed(catalog: Catalog) -> set[str]:
+    return {
+        key for key, view in catalog.model.views.items() if view.source == "server" and view.tier == "hot"
+    }
 
 
 def _set_active(tx: WriteTx, row: CatalogRow) -> None:

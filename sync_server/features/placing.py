@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from edge_runtime.catalog.model import Tier, View
 from edge_runtime.wire import seal
+from sync_server.store.channels import SEGMENT as SEGMENT
+from sync_server.store.channels import SHARED as SHARED
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import RowState
-
-SHARED: Final = "all"
-"""The channel of every row about nobody whose entity is in no segment."""
-SEGMENT: Final = "segment:"
 
 
 def channels_for(

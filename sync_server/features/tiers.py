@@ -70,14 +70,15 @@ class TierWalk:
         if catalog is None:
             return False
         with self._store.read() as reading:
-            stored = _stored(reading)
+            stored, coming = _stored(reading), reading.rows_coming
         going = begin(stored, wanted(catalog))
-        if going == stored and not going.walk:
+        if going == stored and not going.walk and not coming:
             return False
         with self._store.write("tiers") as tx:
             last = self._move(tx, going, Placing(catalog.model.views), now_us) if going.walk else None
             now = arrived(going) if last is None else Standing(going.pushed, going.walk, last)
             tx.set_meta(META, msgspec.json.encode(now))
+            tx.rows_come_in(coming=any(now.walk.values()))
         return last is not None
 
     def _move(self, tx: WriteTx, going: Standing, placing: Placing, now_us: int) -> int | None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from dataclasses import dataclass
+from typing import Final
 
 from edge_runtime.wire import digest
 from sync_server.store.chapter import Chapter
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.records import ChannelHead, ChannelSize
 
+SHARED: Final = "all"
+"""The channel of every row about nobody whose entity is in no segment."""
+SEGMENT: Final = "segment:"
+
 _COLUMNS = "id, channel, seq, digest, floor, bytes, demoted"
+_COMING: Final = "rows_coming"
+"""Of `meta`: there while rows that belong in channels are still on their way into them."""
+_NOTHING: Final = digest.to_bytes(0)
+_BESIDE: Final = (
+    "SELECT EXISTS (SELECT 1 FROM channels INDEXED BY channels_beside WHERE channel >= 'segment:'"
+    " AND channel < 'segment;' AND (bytes > 0 OR demoted > 0))"
+)
+"""Whether any row stands, or would stand, in a segment's channel: one look into an index."""
 
 
 def partition_of(channel: str, partitions: int) -> int:
@@ -31,6 +44,8 @@ class ChannelState:
     bytes: int
     demoted: int
     partition: int
+    held: bool
+    """Whether anything stood there, or was kept out of it, when the transaction began."""
 
 
 class ChannelReads(Chapter):
@@ -38,8 +53,23 @@ class ChannelReads(Chapter):
 
     def channel_head(self, channel: str) -> ChannelHead:
         """Where the channel stands; all zero when nobody wrote to it yet."""
-        row = self.execute("SELECT seq, digest, floor FROM channels WHERE channel = ?", (channel,)).fetchone()
-        return ChannelHead(0, 0, 0) if row is None else ChannelHead(row[0], digest.from_bytes(row[1]), row[2])
+        row = self.execute(
+            "SELECT seq, digest, floor, demoted FROM channels WHERE channel = ?", (channel,)
+        ).fetchone()
+        seq, total, floor, demoted = row or (0, _NOTHING, 0, 0)
+        whole = not demoted and self._whole(channel)
+        return ChannelHead(seq, digest.from_bytes(total), floor, whole)
+
+    @property
+    def rows_coming(self) -> bool:
+        """Whether rows that belong in channels are still on their way into them."""
+        return self.execute("SELECT 1 FROM meta WHERE key = ?", (_COMING,)).fetchone() is not None
+
+    def _whole(self, channel: str) -> bool:
+        """Whether no row that such a channel brings stands in another one, or in none but by a budget."""
+        if not (channel == SHARED or channel.startswith("~")) or self.rows_coming:
+            return False
+        return channel != SHARED or not self.execute(_BESIDE).fetchone()[0]
 
     def shared_channels(self, limit: int, after: str = "") -> list[ChannelSize]:
         """At most `limit` channels that are about nobody, by name, from the one after `after`."""
@@ -68,15 +98,15 @@ class ChannelWrites(ChannelReads):
         self._states: dict[str, ChannelState] = {}
         self._named: dict[int, str] = {}
         self._moved: set[str] = set()
+        self._reread: set[str] = set()
+        """Channels that did not move, but may be whole now, or whole no more."""
         self._sequences: dict[int, int] = {}
         self._partitions = 0
 
     def channel_head(self, channel: str) -> ChannelHead:
         """Where the channel stands, what this transaction changed included."""
-        state = self._states.get(channel)
-        if state is None:
-            return super().channel_head(channel)
-        return ChannelHead(state.seq, state.digest, state.floor)
+        self._write_heads()
+        return super().channel_head(channel)
 
     def channel_state(self, channel: str) -> ChannelState:
         """The channel's state in this transaction, made when there is none. For files in `store/` only."""
@@ -110,8 +140,29 @@ class ChannelWrites(ChannelReads):
             state.floor = floor
             self._moved.add(state.name)
 
+    def rows_come_in(self, *, coming: bool) -> None:
+        """Say that rows are on their way into channels, or have all come: meanwhile no channel is whole."""
+        if coming == self.rows_coming:
+            return
+        if coming:
+            self.execute("INSERT INTO meta VALUES (?, x'')", (_COMING,))
+        else:
+            self.execute("DELETE FROM meta WHERE key = ?", (_COMING,))
+        self._reread.add(SHARED)  # who follows a subject's channel hears of it at the next poll
+
     def settle_channels(self) -> frozenset[str]:
-        """Write heads and sequences, at the end of the transaction; returns the channels that moved."""
+        """Write heads and sequences, at the end of the transaction; returns the channels that moved.
+
+        The first row beside `all`, and the end of the last one, move it too: its next checkpoint says so.
+        """
+        self._write_heads()
+        self.execute_many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", list(self._sequences.items()))
+        moved = [self._states[name] for name in self._moved]
+        if any(s.held != bool(s.bytes or s.demoted) for s in moved if s.name.startswith(SEGMENT)):
+            self._reread.add(SHARED)
+        return frozenset(self._moved | self._reread)
+
+    def _write_heads(self) -> None:
         self.execute_many(
             "UPDATE channels SET seq = ?, digest = ?, floor = ?, bytes = ?, demoted = ? WHERE id = ?",
             [
@@ -119,23 +170,21 @@ class ChannelWrites(ChannelReads):
                 for s in (self._states[name] for name in self._moved)
             ],
         )
-        self.execute_many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", list(self._sequences.items()))
-        return frozenset(self._moved)
 
     def _made(self, channel: str) -> tuple[int, str, int, bytes, int, int, int]:
-        nothing = digest.to_bytes(0)
         made = self.execute(
             "INSERT INTO channels (channel, partition, seq, digest, floor, bytes, demoted)"
             " VALUES (?, ?, 0, ?, 0, 0, 0)",
-            (channel, self._partition(channel), nothing),
+            (channel, self._partition(channel), _NOTHING),
         )
         assert made.lastrowid is not None
-        return made.lastrowid, channel, 0, nothing, 0, 0, 0
+        return made.lastrowid, channel, 0, _NOTHING, 0, 0, 0
 
     def _remember(self, found: tuple[int, str, int, bytes, int, int, int]) -> ChannelState:
         id_, name, seq, total, floor, size, demoted = found
         state = ChannelState(
-            *(id_, name, seq, digest.from_bytes(total), floor, size, demoted, self._partition(name))
+            *(id_, name, seq, digest.from_bytes(total), floor, size, demoted, self._partition(name)),
+            held=bool(size or demoted),
         )
         self._states[name], self._named[id_] = state, name
         return state

@@ -47,6 +47,8 @@ class ChannelHead:
     digest: int
     floor: int
     """A cursor below this, or none, gets a replacing snapshot."""
+    whole: bool = False
+    """Whether no row that such a channel brings stands outside it; see `Checkpoint.whole`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ CREATE TABLE channels (
     bytes INTEGER NOT NULL,      -- ids and payloads of the rows that stand in it
     demoted INTEGER NOT NULL     -- rows that its byte budget keeps out
 );
+CREATE INDEX channels_beside ON channels (channel) -- with rows beside `all`: is there any?
+    WHERE channel >= 'segment:' AND channel < 'segment;' AND (bytes > 0 OR demoted > 0);
 CREATE TABLE rows (
     id INTEGER PRIMARY KEY,
     entity TEXT NOT NULL,        -- plain typed id, or subject token

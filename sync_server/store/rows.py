@@ -71,7 +71,7 @@ class RowWrites(RowReads, PlacementWrites):
         """Make `row` the current state of its (entity, view, version), in `channel` only; returns its seq."""
         standing = self.row_state(row.entity, row.view, row.version)
         self.write_row(standing, row, (channel,), subject, purpose)
-        return self.channel_head(channel).seq
+        return self.channel_state(channel).seq
 
     def write_row(
         self,

@@ -15,7 +15,7 @@ KEY_VERSION: Final = 1
 
 _TABLES: Final = """
 CREATE TABLE meta (
-    key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog, tiers, flushed
+    key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog, tiers, rows_coming, flushed
     value BLOB NOT NULL
 ) WITHOUT ROWID;
 

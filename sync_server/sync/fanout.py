@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import codec, digest, seal
@@ -138,11 +139,14 @@ class Fanout:
         if found is not None and found[0] == head:
             return found[1]
         unsigned = m.Checkpoint(
-            channel=channel, seq=head.seq, digest=digest.to_bytes(head.digest), signature=bytes(64)
+            channel=channel,
+            seq=head.seq,
+            digest=digest.to_bytes(head.digest),
+            whole=head.whole,
+            signature=bytes(64),
         )
         signature = seal.sign(self._key, seal.CHECKPOINT, seal.checkpoint_bytes(unsigned))
-        signed = m.Checkpoint(channel=channel, seq=unsigned.seq, digest=unsigned.digest, signature=signature)
-        frame = codec.encode(signed)
+        frame = codec.encode(msgspec.structs.replace(unsigned, signature=signature))
         self._checkpoints[channel] = (head, frame)
         return frame
 

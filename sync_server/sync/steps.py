@@ -29,8 +29,8 @@ class Step(NamedTuple):
     epoch: int
     """Lane position at which the rows were read."""
     floor: int
-    checkpoint: tuple[int, int]
-    """(seq, digest) that the checkpoint says."""
+    checkpoint: tuple[int, int, bool]
+    """(seq, digest, whole) that the checkpoint says."""
 
 
 class Steps:
@@ -62,7 +62,7 @@ class Steps:
         if self._fanout.head(channel) != head or built.upto != head.seq or len(built.frame) > TOGETHER_BYTES:
             return None
         wire = framed(built.frame) + framed(self._fanout.checkpoint(channel, head))
-        return Step(wire, built.upto, built.epoch, head.floor, (head.seq, head.digest))
+        return Step(wire, built.upto, built.epoch, head.floor, (head.seq, head.digest, head.whole))
 
 
 def framed(frame: bytes) -> bytes:

@@ -37,8 +37,8 @@ class _Follow:
     cursor: int
     floor: int | None = None
     """The channel's floor when this cursor was good; None: nothing was sent yet."""
-    checkpoint: tuple[int, int] | None = None
-    """(seq, digest) of the newest checkpoint sent."""
+    checkpoint: tuple[int, int, bool] | None = None
+    """(seq, digest, whole) of the newest checkpoint sent."""
     snapshot: bool = False
     """Whether a snapshot began and more of it is to come."""
     grant: int = 0
@@ -302,9 +302,9 @@ class DeviceSession:
         if replacing or follow.cursor < head.seq:
             return self._delta(channel, follow, replacing=replacing)
         follow.floor = head.floor
-        if follow.checkpoint == (head.seq, head.digest):
+        if follow.checkpoint == (head.seq, head.digest, head.whole):
             return None
-        follow.checkpoint = (head.seq, head.digest)
+        follow.checkpoint = (head.seq, head.digest, head.whole)
         return self._node.fanout.checkpoint(channel, head)
 
     def _delta(self, channel: str, follow: _Follow, *, replacing: bool) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from edge_runtime.cache import schema
 from edge_runtime.cache.cipher import raw_key
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.records import ChannelState
 from edge_runtime.cache.schema import VERSION
 from edge_runtime.errors import StorageFull
 from edge_runtime.keys import denial as denials
@@ -23,7 +24,8 @@ from tests.support.full_disk import FullDisk
 
 KEY = bytes(range(32))
 A, B = b"a" * 16, b"b" * 16
-SCHEMA_1 = (Path(__file__).parents[1] / "data" / "schemas" / "schema_1.sql").read_text()
+SCHEMAS = Path(__file__).parents[1] / "data" / "schemas"
+SCHEMA_1, SCHEMA_2 = ((SCHEMAS / f"schema_{version}.sql").read_text() for version in (1, 2))
 DONE = Evidence(1, {"journal": 1}, 1, 2, True, 0x0006_0000_0000_00C0)
 """Its last byte is the one that says in msgpack that there is none."""
 ROW = Row(3, "item:x", "stats", 1, 4, 5, 0, False, b"\x81\xa1x\x01")
@@ -106,6 +108,27 @@ def test_an_upgraded_file_is_like_one_made_new(tmp_path: Path) -> None:
     Database.open(new, KEY).close()
     assert shape(old) == shape(new)
     assert shape(new)["version"] == VERSION
+
+
+def test_a_file_of_schema_2_is_like_one_made_new_and_knows_of_no_channel_whether_it_is_whole(
+    tmp_path: Path,
+) -> None:
+    """The release before: its channels keep their cursors."""
+    old, new = str(tmp_path / "old.db"), str(tmp_path / "new.db")
+    connection = connected(old)
+    connection.pragma("journal_mode", "wal")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute(SCHEMA_2)
+    connection.execute("INSERT INTO channel VALUES('all', 3, ?)", (bytes(16),))
+    connection.pragma("user_version", 2)
+    connection.execute("COMMIT")
+    connection.close()
+    database = Database.open(old, KEY)
+    with database.read() as tx:
+        assert tx.channels() == {"all": ChannelState(3, 0, None)}
+    database.close()
+    Database.open(new, KEY).close()
+    assert shape(old) == shape(new)
 
 
 def check_contents(database: Database) -> None:

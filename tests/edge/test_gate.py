@@ -301,7 +301,9 @@ def test_channel_names_read_back() -> None:
 
 def test_a_checkpoint_speaks_only_of_its_seq_and_under_its_key() -> None:
     """Equal, different, or about another cursor; a forged one is refused whatever it says."""
-    unsigned = m.Checkpoint(channel="all", seq=7, digest=(99).to_bytes(16, "big"), signature=bytes(64))
+    unsigned = m.Checkpoint(
+        channel="all", seq=7, digest=(99).to_bytes(16, "big"), whole=True, signature=bytes(64)
+    )
     signature = seal.sign(KEY, seal.CHECKPOINT, seal.checkpoint_bytes(unsigned))
     signed = msgspec.structs.replace(unsigned, signature=signature)
     assert gate.check_checkpoint(signed, SERVER, 7, 99) is Match.EQUAL

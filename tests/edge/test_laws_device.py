@@ -119,7 +119,7 @@ def test_law_6_rows_and_cursor_move_in_one_transaction(
     rows = [msgspec.structs.replace(town.item_row(n), seq=n + 1) for n in range(3)]
     delta = m.Delta(channel="all", base=0, upto=3, epoch=0, replacing=True, more=False, rows=rows)
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **_named: object) -> None:
         raise StorageFull("the power goes")
 
     with monkeypatch.context() as patch:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.records import ChannelState
 from edge_runtime.keys.datakey import DataKey, new_facts
 from edge_runtime.sync import personal_rows
-from edge_runtime.sync.shelf import PersonalShelf
+from edge_runtime.sync.shelf import PersonalShelf, PlainShelf, Shelf, personal_state
 from edge_runtime.wire import digest
 from edge_runtime.wire.messages import Row
 
@@ -108,3 +110,41 @@ def test_clearing_for_a_snapshot_takes_what_waits_and_what_lies_there_and_nobody
     assert held(database, alice, "taste") is None
     assert held(database, alice, "habits") == row(3, "habits")
     assert held(database, bob) == row(1)
+
+
+def whole(database: Database, key: DataKey) -> bool | None:
+    with database.read() as tx:
+        state = personal_state(tx, key)
+    assert state is not None
+    return state.whole
+
+
+def test_whether_a_channel_is_whole_goes_with_the_next_move_unless_it_stays(database: Database) -> None:
+    """The same on both kinds of shelf; rows, cursor and digest do not mind it."""
+    key = key_of("user:alice")
+    for known in (True, False):
+        for stays in (True, False):
+            with database.write("judge") as tx:
+                shelves: list[Shelf] = [PersonalShelf(tx, key), PlainShelf(tx, "all", 0)]
+                for shelf in shelves:
+                    shelf.put([row(1)], [parts(1)])
+                    shelf.move(1, 1)
+                    shelf.judge(known)
+                    assert shelf.stand() == (1, 1)
+                    shelf.move(2, 1, stays_whole=stays)
+                    assert shelf.stand() == (2, 1)
+            with database.read() as tx:
+                assert tx.channels()["all"] == ChannelState(2, 1, known if stays else None)
+            assert whole(database, key) is (known if stays else None)
+            assert held(database, key) == row(1)
+
+
+def test_a_stand_of_the_release_before_says_nothing_about_it(database: Database) -> None:
+    key = key_of("user:alice")
+    slot = personal_rows.stand_slot(key)
+    old = msgspec.msgpack.encode((7, parts(9)))
+    with database.write("old") as tx:
+        tx.put_personal_row(key.handle, slot, 0, key.seal(personal_rows.TABLE, slot, old))
+    assert whole(database, key) is None
+    with database.read() as tx:
+        assert personal_state(tx, key) == ChannelState(7, 9)

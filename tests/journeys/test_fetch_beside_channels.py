@@ -103,7 +103,7 @@ def test_the_newer_of_a_pushed_and_a_fetched_row_is_read_and_a_delete_takes_both
     session.settle()
     pushed(now_us + 2, 0, deleted=True)
     found = device.rt.read("item_stats:popularity", item="1")
-    assert (found.status, found.reason) == (er.Status.DEFAULTED, "NOT_FOUND: the server sent no such row")
+    assert (found.status, found.reason) == (er.Status.DEFAULTED, "NOT_FOUND: the server has no such row")
     assert session.device.caught_up
     session.close()
 

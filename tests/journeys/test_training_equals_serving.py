@@ -42,6 +42,7 @@ def deliver(rt: er.Runtime, given: Table) -> None:
     with rt._database.write("test") as tx:
         if not entity.startswith("user:"):
             tx.set_channel("all", 1, 0)
+            tx.set_whole("all", True)
             tx.put_row("all", row, bytes(16), 1)
         else:
             key = rt._keyring.key(entity, PURPOSE)

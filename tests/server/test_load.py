@@ -99,7 +99,7 @@ def test_a_simulated_device_refuses_what_breaks_a_rule(town: Town) -> None:
     Talk(town, device).settle()
     before = dict(device.cursors)
     delta = m.Delta(channel="all", base=5, upto=9, epoch=0, replacing=False, more=False, rows=[])
-    checkpoint = m.Checkpoint(channel="all", seq=5, digest=bytes(16), signature=bytes(64))
+    checkpoint = m.Checkpoint(channel="all", seq=5, digest=bytes(16), whole=True, signature=bytes(64))
     cases: list[tuple[m.Message, str]] = [
         (msgspec.structs.replace(delta, base=4), "stale_delta"),
         (msgspec.structs.replace(delta, epoch=1), "lane_behind"),

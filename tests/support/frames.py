@@ -85,7 +85,7 @@ EXAMPLES: dict[str, m.Message] = {
         more=False,
         rows=[m.Row(5, TOKEN, "profile", 1, 3, 4, 9, False, b"\x81\xa7country\xa2DE")],
     ),
-    "checkpoint": m.Checkpoint(channel="all", seq=122, digest=SUBJECT, signature=SIGNATURE),
+    "checkpoint": m.Checkpoint(channel="all", seq=122, digest=SUBJECT, whole=True, signature=SIGNATURE),
     "repair": m.Repair(channel="all", seq=122, digests=SUBJECT * m.RANGES),
     "patch": m.Patch(
         channel="all",

@@ -33,11 +33,14 @@ class Shop:
     def put(self, view: str, entity: str, values: Mapping[str, object] | None, age_us: int = 0) -> None:
         """A row arrived, or (None) was deleted: as the replica stores it and tells of it."""
         rt, at_us = self.rt, self.clock.now_us() - age_us
-        packed = b"" if values is None else msgspec.msgpack.encode(values)
         with rt._database.write("test") as tx:
             tx.set_channel("all", 1, 0)
-            row = Row(1, entity, view, 1, at_us, at_us, 0, values is None, packed)
-            tx.put_row("all", row, bytes(16), 1)
+            tx.set_whole("all", True)
+            if values is None:
+                tx.delete_row("all", entity, view, 1)
+            else:
+                row = Row(1, entity, view, 1, at_us, at_us, 0, False, msgspec.msgpack.encode(values))
+                tx.put_row("all", row, bytes(16), 1)
         rt._source.changed([(f"{view}@1", entity)])
 
     def put_profile(self, user: str, values: Mapping[str, object]) -> None:

@@ -192,6 +192,7 @@ class Kiosk:
         row = Row(seq, f"item:{item}", view, 1, at_us, at_us, 0, False, packed({"text": text}))
         with self.rt._database.write("test") as tx:
             tx.set_channel("all", seq, 0)
+            tx.set_whole("all", True)
             PlainShelf(tx, "all", self.clock.now_us()).put([row], [bytes(16)])
         self.rt._source.changed([(f"{view}@1", f"item:{item}")])
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from edge_runtime.cache.records import ChannelState
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.standing import Standing
 from edge_runtime.keys.keyring import Keyring
+from edge_runtime.serving import cache_source
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.sync import gate, replica
 from edge_runtime.sync.applying import Applying
@@ -136,6 +138,8 @@ def _instead(value: object) -> Callable[[Any], Any]:
     return lambda _: lambda *args, **more: value
 
 
+_WHOLE: Final = ChannelState(1, 0, whole=True)
+
 BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     "a cursor moves before its rows are there": ((PlainShelf, "put", _cursor_before_rows),),
     "the digest keeps what a row replaced": ((Applying, "_put", _forgets_what_was_there),),
@@ -179,6 +183,10 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     ),
     "the outbox forgets what it has sent": ((Outbox, "due", _settled_when_sent),),
     "memory believes rows that changed": ((CacheSource, "changed", _instead(None)),),
+    "what is not here is not found, whatever is still to come": (
+        (cache_source, "_absent", lambda absent: lambda channel, fits: absent(channel and _WHOLE, fits=True)),
+    ),
+    "no channel is ever whole": ((Replica, "_judge", _instead(None)),),
     "a new catalog starts nothing over": ((Replica, "fit_catalog", _instead(None)),),
     "the poll does not look at the lane": ((Heads, "poll", _instead(0)),),
     "a give stands against a later denial": ((decisions, "judge", _never_superseded),),

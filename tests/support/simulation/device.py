@@ -42,6 +42,16 @@ class Seen(NamedTuple):
     mark: int
 
 
+class Look(NamedTuple):
+    """What a read of one place says, as `Seen` names it."""
+
+    view: str
+    entity: str
+    pair: tuple[str, str] | None
+    mark: int | None
+    status: er.Status
+
+
 class SimDevice:
     """One device and all that rests on it. `folder` holds one copy after another, each what a crash left."""
 
@@ -131,7 +141,11 @@ class SimDevice:
     # ---- what can be read here ---------------------------------------------------------------------------
 
     def readable(self) -> Iterator[Seen]:
-        """Every mark that an app could read now, through the runtime's own reads."""
+        """Every mark that an app could read now."""
+        return (Seen(*look[:3], look.mark) for look in self.looked() if look.mark is not None)
+
+    def looked(self) -> Iterator[Look]:
+        """Every place as an app would read it now, through the runtime's own reads."""
         for item in shops.ITEMS:
             for view in shops.SHARED_VIEWS[: 2 + self.version]:
                 yield from self._seen(view, item, None, item=item[5:])
@@ -143,11 +157,10 @@ class SimDevice:
                 names = {"user": subject[5:], "item": item[5:]}
                 yield from self._seen("basket", f"{token}|{item}", (subject, shops.P), **names)
 
-    def _seen(self, view: str, entity: str, pair: tuple[str, str] | None, **ids: str) -> Iterator[Seen]:
+    def _seen(self, view: str, entity: str, pair: tuple[str, str] | None, **ids: str) -> Iterator[Look]:
         found = self.rt.read(f"{view}:mark", **ids)
-        if found.value is not None:
-            assert isinstance(found.value, int)
-            yield Seen(view, entity, pair, found.value)
+        assert found.value is None or isinstance(found.value, int)
+        yield Look(view, entity, pair, found.value, found.status)
 
     def held(self) -> Iterator[Seen]:
         """Every mark that rests under a living key, permission or not."""

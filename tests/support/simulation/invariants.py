@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+import edge_runtime as er
 from edge_runtime.cache.records import LET_GO
 from edge_runtime.wire import messages as m
 from edge_runtime.wire import seal
 from tests.support.simulation import shops
 from tests.support.simulation.cable import Cable
-from tests.support.simulation.device import Seen, SimDevice
+from tests.support.simulation.device import Look, Seen, SimDevice
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import World
@@ -32,6 +33,8 @@ class Watch:
         self.stands: dict[tuple[str, bytes], int] = {}
         self.replaced: set[str] = set()
         """Channels whose rows the protocol replaced in this step; `*` for all that start over."""
+        self.coming: set[str] = set()
+        """Channels of which a snapshot began and no checkpoint where it ends was heard yet."""
 
 
 # ---- after every step ----------------------------------------------------------------------------------
@@ -43,7 +46,10 @@ def check_reads(world: World, name: str) -> None:
     left_us = device.rt._leases.remaining_us()
     if left_us > max(known.lease_end_us - device.boot_us(), 0):
         raise Broken(f"{name}: {left_us} of its lease are left, it ends at {known.lease_end_us}")
-    for seen in device.readable():
+    looks = list(device.looked())
+    if not world.hostile:  # who takes rows out of frames is noticed at the next checkpoint
+        _check_absent(world, name, [look for look in looks if look.status is er.Status.NOT_FOUND])
+    for seen in (Seen(*look[:3], look.mark) for look in looks if look.mark is not None):
         if seen.pair is None:
             _check_published(world, name, seen)
             continue
@@ -57,6 +63,30 @@ def check_reads(world: World, name: str) -> None:
         if why is not None:
             raise Broken(f"{name} holds mark {seen.mark} of {seen.view} {seen.pair}: {why}")
     _check_counts(world, name)
+
+
+def _check_absent(world: World, name: str, looks: list[Look]) -> None:
+    """Law 7: what is called not found the server had not, where the device's cursor stands."""
+    stands = world.devices[name].stands()
+    cursors = {channel: cursor for (channel, _), (cursor, _) in stands.items()}
+    coming = world.watches[name].coming
+    with world.server.store.read() as tx:
+        for look in looks:
+            channel = _channel(world, look.pair)
+            found = tx.execute(
+                "SELECT p.seq FROM rows r JOIN placements p ON p.row = r.id"
+                " JOIN channels c ON c.id = p.channel"
+                " WHERE r.entity = ? AND r.view = ? AND c.channel = ? AND p.deleted = 0",
+                (look.entity, look.view, channel),
+            ).fetchone()
+            if channel in coming:
+                raise Broken(f"{name}: {look.view} {look.entity} is not found in the middle of a snapshot")
+            if channel not in cursors or (found is not None and found[0] <= cursors[channel]):
+                raise Broken(f"{name}: {look.view} {look.entity} is not found, the server has it at {found}")
+
+
+def _channel(world: World, pair: tuple[str, str] | None) -> str:
+    return "all" if pair is None else seal.personal_channel(world.pseudonym(pair[0]), pair[1])
 
 
 def _check_published(world: World, name: str, seen: Seen) -> None:
@@ -198,15 +228,20 @@ def _unequal(world: World, name: str, device: SimDevice, cable: Cable) -> Iterat
 
 def _stale_reads(world: World, name: str, device: SimDevice, followed: set[str]) -> Iterator[str]:
     """What an app reads is what the server has now."""
-    for seen in device.readable():
-        channel = (
-            "all" if seen.pair is None else seal.personal_channel(world.pseudonym(seen.pair[0]), seen.pair[1])
-        )
+    for look in device.looked():
         with world.server.store.read() as tx:
-            row = tx.row_state(seen.entity, seen.view, 1)
+            row = tx.row_state(look.entity, look.view, 1)
+            whole = tx.channel_head(_channel(world, look.pair)).whole
         mark = None if row is None or row.deleted else _values(row.values)["mark"]
-        if (seen.pair is None or channel in followed) and mark != seen.mark:
-            yield f"{name}: reads mark {seen.mark} of {seen.view} {seen.entity}, the server has {mark}"
+        channel = _channel(world, look.pair)
+        if look.pair is not None and channel not in followed:
+            continue
+        if look.mark is not None and mark != look.mark:
+            yield f"{name}: reads mark {look.mark} of {look.view} {look.entity}, the server has {mark}"
+        if mark is not None and look.status is er.Status.NOT_FOUND:
+            yield f"{name}: {look.view} {look.entity} is not found, the server has mark {mark}"
+        if mark is None and look.status is er.Status.NOT_SYNCED and whole:
+            yield f"{name}: {look.view} {look.entity} is not synced, and the server has no such row"
 
 
 def _other_rows(

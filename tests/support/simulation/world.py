@@ -121,6 +121,9 @@ class World:
                     known.leased_until_us[purpose] = max(known.leased_until_us.get(purpose, 0), until_us)
             case m.Delta() if message.replacing:
                 self.watches[name].replaced.add(message.channel)
+                self.watches[name].coming.add(message.channel)
+            case m.Checkpoint() if message.seq == device.replica.cursor(message.channel):
+                self.watches[name].coming.discard(message.channel)
             case _:
                 pass
 
