@@ -14,7 +14,8 @@ import msgspec
 
 import edge_runtime as er
 from edge_runtime.keys.identity import Identity
-from edge_runtime.sync.dialogue import Dialogue, Memory
+from edge_runtime.sync.dialogue import Dialogue
+from edge_runtime.sync.memory import Memory
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.settings import SyncSettings

@@ -15,6 +15,7 @@ from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.printing import prints_only
+from edge_runtime.wire.refusal import id_of
 
 _SETTLED_KEPT: Final = 64
 """Ids of requests that were given up, whose answers may still come."""
@@ -127,7 +128,7 @@ class Fetching:
 
         One for which it had no time is asked again later; of any other, who waits is told.
         """
-        id_ = bytes.fromhex(refusal.about) if _is_id(refusal.about) else b""
+        id_ = id_of(refusal.about) or b""
         flight = self._flights.get(id_)
         if flight is None:
             return id_ in self._given_up
@@ -174,7 +175,3 @@ def _told(batch: Batch, places: list[Place], *, found: bool) -> None:
     for place in places:
         for fetch in batch.pop(place):
             fetch.came(found=found)
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 32 and not set(text) - set("0123456789abcdef")

@@ -71,11 +71,10 @@ class KeyChanges:
         signatures = seal.sign(old, seal.KEY_CHANGE, body), seal.sign(key, seal.KEY_CHANGE, body)
         return [m.KeyChange(public_key=after, signature=signatures[0], new_signature=signatures[1])]
 
-    def changed(self, said: m.KeyChanged) -> list[bytes]:
+    def changed(self, said: m.KeyChanged) -> None:
         """The server has the next key. Raises `WireFailure("malformed")` for any other."""
         key = self._keyring.next_signing_key()
         if key is None or seal.public_bytes(key) != said.public_key:
             raise WireFailure("malformed", "expected the key that this device named")
         self._told = self.asked = False
         self._keyring.end_key_change()
-        return []

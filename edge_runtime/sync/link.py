@@ -19,13 +19,16 @@ from edge_runtime.clock import Clock
 from edge_runtime.errors import EdgeError, RuntimeClosed, SyncError, SyncRefused
 from edge_runtime.sync.applying import Applied
 from edge_runtime.sync.carrier import Carrier, Network, Way
-from edge_runtime.sync.dialogue import Dialogue, Memory, Reporter, device_revoked
+from edge_runtime.sync.dialogue import Dialogue
 from edge_runtime.sync.exchange import Exchange, first, set_within
+from edge_runtime.sync.leaving import device_revoked
+from edge_runtime.sync.memory import Memory
 from edge_runtime.sync.meter import Meter
 from edge_runtime.sync.network import open_network
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.pace import Pace
 from edge_runtime.sync.replica import Replica
+from edge_runtime.sync.reporting import Reporter
 from edge_runtime.sync.settings import SECOND_US, SyncSettings
 from edge_runtime.sync.standing import Facts, LinkState, Standing, judge
 from edge_runtime.sync.ways import Ways

@@ -6,7 +6,7 @@ from collections import deque
 
 from edge_runtime.errors import EdgeError, SyncRefused
 from edge_runtime.sync.backoff import wait_us
-from edge_runtime.sync.dialogue import LeaseLost
+from edge_runtime.sync.lease_renewal import LeaseLost
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire.refusal import CODES
 

@@ -49,3 +49,13 @@ CODES: dict[str, Meaning] = {
 
 TIMED: Final = frozenset({"ticket_expired"})
 """Refusals for time: they carry the server's clock, signed (`seal.refusal_bytes`)."""
+
+
+def id_of(about: str) -> bytes | None:
+    """The id of 16 bytes that a refusal is about; None when it is about something else.
+
+    >>> id_of("ff" * 16) == b"\xff" * 16, id_of("all")
+    (True, None)
+    """
+    is_id = len(about) == 32 and not set(about) - set("0123456789abcdef")
+    return bytes.fromhex(about) if is_id else None

@@ -131,7 +131,7 @@ def test_law_12_an_old_end_a_forged_link_and_a_cut_chain_lead_nowhere(town: Town
         ([msgspec.structs.replace(one, signature=bytes(64)), two], later.authority.signing),
         ([one, two], first.signing),  # the chain leads on, and an old key signs
     ]
-    challenge, hello = session.server._challenge, session.device._hello
+    challenge, hello = session.server._challenge, session.device._opening._hello
     assert hello is not None
     pinned = kiosk.keyring.identity.server_key
     for chain, key in signers:
@@ -150,7 +150,7 @@ def test_law_12_an_old_end_a_forged_link_and_a_cut_chain_lead_nowhere(town: Town
     # now it trusts the newest: an old key and its own chain are no way back
     session = Session(kiosk)
     assert session.step()
-    hello = session.device._hello
+    hello = session.device._opening._hello
     assert hello is not None
     old = msgspec.structs.replace(honest, nonce=hello.nonce, succession=[], signature=bytes(64))
     body = seal.welcome_bytes(kiosk.device_id, session.server._challenge, old)

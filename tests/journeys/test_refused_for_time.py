@@ -88,7 +88,7 @@ def test_law_12_a_time_that_is_not_signed_or_signed_for_another_is_not_believed(
     fresh.open()
     with pytest.raises(WireFailure, match="bad_signature"):  # yesterday's
         fresh.device.hear(codec.encode(honest), 0)
-    fresh.device._following[channel] = False
+    fresh.device._channels.matches[channel] = False
     fresh.device.hear(codec.encode(replace(honest, signature=b"")), 0)
     assert kiosk.memory.refusals[channel].server_time_us is None
     fresh.close()

@@ -173,7 +173,7 @@ def test_devices_that_take_steps_and_devices_that_are_asked_end_alike(
                 town.decide(ALICE, chance.choice(("given", "withdrawn")))
             case "follow":
                 cursor = session.kiosk.stand()[0] if chance.random() < 0.5 else 0
-                session.device._following["all"] = False
+                session.device._channels.matches["all"] = False
                 session.server.hear(codec.encode(m.Follow(channel="all", cursor=cursor)))
             case _:
                 step = woken(session)

@@ -16,9 +16,11 @@ from edge_runtime.consent.lease import ColdStart, Leases
 from edge_runtime.consent.opening import open_cache
 from edge_runtime.keys.identity import Identity
 from edge_runtime.keys.providers import KeyFile
-from edge_runtime.sync.dialogue import Dialogue, Memory, Reporter
+from edge_runtime.sync.dialogue import Dialogue
+from edge_runtime.sync.memory import Memory
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.replica import Replica
+from edge_runtime.sync.reporting import Reporter
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m

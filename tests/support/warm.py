@@ -11,7 +11,8 @@ from typing import Any
 import edge_runtime as er
 from edge_runtime.consent.opening import open_cache
 from edge_runtime.keys.identity import Identity
-from edge_runtime.sync.dialogue import Dialogue, Reporter
+from edge_runtime.sync.dialogue import Dialogue
+from edge_runtime.sync.reporting import Reporter
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import messages as m
 from edge_runtime.wire import seal

@@ -13,7 +13,8 @@ from typing import Final
 
 from edge_runtime.errors import SyncError, SyncRefused
 from edge_runtime.sync.backoff import wait_us
-from edge_runtime.sync.dialogue import Dialogue, LeaseLost
+from edge_runtime.sync.dialogue import Dialogue
+from edge_runtime.sync.lease_renewal import LeaseLost
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State

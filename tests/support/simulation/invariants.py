@@ -212,7 +212,7 @@ def faults_at_rest(world: World) -> Iterator[str]:
 
 def _unequal(world: World, name: str, device: SimDevice, cable: Cable) -> Iterator[str]:
     assert cable.dialogue is not None
-    followed = set(cable.dialogue._following)
+    followed = set(cable.dialogue.following)
     for channel in ("all", *device.segments):
         if channel not in followed:
             yield f"{name}: does not follow {channel}"

@@ -138,7 +138,7 @@ class World:
 
     def _stolen(self, cable: Cable) -> list[bytes]:
         """Snapshots of long ago of channels that this device follows now."""
-        following = {} if cable.dialogue is None else cable.dialogue._following
+        following = {} if cable.dialogue is None else cable.dialogue.following
         return [codec.encode(delta) for delta in self._snapshots if delta.channel in following]
 
     def _told(self, behind: bool, message: m.Message) -> None:
