@@ -63,8 +63,10 @@ class Registry:
                 raise Problem("not_found", "this catalog version is not registered")
             catalog, before = _catalog(row), _stored_active(tx)
             _set_active(tx, row)
-            if before is not None and _pushed(catalog) - _pushed(before):
-                tx.rows_come_in(coming=True)  # until a walk over the rows has brought, or found, them
+            if before is not None and pushed(catalog) != pushed(before):
+                tx.look_again()
+                if pushed(catalog) - pushed(before):
+                    tx.rows_come_in(coming=True)  # until a walk over the rows has brought, or found, them
         self._active = catalog
         return self._active
 
@@ -81,6 +83,12 @@ class Registry:
         catalog = Catalog.load(path)
         self.register(catalog, now_us)
         return self.activate(catalog.name, catalog.version)
+
+
+def pushed(catalog: Catalog) -> frozenset[str]:
+    """The views of a catalog whose rows are pushed, by `name@version`."""
+    views = catalog.model.views.values()
+    return frozenset(view.key for view in views if view.source == "server" and view.tier == "hot")
 
 
 def parse(name: str, version: int, table: Mapping[str, Any]) -> Catalog:
@@ -103,12 +111,6 @@ def _row(catalog: Catalog, now_us: int) -> CatalogRow:
 
 def _catalog(row: CatalogRow) -> Catalog:
     return Catalog.from_dict(msgspec.json.decode(row.document))
-
-
-def _pushed(catalog: Catalog) -> set[str]:
-    return {
-        key for key, view in catalog.model.views.items() if view.source == "server" and view.tier == "hot"
-    }
 
 
 def _set_active(tx: WriteTx, row: CatalogRow) -> None:

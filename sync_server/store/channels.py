@@ -148,7 +148,11 @@ class ChannelWrites(ChannelReads):
             self.execute("INSERT INTO meta VALUES (?, x'')", (_COMING,))
         else:
             self.execute("DELETE FROM meta WHERE key = ?", (_COMING,))
-        self._reread.add(SHARED)  # who follows a subject's channel hears of it at the next poll
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Let who follows `all` ask anew whether it is whole; of a subject's channel, at the next poll."""
+        self._reread.add(SHARED)
 
     def settle_channels(self) -> frozenset[str]:
         """Write heads and sequences, at the end of the transaction; returns the channels that moved.

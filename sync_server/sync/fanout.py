@@ -62,7 +62,8 @@ class Fanout:
         self._heads: dict[str, ChannelHead] = {}
         self._made: OrderedDict[_Place, DeltaFrame] = OrderedDict()
         """What is known of each frame kept, without its bytes."""
-        self._checkpoints: OrderedDict[str, tuple[ChannelHead, bytes]] = OrderedDict()
+        self._checkpoints: dict[tuple[str, bool], tuple[ChannelHead, bytes]] = {}
+        """(channel, whether it is said to be whole) -> the newest."""
         self.built = 0
         """Frames read and encoded since the start; what was served besides came from memory."""
 
@@ -90,7 +91,8 @@ class Fanout:
     def release(self, channel: str) -> None:
         """Nobody follows the channel any more."""
         self._heads.pop(channel, None)
-        self._checkpoints.pop(channel, None)
+        for whole in (True, False):
+            self._checkpoints.pop((channel, whole), None)
 
     def close(self) -> None:
         """Keep no frames any more."""
@@ -133,21 +135,26 @@ class Fanout:
             gone, _ = self._made.popitem(last=False)
             self._pages.drop(gone)
 
-    def checkpoint(self, channel: str, head: ChannelHead) -> bytes:
-        """The signed checkpoint of the channel at `head`."""
-        found = self._checkpoints.get(channel)
+    def checkpoint(self, channel: str, head: ChannelHead, *, whole: bool | None = None) -> bytes:
+        """The signed checkpoint of the channel at `head`.
+
+        Args:
+            whole: what it says of that; None: what the head says.
+        """
+        whole = head.whole if whole is None else whole
+        found = self._checkpoints.get((channel, whole))
         if found is not None and found[0] == head:
             return found[1]
         unsigned = m.Checkpoint(
             channel=channel,
             seq=head.seq,
             digest=digest.to_bytes(head.digest),
-            whole=head.whole,
+            whole=whole,
             signature=bytes(64),
         )
         signature = seal.sign(self._key, seal.CHECKPOINT, seal.checkpoint_bytes(unsigned))
         frame = codec.encode(msgspec.structs.replace(unsigned, signature=signature))
-        self._checkpoints[channel] = (head, frame)
+        self._checkpoints[channel, whole] = (head, frame)
         return frame
 
     def _build(self, place: _Place) -> DeltaFrame:

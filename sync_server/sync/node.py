@@ -24,6 +24,7 @@ from sync_server.sync.on_demand import OnDemand
 from sync_server.sync.pages import Pages
 from sync_server.sync.patches import Patches
 from sync_server.sync.presence import Presence
+from sync_server.sync.pushed import PushedViews
 from sync_server.sync.rate import DeviceRate
 from sync_server.sync.signing import Signing
 from sync_server.sync.steps import Steps
@@ -51,6 +52,7 @@ class Node:
     on_demand: OnDemand
     steps: Steps
     acks: Acks
+    pushed: PushedViews
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -103,5 +105,6 @@ def open_node(
         on_demand,
         Steps(fanout),
         Acks(store),
+        PushedViews(store, catalog),
     )
     return Node(settings, clock, store, signing, *rest)

@@ -58,6 +58,7 @@ class DeviceSession:
     __slots__ = (
         "_acked",
         "_answers",
+        "_catalog",
         "_challenge",
         "_drained",
         "_follows",
@@ -109,6 +110,8 @@ class DeviceSession:
         self._replies: list[m.Message] = [self._challenge]  # lists: an empty deque takes 600 bytes
         self._nonce = b""
         """The device's, of its Hello."""
+        self._catalog = ""
+        """`name@version` of the device's, as its Hello says."""
         self._revoked = False
         self._leave_by_us = 0
         self._lane = 0
@@ -206,6 +209,8 @@ class DeviceSession:
         step = self._node.steps.to_head(channel, follow.cursor)
         if step is None or step.floor != follow.floor or step.epoch > self._drained:
             return None
+        if step.checkpoint[2] != self._whole(told=step.checkpoint[2]):
+            return None
         follow.cursor, follow.checkpoint = step.upto, step.checkpoint
         return step.wire
 
@@ -302,10 +307,15 @@ class DeviceSession:
         if replacing or follow.cursor < head.seq:
             return self._delta(channel, follow, replacing=replacing)
         follow.floor = head.floor
-        if follow.checkpoint == (head.seq, head.digest, head.whole):
+        said = (head.seq, head.digest, self._whole(told=head.whole))
+        if follow.checkpoint == said:
             return None
-        follow.checkpoint = (head.seq, head.digest, head.whole)
-        return self._node.fanout.checkpoint(channel, head)
+        follow.checkpoint = said
+        return self._node.fanout.checkpoint(channel, head, whole=said[2])
+
+    def _whole(self, *, told: bool) -> bool:
+        """Whether a channel is whole for this device: its catalog may push what is not pushed here."""
+        return told and self._node.pushed.cover(self._catalog)
 
     def _delta(self, channel: str, follow: _Follow, *, replacing: bool) -> bytes:
         fanout = self._node.fanout
@@ -405,7 +415,7 @@ class DeviceSession:
         node.admission.judge(self._visit, self._claim(hello), now_us, node.fraction())
         device = self._recognise(hello)
         succession = node.signing.succession(hello.pinned)
-        self._spoken, self._nonce = (hello.v,), hello.nonce
+        self._spoken, self._nonce, self._catalog = (hello.v,), hello.nonce, sys.intern(hello.catalog)
         self._subscription.device_id = device.device_id
         with self._node.store.write("contact", durable=False) as tx:
             tx.note_contact(device.device_id, now_us, hello.counter)

@@ -5,28 +5,28 @@ Real sessions between a town and a whole runtime; every frame is one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import edge_runtime as er
-from edge_runtime.wire import codec, digest
+from edge_runtime.wire import digest
 from edge_runtime.wire import messages as m
-from edge_runtime.wire.failure import WireFailure
-from sync_server.features.placing import Placing
 from sync_server.sync.hot_keeping import HotKeeper
-from tests.support.town import ALICE, P, Session, Town, packed
-from tests.support.warm import Device, live, warm_catalog, warm_town, with_alice
-
-FEATURE = "item_stats:co_bought"
-"""Of a hot view; it has no default."""
-NOT_FOUND = "NOT_FOUND: the server has no such row"
-ON_ITS_WAY = "NOT_SYNCED: its channel is not known to be equal to the server's yet"
-ELSEWHERE = "NOT_SYNCED: the server has rows that no channel here brings: `fetch` tells if this is one"
-NO_CHANNEL = "NOT_SYNCED: its channel was not received yet"
-VIEWS = warm_catalog().model.views
+from tests.support.absent import (
+    ELSEWHERE,
+    FEATURE,
+    NO_CHANNEL,
+    NOT_FOUND,
+    ON_ITS_WAY,
+    publish,
+    reason,
+    regroup,
+    until_heard,
+)
+from tests.support.town import Session, Town
+from tests.support.warm import Device, live, warm_catalog, warm_town
 
 
 @pytest.fixture
@@ -41,43 +41,6 @@ def device(town: Town, tmp_path: Path) -> Iterator[Device]:
     made = Device(town, tmp_path / "device")
     yield made
     made.close()
-
-
-def reason(device: Device, item: object, feature: str = FEATURE) -> str:
-    return device.rt.read(feature, item=str(item)).reason
-
-
-def profile(device: Device, feature: str = "profile:country") -> str:
-    return device.rt.read(feature, user="alice").reason
-
-
-def publish(town: Town, name: object, *, deleted: bool = False, **values: object) -> None:
-    """One row of a hot view, placed as the door places it."""
-    entity, now_us = f"item:{name}", town.clock.now_us()
-    body = b"" if deleted else packed({"co_bought": {"x": 1.0}, **values})
-    with town.store.write("publish") as tx:
-        row = m.Row(0, entity, "item_stats", 1, now_us, now_us, 0, deleted, body)
-        belongs = Placing(VIEWS).of_view(tx, VIEWS["item_stats@1"], entity, None)
-        tx.write_row(tx.row_state(entity, "item_stats", 1), row, belongs)
-
-
-def regroup(town: Town, name: object, *, joined: str = "", parted: str = "") -> None:
-    with town.store.write("segment") as tx:
-        if joined:
-            tx.join_segment(f"item:{name}", joined, 1)
-        if parted:
-            tx.part_segment(f"item:{name}", parted, 1)
-        Placing(VIEWS).move_entity(tx, f"item:{name}", town.clock.now_us())
-
-
-def until_heard(session: Session, kind: type[m.Message], look: Callable[[], None]) -> None:
-    """Step until a message of this kind is heard, and look after every frame before it."""
-    for _ in range(1_000):
-        assert session.step()
-        if isinstance(session.heard[-1], kind):
-            return
-        look()
-    raise AssertionError(f"no {kind.__name__}")
 
 
 # ---- (a) between the frames ---------------------------------------------------------------------------
@@ -297,99 +260,4 @@ def test_law_10_a_lost_hint_of_it_is_found_by_the_poll(town: Town, device: Devic
     session.server.look()
     session.settle()
     assert len(session.heard) == count
-    session.close()
-
-
-# ---- a subject's channel ------------------------------------------------------------------------------
-
-
-def test_law_7_a_subjects_row_is_not_found_only_where_its_channel_is_whole(
-    town: Town, device: Device
-) -> None:
-    """Not before the first checkpoint, not in a snapshot, not while rows are on their way in."""
-    session = with_alice(device)
-    assert profile(device) == NOT_FOUND
-    town.put_profile(ALICE, "FR")
-    session.settle()
-    assert device.status("profile:country", user="alice") is er.Status.EXPIRED, "it came, from long ago"
-    channel = device.replica.fetched.channel(ALICE, P)
-    session.answer([codec.encode(m.Follow(channel=channel, cursor=0))])
-    with town.store.write("drop") as tx:
-        tx.put_row(
-            channel,
-            msgspec.structs.replace(town.profile_row(ALICE, 1), created_us=9, deleted=True, values=b""),
-            town.pseudonym(ALICE),
-            P,
-        )
-    until_heard(session, m.Delta, lambda: None)
-    assert profile(device) == ON_ITS_WAY
-    session.settle()
-    assert profile(device) == NOT_FOUND
-    with town.store.write("tiers") as tx:
-        tx.rows_come_in(coming=True)
-    town.node.heads.poll()
-    session.settle()
-    assert profile(device) == ELSEWHERE
-    assert reason(device, "none") == ELSEWHERE
-    with town.store.write("tiers") as tx:
-        tx.rows_come_in(coming=False)
-    town.node.heads.poll()
-    session.settle()
-    assert profile(device) == reason(device, "none") == NOT_FOUND
-    device.rt.consent.withdraw("alice", [P])
-    assert profile(device).startswith("REVOKED")
-    session.close()
-
-
-# ---- another catalog ----------------------------------------------------------------------------------
-
-
-def test_law_7_under_another_catalog_nothing_is_not_found_before_its_first_session(
-    town: Town, device: Device, tmp_path: Path
-) -> None:
-    """What the old one had pushed says nothing about the views of the new one."""
-    publish(town, 1)
-    live(device).close()
-    assert reason(device, "none") == NOT_FOUND
-    device.close()
-    catalog = warm_catalog(2)
-    rt = er.Runtime.open(
-        tmp_path / "device" / "cache.db",
-        catalog=catalog,
-        key=er.KeyFile(tmp_path / "device" / "device.key"),
-        clock=town.clock,
-        settings=er.Settings(sweep_interval_us=0),
-    )
-    try:
-        assert rt.read(FEATURE, item="none").reason == ON_ITS_WAY
-        assert rt.read(FEATURE, item="1").status is er.Status.PRESENT
-    finally:
-        rt.close()
-    again = Device(town, tmp_path / "device", catalog=catalog)
-    assert reason(again, "none") == ON_ITS_WAY
-    session = live(again)
-    assert reason(again, "none") == NOT_FOUND
-    session.close()
-    again.close()
-
-
-# ---- the word itself ----------------------------------------------------------------------------------
-
-
-def test_law_7_whether_a_channel_is_whole_is_signed(town: Town, device: Device) -> None:
-    """Turned on the way, it is refused: nobody between the two makes an absence certain."""
-    publish(town, 1)
-    publish(town, 2)
-    regroup(town, 2, joined="gold")
-    session = Session(device)  # type: ignore[arg-type]
-    until_heard(session, m.Delta, lambda: None)
-    said = None
-    while not isinstance(said, m.Checkpoint):
-        frame = session.next()
-        assert frame is not None
-        said = codec.decode(frame)
-    assert not said.whole
-    with pytest.raises(WireFailure, match="bad_signature"):
-        session.device.hear(codec.encode(msgspec.structs.replace(said, whole=True)), 0)
-    assert reason(device, 2) == ON_ITS_WAY
     session.close()

@@ -12,6 +12,7 @@ from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from sync_server.sync.steps import framed
 from tests.support.town import ALICE, Kiosk, Session, Town
+from tests.support.warm import warm_catalog
 
 
 @pytest.fixture
@@ -105,6 +106,24 @@ def test_a_step_waits_for_what_else_there_is_to_say(town: Town, tmp_path: Path) 
     assert wake.channel is None
     session.settle()
     assert session.server.step("nobody") is None
+
+
+def test_law_7_a_step_says_whole_only_to_devices_for_whom_it_is(town: Town, tmp_path: Path) -> None:
+    """Whose catalog the server does not know hears the same rows, and a checkpoint of its own."""
+    session = live(town, tmp_path / "k")
+    town.catalog = warm_catalog(9)
+    town.put(1)
+    assert woken(session) is None
+    session.settle()
+    assert isinstance(session.heard[-1], m.Checkpoint)
+    assert not session.heard[-1].whole
+    town.put(1)
+    town.catalog = session.kiosk.catalog
+    step = woken(session)
+    assert step is not None
+    told = codec.decode(split(step)[-1])
+    assert isinstance(told, m.Checkpoint)
+    assert told.whole
 
 
 def test_an_acknowledgement_of_the_lane_asks_for_nothing_more(town: Town, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class SimServer:
         self.app = build_app(self.settings, self.clock, self._chance.randbytes)
         self.authority, self.office = self.app[rooms.AUTHORITY], self.app[rooms.OFFICE]
         self.store: Store = self.app[rooms.STORE]
+        self.app[rooms.REGISTRY].register(shops.CATALOGS[0], self.clock.now_us())
         self.node: Node = self.app[rooms.SYNC_DOOR]._node
         hints, admission = self.node.hints, self.node.admission
         rounds = self.app[rooms.ROUNDS]
