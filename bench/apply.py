@@ -30,7 +30,6 @@ from bench.measure import seconds, table
 from bench.pair import PURPOSE, ServerRooms, converse, device
 from bench.streams import Flat, find
 from edge_runtime.cache.schema import SCHEMA
-from edge_runtime.sync.gate import channel_of
 from edge_runtime.sync.personal_rows import Delivered, Stand
 from edge_runtime.sync.replica import Replica
 from edge_runtime.wire import codec
@@ -269,7 +268,7 @@ def _check(server: ServerRooms, replica: Replica, channels: Iterable[str]) -> No
     for channel in channels:
         with server.store.read() as tx:
             head = tx.channel_head(channel)
-        assert replica._stand(channel_of(channel)) == (head.seq, head.digest), "not what the server has"
+        assert replica.stand(channel) == (head.seq, head.digest), "not what the server has"
 
 
 def _settings(folder: Path) -> Settings:

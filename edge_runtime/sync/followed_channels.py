@@ -47,7 +47,7 @@ class FollowedChannels:
         What is held of a channel of which the app wants none goes first.
         """
         memory, replica = self._memory, self._replica
-        held = replica.shared((*replica.allowed_channels(), *memory.wanted))
+        held = replica.open_channels.shared((*replica.open_channels.allowed(), *memory.wanted))
         for channel in memory.unwanted.intersection(held):
             replica.drop_channel(channel)
         self._shared = dict.fromkeys(c for c in held if c not in memory.unwanted)
@@ -67,7 +67,7 @@ class FollowedChannels:
             subjects: whose channels are open although they may not be here.
         """
         memory = self._memory
-        personal = self._replica.personal(self._settings.personal_channels, subjects)
+        personal = self._replica.open_channels.personal(self._settings.personal_channels, subjects)
         self.refused = {c: why for c, why in self.refused.items() if not c.startswith("~") or c in personal}
         shared = dict.fromkeys((*self._shared, *memory.wanted))
         against, refused, lean = memory.unwanted, self.refused, memory.lean

@@ -285,7 +285,7 @@ class Link:
             if self._is_over():
                 self._closing.set()
                 raise device_revoked()
-            self._replica.fit_catalog()
+            self._replica.continuity.fit_catalog()
             async with network.open(self.way, self._spend) as carrier:
                 if self.way == "poll":
                     await first(self._converse(carrier), self._websocket_lives(network))

@@ -58,7 +58,7 @@ class Opening:
             nonce=self._chance(32),
             pinned=self._server_key,
             lane=replica.lane_position(),
-            counter=replica.counter(),
+            counter=replica.continuity.counter(),
             catalog=replica.catalog_key,
             cursors=dict(cursors),
             signature=bytes(64),
@@ -73,13 +73,15 @@ class Opening:
         assert self._challenge is not None
         assert self._hello is not None
         pinned, replica = self._server_key, self._replica
-        standing = gate.check_welcome(welcome, self._challenge, self._hello, pinned, replica.incarnation())
+        standing = gate.check_welcome(
+            welcome, self._challenge, self._hello, pinned, replica.continuity.incarnation()
+        )
         if standing.server_key != pinned:
             replica.keyring.trust(standing.server_key)  # durable before anything of it is believed
         self._keys.welcomed()
         if standing.rolled_back:
-            replica.rolled_back(welcome.counter)
-        replica.begin(self._challenge.incarnation, restored=standing.restored)
+            replica.continuity.rolled_back(welcome.counter)
+        replica.continuity.begin(self._challenge.incarnation, restored=standing.restored)
         self.lane_head, self.ping_us = welcome.lane_head, welcome.ping_us
 
     def revoked(self, revoked: m.Revoked) -> None:

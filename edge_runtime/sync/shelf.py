@@ -52,12 +52,6 @@ class Shelf(Protocol):
         ...
 
 
-def plain_stand(tx: ReadTransaction, channel: str) -> tuple[int, int]:
-    """(cursor, digest) of a shared channel; zeros when nothing is held of it."""
-    state = tx.channel(channel)
-    return (0, 0) if state is None else (state.cursor, state.digest)
-
-
 def personal_state(tx: ReadTransaction, key: DataKey) -> ChannelState | None:
     """How far this device is in the channel of a data key; None when nothing is held of it."""
     slot = personal_rows.stand_slot(key)
@@ -83,7 +77,8 @@ class PlainShelf:
         """Whether it was cleared and nothing was put since: no need to look for what is held."""
 
     def stand(self) -> tuple[int, int]:
-        return plain_stand(self._tx, self._channel)
+        state = self._tx.channel(self._channel)
+        return (0, 0) if state is None else (state.cursor, state.digest)
 
     def clear(self) -> None:
         self._tx.clear_channel(self._channel)

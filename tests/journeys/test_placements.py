@@ -169,13 +169,13 @@ def test_law_10_after_any_moves_and_cuts_every_device_ends_up_equal(
     for who, kiosk in enumerate(devices):
         session = sessions.get(who) or Session(kiosk)
         session.settle()
-        equal(town, kiosk, tuple(kiosk.replica.allowed_channels()))
+        equal(town, kiosk, tuple(kiosk.replica.open_channels.allowed()))
         session.close()
     with town.store.read() as tx:
         for who, kiosk in enumerate(devices):
             wanted = {
                 row.entity: row.values
-                for channel in kiosk.replica.allowed_channels()
+                for channel in kiosk.replica.open_channels.allowed()
                 for row in tx.channel_rows(channel, 0, 9_999)
                 if not row.deleted
             }

@@ -486,7 +486,7 @@ def test_a_restored_server_is_followed_from_nothing(town: Town, kiosk: Kiosk) ->
     deltas = [d for d in session.heard_of(m.Delta) if isinstance(d, m.Delta)]
     assert deltas[0].replacing
     assert kiosk.stand() == town.head()
-    assert kiosk.replica.incarnation() == bytes(16)
+    assert kiosk.replica.continuity.incarnation() == bytes(16)
     session.close()
 
 
@@ -504,13 +504,13 @@ def test_a_server_with_a_shorter_lane_is_not_believed(town: Town, kiosk: Kiosk, 
 def test_another_catalog_starts_the_channels_over(town: Town, kiosk: Kiosk) -> None:
     """What the old catalog had no place for was a stub; under the new one it is asked for again."""
     town.put(20)
-    kiosk.replica.fit_catalog()
+    kiosk.replica.continuity.fit_catalog()
     synced(kiosk).close()
-    kiosk.replica.fit_catalog()
+    kiosk.replica.continuity.fit_catalog()
     assert kiosk.stand()[0] > 0
     with kiosk.database.write("older") as tx:
         tx.set_meta("sync.catalog", b"another")
-    kiosk.replica.fit_catalog()
+    kiosk.replica.continuity.fit_catalog()
     assert kiosk.stand() == (0, 0)
     assert len(kiosk.rows()) == 20
     session = synced(kiosk)

@@ -128,7 +128,7 @@ class Device:
         link = self.rt._far_side.link("http://town", sync)
         self.memory, self.replica = link.memory, link._replica
         self._outbox, self._settings = link._outbox, link._settings
-        self.replica.fit_catalog()
+        self.replica.continuity.fit_catalog()
 
     def _enrol(self) -> None:
         keyring, town = self.rt._keyring, self.town

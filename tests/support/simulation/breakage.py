@@ -15,6 +15,7 @@ from edge_runtime.serving import cache_source
 from edge_runtime.serving.cache_source import CacheSource
 from edge_runtime.sync import gate, replica
 from edge_runtime.sync.applying import Applying
+from edge_runtime.sync.continuity import Continuity
 from edge_runtime.sync.fitting import Fitting
 from edge_runtime.sync.gate import Action, Verdict
 from edge_runtime.sync.outbox import Outbox
@@ -187,7 +188,7 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
         (cache_source, "_absent", lambda absent: lambda channel, fits: absent(channel and _WHOLE, fits=True)),
     ),
     "no channel is ever whole": ((Replica, "_judge", _instead(None)),),
-    "a new catalog starts nothing over": ((Replica, "fit_catalog", _instead(None)),),
+    "a new catalog starts nothing over": ((Continuity, "fit_catalog", _instead(None)),),
     "the poll does not look at the lane": ((Heads, "poll", _instead(0)),),
     "a give stands against a later denial": ((decisions, "judge", _never_superseded),),
     "a row of an older grant is published": (

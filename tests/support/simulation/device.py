@@ -13,7 +13,6 @@ import msgspec
 import edge_runtime as er
 from edge_runtime.keys.keyring import DataKey, Identity
 from edge_runtime.sync.dialogue import Dialogue
-from edge_runtime.sync.gate import channel_of
 from edge_runtime.sync.link import Link
 from edge_runtime.sync.personal_rows import open_delivered, stand_slot
 from edge_runtime.sync.replica import Replica
@@ -129,7 +128,7 @@ class SimDevice:
 
     def dialogue(self) -> Dialogue:
         """A new session, as the link begins one."""
-        self.replica.fit_catalog()
+        self.replica.continuity.fit_catalog()
         link = self.link
         return Dialogue(
             link._replica, link._outbox, link.memory, link._settings, self._chance.randbytes, link._reporter
@@ -213,7 +212,7 @@ class SimDevice:
                 found[name, b""] = state.cursor, state.digest
         for key in self.rt._keyring.every_key():
             name = seal.personal_channel(self.rt._keyring.pseudonym(key.subject), key.purpose)
-            stand = self.replica._stand(channel_of(name))
+            stand = self.replica.stand(name)
             if stand is not None:
                 found[name, key.handle] = stand
         return found
