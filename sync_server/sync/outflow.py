@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from edge_runtime.wire.failure import WireFailure
 from sync_server.settings import SECOND_US
 from sync_server.sync.hints import Subscription
-from sync_server.sync.steps import TOGETHER_BYTES, framed
+from sync_server.sync.steps import TOGETHER_BYTES
 from sync_server.sync.stream import DeviceSession
+from sync_server.sync.web_frames import framed
 
 BACKLOG: Final = 64
 """Replies that may wait before the session stops listening."""
@@ -63,8 +63,7 @@ class Outflow:
     """What one session says, on its way to one transport.
 
     Args:
-        room: returns when the transport has handed on all that it took.
-        send_us: longest time that may take.
+        send_us: longest time in which the transport hands on all that it took; `room` says that it has.
         ended: gets what went wrong, once nothing more can be said. When it is done, nothing more is.
     """
 
@@ -73,7 +72,6 @@ class Outflow:
         "_line",
         "_patience",
         "_pump",
-        "_room",
         "_send_us",
         "_session",
         "_transport",
@@ -87,30 +85,34 @@ class Outflow:
         session: DeviceSession,
         subscription: Subscription,
         transport: asyncio.WriteTransport,
-        room: Callable[[], Awaitable[object]],
         send_us: int,
         ended: asyncio.Future[Any],
     ) -> None:
         self._pump, self._session = pump, session
-        self._transport, self._room, self._send_us = transport, room, send_us
+        self._transport, self._send_us = transport, send_us
         self.ended = ended
         self._line = _NOWHERE
         """Where it stands: nowhere, in the line, or in the urgent one (perhaps in the other still)."""
-        self._blocked: asyncio.Task[None] | None = None
-        """Waits until the socket has taken what was written; None while there is room."""
+        self._blocked: asyncio.TimerHandle | None = None
+        """Ends the session when the socket does not take what was written; None while there is room."""
         self._patience: asyncio.TimerHandle | None = None
         self._wake = subscription.wake
         self._wake.heard = self._heard
         self._heard()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Say nothing more."""
         self._wake.heard = None
-        if self._patience is not None:
-            self._patience.cancel()
+        for timer in (self._patience, self._blocked):
+            if timer is not None:
+                timer.cancel()
+
+    def room(self) -> None:
+        """The transport has handed on all that it took."""
         if self._blocked is not None:
             self._blocked.cancel()
-            await asyncio.gather(self._blocked, return_exceptions=True)
+            self._blocked = None
+            self._heard()
 
     def flow(self) -> None:
         """One turn: write what there is to say and room for."""
@@ -125,7 +127,7 @@ class Outflow:
         self._wake.clear()
         self._transport.write(step)
         if self._transport.get_write_buffer_size():
-            self._blocked = asyncio.ensure_future(self._wait_for_room())
+            self._wait_for_room()
 
     def _say_all(self) -> None:
         if self._transport.is_closing():
@@ -161,7 +163,7 @@ class Outflow:
 
     def _go_on(self, more: bool) -> None:
         if self._transport.get_write_buffer_size():
-            self._blocked = asyncio.ensure_future(self._wait_for_room())
+            self._wait_for_room()
         elif more:
             self._heard()
         patience_us = self._session.patience_us
@@ -172,15 +174,9 @@ class Outflow:
             loop = asyncio.get_running_loop()
             self._patience = loop.call_later(patience_us / SECOND_US, self._end, TimeoutError())
 
-    async def _wait_for_room(self) -> None:
-        try:
-            async with asyncio.timeout(self._send_us / SECOND_US):
-                await self._room()
-        except (TimeoutError, ConnectionError) as failure:
-            self._end(failure)
-            return
-        self._blocked = None
-        self._heard()
+    def _wait_for_room(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._blocked = loop.call_later(self._send_us / SECOND_US, self._end, TimeoutError())
 
     def _heard(self) -> None:
         urgent = self._wake.lane

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from edge_runtime.wire.printing import prints_only
 from sync_server.store.records import ChannelHead
 from sync_server.sync.fanout import Fanout
+from sync_server.sync.web_frames import framed
 
 TOGETHER_BYTES: Final = 4 * 1024
 """Frames go into one write while those before them are no larger than this."""
 _PLACES: Final = 64
 """Places of one channel from which a step is kept."""
-_BINARY: Final = b"\x82"
 
 
 @prints_only("upto", "epoch")
@@ -63,13 +63,3 @@ class Steps:
             return None
         wire = framed(built.frame) + framed(self._fanout.checkpoint(channel, head))
         return Step(wire, built.upto, built.epoch, head.floor, (head.seq, head.digest, head.whole))
-
-
-def framed(frame: bytes) -> bytes:
-    """`frame` as an unmasked binary WebSocket frame. Source: RFC 6455, section 5.2."""
-    size = len(frame)
-    if size < 126:
-        return _BINARY + bytes((size,)) + frame
-    if size < 1 << 16:
-        return _BINARY + b"\x7e" + size.to_bytes(2, "big") + frame
-    return _BINARY + b"\x7f" + size.to_bytes(8, "big") + frame

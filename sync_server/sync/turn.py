@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.printing import prints_only
 from sync_server.store.protocol import Store
 from sync_server.sync.acks import Acks
 from sync_server.sync.stream import DeviceSession
@@ -23,7 +24,29 @@ OTHERS: Final = 4
 """Most frames of other kinds heard in one go with acknowledgements of the lane."""
 _ACK: Final = b"lane_ack"
 """How a frame begins that may be one; a guess that costs nothing but its place in the line."""
-_Said = tuple[DeviceSession, bytes, "asyncio.Future[None]"]
+
+Failure = WireFailure | sqlite3.Error | None
+"""What the hearing of a frame failed with."""
+
+
+class Speaker(Protocol):
+    """Who brought a frame and waits until it was heard."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it waits no more: its frame is not heard then."""
+        ...
+
+    def heard(self, failure: Failure) -> None:
+        """What that frame wrote is durable, or it failed. It must not raise."""
+        ...
+
+
+@prints_only()
+class _Said(NamedTuple):
+    session: DeviceSession
+    frame: bytes
+    speaker: Speaker
 
 
 class Turn:
@@ -36,35 +59,39 @@ class Turn:
         self._waiting: deque[_Said] = deque()
         self._due = False
 
+    def put(self, session: DeviceSession, frame: bytes, speaker: Speaker) -> None:
+        """Let `session` hear `frame` and tell `speaker`."""
+        (self._urgent if _ACK in frame[:16] else self._waiting).append(_Said(session, frame, speaker))
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._hear_some)
+
     async def hear(self, session: DeviceSession, frame: bytes) -> None:
         """Let `session` hear `frame`; what that wrote is durable when this returns.
 
         Raises what `DeviceSession.hear` raises, and `sqlite3.Error` when the store does not answer.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        (self._urgent if _ACK in frame[:16] else self._waiting).append((session, frame, done))
-        if not self._due:
-            self._due = True
-            loop.call_soon(self._hear_some)
-        await done
+        one = _Waiter(asyncio.get_running_loop().create_future())
+        self.put(session, frame, one)
+        await one.done
 
     def _hear_some(self) -> None:
         batch = self._next_batch()
         self._due = bool(self._urgent or self._waiting)
         if self._due:
             asyncio.get_running_loop().call_soon(self._hear_some)
-        failures: list[WireFailure | sqlite3.Error | None] = []
+        failures: list[Failure] = []
         try:
             with self._store.together(), self._acks.gathered():
-                failures += [None if done.done() else _heard(s, frame) for s, frame, done in batch]
+                failures += [None if said.speaker.gone else _heard(said) for said in batch]
         except sqlite3.Error as error:  # not durable: nobody may be answered
             failures = [error] * len(batch)
         finally:
             missing = sqlite3.InternalError("a fault in the same turn")
             failures += [missing] * (len(batch) - len(failures))
-            for (_, _, done), failure in zip(batch, failures, strict=True):
-                _settle(done, failure)
+            for said, failure in zip(batch, failures, strict=True):
+                if not said.speaker.gone:
+                    said.speaker.heard(failure)
 
     def _next_batch(self) -> list[_Said]:
         """Acknowledgements first, as many as there are; of the rest few while acknowledgements come."""
@@ -73,19 +100,29 @@ class Turn:
         return urgent + [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
 
 
-def _heard(session: DeviceSession, frame: bytes) -> WireFailure | sqlite3.Error | None:
+def _heard(said: _Said) -> Failure:
     """What one session's frame failed with; the others of the turn are heard all the same."""
     try:
-        session.hear(frame)
+        said.session.hear(said.frame)
     except (WireFailure, sqlite3.Error) as failure:
         return failure
     return None
 
 
-def _settle(done: asyncio.Future[None], failure: Exception | None) -> None:
-    if done.done():  # its session ended meanwhile
-        return
-    if failure is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failure)
+class _Waiter:
+    """A speaker that awaits `done`; it is gone when it was cancelled."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.done = done
+
+    @property
+    def gone(self) -> bool:
+        return self.done.done()
+
+    def heard(self, failure: Failure) -> None:
+        if failure is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(failure)

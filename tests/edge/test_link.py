@@ -348,6 +348,7 @@ async def test_the_app_steers_a_link_in_the_background_from_its_own_thread(
         background = await asyncio.to_thread(BackgroundSync, link)
         background.follow("segment:gold")
         await until(lambda: kiosk.stand("segment:gold") == town.head("segment:gold"))
+        await until(lambda: said[-1][0] == "fresh")
         background.unfollow("segment:gold")
         assert kiosk.rows() == {}
         background.pause()

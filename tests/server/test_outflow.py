@@ -23,7 +23,6 @@ class Pipe:
         self.wire, self.kept = b"", b""
         self.room_bytes = 10**9
         self.writes = 0
-        self.changed = asyncio.Event()
 
     def write(self, data: bytes) -> None:
         self.writes += 1
@@ -39,11 +38,6 @@ class Pipe:
 
     def make_room(self) -> None:
         self.wire, self.kept, self.room_bytes = self.wire + self.kept, b"", 10**9
-        self.changed.set()
-
-    async def room(self) -> None:
-        await self.changed.wait()
-        self.changed.clear()
 
 
 @pytest.fixture
@@ -63,8 +57,7 @@ class Carried:
         transport = cast(asyncio.WriteTransport, self.pipe)
         subscription = self.session.subscription
         ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        way = transport, self.pipe.room
-        self.flow = Outflow(pump, self.session.server, subscription, *way, send_us, ended)
+        self.flow = Outflow(pump, self.session.server, subscription, transport, send_us, ended)
 
     def heard(self) -> list[m.Message]:
         """What came through since the last time, as messages."""
@@ -88,7 +81,7 @@ async def test_delta_and_checkpoint_go_in_one_write(town: Town, tmp_path: Path) 
     town.put(1, pad=6_000)
     await turns()
     assert [type(message) for message in one.heard()] == [m.Delta, m.Checkpoint]
-    await one.flow.close()
+    one.flow.close()
 
 
 async def test_law_2_a_full_socket_is_not_asked_past_and_the_denial_goes_next(
@@ -105,11 +98,12 @@ async def test_law_2_a_full_socket_is_not_asked_past_and_the_denial_goes_next(
     await turns()
     assert one.pipe.writes == 1
     one.pipe.make_room()
+    one.flow.room()
     await turns()
     kinds = [type(message) for message in one.heard()]
     assert kinds[:3] == [m.Delta, m.Checkpoint, m.Lane]
     assert kinds[3:] == [m.Delta, m.Checkpoint]
-    await one.flow.close()
+    one.flow.close()
 
 
 async def test_law_2_who_was_woken_by_the_lane_goes_before_a_long_line(town: Town, tmp_path: Path) -> None:
@@ -132,7 +126,7 @@ async def test_law_2_who_was_woken_by_the_lane_goes_before_a_long_line(town: Tow
     await turns()
     assert sorted(order[:3]) == ["0:lane", "1:lane", "2:lane"]
     for one in many:
-        await one.flow.close()
+        one.flow.close()
 
 
 async def test_a_socket_that_takes_nothing_for_too_long_ends_its_session_alone(
@@ -149,7 +143,7 @@ async def test_a_socket_that_takes_nothing_for_too_long_ends_its_session_alone(
     assert len(quick.heard()) == 4
     assert not quick.flow.ended.done()
     for one in (slow, quick):
-        await one.flow.close()
+        one.flow.close()
 
 
 async def test_a_fault_in_one_session_is_no_fault_of_those_behind_it(town: Town, tmp_path: Path) -> None:
@@ -166,7 +160,7 @@ async def test_a_fault_in_one_session_is_no_fault_of_those_behind_it(town: Town,
     assert isinstance(broken.flow.ended.exception(), RuntimeError)
     assert [type(fault) for fault in faults] == [TypeError]
     for one in (broken, sound):
-        await one.flow.close()
+        one.flow.close()
 
 
 async def test_law_11_so_many_write_in_one_turn_and_no_more(tmp_path: Path) -> None:
@@ -200,4 +194,4 @@ async def test_a_revoked_device_that_says_nothing_is_left_after_a_while(town: To
     one.flow._patience._run()
     with pytest.raises(TimeoutError):
         await one.flow.ended
-    await one.flow.close()
+    one.flow.close()

@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
-from sync_server.sync.steps import framed
+from sync_server.sync.web_frames import framed
 from tests.support.town import ALICE, Kiosk, Session, Town
 from tests.support.warm import warm_catalog
 
