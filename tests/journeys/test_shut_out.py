@@ -378,7 +378,7 @@ async def test_it_ends_by_long_poll_as_well(server: ShopServer, tmp_path: Path, 
     device = (await server.call("GET", "/v1/devices")).body["devices"][0]["device_id"]
     with kiosk.opened() as rt:
         link = rt.sync()
-        link._ways.put_off(clock.boot_us())
+        link._sessions._ways.put_off(clock.boot_us())
         async with link:
             await asyncio.wait_for(link.caught_up(), 20)
             assert link.way == "poll"

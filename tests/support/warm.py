@@ -127,7 +127,7 @@ class Device:
         self._enrol()
         link = self.rt._far_side.link("http://town", sync)
         self.memory, self.replica = link.memory, link._replica
-        self._outbox, self._settings = link._outbox, link._settings
+        self._outbox, self._settings = link._sessions._outbox, link._sessions._settings
         self.replica.continuity.fit_catalog()
 
     def _enrol(self) -> None:

@@ -125,7 +125,7 @@ class Cable:
         self._stay_away(error)
 
     def _stay_away(self, error: SyncError | None) -> None:
-        settings, now_us = self.device.link._settings, self.device.boot_us()
+        settings, now_us = self.device.link._sessions._settings, self.device.boot_us()
         self._failures = 1 if now_us - self._opened_us >= settings.healthy_us else self._failures + 1
         lost = isinstance(error, LeaseLost) and not self._lost_before
         self._lost_before = lost

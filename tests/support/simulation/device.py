@@ -129,10 +129,9 @@ class SimDevice:
     def dialogue(self) -> Dialogue:
         """A new session, as the link begins one."""
         self.replica.continuity.fit_catalog()
-        link = self.link
-        return Dialogue(
-            link._replica, link._outbox, link.memory, link._settings, self._chance.randbytes, link._reporter
-        )
+        own = self.link._sessions
+        rooms = (own._replica, own._outbox, own._memory, own._settings, self._chance.randbytes)
+        return Dialogue(*rooms, own._reporter)
 
     def boot_us(self) -> int:
         return self.clock.boot_us()

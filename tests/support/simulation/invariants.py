@@ -200,7 +200,7 @@ def faults_at_rest(world: World) -> Iterator[str]:
             yield f"{name}: not caught up"
         else:
             yield from _unequal(world, name, device, cable)
-        if not device.link._outbox.empty:
+        if not device.link._sessions._outbox.empty:
             yield f"{name}: its outbox is not empty"
         if device.link.memory.diverged:
             yield f"{name}: diverged in {sorted(device.link.memory.diverged)}"
