@@ -15,7 +15,7 @@ from typing import Final
 
 import apsw
 
-from edge_runtime.cache import cipher, failure
+from edge_runtime.cache import cipher, failure, leaving
 from edge_runtime.cache.cipher import MEMORY, PAGE_BYTES
 from edge_runtime.cache.claims import CLAIMS, Claim
 from edge_runtime.cache.reading import ReadTransaction
@@ -247,6 +247,7 @@ def _prepared(
         _check_log(connection)
         _take_lock(connection, version)
         _settle(connection, version, agree)
+        leaving.install(connection)
         _shrinkable(connection)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except apsw.Error as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import NoReturn, cast
 
 import apsw
@@ -12,7 +12,6 @@ from edge_runtime.cache.process import foreign
 from edge_runtime.cache.records import (
     ChannelState,
     FileSize,
-    Held,
     JournalSpan,
     OutboxItem,
     OutboxKind,
@@ -208,19 +207,6 @@ class ReadTransaction:
             )
             for fields in found
         ]
-
-    def held_rows(self, channel: str, places: Sequence[tuple[str, str, int]]) -> list[Held | None]:
-        """What stands in each (entity, view, version) of a channel, in their order; None for no row."""
-        held: list[Held | None] = [None] * len(places)
-        # no join that gives a line for every place: bound values would then be planned with anew each time
-        sql = (
-            "SELECT ?5, event_time_us, created_us, seq, hash FROM feature"
-            " WHERE entity = ?1 AND view = ?2 AND version = ?3 AND channel = ?4"
-        )
-        asked = [(*place, channel, n) for n, place in enumerate(places)]
-        for n, event_us, created_us, seq, hash in self._connection.executemany(sql, asked):
-            held[cast(int, n)] = cast("Held", ((event_us, created_us, seq), hash))
-        return held
 
     def rows_in_channel(self, channel: str) -> Iterator[tuple[Row, bytes]]:
         """(row, hash) of every row that a channel brought."""

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, cast
 
+import apsw
+
 from edge_runtime.cache.fetched_rows import FetchedRows
 from edge_runtime.cache.plain_tables import PlainTable, Value
 from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace, TableKey
 from edge_runtime.cache.schema import PACKED, PERSONAL_TABLES
 from edge_runtime.wire.messages import LaneEntry, Row
 
-_PUT_ROW: Final = (
-    "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash,"
-    " used_day) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
-    " event_time_us = excluded.event_time_us, created_us = excluded.created_us, vals = excluded.vals,"
-    " hash = excluded.hash, used_day = excluded.used_day"
-    " WHERE (excluded.event_time_us, excluded.created_us, excluded.seq)"
+_NEWER: Final = (
+    "(excluded.event_time_us, excluded.created_us, excluded.seq)"
     " >= (feature.event_time_us, feature.created_us, feature.seq)"
 )
-
-
-def _columns(channel: str, row: Row, hash: bytes, day: int) -> tuple[str | int | bytes, ...]:
-    return (
-        *(row.entity, row.view, row.version, channel, row.seq),
-        *(row.event_time_us, row.created_us, row.values, hash, day),
-    )
+_UPSERT: Final = (
+    "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash,"
+    " used_day) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET"
+    " seq = excluded.seq, event_time_us = excluded.event_time_us, created_us = excluded.created_us,"
+    " vals = excluded.vals, hash = excluded.hash, used_day = excluded.used_day WHERE"
+)
+_PUT_ROW: Final = f"{_UPSERT} {_NEWER}"
+_PUT_ROWS: Final = (
+    f"{_UPSERT} CASE WHEN {_NEWER} THEN leaves(?11, feature.hash) ELSE NOT leaves(?11, excluded.hash) END"
+)
 
 
 class WriteTransaction(FetchedRows):
@@ -158,14 +159,29 @@ class WriteTransaction(FetchedRows):
             day: today, days since 1970: when it was last brought.
         """
         before = self._hash(channel, row.entity, row.view, row.version)
-        self._connection.execute(_PUT_ROW, _columns(channel, row, hash, day))
+        times = row.event_time_us, row.created_us
+        place = row.entity, row.view, row.version, channel
+        self._connection.execute(_PUT_ROW, (*place, row.seq, *times, row.values, hash, day))
         return Placed(self._connection.changes() > 0, before)
 
-    def put_rows(self, channel: str, rows: Iterable[tuple[Row, bytes]], day: int) -> int:
-        """As `put_row`, many rows with their hashes; returns how many were stored."""
-        before = self._connection.total_changes()
-        self._connection.executemany(_PUT_ROW, [_columns(channel, row, hash, day) for row, hash in rows])
-        return self._connection.total_changes() - before
+    def put_rows(
+        self, channel: str, rows: Sequence[Row], hashes: Sequence[bytes], day: int
+    ) -> tuple[int, list[bytes]]:
+        """As `put_row` one after another; returns how many were stored, and the hashes that do not stand.
+
+        Those are of the rows that were replaced, and of those that were not stored.
+        """
+        gone = list[bytes]()
+        into, before = apsw.pyobject(gone), self._connection.total_changes()
+        columns = [
+            (
+                *(row.entity, row.view, row.version, channel, row.seq),
+                *(row.event_time_us, row.created_us, row.values, hash, day, into),
+            )
+            for row, hash in zip(rows, hashes, strict=True)
+        ]
+        self._connection.executemany(_PUT_ROWS, columns)
+        return self._connection.total_changes() - before, gone
 
     def touch_rows(self, rows: Iterable[tuple[str, str, int]], day: int) -> None:
         """Note that rows of these (entity, view, version) were read on `day`; an earlier day changes none."""

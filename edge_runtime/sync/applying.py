@@ -13,7 +13,7 @@ from edge_runtime.catalog.model import CatalogModel
 from edge_runtime.sync import gate
 from edge_runtime.sync.fitting import Fitting
 from edge_runtime.sync.gate import Action
-from edge_runtime.sync.shelf import Shelf
+from edge_runtime.sync.shelf import Change, Shelf
 from edge_runtime.wire import digest
 from edge_runtime.wire.digest import RowHasher
 from edge_runtime.wire.messages import Row
@@ -63,21 +63,23 @@ class Applying:
 
         Raises `WireFailure` for a row that must never stand in this channel: let nothing of the frame stand.
         """
-        places = {(row.entity, row.view, row.version) for row in rows}
-        if len(places) == len(rows):  # rows of different places do not meet: all that are whole in one go
-            return (total + self._take(rows)) % digest.MODULUS
-        return (total + sum(self._take([row]) for row in rows)) % digest.MODULUS
+        added = self._take(rows) if self._room else sum(map(self._judge, rows))
+        return (total + added) % digest.MODULUS
 
     def _take(self, rows: Sequence[Row]) -> int:
-        """What rows of different places add to the digest."""
-        keeps, channel, grant = self._fitting.keeps, self._channel, self._grant
-        whole: list[Row] = []
-        others: list[Row] = []
-        for row in rows:
-            (whole if self._room and keeps(row, channel, grant) else others).append(row)
-        kept, added = self._put(whole, [self._hasher.hash(row) for row in whole])
+        """What rows add to the digest: in one go when all are whole, else half after half."""
+        if self._fitting.keeps(rows, self._channel, self._grant):
+            return self._keep(rows)
+        if len(rows) < 2:
+            return sum(map(self._judge, rows))
+        middle = len(rows) // 2
+        return self._take(rows[:middle]) + self._take(rows[middle:])
+
+    def _keep(self, rows: Sequence[Row]) -> int:
+        """What rows that are kept as they are add to the digest."""
+        kept, added = self._put(rows, self._hasher.hashes(rows))
         self.applied.kept += kept
-        return added + sum(self._judge(row) for row in others)
+        return added
 
     def _judge(self, row: Row) -> int:
         """What one row adds to the digest, put where the gate says."""
@@ -96,9 +98,7 @@ class Applying:
             self.applied.trimmed += kept * bool(verdict.reason)
         return added
 
-    def _put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> tuple[int, int]:
-        """(how many are kept, what they add to the digest)."""
-        placed = self._shelf.put(rows, hashes)
-        self.applied.older += len(rows) - len(placed)
-        added = sum(digest.from_bytes(new) for new, _ in placed)
-        return len(placed), added - sum(digest.from_bytes(old) for _, old in placed if old is not None)
+    def _put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> Change:
+        change = self._shelf.put(rows, hashes)
+        self.applied.older += len(rows) - change.kept
+        return change

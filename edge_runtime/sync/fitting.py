@@ -7,6 +7,8 @@ does not say it of goes to `gate.judge`, which alone decides what is dropped, st
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from types import GenericAlias
 from typing import Annotated, Any, NamedTuple
 
@@ -45,18 +47,21 @@ class ValuesForm:
             if isinstance(feature, FieldFeature) and (feature.values is not None or feature.range is not None)
         ]
 
-    def fits(self, values: bytes) -> bool:
-        """Whether every feature in `values` is one of the view's and as it declares; False is no verdict.
+    def fit(self, values: list[bytes]) -> bool:
+        """Whether every feature in each of `values` is one of the view's and as it declares; False is no
+        verdict.
 
         Bytes that are not as they would be packed (a doubled name, another order) are not recognised.
         """
         try:
-            found = self._decode(values)
-            if _encode(found) != values:
+            found = [*map(self._decode, values)]
+            if [*map(_encode, found)] != values:
                 return False
         except (msgspec.DecodeError, UnicodeError):
             return False
-        return all(_as_declared(feature, getattr(found, field)) for field, feature in self._declaring)
+        return all(
+            _as_declared(feature, getattr(one, field)) for field, feature in self._declaring for one in found
+        )
 
 
 class Fitting:
@@ -67,21 +72,29 @@ class Fitting:
         self._forms: dict[tuple[str, int], _ViewForm] = {}
         self._personal = frozenset(name for name, entity in catalog.entities.items() if entity.personal)
 
-    def keeps(self, row: Row, channel: Channel, grant: int) -> bool:
-        """Whether `gate.judge` would keep `row` as it is; False is no verdict.
+    def keeps(self, rows: Sequence[Row], channel: Channel, grant: int) -> bool:
+        """Whether `gate.judge` would keep each of `rows` as it is; False is no verdict.
 
         Args:
             grant: as `gate.judge` takes it.
         """
-        known = self._form(row.view, row.version)
-        if known is None or row.deleted or row.grant != grant:
-            return False
+        values = defaultdict[tuple[str, int], list[bytes]](list)
+        for row in rows:
+            if row.deleted or row.grant != grant:
+                return False
+            values[row.view, row.version].append(row.values)
+        forms = [(self._form(*view), said) for view, said in values.items()]
+        return self._may_stand(rows, channel, grant) and all(
+            form is not None and form.may_stand(channel) and form.form.fit(said) for form, said in forms
+        )
+
+    def _may_stand(self, rows: Sequence[Row], channel: Channel, grant: int) -> bool:
+        """Whether the entities of `rows` may stand in `channel`."""
         if isinstance(channel, Personal):
-            mine = grant != 0 and known.purpose == channel.purpose
-            return mine and channel.token in row.entity.split("|") and known.form.fits(row.values)
-        kind = row.entity.partition(":")[0]
-        shared = grant == 0 and not known.personal and kind not in self._personal and kind[:1] != "~"
-        return shared and known.form.fits(row.values)
+            token = channel.token
+            return grant != 0 and all(token in row.entity.split("|") for row in rows)
+        kinds = {row.entity.partition(":")[0] for row in rows}
+        return grant == 0 and kinds.isdisjoint(self._personal) and not any(k[:1] == "~" for k in kinds)
 
     def _form(self, view: str, version: int) -> _ViewForm | None:
         place = view, version
@@ -103,6 +116,12 @@ class _ViewForm(NamedTuple):
     personal: bool
     """Whether its rows may be about somebody."""
     form: ValuesForm
+
+    def may_stand(self, channel: Channel) -> bool:
+        """Whether rows of this view may stand in `channel`."""
+        if isinstance(channel, Personal):
+            return self.purpose == channel.purpose
+        return not self.personal
 
 
 def _as_declared(feature: FieldFeature, value: object) -> bool:

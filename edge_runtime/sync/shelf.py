@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import ChannelState, Held, Order
@@ -15,8 +15,14 @@ from edge_runtime.wire import digest
 from edge_runtime.wire.messages import Row
 
 DAY_US = 86_400_000_000
-Placed = tuple[bytes, bytes | None]
-"""The hash of a row that was kept, and that of the row it replaces; None where there was none."""
+
+
+class Change(NamedTuple):
+    """What putting rows changed."""
+
+    kept: int
+    added: int
+    """To the digest; not reduced, and below 0 where what was replaced summed to more."""
 
 
 class Shelf(Protocol):
@@ -30,11 +36,11 @@ class Shelf(Protocol):
         """Delete every row, before a replacing snapshot."""
         ...
 
-    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> list[Placed]:
-        """Keep rows of different places (a stub is one whose values are empty), unless what is held is newer.
+    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> Change:
+        """Keep rows (a stub is one whose values are empty) one after another, unless what is held is newer.
 
         Newer is the later event time, of equal ones the later created, then the higher seq. A row that is
-        refused is not in the answer; it leaves the held one and its hash, so the digest tells the server that
+        refused does not count; it leaves the held one and its hash, so the digest tells the server that
         we hold another. What is kept may be written no sooner than `move`, which ends every delta.
         """
         ...
@@ -73,8 +79,6 @@ class PlainShelf:
 
     def __init__(self, tx: WriteTransaction, channel: str, now_us: int) -> None:
         self._tx, self._channel, self._day = tx, channel, now_us // DAY_US
-        self._bare = False
-        """Whether it was cleared and nothing was put since: no need to look for what is held."""
 
     def stand(self) -> tuple[int, int]:
         state = self._tx.channel(self._channel)
@@ -82,20 +86,10 @@ class PlainShelf:
 
     def clear(self) -> None:
         self._tx.clear_channel(self._channel)
-        self._bare = True
 
-    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> list[Placed]:
-        places = [(row.entity, row.view, row.version) for row in rows]
-        held = [None] * len(rows) if self._bare else self._tx.held_rows(self._channel, places)
-        self._bare = self._bare and not rows
-        fresh = [
-            (row, row_hash, old)
-            for row, row_hash, old in zip(rows, hashes, held, strict=True)
-            if old is None or old[0] <= (row.event_time_us, row.created_us, row.seq)
-        ]
-        kept = self._tx.put_rows(self._channel, [(row, row_hash) for row, row_hash, _ in fresh], self._day)
-        assert kept == len(fresh), "the upsert judged otherwise"
-        return [(row_hash, None if old is None else old[1]) for _, row_hash, old in fresh]
+    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> Change:
+        kept, gone = self._tx.put_rows(self._channel, rows, hashes, self._day)
+        return Change(kept, digest.total(hashes) - digest.total(gone))
 
     def delete(self, row: Row) -> int:
         self._tx.delete_older_fetched(row)
@@ -130,8 +124,8 @@ class PersonalShelf:
         self._tx.clear_personal_rows(self._key.handle)
         self._bare = True
 
-    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> list[Placed]:
-        placed = list[Placed]()
+    def put(self, rows: Sequence[Row], hashes: Sequence[bytes]) -> Change:
+        kept, gone = list[bytes](), list[bytes]()
         for row, row_hash in zip(rows, hashes, strict=True):
             slot, rank = self._slot(row), order(row)
             held = self._held(slot)
@@ -139,8 +133,9 @@ class PersonalShelf:
                 sealed = personal_rows.seal_row(self._key, slot, row, row_hash)
                 self._known[slot] = rank, row_hash
                 self._waiting[slot] = max(row.event_time_us, 0) // DAY_US, sealed
-                placed.append((row_hash, None if held is None else held[1]))
-        return placed
+                kept.append(row_hash)
+                gone += () if held is None else (held[1],)
+        return Change(len(kept), digest.total(kept) - digest.total(gone))
 
     def delete(self, row: Row) -> int:
         slot = self._slot(row)

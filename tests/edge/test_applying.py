@@ -125,6 +125,12 @@ def test_both_kinds_of_channel_count_what_became_of_rows(tmp_path: Path) -> None
         assert (first.applied.kept, first.applied.deleted) == (3, 1)
 
 
+@pytest.mark.parametrize("grant", [0, 4])
+def test_a_frame_without_rows_changes_nothing_whatever_the_grant(tmp_path: Path, grant: int) -> None:
+    for _, shelf, channel, _ in places(tmp_path):
+        assert applying(shelf, channel, grant).take([], 7) == 7
+
+
 def test_law_2_a_frame_with_one_row_of_another_grant_keeps_the_others(tmp_path: Path) -> None:
     for _, shelf, channel, row in places(tmp_path):
         if not isinstance(channel, gate.Personal):

@@ -93,9 +93,26 @@ def test_laws_1_and_2_what_is_recognised_the_gate_keeps_as_it_is(
 ) -> None:
     """The gate is the oracle: no row goes past a refusal, another grant, another purpose, or a wrong type."""
     channel, grant = place
-    if FITTING.keeps(row, channel, grant):
+    if FITTING.keeps([row], channel, grant):
         verdict = gate.judge(row, channel, CATALOG, grant)
         assert (verdict.action, verdict.values, verdict.reason) == (Action.KEEP, row.values, "")
+
+
+@given(some=st.lists(rows, min_size=1, max_size=5), place=st.sampled_from([(ALL, 0), (MINE, 0), (MINE, 7)]))
+def test_rows_asked_in_one_go_are_whole_when_each_is(
+    some: list[Row], place: tuple[gate.Channel, int]
+) -> None:
+    each = [FITTING.keeps([row], *place) for row in some]
+    assert FITTING.keeps(some, *place) == all(each)
+    whole = [row for row, kept in zip(some, each, strict=True) if kept]
+    assert not whole or FITTING.keeps(whole, *place)
+
+
+def test_values_that_are_whole_only_when_put_together_are_not_recognised() -> None:
+    raw = codec.pack({"f1": 7})
+    for first, second in ((raw + raw, b""), *((raw[:cut], raw[cut:]) for cut in range(1, len(raw)))):
+        pair = [Row(1, "item:1", "stats", 1, 1, 1, 0, False, one) for one in (first, second)]
+        assert not FITTING.keeps(pair, ALL, 0)
 
 
 @given(body=st.fixed_dictionaries({}, optional=fitting_values))
@@ -104,7 +121,7 @@ def test_what_a_server_packs_of_fitting_values_is_recognised(body: dict[str, obj
     for entity, view, channel, grant in (("item:1", "stats", ALL, 0), (f"{ALICE}|item:1", "tastes", MINE, 7)):
         row = Row(1, entity, view, 1, 1, 1, grant, False, codec.pack(body))
         kept = gate.judge(row, channel, CATALOG, grant)
-        assert FITTING.keeps(row, channel, grant) == (kept.values == row.values and not kept.reason)
+        assert FITTING.keeps([row], channel, grant) == (kept.values == row.values and not kept.reason)
 
 
 def test_every_kind_of_row_that_the_gate_keeps_is_recognised_and_no_other() -> None:
@@ -121,7 +138,7 @@ def test_every_kind_of_row_that_the_gate_keeps_is_recognised_and_no_other() -> N
             kept = gate.judge(row, channel, CATALOG, grant).action is Action.KEEP
         except WireFailure:
             kept = False
-        assert FITTING.keeps(row, channel, grant) == kept, row
+        assert FITTING.keeps([row], channel, grant) == kept, row
         seen += kept
     assert seen > 3
 
@@ -130,7 +147,7 @@ def test_every_kind_of_row_that_the_gate_keeps_is_recognised_and_no_other() -> N
 def test_numbers_at_the_edge_of_a_dtype_are_judged_alike(number: float) -> None:
     for name in FEATURES:
         row = Row(1, "item:1", "stats", 1, 1, 1, 0, False, codec.pack({name: number}))
-        assert FITTING.keeps(row, ALL, 0) == (gate.judge(row, ALL, CATALOG, 0).reason == ""), name
+        assert FITTING.keeps([row], ALL, 0) == (gate.judge(row, ALL, CATALOG, 0).reason == ""), name
 
 
 @pytest.mark.parametrize(
@@ -146,13 +163,13 @@ def test_numbers_at_the_edge_of_a_dtype_are_judged_alike(number: float) -> None:
     ],
 )
 def test_bytes_that_no_server_packs_are_left_to_the_gate(raw: bytes) -> None:
-    assert not FITTING.keeps(Row(1, "item:1", "stats", 1, 1, 1, 0, False, raw), ALL, 0)
+    assert not FITTING.keeps([Row(1, "item:1", "stats", 1, 1, 1, 0, False, raw)], ALL, 0)
 
 
 def test_law_5_a_person_in_a_shared_channel_is_left_to_the_gate_which_refuses() -> None:
     for entity, view in (("user:a", "stats"), ("~x", "stats"), ("item:1", "tastes"), ("user:a", "tastes")):
         row = Row(1, entity, view, 1, 1, 1, 0, False, b"\x80")
-        assert not FITTING.keeps(row, ALL, 0)
+        assert not FITTING.keeps([row], ALL, 0)
         with pytest.raises(WireFailure, match="no_permission"):
             gate.judge(row, ALL, CATALOG, 0)
 
@@ -160,5 +177,5 @@ def test_law_5_a_person_in_a_shared_channel_is_left_to_the_gate_which_refuses() 
 def test_law_11_views_that_a_stranger_names_are_not_remembered() -> None:
     fitting = Fitting(CATALOG)
     for n in range(100):
-        assert not fitting.keeps(Row(1, "item:1", f"v{n}", 1, 1, 1, 0, False, b"\x80"), ALL, 0)
+        assert not fitting.keeps([Row(1, "item:1", f"v{n}", 1, 1, 1, 0, False, b"\x80")], ALL, 0)
     assert fitting._forms == {}

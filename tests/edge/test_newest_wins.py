@@ -63,6 +63,26 @@ def test_the_newest_is_kept_in_any_order_of_arrival(
     database.close()
 
 
+@given(arrivals=ARRIVALS, cut=st.integers(0, 8))
+def test_rows_put_in_one_go_stand_as_if_put_one_by_one(
+    arrivals: list[tuple[int, int, int]], cut: int
+) -> None:
+    """Also several in one place; told are the hashes of what was replaced and of what was not stored."""
+    rows = [row(*order, values=bytes([0x81, 0xA1, 0x78, n])) for n, order in enumerate(arrivals)]
+    hashes = [bytes(order) * 4 + bytes(4) for order in arrivals]
+    one, other = (Database.open(":memory:", bytes(32)) for _ in range(2))
+    with one.write("w") as single, other.write("w") as many:
+        placed = [single.put_row("all", r, h, 9) for r, h in zip(rows, hashes, strict=True)]
+        gone = [(p.before if p.kept else h) for p, h in zip(placed, hashes, strict=True)]
+        for part in (slice(cut), slice(cut, None)):
+            kept = sum(p.kept for p in placed[part])
+            told = [hash for hash in gone[part] if hash is not None]
+            assert many.put_rows("all", rows[part], hashes[part], 9) == (kept, told)
+        assert list(many.rows_in_channel("all")) == list(single.rows_in_channel("all"))
+    one.close()
+    other.close()
+
+
 def test_across_channels_the_newest_by_event_time_is_read(database: Database) -> None:
     """Also where another channel's row was made later from older data."""
     with database.write("w") as tx:
@@ -84,20 +104,20 @@ def shelves(folder: Path, database: Database) -> Iterator[tuple[Shelf, Row]]:
 def test_both_shelves_judge_alike(tmp_path: Path, database: Database) -> None:
     """A refused row leaves the held one with its hash; a delete takes what is held."""
     for shelf, held in shelves(tmp_path, database):
-        replaced = msgspec.structs.replace
-        assert shelf.put([held], [A]) == [(A, None)]
+        replaced, a, b = msgspec.structs.replace, digest.from_bytes(A), digest.from_bytes(B)
+        assert shelf.put([held], [A]) == (1, a)
         for older in (
             replaced(held, event_time_us=19, created_us=99, seq=99),
             replaced(held, created_us=19, seq=99),
             replaced(held, seq=4),
             replaced(held, event_time_us=19, values=b""),
         ):
-            assert shelf.put([older], [B]) == []
-        assert shelf.put([held], [A]) == [(A, A)]  # the same again
-        assert shelf.put([replaced(held, seq=6, values=b"")], [B]) == [(B, A)]
-        assert shelf.put([held], [A]) == []  # a stub counts as a row
+            assert shelf.put([older], [B]) == (0, 0)
+        assert shelf.put([held], [A]) == (1, 0)  # the same again
+        assert shelf.put([replaced(held, seq=6, values=b"")], [B]) == (1, b - a)
+        assert shelf.put([held], [A]) == (0, 0)  # a stub counts as a row
         assert shelf.delete(held) == digest.from_bytes(B)
-        assert shelf.put([replaced(held, event_time_us=1)], [A]) == [(A, None)]
+        assert shelf.put([replaced(held, event_time_us=1)], [A]) == (1, a)
 
 
 def frame(base: int, row: Row, *, replacing: bool = False) -> m.Delta:
@@ -180,8 +200,8 @@ def test_a_personal_row_is_let_go_under_its_seal(tmp_path: Path) -> None:
         with room.database.write("w") as tx:
             shelf = PersonalShelf(tx, key)
             tx.put_personal_row(key.handle, slot, 0, gone)
-            assert shelf.put([row(19, 20, 9)], [B]) == []
-            assert shelf.put([whole], [A]) == [(A, A)]
+            assert shelf.put([row(19, 20, 9)], [B]) == (0, 0)
+            assert shelf.put([whole], [A]) == (1, 0)
 
 
 def test_a_sweeper_sees_every_row_once_in_steps(database: Database) -> None:

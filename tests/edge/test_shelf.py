@@ -51,14 +51,14 @@ def test_a_row_that_comes_twice_in_one_delta_takes_its_first_part_out_of_the_dig
     key = key_of("user:alice")
     with database.write("first") as tx:
         shelf = PersonalShelf(tx, key)
-        assert shelf.put([row(1)], [parts(7)]) == [(parts(7), None)]
-        assert shelf.put([row(2)], [parts(8)]) == [(parts(8), parts(7))]
+        assert shelf.put([row(1)], [parts(7)]) == (1, 7)
+        assert shelf.put([row(2)], [parts(8)]) == (1, 8 - 7)
         shelf.move(2, 8)
     assert held(database, key) == row(2)
     with database.write("second") as tx:
         shelf = PersonalShelf(tx, key)
         assert shelf.stand() == (2, 8)
-        assert shelf.put([row(3)], [parts(9)]) == [(parts(9), parts(8))]
+        assert shelf.put([row(3)], [parts(9)]) == (1, 9 - 8)
         shelf.move(3, 9)
     assert held(database, key) == row(3)
 
@@ -68,7 +68,7 @@ def test_within_one_delta_too_the_newest_row_wins(database: Database) -> None:
     with database.write("delta") as tx:
         shelf = PersonalShelf(tx, key)
         shelf.put([row(2)], [parts(2)])
-        assert shelf.put([row(1)], [parts(1)]) == []
+        assert shelf.put([row(1)], [parts(1)]) == (0, 0)
         shelf.move(2, 2)
     assert held(database, key) == row(2)
 

@@ -20,7 +20,8 @@ from edge_runtime.sync.fitting import Fitting
 from edge_runtime.sync.gate import Action, Verdict
 from edge_runtime.sync.outbox import Outbox
 from edge_runtime.sync.replica import Replica
-from edge_runtime.sync.shelf import PersonalShelf, PlainShelf
+from edge_runtime.sync.shelf import Change, PersonalShelf, PlainShelf
+from edge_runtime.wire import digest
 from edge_runtime.wire.conversation import State
 from sync_server.consent import decisions, receipts
 from sync_server.features import publish
@@ -43,7 +44,8 @@ def _cursor_before_rows(put: Any) -> Any:
     def lost(self: Any, rows: Any, hashes: Any) -> Any:
         kept = [pair for pair in zip(rows, hashes, strict=True) if next(count) % 9 != 8]
         placed = put(self, [row for row, _ in kept], [row_hash for _, row_hash in kept])
-        return placed + [(row_hash, None) for row_hash in set(hashes) - {row_hash for _, row_hash in kept}]
+        lost = set(hashes) - {row_hash for _, row_hash in kept}
+        return Change(placed.kept + len(lost), placed.added + digest.total(lost))
 
     return lost
 
@@ -52,7 +54,7 @@ def _forgets_what_was_there(put: Any) -> Any:
     def wrong(self: Applying, rows: Any, hashes: Any) -> Any:
         before = self.applied.older
         kept, _ = put(self, rows, hashes)
-        return kept, 0 if self.applied.older > before else sum(int.from_bytes(one, "big") for one in hashes)
+        return Change(kept, 0 if self.applied.older > before else digest.total(hashes))
 
     return wrong
 
@@ -155,11 +157,7 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     "acknowledged before it is erased": ((LedgerSide, "_denial_of", _instead(None)),),
     "a row is not judged by its grant": (
         (gate, "judge", _grant_not_judged),
-        (
-            Fitting,
-            "keeps",
-            lambda keeps: lambda self, row, channel, grant: keeps(self, row, channel, row.grant),
-        ),
+        (Fitting, "keeps", _instead(False)),
     ),
     "a delete is kept": (
         (
