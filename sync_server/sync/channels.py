@@ -26,6 +26,11 @@ def allowed(device: DeviceRow, channel: str) -> bool:
     return any(fnmatchcase(channel, pattern) for pattern in device.patterns)
 
 
+def forbidden(device: DeviceRow, channel: str) -> bool:
+    """Whether it is a shared channel that the device may not follow, nor go on holding."""
+    return personal(channel) is None and not allowed(device, channel)
+
+
 def admit(
     store: Store, server_key: bytes, device: DeviceRow, channel: str, ticket: bytes | None, now_us: int
 ) -> int:

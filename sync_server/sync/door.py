@@ -6,12 +6,12 @@ import asyncio
 
 from aiohttp import web
 
-from sync_server.sync.admission import Turned, Visit
+from sync_server.sync.admission import Turned
 from sync_server.sync.device_socket import DeviceSocket
 from sync_server.sync.drain import drain
 from sync_server.sync.node import Node
 from sync_server.sync.outflow import Pump
-from sync_server.sync.parting import back_within_us, going_away, knock, problem, turned_away
+from sync_server.sync.parting import back_within_us, going_away, problem, turned_away
 from sync_server.sync.poll_door import PollDoor
 from sync_server.sync.turn import Turn
 from sync_server.sync.upgrade import Upgraded, accept_of, take_over
@@ -25,7 +25,7 @@ class SyncDoor:
         self._sockets: set[DeviceSocket] = set()
         self._emptied: asyncio.Event | None = None
         """Set when the last socket is closed; None: nobody waits for that."""
-        self.polls = PollDoor(node, self._turn, self._knock)
+        self.polls = PollDoor(node, self._turn)
         """The sessions that are carried by long polls."""
 
     @property
@@ -41,7 +41,7 @@ class SyncDoor:
         if accept is None:
             return problem("upgrade_required", {"Upgrade": "websocket"})
         try:
-            visit = self._knock()
+            visit = self._node.knock()
         except Turned as turned:
             return turned_away(turned)
         one = DeviceSocket(self._node, self._turn, self._pump, visit, self._left)
@@ -49,9 +49,6 @@ class SyncDoor:
         if not take_over(request, accept, one):
             one.abandon()
         return Upgraded()
-
-    def _knock(self) -> Visit:
-        return knock(self._node)
 
     def _left(self, one: DeviceSocket) -> None:
         self._sockets.discard(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from sync_server.settings import SECOND_US
 from sync_server.store.protocol import Store
 from sync_server.store.records import Committed
 from sync_server.sync.fanout import Fanout
@@ -54,5 +55,5 @@ class Heads:
     async def run(self, every_us: int) -> None:
         """Poll for ever; cancel it to stop."""
         while True:
-            await asyncio.sleep(every_us / 1_000_000)
+            await asyncio.sleep(every_us / SECOND_US)
             self.poll()

@@ -14,7 +14,7 @@ from sync_server.devices.entropy import Entropy
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
 from sync_server.sync.acks import Acks
-from sync_server.sync.admission import Admission
+from sync_server.sync.admission import Admission, Visit
 from sync_server.sync.desk import Desk
 from sync_server.sync.fanout import Fanout
 from sync_server.sync.heads import Heads
@@ -26,6 +26,7 @@ from sync_server.sync.patches import Patches
 from sync_server.sync.presence import Presence
 from sync_server.sync.pushed import PushedViews
 from sync_server.sync.rate import DeviceRate
+from sync_server.sync.row_frames import RowFrames
 from sync_server.sync.signing import Signing
 from sync_server.sync.steps import Steps
 from sync_server.sync.use import Use
@@ -50,6 +51,7 @@ class Node:
     patches: Patches
     presence: Presence
     on_demand: OnDemand
+    row_frames: RowFrames
     steps: Steps
     acks: Acks
     pushed: PushedViews
@@ -57,6 +59,10 @@ class Node:
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
         return int.from_bytes(self.chance(4), "big") / 2**32
+
+    def knock(self) -> Visit:
+        """A place for a new session; raises `Turned` when there is none, or the node is stopping."""
+        return self.admission.knock(self.clock.now_us(), self.fraction())
 
 
 def open_node(
@@ -84,27 +90,32 @@ def open_node(
     fanout = Fanout(store, authority.signing, settings.frame_rows, pages)
     heads = Heads(hints, lane, fanout, store)
     store.listen(hints.committed)
-    signing = Signing(authority)
-    desk = Desk(settings, clock, store, rounds, office)
-    admission = Admission(settings)
     patches = Patches(store, settings, authority.digest_key)
-    presence = Presence(settings.sessions)
-    rate = DeviceRate(settings.fetched_per_minute, settings.sessions)
-    use = Use(settings.use_half_life_us, settings.use_rows)
-    on_demand = OnDemand(settings, clock, store, catalog, rate, use)
-    rest = (
-        lane,
-        fanout,
-        hints,
-        desk,
-        entropy,
-        heads,
-        admission,
-        patches,
-        presence,
-        on_demand,
-        Steps(fanout),
-        Acks(store),
-        PushedViews(store, catalog),
+    pushed = PushedViews(store, catalog)
+    return Node(
+        settings=settings,
+        clock=clock,
+        store=store,
+        signing=Signing(authority),
+        lane=lane,
+        fanout=fanout,
+        hints=hints,
+        desk=Desk(settings, clock, store, rounds, office),
+        chance=entropy,
+        heads=heads,
+        admission=Admission(settings),
+        patches=patches,
+        presence=Presence(settings.sessions),
+        on_demand=OnDemand(
+            settings=settings,
+            clock=clock,
+            store=store,
+            catalog=catalog,
+            rate=DeviceRate(settings.fetched_per_minute, settings.sessions),
+            use=Use(settings.use_half_life_us, settings.use_rows),
+        ),
+        row_frames=RowFrames(fanout, patches, pushed),
+        steps=Steps(fanout),
+        acks=Acks(store),
+        pushed=pushed,
     )
-    return Node(settings, clock, store, signing, *rest)

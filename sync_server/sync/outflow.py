@@ -18,11 +18,9 @@ from edge_runtime.wire.failure import WireFailure
 from sync_server.settings import SECOND_US
 from sync_server.sync.hints import Subscription
 from sync_server.sync.steps import TOGETHER_BYTES
-from sync_server.sync.stream import DeviceSession
+from sync_server.sync.stream import BACKLOG, DeviceSession
 from sync_server.sync.web_frames import framed
 
-BACKLOG: Final = 64
-"""Replies that may wait before the session stops listening."""
 TURNS: Final = 64
 """Most sessions that write in one go; then who has something to say to us is heard."""
 
@@ -156,7 +154,7 @@ class Outflow:
             size += len(frame)
             frame = session.next() if size <= TOGETHER_BYTES else None
         if session.backlog < BACKLOG:
-            session.drained.set()
+            session.backlog_short.set()
         if parts:
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
         return size > TOGETHER_BYTES

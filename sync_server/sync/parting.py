@@ -11,7 +11,7 @@ from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.errors import Problem
 from sync_server.settings import SECOND_US
-from sync_server.sync.admission import Turned, Visit
+from sync_server.sync.admission import Turned
 from sync_server.sync.node import Node
 
 
@@ -38,11 +38,6 @@ def back_within_us(node: Node) -> int:
 def longest_s(node: Node) -> float:
     """Maximum age of a session, give or take a fifth: those that began together do not end together."""
     return node.settings.session_age_us * (0.8 + 0.4 * node.fraction()) / SECOND_US
-
-
-def knock(node: Node) -> Visit:
-    """A place for a new session; raises `Turned` when there is none, or the node is stopping."""
-    return node.admission.knock(node.clock.now_us(), node.fraction())
 
 
 def problem(code: str, headers: Mapping[str, str]) -> web.Response:

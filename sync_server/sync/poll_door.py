@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,7 +21,8 @@ from edge_runtime.wire import bundle
 from edge_runtime.wire.failure import WireFailure
 from sync_server.api.body import read_body
 from sync_server.errors import Problem
-from sync_server.sync.admission import Turned, Visit
+from sync_server.settings import SECOND_US
+from sync_server.sync.admission import Turned
 from sync_server.sync.node import Node
 from sync_server.sync.parting import back_within_us, going_away, longest_s, whole_seconds
 from sync_server.sync.poll_session import PollSession
@@ -46,14 +47,10 @@ class _Held:
 
 
 class PollDoor:
-    """Every polled session of this node.
+    """Every polled session of this node."""
 
-    Args:
-        admit: a place for a new session; raises `Turned` when none may be opened now.
-    """
-
-    def __init__(self, node: Node, turn: Turn, admit: Callable[[], Visit]) -> None:
-        self._node, self._turn, self._admit = node, turn, admit
+    def __init__(self, node: Node, turn: Turn) -> None:
+        self._node, self._turn = node, turn
         self._held: OrderedDict[str, _Held] = OrderedDict()
         """By token; the one whose last reply was made longest ago first."""
         self._kept_bytes = 0
@@ -112,7 +109,7 @@ class PollDoor:
         if len(self._held) >= settings.poll_sessions:
             raise Problem("overloaded")
         try:
-            visit = self._admit()
+            visit = self._node.knock()
         except Turned as turned:
             raise Problem("overloaded", retry_after_s=whole_seconds(turned)) from None
         token = urlsafe_b64encode(self._node.chance(32)).rstrip(b"=").decode()
@@ -129,7 +126,7 @@ class PollDoor:
         if request.can_read_body and request.content_type != bundle.MEDIA_TYPE:
             raise Problem("unsupported_media", f"expected {bundle.MEDIA_TYPE}")
         try:
-            async with asyncio.timeout(settings.send_timeout_us / 1_000_000):
+            async with asyncio.timeout(settings.send_timeout_us / SECOND_US):
                 return await read_body(request, settings.poll_body_bytes)
         except TimeoutError:
             raise Problem("too_slow") from None
@@ -144,10 +141,10 @@ class PollDoor:
     def _wait_s(self, request: web.Request) -> float:
         most_us, asked = self._node.settings.poll_wait_us, request.headers.get(bundle.WAIT_HEADER)
         if asked is None:
-            return most_us / 1_000_000
+            return most_us / SECOND_US
         if not (asked.isascii() and asked.isdecimal() and len(asked) <= 9):
             raise Problem("invalid_request", f"expected {bundle.WAIT_HEADER} in whole milliseconds")
-        return min(most_us, int(asked) * 1_000) / 1_000_000
+        return min(most_us, int(asked) * 1_000) / SECOND_US
 
     # ---- how long a session stays ------------------------------------------------------------------------
 
@@ -173,7 +170,7 @@ class PollDoor:
             settings = self._node.settings
             wait_us = settings.poll_idle_us if held.session.greeted else settings.hello_timeout_us
             loop = asyncio.get_running_loop()
-            held.idle = loop.call_later(wait_us / 1_000_000, self._end, held.session, "going_away")
+            held.idle = loop.call_later(wait_us / SECOND_US, self._end, held.session, "going_away")
 
     def _keep(self, held: _Held) -> None:
         """Law 11: what is kept of all sessions is bounded; the one kept longest goes, and its session."""

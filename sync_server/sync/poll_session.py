@@ -18,12 +18,9 @@ from sync_server.errors import Problem
 from sync_server.sync.admission import Visit
 from sync_server.sync.node import Node
 from sync_server.sync.parting import retry_of
-from sync_server.sync.stream import DeviceSession
+from sync_server.sync.stream import BACKLOG, DeviceSession
 from sync_server.sync.turn import Turn
 from sync_server.sync.wake import Wake
-
-BACKLOG = 64
-"""Replies that may wait when there is no more room for them in this answer; with more the session ends."""
 
 
 class PollSession:

@@ -152,7 +152,7 @@ async def test_a_fault_in_one_session_is_no_fault_of_those_behind_it(town: Town,
     await turns()
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, told: faults.append(told["exception"]))
-    broken.session.server._follows["all"].cursor = cast(int, "no number")
+    broken.session.server._following._follows["all"].cursor = cast(int, "no number")
     broken.session.subscription.wake.set()
     town.put(1)
     await turns()

@@ -28,7 +28,7 @@ from sync_server.features import publish
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.records import DecisionState
 from sync_server.store.rows import RowWrites
-from sync_server.sync import stream
+from sync_server.sync.follow import Follow
 from sync_server.sync.heads import Heads
 from sync_server.sync.lane_tail import LaneTail
 from sync_server.sync.stream import DeviceSession
@@ -68,10 +68,10 @@ def _grant_not_judged(judge: Any) -> Any:
 
 def _rows_before_the_lane(next_: Any) -> Any:
     def rows_first(self: DeviceSession) -> Any:
-        if self.state is State.LIVE and self._told:
+        if self.state is State.LIVE and self._lane._told:
             if self._replies:
                 return self._say(self._replies.pop(0))
-            frame = self._next_row_frame()
+            frame = self._following.next()
             if frame is not None:
                 return frame
         return next_(self)
@@ -169,7 +169,7 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
         ),
         (PlainShelf, "delete", _instead(0)),
     ),
-    "a channel's floor is ignored": ((stream, "_must_replace", _floor_ignored),),
+    "a channel's floor is ignored": ((Follow, "must_replace", _floor_ignored),),
     "a snapshot does not replace": (
         (PlainShelf, "clear", _instead(None)),
         (PersonalShelf, "clear", _instead(None)),

@@ -22,9 +22,8 @@ from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.refusal import CODES
 from sync_server.sync.admission import Turned
 from sync_server.sync.hints import Subscription
-from sync_server.sync.outflow import BACKLOG
-from sync_server.sync.parting import knock, refusal_of
-from sync_server.sync.stream import DeviceSession
+from sync_server.sync.parting import refusal_of
+from sync_server.sync.stream import BACKLOG, DeviceSession
 from sync_server.sync.wake import Wake
 from tests.support.simulation.device import SimDevice
 from tests.support.simulation.server import SimServer
@@ -96,7 +95,7 @@ class Cable:
         node = self._server.node
         self._opened_us = now_us
         try:
-            visit = knock(node)
+            visit = node.knock()
         except Turned as turned:
             self._stay_away(SyncRefused(turned.code, retry_after_us=turned.retry_after_us))
             return False
@@ -154,7 +153,7 @@ class Cable:
         session, subscription = self.session, self._subscription
         if session is None or subscription is None or len(self.down) >= IN_FLIGHT:
             return False
-        behind = session.state is State.LIVE and self._server.node.lane.head > session._drained
+        behind = session.state is State.LIVE and self._server.node.lane.head > session._lane.drained
         frames = self._next(session, subscription.wake)
         for frame in frames:
             self._told(behind, codec.decode(frame))

@@ -1,0 +1,33 @@
+"""Leases: a device that acknowledged every denial may go on without contact for so long."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.printing import prints_only
+from sync_server.sync.node import Node
+
+
+@prints_only("revoked")
+class Renewal(NamedTuple):
+    """The answer to a request, and whether the device turned out to be revoked."""
+
+    answer: m.Lease | m.Refusal
+    revoked: bool
+
+
+def renew(node: Node, device_id: str, request: m.LeaseRequest) -> Renewal:
+    """A lease, stored durably before it is signed; refused as `lane_behind` to who has denials to hear."""
+    settings = node.settings
+    until_us = settings.lease_bound_us(node.clock.now_us(), settings.lease_us)
+    node.acks.write()  # what this device acknowledged in the same turn counts
+    with node.store.write("lease") as tx:
+        granted = tx.grant_lease(device_id, request.upto, until_us)
+        device = tx.device(device_id)
+    revoked = device is not None and device.revoked
+    if not granted:
+        node.lane.refresh()
+        return Renewal(m.Refusal(code="lane_behind", about=request.id.hex()), revoked)
+    lease = m.Lease(id=request.id, duration_us=settings.lease_us, upto=request.upto, signature=bytes(64))
+    return Renewal(node.signing.lease(device_id, lease), revoked)
