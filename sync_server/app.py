@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from edge_runtime.wire import bundle
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api import (
     aggregates,
@@ -30,12 +29,13 @@ from sync_server.api import (
     revocations,
     rooms,
     segments,
+    sessions,
     standing,
 )
 from sync_server.api.access_log import keep_names_out
 from sync_server.api.fault import told
-from sync_server.api.replies import problem_reply
-from sync_server.api.route import Query, Route
+from sync_server.api.problem import problem_reply
+from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
 from sync_server.clock import Clock, SystemClock
 from sync_server.consent.office import ConsentOffice
@@ -105,40 +105,6 @@ def build_app(
 
 def route_table(door: SyncDoor) -> tuple[Route, ...]:
     """Every route of the server."""
-    session = Route(
-        "GET",
-        "/v1/sync",
-        door.handle,
-        "The device session (WebSocket, binary frames). Devices sign in with their enrolled key.",
-        "devices",
-        open=True,
-        replies={101: "the session is open"},
-        problems=("overloaded", "upgrade_required"),
-    )
-    polled = Route(
-        "POST",
-        "/v1/sync",
-        door.polls.handle,
-        "The same session by long poll, where WebSocket is blocked: frames up, frames down, each behind its "
-        "length (4 bytes, big-endian).",
-        "devices",
-        open=True,
-        media=bundle.MEDIA_TYPE,
-        headers=(
-            Query(bundle.SESSION_HEADER, "The token given with the first reply; without it a session opens."),
-            Query(
-                bundle.POLL_HEADER,
-                "0 opens; then one higher each time. The same again: the same reply.",
-                True,
-            ),
-            Query(bundle.WAIT_HEADER, "Longest wait in milliseconds."),
-        ),
-        replies={200: "frames, perhaps none"},
-        problems=(
-            *("overloaded", "session_closed", "poll_replaced", "poll_out_of_order", "malformed_frames"),
-            *("too_large", "too_slow", "unsupported_media", "invalid_request"),
-        ),
-    )
     table = (
         *features.ROUTES,
         *standing.ROUTES,
@@ -148,8 +114,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *revocations.ROUTES,
         *ledger.ROUTES,
         *devices.ROUTES,
-        session,
-        polled,
+        *sessions.routes(door),
         *catalogs.ROUTES,
         *aggregates.ROUTES,
         *ops.ROUTES,

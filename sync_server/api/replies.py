@@ -1,4 +1,4 @@
-"""Replies: JSON, problems, and what is kept under an idempotency key."""
+"""Replies: JSON, and what is kept under an idempotency key."""
 
 from __future__ import annotations
 
@@ -31,18 +31,6 @@ def json_reply(
     """A JSON reply."""
     body = msgspec.json.encode(document)
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
-
-
-def problem_reply(problem: Problem) -> web.Response:
-    """The RFC 9457 document of a problem; a 503 says when to come back, a 401 how to ask."""
-    status = problem.reply.status
-    headers = {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = "5"
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Bearer realm="edge-sync"'
-    body = msgspec.json.encode(problem.document())
-    return web.Response(body=body, status=status, headers=headers, content_type="application/problem+json")
 
 
 def kept(reply: web.Response, fingerprint: bytes) -> KeptReply:

@@ -6,12 +6,14 @@ import asyncio
 
 from aiohttp import web
 
+from sync_server.api.problem import problem_reply
+from sync_server.errors import Problem
 from sync_server.sync.admission import Turned
 from sync_server.sync.device_socket import DeviceSocket
 from sync_server.sync.drain import drain
 from sync_server.sync.node import Node
 from sync_server.sync.outflow import Pump
-from sync_server.sync.parting import back_within_us, going_away, problem, turned_away
+from sync_server.sync.parting import back_within_us, going_away, turned_away
 from sync_server.sync.poll_door import PollDoor
 from sync_server.sync.turn import Turn
 from sync_server.sync.upgrade import Upgraded, accept_of, take_over
@@ -39,7 +41,7 @@ class SyncDoor:
         """
         accept = accept_of(request)
         if accept is None:
-            return problem("upgrade_required", {"Upgrade": "websocket"})
+            return problem_reply(Problem("upgrade_required"), {"Upgrade": "websocket"})
         try:
             visit = self._node.knock()
         except Turned as turned:

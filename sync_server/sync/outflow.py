@@ -95,12 +95,12 @@ class Outflow:
         """Ends the session when the socket does not take what was written; None while there is room."""
         self._patience: asyncio.TimerHandle | None = None
         self._wake = subscription.wake
-        self._wake.heard = self._heard
-        self._heard()
+        self._wake.on_set = self._stand_in_line
+        self._stand_in_line()
 
     def close(self) -> None:
         """Say nothing more."""
-        self._wake.heard = None
+        self._wake.on_set = None
         for timer in (self._patience, self._blocked):
             if timer is not None:
                 timer.cancel()
@@ -110,7 +110,7 @@ class Outflow:
         if self._blocked is not None:
             self._blocked.cancel()
             self._blocked = None
-            self._heard()
+            self._stand_in_line()
 
     def flow(self) -> None:
         """One turn: write what there is to say and room for."""
@@ -163,7 +163,7 @@ class Outflow:
         if self._transport.get_write_buffer_size():
             self._wait_for_room()
         elif more:
-            self._heard()
+            self._stand_in_line()
         patience_us = self._session.patience_us
         if self._patience is not None:
             self._patience.cancel()
@@ -176,7 +176,7 @@ class Outflow:
         loop = asyncio.get_running_loop()
         self._blocked = loop.call_later(self._send_us / SECOND_US, self._end, TimeoutError())
 
-    def _heard(self) -> None:
+    def _stand_in_line(self) -> None:
         urgent = self._wake.lane
         line = _URGENT if urgent else _WAITING
         if line > self._line:

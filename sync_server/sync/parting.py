@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import msgspec
 from aiohttp import web
 
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+from sync_server.api.problem import problem_reply
 from sync_server.errors import Problem
 from sync_server.settings import SECOND_US
 from sync_server.sync.admission import Turned
@@ -40,17 +38,6 @@ def longest_s(node: Node) -> float:
     return node.settings.session_age_us * (0.8 + 0.4 * node.fraction()) / SECOND_US
 
 
-def problem(code: str, headers: Mapping[str, str]) -> web.Response:
-    """A problem document in answer to a request that asked for a session."""
-    told = Problem(code)
-    return web.Response(
-        body=msgspec.json.encode(told.document()),
-        status=told.reply.status,
-        headers=headers,
-        content_type="application/problem+json",
-    )
-
-
 def whole_seconds(turned: Turned) -> int:
     """When to come back, as HTTP says it."""
     return max(1, -(-turned.retry_after_us // SECOND_US))
@@ -58,4 +45,4 @@ def whole_seconds(turned: Turned) -> int:
 
 def turned_away(turned: Turned) -> web.Response:
     """503 with `Retry-After`."""
-    return problem("overloaded", {"Retry-After": str(whole_seconds(turned))})
+    return problem_reply(Problem("overloaded"), {"Retry-After": str(whole_seconds(turned))})

@@ -13,13 +13,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from edge_runtime.wire import bundle
 from edge_runtime.wire.failure import WireFailure
 from sync_server.api.body import read_body
+from sync_server.api.problem import problem_reply
 from sync_server.errors import Problem
 from sync_server.settings import SECOND_US
 from sync_server.sync.admission import Turned
@@ -28,8 +29,9 @@ from sync_server.sync.parting import back_within_us, going_away, longest_s, whol
 from sync_server.sync.poll_session import PollSession
 from sync_server.sync.turn import Turn
 
-AT_ONCE = 3
+AT_ONCE: Final = 3
 """Requests of one session at once: one that waits, the next that ends its wait, and one sent again."""
+NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +72,7 @@ class PollDoor:
         try:
             return await self._answer(request)
         except Problem as problem:
-            return _problem(problem)
+            return problem_reply(problem, NO_STORE)
 
     async def close(self) -> None:
         """End every session; a poll that waits is told so."""
@@ -201,18 +203,4 @@ def _number(word: str) -> int:
 
 
 def _reply(body: bytes, headers: dict[str, str]) -> web.Response:
-    return web.Response(
-        body=body, headers={"Cache-Control": "no-store", **headers}, content_type=bundle.MEDIA_TYPE
-    )
-
-
-def _problem(problem: Problem) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    if problem.reply.status == 503:
-        headers["Retry-After"] = str(problem.extra.get("retry_after_s", 5))
-    return web.Response(
-        body=msgspec.json.encode(problem.document()),
-        status=problem.reply.status,
-        headers=headers,
-        content_type="application/problem+json",
-    )
+    return web.Response(body=body, headers={**NO_STORE, **headers}, content_type=bundle.MEDIA_TYPE)

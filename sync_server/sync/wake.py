@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 
 class Wake:
-    """One session's flag. Whoever carries the session waits for it, or is told by `heard`.
+    """One session's flag. Whoever carries the session waits for it, or is told by `on_set`.
 
     Setting it twice is setting it once.
     """
 
-    __slots__ = ("_set", "_waiting", "channel", "heard", "lane")
+    __slots__ = ("_set", "_waiting", "channel", "lane", "on_set")
 
     def __init__(self) -> None:
         self._set = False
         self._waiting: list[asyncio.Future[None]] = []
-        self.heard: Callable[[], None] | None = None
+        self.on_set: Callable[[], None] | None = None
         """Called at every setting."""
         self.lane = False
         """Whether the lane moved: what there is to say then goes before what others have to say."""
@@ -62,5 +62,5 @@ class Wake:
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
-        if self.heard is not None:
-            self.heard()
+        if self.on_set is not None:
+            self.on_set()
