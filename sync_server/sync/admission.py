@@ -68,7 +68,7 @@ class Turned(WireFailure):
 
 
 class Visit:
-    """One session in the eyes of admission. `wake` and `part` are set by the door that carries it."""
+    """One session in the eyes of admission. `wake` is set by the session, `part` by what carries it."""
 
     __slots__ = ("claim", "guest_until_us", "moved_us", "part", "slot_us", "stage", "wake")
 

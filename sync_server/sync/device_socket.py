@@ -110,8 +110,7 @@ class DeviceSocket(asyncio.Protocol):
         self._hello_s = now_s + settings.hello_timeout_us / SECOND_US
         self._timer = loop.call_at(now_s, self._look_at_the_clock)
         said = self._session, self._subscription, self._transport
-        self._flow = Outflow(self._pump, *said, settings.send_timeout_us, self._end)
-        self._session.backlog_short.on_set = self._go_on
+        self._flow = Outflow(self._pump, *said, settings.send_timeout_us, self._end, self._go_on)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the device."""
@@ -229,7 +228,7 @@ class DeviceSocket(asyncio.Protocol):
     def _leave(self, end: asyncio.Future[m.Refusal]) -> None:
         """Say why and close; a reader that stalls for ever holds nothing here."""
         refusal = _last_word(end)
-        self._over, self._session.backlog_short.on_set = True, None
+        self._over = True
         self._timer.cancel()
         self._flow.close()
         self._session.close()

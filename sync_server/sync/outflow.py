@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from edge_runtime.wire.failure import WireFailure
@@ -63,9 +64,11 @@ class Outflow:
     Args:
         send_us: longest time in which the transport hands on all that it took; `room` says that it has.
         ended: gets what went wrong, once nothing more can be said. When it is done, nothing more is.
+        backlog_short: called when few replies wait, so that the device may be listened to again.
     """
 
     __slots__ = (
+        "_backlog_short",
         "_blocked",
         "_line",
         "_patience",
@@ -85,10 +88,11 @@ class Outflow:
         transport: asyncio.WriteTransport,
         send_us: int,
         ended: asyncio.Future[Any],
+        backlog_short: Callable[[], None],
     ) -> None:
         self._pump, self._session = pump, session
         self._transport, self._send_us = transport, send_us
-        self.ended = ended
+        self.ended, self._backlog_short = ended, backlog_short
         self._line = _NOWHERE
         """Where it stands: nowhere, in the line, or in the urgent one (perhaps in the other still)."""
         self._blocked: asyncio.TimerHandle | None = None
@@ -154,7 +158,7 @@ class Outflow:
             size += len(frame)
             frame = session.next() if size <= TOGETHER_BYTES else None
         if session.backlog < BACKLOG:
-            session.backlog_short.set()
+            self._backlog_short()
         if parts:
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
         return size > TOGETHER_BYTES

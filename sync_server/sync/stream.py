@@ -2,7 +2,7 @@
 
 There is no queue of rows: a session is a lane position and a cursor per channel, and `next` looks at the
 lane before anything else. So a denial overtakes every row that was not yet handed to the socket, also in the
-middle of a snapshot. No socket here, no tasks; `door.py` carries the bytes.
+middle of a snapshot. No socket here, no tasks; `device_socket.py` and `poll_session.py` carry the bytes.
 
 The parts of a session: `opening` (who is there), `lane_position` (decisions), `following` and `row_frames`
 (channels and their rows), `on_demand` (rows that it asks for), `leases`, `key_change`, and the node's `desk`
@@ -30,7 +30,6 @@ from sync_server.sync.lane_position import LanePosition
 from sync_server.sync.node import Node
 from sync_server.sync.on_demand import Answers
 from sync_server.sync.presence import Standing
-from sync_server.sync.wake import Wake
 
 BACKLOG: Final = 64
 """Replies that may wait to be sent; with more the session is not listened to."""
@@ -60,7 +59,6 @@ class DeviceSession:
         "_spoken",
         "_subscription",
         "_visit",
-        "backlog_short",
         "carried_by",
         "device_id",
         "state",
@@ -93,8 +91,6 @@ class DeviceSession:
         self._lane = LanePosition(node.lane)
         self._following = Following(node, subscription, self._visit, self._lane)
         self._answers = Answers(node.on_demand, self._following.grant)
-        self.backlog_short = Wake()
-        """Set while the backlog is short; the door waits on it before it listens again."""
 
     def close(self) -> None:
         """The socket is gone."""
@@ -123,7 +119,7 @@ class DeviceSession:
 
     @property
     def backlog(self) -> int:
-        """Replies that wait to be sent. The door stops listening when there are too many.
+        """Replies that wait to be sent. Its carrier stops listening when there are too many.
 
         While the lane drains none is sent, and the acknowledgement that ends it must be heard.
         """

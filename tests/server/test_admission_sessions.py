@@ -80,6 +80,20 @@ def test_a_slot_comes_back_when_the_session_ends_or_the_channel_is_left(tmp_path
     close_all(town, devices)
 
 
+def test_a_slot_comes_back_when_the_channel_is_followed_anew_where_no_snapshot_is_due(tmp_path: Path) -> None:
+    town = town_of(tmp_path, lambda s: replace(s, snapshots=1))
+    town.put(50)
+    devices = kiosks(town, tmp_path, 1)
+    session = Session(devices[0])
+    session.open()
+    while len(session.heard_of(m.Delta)) < 2:
+        assert session.step()
+    assert town.node.admission.standing()["streaming"] == 1
+    session.server.hear(codec.encode(m.Follow(channel="all", cursor=town.head()[0])))
+    assert town.node.admission.standing()["streaming"] == 0
+    close_all(town, devices)
+
+
 def test_a_snapshot_that_gave_way_goes_on_where_it_was(tmp_path: Path) -> None:
     """It stalled, another had its turn; then it continues from its cursor, not from nothing."""
     town = town_of(tmp_path, lambda s: replace(s, snapshots=1))

@@ -57,7 +57,7 @@ class Carried:
         transport = cast(asyncio.WriteTransport, self.pipe)
         subscription = self.session.subscription
         ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self.flow = Outflow(pump, self.session.server, subscription, transport, send_us, ended)
+        self.flow = Outflow(pump, self.session.server, subscription, transport, send_us, ended, lambda: None)
 
     def heard(self) -> list[m.Message]:
         """What came through since the last time, as messages."""
