@@ -43,11 +43,9 @@ HASH: Final = bytes(16)
 DAY: Final = 20_000
 SHARED_SQL: Final = (
     "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash,"
-    " used_day) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq,"
-    " event_time_us = excluded.event_time_us, created_us = excluded.created_us, vals = excluded.vals,"
-    " hash = excluded.hash, used_day = excluded.used_day"
-    " WHERE (excluded.event_time_us, excluded.created_us, excluded.seq)"
-    " >= (feature.event_time_us, feature.created_us, feature.seq)"
+    " used_day) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET seq = ?5,"
+    " event_time_us = ?6, created_us = ?7, vals = ?8, hash = ?9, used_day = ?10"
+    " WHERE (?6, ?7, ?5) >= (event_time_us, created_us, seq)"
 )
 CURSOR_SQL: Final = (
     "INSERT INTO channel(name, cursor, digest) VALUES(?, ?, ?)"

@@ -13,20 +13,15 @@ from edge_runtime.cache.records import LET_GO, OutboxKind, Placed, RowPlace, Tab
 from edge_runtime.cache.schema import PACKED, PERSONAL_TABLES
 from edge_runtime.wire.messages import LaneEntry, Row
 
-_NEWER: Final = (
-    "(excluded.event_time_us, excluded.created_us, excluded.seq)"
-    " >= (feature.event_time_us, feature.created_us, feature.seq)"
-)
+# Parameters by number, and short: of a statement run for many rows, apsw looks at the text for each.
 _UPSERT: Final = (
     "INSERT INTO feature(entity, view, version, channel, seq, event_time_us, created_us, vals, hash,"
-    " used_day) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET"
-    " seq = excluded.seq, event_time_us = excluded.event_time_us, created_us = excluded.created_us,"
-    " vals = excluded.vals, hash = excluded.hash, used_day = excluded.used_day WHERE"
+    " used_day) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO UPDATE SET seq = ?5,"
+    " event_time_us = ?6, created_us = ?7, vals = ?8, hash = ?9, used_day = ?10 WHERE"
 )
+_NEWER: Final = "(?6, ?7, ?5) >= (event_time_us, created_us, seq)"
 _PUT_ROW: Final = f"{_UPSERT} {_NEWER}"
-_PUT_ROWS: Final = (
-    f"{_UPSERT} CASE WHEN {_NEWER} THEN leaves(?11, feature.hash) ELSE NOT leaves(?11, excluded.hash) END"
-)
+_PUT_ROWS: Final = f"{_UPSERT} CASE WHEN {_NEWER} THEN leaves(?11, hash) ELSE NOT leaves(?11, ?9) END"
 
 
 class WriteTransaction(FetchedRows):
