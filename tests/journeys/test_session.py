@@ -192,6 +192,23 @@ def test_law_2_an_unheard_withdrawal_still_goes_first(town: Town, kiosk: Kiosk) 
 # ---- law 3: offline is bounded -----------------------------------------------------------------------------
 
 
+def test_law_3_a_lease_refused_for_an_unheard_withdrawal_brings_it(town: Town, kiosk: Kiosk) -> None:
+    """Written by another node, without a hint: the decisions go before the refusal."""
+    session = with_alice(town, kiosk)
+    upto, other = town.lane_head(), another_node(town)
+    with other.write("elsewhere") as tx:
+        town.office.revoke(tx, town.pseudonym(BOB), [P], "subject", "2026-11")
+    assert session.next() is None
+    session.server.hear(codec.encode(m.LeaseRequest(id=bytes(16), upto=upto)))
+    lane, refusal = (codec.decode(session.next() or b"") for _ in range(2))
+    assert isinstance(lane, m.Lane)
+    assert lane.upto == town.lane_head() > upto
+    assert isinstance(refusal, m.Refusal)
+    assert (refusal.code, refusal.about) == ("lane_behind", bytes(16).hex())
+    other.close()
+    session.close()
+
+
 def test_law_3_yesterdays_welcome_and_lease_are_refused(town: Town, kiosk: Kiosk) -> None:
     """Both answered another nonce: replayed in a new session they open nothing."""
     session = synced(kiosk)
