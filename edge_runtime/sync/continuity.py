@@ -6,8 +6,6 @@ one had none for: every channel starts over. A device that was restored counts l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import CATALOG, ON_DEMAND, ChannelState
@@ -15,7 +13,7 @@ from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.keys.keyring import Keyring
-from edge_runtime.sync.fetched import FetchedRows
+from edge_runtime.sync.fetched import Changed, FetchedRows
 from edge_runtime.sync.shelf import PersonalShelf, personal_state
 
 INCARNATION = "sync.incarnation"
@@ -32,7 +30,7 @@ class Continuity:
         keyring: Keyring,
         consents: Consents,
         fetched: FetchedRows,
-        changed: Callable[[Sequence[tuple[str | None, str]]], None],
+        changed: Changed,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._fetched, self._changed = consents, fetched, changed
