@@ -106,6 +106,22 @@ def test_a_round_reaches_live_devices_and_counts_each_subject_once(town: Town, s
     assert (release.status, release.n) == ("released", 4)
 
 
+def test_what_a_spent_byte_budget_held_back_goes_when_there_is_room(town: Town, stands: list[Stand]) -> None:
+    """An offer that comes while nothing of a round may leave is answered in the tick after."""
+    for subject in PEOPLE[:3]:
+        stands[0].give(subject)
+    settle(stands)
+    memory, session = stands[0].kiosk.memory, stands[0].session
+    memory.lean = True
+    open_round(town)
+    settle(stands)
+    assert session.heard_of(m.RoundOffer)
+    assert not [said for said in session.said if isinstance(said, m.TicketRequest | m.Report)]
+    memory.lean = False
+    settle(stands)
+    assert stands[0].reporter.counts["sent"] == 3
+
+
 def test_a_round_open_before_the_device_connects_is_answered_after_its_lease(
     town: Town, stands: list[Stand]
 ) -> None:
