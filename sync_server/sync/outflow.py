@@ -24,14 +24,21 @@ from sync_server.sync.web_frames import framed
 
 TURNS: Final = 64
 """Most sessions that write in one go; then who has something to say to us is heard."""
+LASTS_S: Final = 0.002
+"""After so long too: large frames take their time."""
 
 _NOWHERE, _WAITING, _URGENT = range(3)
 
 
 class Pump:
-    """The line of sessions that have something to say."""
+    """The line of sessions that have something to say.
 
-    def __init__(self) -> None:
+    Args:
+        lasts_s: after so long others get their turn.
+    """
+
+    def __init__(self, lasts_s: float = LASTS_S) -> None:
+        self._lasts_s = lasts_s
         self._urgent: deque[Outflow] = deque()
         self._waiting: deque[Outflow] = deque()
         self._due = False
@@ -44,14 +51,12 @@ class Pump:
             asyncio.get_running_loop().call_soon(self._turns)
 
     def _turns(self) -> None:
+        now = asyncio.get_running_loop().time
+        until_s, turns = now() + self._lasts_s, 0
         try:
-            for _ in range(TURNS):
-                if self._urgent:
-                    self._urgent.popleft().flow()
-                elif self._waiting:
-                    self._waiting.popleft().flow()
-                else:
-                    break
+            while turns < TURNS and (line := self._urgent or self._waiting):
+                line.popleft().flow()
+                turns = TURNS if now() >= until_s else turns + 1
         finally:  # a fault in one session is no fault of those behind it
             self._due = bool(self._urgent or self._waiting)
             if self._due:

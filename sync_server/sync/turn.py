@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from edge_runtime.wire.failure import WireFailure
@@ -19,6 +20,8 @@ from sync_server.sync.stream import DeviceSession
 
 FRAMES: Final = 64
 """Most frames heard in one go; then others, with a denial perhaps, get their turn."""
+LASTS_S: Final = 0.004
+"""After so long no more is heard in this go but acknowledgements of the lane: more of them may have come."""
 
 OTHERS: Final = 4
 """Most frames of other kinds heard in one go with acknowledgements of the lane."""
@@ -50,10 +53,14 @@ class _Said(NamedTuple):
 
 
 class Turn:
-    """The frames that wait to be heard, of every session of this node."""
+    """The frames that wait to be heard, of every session of this node.
 
-    def __init__(self, store: Store, acks: Acks) -> None:
-        self._store, self._acks = store, acks
+    Args:
+        lasts_s: after so long others get their turn.
+    """
+
+    def __init__(self, store: Store, acks: Acks, lasts_s: float = LASTS_S) -> None:
+        self._store, self._acks, self._lasts_s = store, acks, lasts_s
         self._urgent: deque[_Said] = deque()
         """Acknowledgements of the lane: until they are taken, nobody knows that a denial is enforced."""
         self._waiting: deque[_Said] = deque()
@@ -76,28 +83,35 @@ class Turn:
         await one.done
 
     def _hear_some(self) -> None:
-        batch = self._next_batch()
-        self._due = bool(self._urgent or self._waiting)
-        if self._due:
-            asyncio.get_running_loop().call_soon(self._hear_some)
+        batch: list[_Said] = []
         failures: list[Failure] = []
         try:
             with self._store.together(), self._acks.gathered():
-                failures += [None if said.speaker.gone else _heard(said) for said in batch]
+                for said in self._in_order():
+                    batch.append(said)
+                    failures.append(None if said.speaker.gone else _heard(said))
         except sqlite3.Error as error:  # not durable: nobody may be answered
             failures = [error] * len(batch)
         finally:
             missing = sqlite3.InternalError("a fault in the same turn")
             failures += [missing] * (len(batch) - len(failures))
+            self._due = bool(self._urgent or self._waiting)
+            if self._due:
+                asyncio.get_running_loop().call_soon(self._hear_some)
             for said, failure in zip(batch, failures, strict=True):
                 if not said.speaker.gone:
                     said.speaker.heard(failure)
 
-    def _next_batch(self) -> list[_Said]:
+    def _in_order(self) -> Iterator[_Said]:
         """Acknowledgements first, as many as there are; of the rest few while acknowledgements come."""
-        urgent = [self._urgent.popleft() for _ in range(min(FRAMES, len(self._urgent)))]
-        room = OTHERS if urgent else FRAMES
-        return urgent + [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        now = asyncio.get_running_loop().time
+        until_s = now() + self._lasts_s
+        room = OTHERS if self._urgent else FRAMES
+        for _ in range(min(FRAMES, len(self._urgent))):
+            yield self._urgent.popleft()
+        while room and self._waiting:
+            yield self._waiting.popleft()
+            room = 0 if now() >= until_s else room - 1
 
 
 def _heard(said: _Said) -> Failure:

@@ -165,7 +165,7 @@ async def test_a_fault_in_one_session_is_no_fault_of_those_behind_it(town: Town,
 
 async def test_law_11_so_many_write_in_one_turn_and_no_more(tmp_path: Path) -> None:
     """Then the loop hears what others say to us."""
-    pump, seen = Pump(), 0
+    pump, seen = Pump(lasts_s=10), 0
 
     class Flow:
         def flow(self) -> None:
@@ -179,6 +179,27 @@ async def test_law_11_so_many_write_in_one_turn_and_no_more(tmp_path: Path) -> N
         await asyncio.sleep(0)
         counts.append(seen)
     assert counts == [TURNS, TURNS * 2, TURNS * 2 + 1]
+
+
+async def test_law_11_a_turn_of_large_frames_ends_in_time() -> None:
+    """The urgent first, and one in any case."""
+    pump, order = Pump(lasts_s=0), list[str]()
+
+    class Flow:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def flow(self) -> None:
+            order.append(self._name)
+
+    for name in ("rows", "more rows", "lane"):
+        pump.ring(cast(Outflow, Flow(name)), urgent=name == "lane")
+    counts = []
+    for _ in range(3):
+        await asyncio.sleep(0)
+        counts.append(len(order))
+    assert counts == [1, 2, 3]
+    assert order == ["lane", "rows", "more rows"]
 
 
 async def test_a_revoked_device_that_says_nothing_is_left_after_a_while(town: Town, tmp_path: Path) -> None:

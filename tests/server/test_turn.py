@@ -45,7 +45,7 @@ def lease_request(town: Town) -> bytes:
 
 async def test_law_6_a_turn_waits_for_the_disk_once_and_before_any_answer(town: Town, tmp_path: Path) -> None:
     """Three leases, each of which is durable before it is sent: one flush, after the last of them."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks, lasts_s=10)
     said = waits_for_the_disk(town)
     await asyncio.gather(*(turn.hear(s.server, lease_request(town)) for s in sessions))
     assert said.count("PRAGMA synchronous = FULL") == 1
@@ -58,7 +58,7 @@ async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed
     town: Town, tmp_path: Path
 ) -> None:
     """It does not wait for the end of the turn."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks, lasts_s=10)
     said = waits_for_the_disk(town)
     denial = m.Decision(bytes(16), town.pseudonym(ALICE), P, "withdrawn", "n", 0, 0)
     await turn.hear(session.server, codec.encode(m.Decisions(decisions=[denial])))
@@ -68,7 +68,7 @@ async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed
 
 async def test_one_session_s_fault_is_not_another_s(town: Town, tmp_path: Path) -> None:
     """Garbage ends the one; the others of its turn are heard, also when there are more than fit one turn."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks, lasts_s=10)
     frames = [b"\xc1", *[lease_request(town)] * (2 * FRAMES)]
     done = await asyncio.gather(*(turn.hear(session.server, f) for f in frames), return_exceptions=True)
     assert isinstance(done[0], WireFailure)
@@ -79,7 +79,7 @@ async def test_law_6_a_disk_that_does_not_take_the_turn_leaves_nobody_answered(
     town: Town, tmp_path: Path
 ) -> None:
     """The flush fails: every session of the turn fails with it, and the next turn is heard again."""
-    sessions, turn = lived(town, tmp_path, 2), Turn(town.store, town.node.acks)
+    sessions, turn = lived(town, tmp_path, 2), Turn(town.store, town.node.acks, lasts_s=10)
 
     def full(action: int, table: str | None, *_: object) -> int:
         writes = action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_DELETE) and table == "meta"
@@ -104,7 +104,7 @@ async def test_law_2_acknowledgements_of_a_denial_are_taken_before_what_else_wai
     town: Town, tmp_path: Path
 ) -> None:
     """Behind more frames than fit two turns come those of everybody; one transaction takes them all."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks, lasts_s=10)
     town.decide(ALICE, "withdrawn")
     for session in sessions:
         session.next()
@@ -126,10 +126,30 @@ async def test_law_2_acknowledgements_of_a_denial_are_taken_before_what_else_wai
 
 async def test_law_3_a_lease_counts_what_was_acknowledged_in_its_own_turn(town: Town, tmp_path: Path) -> None:
     """The acknowledgement is in the store before the lease is judged."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks, lasts_s=10)
     town.decide(ALICE, "withdrawn")
     session.next()
     ack = codec.encode(m.LaneAck(upto=town.lane_head()))
     await asyncio.gather(turn.hear(session.server, ack), turn.hear(session.server, lease_request(town)))
     answer = codec.decode(session.next() or b"")
     assert isinstance(answer, m.Lease)
+
+
+async def test_law_2_a_turn_of_slow_frames_ends_in_time_and_takes_all_acknowledgements(
+    town: Town, tmp_path: Path
+) -> None:
+    """However slow the others are: every acknowledgement that is there, and one of the others."""
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks, lasts_s=0)
+    town.decide(ALICE, "withdrawn")
+    for session in sessions:
+        session.next()
+    order: list[str] = []
+
+    async def hear(session: Session, frame: bytes, name: str) -> None:
+        await turn.hear(session.server, frame)
+        order.append(name)
+
+    ack = codec.encode(m.LaneAck(upto=town.lane_head()))
+    others = [hear(sessions[0], lease_request(town), "lease") for _ in range(3)]
+    await asyncio.gather(*others, *(hear(session, ack, "ack") for session in sessions))
+    assert order == ["ack", "ack", "ack", "lease", "lease", "lease"]
