@@ -204,7 +204,8 @@ class FarSide:
             self._room,
             fetched_rows=self._settings.fetched_rows,
             fetched_rows_of_subject=self._settings.fetched_rows_of_subject,
-            here=lambda subject, asked_us: self._presence.here(subject, asked_us, self._clock.now_us()),
+            here_until_us=self._presence.here_until_us,
+            came=lambda: self._presence.came,
         )
 
     def _reporter(self) -> Reporter:

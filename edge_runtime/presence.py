@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 SUBJECTS_LIMIT: Final = 20_000
+_FOR_EVER_US: Final = 1 << 62
+_NEVER_HERE_US: Final = -(1 << 62)
 
 
 class Presence:
-    """The subjects seen by one runtime. The runtime's lock guards every change; `here` needs none.
+    """The subjects seen by one runtime. The runtime's lock guards every change; `here_until_us` needs none.
 
     Args:
         kinds: the personal entity types.
@@ -30,6 +32,8 @@ class Presence:
         self._seen: dict[str, dict[str, int]] = {kind: {} for kind in kinds}
         """Entity type -> bare id -> when seen, or minus the time at which the subject left."""
         self._each = tuple(self._seen.items())
+        self.came = 0
+        """Counts those who came, having been away, and those who left."""
 
     def note(self, entities: Mapping[str, object], now_us: int) -> None:
         """These entities, a bare id by type, were read or something happened to them."""
@@ -49,8 +53,8 @@ class Presence:
         kind, _, bare = subject.partition(":")
         self._seen.get(kind, {}).pop(bare, None)
 
-    def here(self, subject: str, asked_us: int, now_us: int) -> bool:
-        """Whether a typed subject is here.
+    def here_until_us(self, subject: str, asked_us: int) -> int:
+        """Up to when a typed subject is here unless it is seen again; before all time for one who left.
 
         Args:
             asked_us: when its consent was given; giving it is being here.
@@ -58,11 +62,16 @@ class Presence:
         kind, _, bare = subject.partition(":")
         seen_us = self._seen.get(kind, {}).get(bare, 0)
         if seen_us < 0:
-            return asked_us > -seen_us
-        newest_us = max(seen_us, asked_us, self._started_us)
-        return not self._timeout_us or now_us - newest_us <= self._timeout_us
+            return _NEVER_HERE_US if asked_us <= -seen_us else self._until_us(asked_us)
+        return self._until_us(max(seen_us, asked_us, self._started_us))
+
+    def _until_us(self, newest_us: int) -> int:
+        return newest_us + self._timeout_us if self._timeout_us else _FOR_EVER_US
 
     def _put(self, seen: dict[str, int], bare: str, at_us: int) -> None:
+        before_us = seen.get(bare, self._started_us)
+        if at_us < 0 or before_us < 0 or (self._timeout_us and at_us - before_us > self._timeout_us):
+            self.came += 1
         seen[bare] = at_us
         if len(seen) > self._limit:
             del seen[next(iter(seen))]

@@ -48,7 +48,7 @@ class Permits:
 
         None if it locks one for want of a lease: the reason that it gives for that changes with time.
         """
-        changes, allowed_us = self._changes(), NO_END_US
+        changes, allowed_us = self.changes, NO_END_US
         for subject, name in pairs:
             key, purpose = self._keyring.key(subject, name), self._purposes[name]
             if key is None or self._standing.barred(key) is not None:
@@ -62,7 +62,9 @@ class Permits:
     def holds(self, permit: Permit) -> bool:
         """Whether asking again would give the same answers."""
         in_time = self._leases.within(permit.allowed_us)  # first: a clock that was set back is a change
-        return in_time and permit.changes == self._changes()
+        return in_time and permit.changes == self.changes
 
-    def _changes(self) -> int:
+    @property
+    def changes(self) -> int:
+        """Counts what may have changed an answer; that a lease ends is no change."""
         return self._keyring.changes + self._standing.changes + self._leases.changes

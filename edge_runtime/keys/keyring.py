@@ -343,6 +343,7 @@ class Keyring:
                 edit.know(self.pseudonym(key.subject), facts)
                 self._commit(edit, doubted=doubted)
             key.know(facts)
+            self.changes += 1
 
     def set_identity(self, identity: Identity) -> None:
         """Become `identity`. A change of authority drops every denial that the earlier one was told of.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 from edge_runtime.cache.database import Database
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.sync.shelf import personal_stand
 from edge_runtime.wire import seal
+
+NEVER_US: Final = 1 << 62
+"""Later than any clock tells."""
 
 
 class OpenChannels:
@@ -15,7 +19,10 @@ class OpenChannels:
 
     Args:
         may_follow: whether rows may come to rest under a data key now.
-        here: whether a typed subject, who gave consent at some time, is here; else its channels stay closed.
+        here_until_us: up to when a typed subject, who gave consent at some time, is here unless it is seen
+            again; after that its channels close.
+        moved: tells what differs once keys, permissions or who came and left may have.
+        now_us: the clock by which that is told.
     """
 
     def __init__(
@@ -23,9 +30,18 @@ class OpenChannels:
         database: Database,
         keyring: Keyring,
         may_follow: Callable[[DataKey], bool],
-        here: Callable[[str, int], bool],
+        here_until_us: Callable[[str, int], int],
+        moved: Callable[[], object],
+        now_us: Callable[[], int],
     ) -> None:
-        self._database, self._keyring, self._may_follow, self._here = database, keyring, may_follow, here
+        self._database, self._keyring, self._may_follow = database, keyring, may_follow
+        self._here_until_us, self._moved, self._now_us = here_until_us, moved, now_us
+        self._seen: object = None
+        """What `moved` said at the last look at all keys, which reads the whole keystore."""
+        self._holds_us = range(0)
+        """The times at which that look still holds."""
+        self._open: tuple[tuple[str, str], ...] = ()
+        """(typed subject, purpose) of the channels that were open then."""
 
     def allowed(self) -> tuple[str, ...]:
         """The shared channels that enrolment names outright; of a pattern, the app says what it wants."""
@@ -45,12 +61,25 @@ class OpenChannels:
         Args:
             wanted: typed subjects of whom rows are asked for, so that they need not be here.
         """
-        every = list(self._keyring.every_key())
-        numbered = (key for key in every if key.grant != 0 and self._may_follow(key))
-        keys = [key for key in numbered if key.subject in wanted or self._here(key.subject, key.facts.at_us)]
-        keys.sort(key=lambda k: k.grant, reverse=True)
+        seen, now_us = (self._moved(), limit, frozenset(wanted)), self._now_us()
+        if seen != self._seen or now_us not in self._holds_us:
+            self._look(limit, wanted, now_us)
+            self._seen = seen
+        keys = [key for pair in self._open if (key := self._keyring.key(*pair)) is not None]
         with self._database.read() as tx:
-            return {self._channel_of(k): personal_stand(tx, k)[0] for k in keys[:limit]}
+            return {self._channel_of(key): personal_stand(tx, key)[0] for key in keys}
+
+    def _look(self, limit: int, wanted: Collection[str], now_us: int) -> None:
+        every = list(self._keyring.every_key())
+        numbered = [key for key in every if key.grant != 0 and self._may_follow(key)]
+        until = [(self._until_us(key, wanted), key) for key in numbered]
+        here = [(us, key) for us, key in until if us >= now_us]
+        here.sort(key=lambda one: one[1].grant, reverse=True)
+        self._open = tuple((key.subject, key.purpose) for _, key in here[:limit])
+        self._holds_us = range(now_us, min((us for us, _ in here), default=NEVER_US) + 1)
+
+    def _until_us(self, key: DataKey, wanted: Collection[str]) -> int:
+        return NEVER_US if key.subject in wanted else self._here_until_us(key.subject, key.facts.at_us)
 
     def _channel_of(self, key: DataKey) -> str:
         return seal.personal_channel(self._keyring.pseudonym(key.subject), key.purpose)

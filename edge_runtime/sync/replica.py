@@ -27,7 +27,7 @@ from edge_runtime.sync.continuity import Continuity
 from edge_runtime.sync.fetched import ROWS_LIMIT, ROWS_OF_SUBJECT_LIMIT, FetchedRows
 from edge_runtime.sync.fitting import Fitting
 from edge_runtime.sync.gate import Match, Personal
-from edge_runtime.sync.open_channels import OpenChannels
+from edge_runtime.sync.open_channels import NEVER_US, OpenChannels
 from edge_runtime.sync.shelf import Shelf
 from edge_runtime.sync.subranges import Member
 from edge_runtime.wire import digest
@@ -50,7 +50,9 @@ class Replica:
         clock: tells the day on which a row was brought.
         room: says whether values may be kept now; without bounds by default.
         fetched_rows, fetched_rows_of_subject: see `FetchedRows`.
-        here: whether a typed subject, who gave consent at some time, is here; else its channels stay closed.
+        here_until_us: up to when a typed subject, who gave consent at some time, is here unless it is seen
+            again; after that its channels close.
+        came: counts those who came or left.
     """
 
     def __init__(
@@ -66,7 +68,8 @@ class Replica:
         *,
         fetched_rows: int = ROWS_LIMIT,
         fetched_rows_of_subject: int = ROWS_OF_SUBJECT_LIMIT,
-        here: Callable[[str, int], bool] = lambda subject, asked_us: True,
+        here_until_us: Callable[[str, int], int] = lambda subject, asked_us: NEVER_US,
+        came: Callable[[], int] = lambda: 0,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._changed = consents, changed
@@ -79,7 +82,14 @@ class Replica:
         lent = (catalog, database, keyring, consents, changed, clock, self._room)
         self.fetched = FetchedRows(*lent, rows_limit=fetched_rows, subject_limit=fetched_rows_of_subject)
         """Rows that this device asked for, beside those of channels."""
-        self.open_channels = OpenChannels(database, keyring, self._shelves.may_follow, here)
+        self.open_channels = OpenChannels(
+            database,
+            keyring,
+            self._shelves.may_follow,
+            here_until_us,
+            moved=lambda: (consents.permits.changes, leases.state, came()),
+            now_us=clock.now_us,
+        )
         """The channels that may be followed now."""
         self.continuity = Continuity(catalog, database, keyring, consents, self.fetched, changed)
         """Whether we and the server are those of the last session."""

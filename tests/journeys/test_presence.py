@@ -258,9 +258,15 @@ def test_law_11_of_so_many_subjects_and_no_more_it_is_known_when_they_were_seen(
     presence = Presence(["user"], 10, 100, limit=3)
     for n in range(5):
         presence.note({"user": f"{n}", "item": "x"}, 1_000 + n)
-    assert [presence.here(f"user:{n}", 0, 1_005) for n in range(5)] == [False, False, True, True, True]
-    assert presence.here("user:4", 0, 5)
-    assert presence.here("user:new", 1_000, 1_005)
+    assert [presence.here_until_us(f"user:{n}", 0) >= 1_005 for n in range(5)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert presence.here_until_us("user:4", 0) >= 5
+    assert presence.here_until_us("user:new", 1_000) >= 1_005
     presence.note({"user": 7}, 1_005)
     presence.note({"user": ["a", "b"]}, 1_005)
     presence.note({}, 1_005)
@@ -269,12 +275,41 @@ def test_law_11_of_so_many_subjects_and_no_more_it_is_known_when_they_were_seen(
 
 def test_without_a_timeout_only_leaving_ends_it() -> None:
     presence = Presence(["user", "guest"], 0, 100)
-    assert presence.here(BOB, 0, 10**15)
+    assert presence.here_until_us(BOB, 0) >= 10**15
     presence.left(BOB, 500)
-    assert not presence.here(BOB, 500, 501)
-    assert presence.here(BOB, 501, 502)
+    assert presence.here_until_us(BOB, 500) < 501
+    assert presence.here_until_us(BOB, 501) >= 502
     presence.forget(BOB)
-    assert presence.here(BOB, 0, 10**15)
+    assert presence.here_until_us(BOB, 0) >= 10**15
     presence.left("item:x", 1)
     presence.forget("item:x")
-    assert presence.here("item:x", 0, 101)
+    assert presence.here_until_us("item:x", 0) >= 101
+
+
+def test_who_is_here_is_worked_out_anew_only_when_something_may_differ(
+    town: Town, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at all reads the whole keystore: not at every tick of a link on a device of many subjects."""
+    session = with_alice(town, device)
+    session.settle()
+    looks = 0
+    every_key = device.rt._keyring.every_key
+
+    def counted() -> object:
+        nonlocal looks
+        looks += 1
+        return every_key()
+
+    monkeypatch.setattr(device.rt._keyring, "every_key", counted)
+    for _ in range(20):
+        device.clock.advance(us=1_000_000)
+        session.settle()
+    assert looks == 0
+    device.clock.advance(us=TIMEOUT_US)
+    session.settle()
+    assert looks > 0
+    looks = 0
+    device.rt.read("profile:country", user="alice")  # here again
+    session.settle()
+    assert looks == 1
+    session.close()
