@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +18,9 @@ from hypothesis import HealthCheck, settings
 from tests.support import leaks
 
 leaks.start()  # before anything of the product is imported
+
+if TYPE_CHECKING:
+    from tests.support.town import Kiosk, Town
 
 settings.register_profile(
     "fixed",
@@ -72,3 +77,23 @@ def pytest_unconfigure() -> None:
     """Nothing of what was heard stays."""
     if "LEAKS_KEEP" not in __import__("os").environ:
         shutil.rmtree(leaks.sink().folder, ignore_errors=True)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    """A server's rooms without a socket."""
+    from tests.support.town import Town  # not before `leaks.start`
+
+    made = Town(tmp_path / "town")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
+    """A device of that town."""
+    from tests.support.town import Kiosk
+
+    made = Kiosk(town, tmp_path / "kiosk")
+    yield made
+    made.close()

@@ -33,13 +33,6 @@ class NoWait(random.Random):
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
     made = Kiosk(town, tmp_path / "kiosk", patterns=("all", "segment:*"))
     yield made

@@ -40,13 +40,6 @@ def town(tmp_path: Path) -> Iterator[Town]:
     made.close()
 
 
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
-
-
 @asynccontextmanager
 async def polled(
     kiosk: Kiosk, handler: Handler, door: SyncDoor | None = None, **more: Any

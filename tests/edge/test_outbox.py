@@ -15,13 +15,6 @@ SETTINGS = SyncSettings(batch=4, resend_us=1_000)
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
     made = Kiosk(town, tmp_path / "kiosk", settings=SETTINGS)
     yield made

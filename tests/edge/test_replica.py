@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,20 +16,6 @@ from edge_runtime.wire.failure import WireFailure
 from tests.support.consent_room import Room
 from tests.support.shop import shop_catalog
 from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
 
 
 def delta(town: Town, base: int, *numbers: int, replacing: bool = False, **row: object) -> m.Delta:

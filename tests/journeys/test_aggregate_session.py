@@ -46,13 +46,6 @@ class Stand:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def stands(town: Town, tmp_path: Path) -> Iterator[list[Stand]]:
     made = [Stand(town, tmp_path / f"kiosk{i}", i) for i in range(2)]
     yield made

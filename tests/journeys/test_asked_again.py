@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from tests.support.town import ALICE, BOB, Kiosk, Session, Town
 
 HOUR_S = 3_600
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
 
 
 def test_a_lease_that_is_refused_is_asked_for_again_when_the_server_said(town: Town, kiosk: Kiosk) -> None:

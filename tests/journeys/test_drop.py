@@ -22,13 +22,6 @@ GOLD = "segment:gold"
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
     made = Kiosk(town, tmp_path / "kiosk", patterns=("all", "segment:*"))
     made.memory.wanted = (GOLD,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,20 +33,6 @@ from tests.support.consent_room import die, killed
 from tests.support.entropy import CountingEntropy
 from tests.support.shop_server import ShopServer
 from tests.support.town import ALICE, Kiosk, P, Session, Town
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
 
 
 def synced(kiosk: Kiosk) -> Session:

@@ -26,13 +26,6 @@ HOUR_S = 3_600
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
     made = Kiosk(town, tmp_path / "kiosk", clock=ManualClock())
     made.give(ALICE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.support.warm import Device, warm_catalog, warm_town
 
 CHANNELS = ("all", "segment:gold", "segment:silver")
 ACTS = ("publish", "regroup", "delete", "weigh", "forget", "talk", "cut")
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
 
 
 def regroup(town: Town, n: int, joined: set[str], parted: set[str]) -> None:

@@ -20,13 +20,6 @@ MINUTE_US = 60_000_000
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
     made = Kiosk(town, tmp_path / "kiosk", clock=ManualClock(0))
     yield made

@@ -30,13 +30,6 @@ def town(tmp_path: Path) -> Iterator[Town]:
     made.close()
 
 
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
-
-
 def synced(kiosk: Kiosk) -> Session:
     session = Session(kiosk)
     session.settle()

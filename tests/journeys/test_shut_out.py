@@ -6,7 +6,7 @@ Nobody but the server can do that to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -32,20 +32,6 @@ from tests.support.shop_server import ShopServer
 from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
 
 HOUR_S = 3_600
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
 
 
 def full(town: Town, kiosk: Kiosk) -> Session:

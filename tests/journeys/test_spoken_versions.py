@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,6 @@ from edge_runtime.wire.failure import WireFailure
 from sync_server.sync.stream import DeviceSession
 from tests.edge.test_link import NoWait, serving
 from tests.support.town import Kiosk, Session, Town
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
 
 
 def kiosk_of(town: Town, folder: Path, spoken: tuple[int, ...]) -> Kiosk:

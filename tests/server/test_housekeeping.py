@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from edge_runtime.wire.messages import Row
 from sync_server.housekeeping import Housekeeping
 from sync_server.settings import DAY_US
 from tests.support.town import Town
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
 
 
 class Counting:

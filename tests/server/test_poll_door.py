@@ -27,13 +27,6 @@ def town(tmp_path: Path) -> Iterator[Town]:
     made.close()
 
 
-@pytest.fixture
-def kiosk(town: Town, tmp_path: Path) -> Iterator[Kiosk]:
-    made = Kiosk(town, tmp_path / "kiosk")
-    yield made
-    made.close()
-
-
 def door_of(town: Town, **settings: Any) -> SyncDoor:
     return SyncDoor(replace(town.node, settings=replace(town.settings, **settings)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from sync_server.store.records import DecisionState
 from sync_server.sync import channels
 from tests.support.shop_server import FakeDevice, ShopServer
 from tests.support.town import ALICE, Kiosk, P, Session, Town
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
 
 
 async def test_a_restriction_keeps_rows_keys_and_grant_and_asks_nobody_to_erase(shop: ShopServer) -> None:

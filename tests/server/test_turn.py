@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.sync.turn import FRAMES, OTHERS, Turn
 from tests.support.town import ALICE, Kiosk, P, Session, Town
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    made = Town(tmp_path / "town")
-    yield made
-    made.close()
 
 
 def lived(town: Town, folder: Path, count: int) -> list[Session]:
