@@ -57,13 +57,19 @@ class DeviceLine:
                 raise ConnectionError(head.split(b"\r\n")[0].decode())
             self._upgraded, self._buffer = True, rest
             self.device.begin()
-        answers = self._split()
-        if self._aside:
-            if self._frames and not self.arrived_s:
-                self.arrived_s = now_s
-        else:
-            answers += self._hear()
-        return answers
+        if not self._aside:
+            return self._split() + self._hear()
+        pongs = self._split() if self._buffer[0] != _BINARY else b""
+        if not self.arrived_s and self._begun():
+            self.arrived_s = now_s
+        return pongs
+
+    def _begun(self) -> bool:
+        """Whether the round's first frame is there whole: as little work as other systems' lines have."""
+        if self._frames or len(self._buffer) < 4:
+            return bool(self._frames)
+        size = self._buffer[1]
+        return len(self._buffer) >= (size + 2 if size < 126 else 4 + int.from_bytes(self._buffer[2:4], "big"))
 
     def begin(self, size_bytes: int) -> bytes:
         self._aside, self.arrived_s = True, 0.0
@@ -71,7 +77,7 @@ class DeviceLine:
 
     def end(self) -> bytes:
         self._aside = False
-        return self._hear()
+        return self._split() + self._hear()
 
     def _hear(self) -> bytes:
         frames, self._frames = self._frames, []

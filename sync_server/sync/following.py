@@ -85,11 +85,10 @@ class Following:
         follow = self._follows.get(channel)
         if follow is None:
             return None
-        step = self._node.steps.to_head(channel, follow.cursor)
+        covered = self._node.pushed.cover(self._catalog)
+        step = self._node.steps.to_head(channel, follow.cursor, covered=covered)
         if step is None or step.floor != follow.floor or step.epoch > self._lane.drained:
             return None
-        if step.checkpoint[2] and not self._node.pushed.cover(self._catalog):
-            return None  # its own checkpoint says that the channel is not whole
         follow.cursor, follow.checkpoint = step.upto, step.checkpoint
         return step.wire
 

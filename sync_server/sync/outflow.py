@@ -43,6 +43,11 @@ class Pump:
         self._waiting: deque[Outflow] = deque()
         self._due = False
 
+    @property
+    def hurried(self) -> bool:
+        """Whether decisions wait to go out."""
+        return bool(self._urgent)
+
     def ring(self, flow: Outflow, *, urgent: bool) -> None:
         """`flow` wants a turn, before all who are not urgent."""
         (self._urgent if urgent else self._waiting).append(flow)

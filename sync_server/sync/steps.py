@@ -38,28 +38,32 @@ class Steps:
 
     def __init__(self, fanout: Fanout) -> None:
         self._fanout = fanout
-        self._kept: dict[str, tuple[ChannelHead, dict[int, Step | None]]] = {}
+        self._kept: dict[str, tuple[ChannelHead, dict[tuple[int, bool], Step | None]]] = {}
 
-    def to_head(self, channel: str, cursor: int) -> Step | None:
-        """The step of a device at `cursor`; None where it takes more than one small frame."""
-        head = self._fanout.head(channel)
+    def to_head(self, channel: str, cursor: int, *, covered: bool) -> Step | None:
+        """The step of a device at `cursor`; None where it takes more than one small frame.
+
+        Args:
+            covered: whether its catalog pushes nothing that is not pushed here; else no channel is whole.
+        """
+        head, place = self._fanout.head(channel), (cursor, covered)
         kept = self._kept.get(channel)
-        if kept is not None and kept[0] is head and cursor in kept[1]:
-            return kept[1][cursor]
-        made = self._made(channel, cursor, head)
+        if kept is not None and kept[0] is head and place in kept[1]:
+            return kept[1][place]
+        made = self._made(channel, cursor, head, covered and head.whole)
         others = kept[1] if kept is not None and kept[0] == head and len(kept[1]) < _PLACES else {}
-        self._kept[channel] = self._fanout.head(channel), {**others, cursor: made}  # it may be read anew
+        self._kept[channel] = self._fanout.head(channel), {**others, place: made}  # it may be read anew
         return made
 
     def release(self, channel: str) -> None:
         """Nobody follows the channel any more."""
         self._kept.pop(channel, None)
 
-    def _made(self, channel: str, cursor: int, head: ChannelHead) -> Step | None:
+    def _made(self, channel: str, cursor: int, head: ChannelHead, whole: bool) -> Step | None:
         if channel.startswith("~") or cursor == 0 or not head.floor <= cursor < head.seq:
             return None
         built = self._fanout.delta(channel, cursor, replacing=False)
         if self._fanout.head(channel) != head or built.upto != head.seq or len(built.frame) > TOGETHER_BYTES:
             return None
-        wire = framed(built.frame) + framed(self._fanout.checkpoint(channel, head))
-        return Step(wire, built.upto, built.epoch, head.floor, (head.seq, head.digest, head.whole))
+        wire = framed(built.frame) + framed(self._fanout.checkpoint(channel, head, whole=whole))
+        return Step(wire, built.upto, built.epoch, head.floor, (head.seq, head.digest, whole))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
 from edge_runtime.wire.failure import WireFailure
@@ -25,6 +25,8 @@ LASTS_S: Final = 0.004
 
 OTHERS: Final = 4
 """Most frames of other kinds heard in one go with acknowledgements of the lane."""
+PAUSE_S: Final = 0.05
+"""While decisions are on their way out, others are heard once in this time."""
 _ACK: Final = b"lane_ack"
 """How a frame begins that may be one; a guess that costs nothing but its place in the line."""
 
@@ -56,11 +58,21 @@ class Turn:
     """The frames that wait to be heard, of every session of this node.
 
     Args:
+        hurried: whether decisions are on their way out to devices.
         lasts_s: after so long others get their turn.
     """
 
-    def __init__(self, store: Store, acks: Acks, lasts_s: float = LASTS_S) -> None:
-        self._store, self._acks, self._lasts_s = store, acks, lasts_s
+    def __init__(
+        self,
+        store: Store,
+        acks: Acks,
+        hurried: Callable[[], bool] = lambda: False,
+        *,
+        lasts_s: float = LASTS_S,
+    ) -> None:
+        self._store, self._acks, self._hurried, self._lasts_s = store, acks, hurried, lasts_s
+        self._others_s = 0.0
+        """When others than acknowledgements were heard, by the loop's clock."""
         self._urgent: deque[_Said] = deque()
         """Acknowledgements of the lane: until they are taken, nobody knows that a denial is enforced."""
         self._waiting: deque[_Said] = deque()
@@ -103,12 +115,20 @@ class Turn:
                     said.speaker.heard(failure)
 
     def _in_order(self) -> Iterator[_Said]:
-        """Acknowledgements first, as many as there are; of the rest few while acknowledgements come."""
+        """Acknowledgements first, as many as there are; of the rest few while acknowledgements come.
+
+        While decisions go out even those few wait: the first devices' receipts are no reason for the last
+        device to hear of a denial later.
+        """
         now = asyncio.get_running_loop().time
-        until_s = now() + self._lasts_s
-        room = OTHERS if self._urgent else FRAMES
+        began_s = now()
+        until_s = began_s + self._lasts_s
+        room = OTHERS if self._urgent or self._hurried() else FRAMES
         for _ in range(min(FRAMES, len(self._urgent))):
             yield self._urgent.popleft()
+        if self._hurried() and began_s < self._others_s + PAUSE_S:
+            return
+        self._others_s = began_s
         while room and self._waiting:
             yield self._waiting.popleft()
             room = 0 if now() >= until_s else room - 1

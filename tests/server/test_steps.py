@@ -112,18 +112,31 @@ def test_law_7_a_step_says_whole_only_to_devices_for_whom_it_is(town: Town, tmp_
     """Whose catalog the server does not know hears the same rows, and a checkpoint of its own."""
     session = live(town, tmp_path / "k")
     town.catalog = warm_catalog(9)
-    town.put(1)
-    assert woken(session) is None
-    session.settle()
-    assert isinstance(session.heard[-1], m.Checkpoint)
-    assert not session.heard[-1].whole
-    town.put(1)
+    assert not whole(town, session)
     town.catalog = session.kiosk.catalog
+    assert whole(town, session)
+
+
+def whole(town: Town, session: Session) -> bool:
+    """What the step to a new row says of the channel."""
+    town.put(1)
     step = woken(session)
     assert step is not None
     told = codec.decode(split(step)[-1])
     assert isinstance(told, m.Checkpoint)
-    assert told.whole
+    return told.whole
+
+
+def test_law_7_two_devices_at_one_place_each_hear_whether_the_channel_is_whole_for_them(
+    town: Town, tmp_path: Path
+) -> None:
+    """One string of bytes is kept for each of the two."""
+    old, new = live(town, tmp_path / "old"), live(town, tmp_path / "new")
+    old.server._following._catalog, town.catalog = "unknown@1", new.kiosk.catalog
+    town.put(1)
+    steps = [woken(session) for session in (old, new, old, new)]
+    checkpoints = [codec.decode(split(step)[-1]) for step in steps[:2] if step is not None]
+    assert [told.whole for told in checkpoints if isinstance(told, m.Checkpoint)] == [False, True]
 
 
 def test_an_acknowledgement_of_the_lane_asks_for_nothing_more(town: Town, tmp_path: Path) -> None:

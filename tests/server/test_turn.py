@@ -143,3 +143,24 @@ async def test_law_2_a_turn_of_slow_frames_ends_in_time_and_takes_all_acknowledg
     others = [hear(sessions[0], lease_request(town), "lease") for _ in range(3)]
     await asyncio.gather(*others, *(hear(session, ack, "ack") for session in sessions))
     assert order == ["ack", "ack", "ack", "lease", "lease", "lease"]
+
+
+async def test_law_2_while_decisions_go_out_others_wait_a_little_and_not_for_ever(
+    town: Town, tmp_path: Path
+) -> None:
+    """Acknowledgements do not wait; a turn goes by; then the others are heard a few at a time."""
+    sessions, hurried = lived(town, tmp_path, 2), [True]
+    turn = Turn(town.store, town.node.acks, lambda: hurried[0], lasts_s=10)
+    await turn.hear(sessions[0].server, lease_request(town))
+    town.decide(ALICE, "withdrawn")
+    for session in sessions:
+        session.next()
+    ack = codec.encode(m.LaneAck(upto=town.lane_head()))
+    others = [asyncio.ensure_future(turn.hear(sessions[0].server, lease_request(town))) for _ in range(9)]
+    await turn.hear(sessions[1].server, ack)
+    assert [other.done() for other in others] == [False] * 9
+    async with asyncio.timeout(10):
+        await others[0]  # though it is hurried all the time
+    assert sum(other.done() for other in others) == OTHERS
+    hurried[0] = False
+    await asyncio.gather(*others)
