@@ -157,7 +157,10 @@ async def test_law_12_a_fault_in_the_frames_is_told_and_closes(
         await until(lambda: one.door.sessions == 0)
 
 
-async def test_a_goodbye_is_answered_and_frees_the_place_at_once(town: Town) -> None:
+async def test_a_goodbye_is_answered_and_frees_the_place_at_once(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_server.sync.device_socket.GOODBYE_S", 1_000)
     async with raw(town) as one:
         await one.open()
         one.writer.write(frame((1000).to_bytes(2, "big"), w.CLOSE))

@@ -133,7 +133,7 @@ async def test_law_2_a_turn_of_slow_frames_ends_in_time_and_takes_all_acknowledg
     town.decide(ALICE, "withdrawn")
     for session in sessions:
         session.next()
-    order: list[str] = []
+    order, said = list[str](), waits_for_the_disk(town)
 
     async def hear(session: Session, frame: bytes, name: str) -> None:
         await turn.hear(session.server, frame)
@@ -143,6 +143,7 @@ async def test_law_2_a_turn_of_slow_frames_ends_in_time_and_takes_all_acknowledg
     others = [hear(sessions[0], lease_request(town), "lease") for _ in range(3)]
     await asyncio.gather(*others, *(hear(session, ack, "ack") for session in sessions))
     assert order == ["ack", "ack", "ack", "lease", "lease", "lease"]
+    assert said.count("PRAGMA synchronous = FULL") == 3
 
 
 async def test_law_2_while_decisions_go_out_others_wait_a_little_and_not_for_ever(
