@@ -15,7 +15,6 @@ import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.records import ON_DEMAND
-from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.words import GIVEN
@@ -58,15 +57,16 @@ class ShutOut:
     ) -> None:
         self._database, self._keyring = database, keyring
         self._consents, self._leases, self._changed, self._step = consents, leases, changed, step
+        with database.read() as tx:
+            raw = tx.meta(_MARK)
+        self._mark = None if raw is None else msgspec.msgpack.decode(raw, type=_Mark)
         if self.standing != "in":
             leases.end(ended=True)
 
     @property
     def standing(self) -> Standing:
-        """`in`: not shut out, as far as is known here."""
-        with self._database.read() as tx:
-            raw = tx.meta(_MARK)
-        mark = None if raw is None else msgspec.msgpack.decode(raw, type=_Mark)
+        """`in`: not shut out, as far as is known here. Asks no disk."""
+        mark = self._mark
         if mark is None or mark.device_id != self._keyring.identity.device_id:
             return "in"
         return "wiped" if mark.done else "wiping"
@@ -74,8 +74,10 @@ class ShutOut:
     def carry_out(self) -> None:
         """The server said so, and it was proved: when this returns, nothing is held of anybody."""
         if self.standing == "in":
+            mark = self._marked(done=False)
             with self._database.write("shut_out") as tx:
-                self._note(tx, done=False)
+                tx.set_meta(_MARK, msgspec.msgpack.encode(mark))
+            self._mark = mark
         self._step("marked")
         self.finish()
 
@@ -86,6 +88,7 @@ class ShutOut:
         self._leases.end(ended=True)
         receipt = self._consents.erase_everything()
         self._step("erased")
+        mark = self._marked(done=True)
         with self._database.write("shut_out") as tx:
             names = [*tx.channels(), ON_DEMAND]
             tx.forget_channels()
@@ -93,7 +96,8 @@ class ShutOut:
                 if msgspec.msgpack.decode(item.payload, type=Decision).state in GIVEN:
                     tx.settle(item.id, "decision")  # its key is gone: it must be asked again
             tx.enqueue("receipt", receipt.receipt.id, codec.encode(receipt.note()))
-            self._note(tx, done=True)
+            tx.set_meta(_MARK, msgspec.msgpack.encode(mark))
+        self._mark = mark
         self._step("dropped")
         self._changed([(None, name) for name in names])
 
@@ -103,8 +107,8 @@ class ShutOut:
             for item in tx.outbox("receipt"):
                 tx.settle(item.id, "receipt")
             tx.drop_meta(_MARK)
+        self._mark = None
         self._leases.end(ended=False)
 
-    def _note(self, tx: WriteTransaction, *, done: bool) -> None:
-        mark = _Mark(self._keyring.identity.device_id, done)
-        tx.set_meta(_MARK, msgspec.msgpack.encode(mark))
+    def _marked(self, *, done: bool) -> _Mark:
+        return _Mark(self._keyring.identity.device_id, done)

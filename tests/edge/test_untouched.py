@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.schema import VERSION
 from edge_runtime.cache.untouched import untouched
 from edge_runtime.errors import DatabaseInUse
 from tests.support.forensics import bytes_of
@@ -120,7 +121,7 @@ def test_a_file_that_was_cut_short_still_opens(tmp_path: Path) -> None:
     database.close()
     path.write_bytes(path.read_bytes()[: 21 * 4096])
     with untouched(str(path), KEY) as connection:
-        assert connection.pragma("user_version") == 2
+        assert connection.pragma("user_version") == VERSION
         with pytest.raises(apsw.CorruptError):
             connection.execute("SELECT sealed FROM journal").fetchall()
         assert connection.execute("SELECT count(*) FROM meta").get == 0

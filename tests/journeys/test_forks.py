@@ -71,7 +71,7 @@ def test_the_consent_room_taken_before_a_fork_neither_answers_nor_decides_in_the
 
         def child() -> None:
             for ask in (
-                lambda: room.give("somebody", [P], notice="n"),
+                lambda: room.give("forked-child", [P], notice="n"),
                 lambda: room.withdraw("alice", [P]),
                 lambda: room.permission("user:alice", P),
                 lambda: room.key("user:alice", P),

@@ -15,10 +15,20 @@ from typing import Final
 
 from tests.support.leaks import exceptions, needles, rewriting, watching
 from tests.support.leaks.collector import Collector
-from tests.support.leaks.sink import begin, private, sink
+from tests.support.leaks.sink import begin, keys_from_a_seed, private, sink
 from tests.support.leaks.watching import replace, watch_edges
 
-__all__ = ["FOLDER", "Collector", "join", "private", "replace", "sink", "start", "watch_edges"]
+__all__ = [
+    "FOLDER",
+    "Collector",
+    "join",
+    "keys_from_a_seed",
+    "private",
+    "replace",
+    "sink",
+    "start",
+    "watch_edges",
+]
 
 FOLDER: Final = "EDGE_TESTS_LEAKS"
 """Environment variable that names the run's folder to its children."""

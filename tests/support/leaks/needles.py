@@ -26,7 +26,7 @@ TENANT_KEY: Final = "tenant key"
 TOKEN: Final = "token"
 SUBJECT: Final = "subject"
 DECLARED: Final = "declared name"
-"""No needle: the name of an entity type, which is said wherever an id is expected."""
+"""No needle: the name of an entity type, which is said wherever an id is expected, or of a catalog's part."""
 _MAKERS: Final = {
     "edge_runtime.keys": DATA_KEY,
     "sync_server.store.keys": SERVER_KEY,
@@ -125,6 +125,13 @@ def _entity_type(_: object, name: str, personal: bool) -> None:
         personal_types.add(name)
 
 
+def _document(table: object, *_: object, **__: object) -> None:
+    """The names that the author of a catalog chose: a wrong one is said to them."""
+    for name in table if isinstance(table, dict) else ():
+        if isinstance(name, str) and name:
+            sink().word(DECLARED, name)
+
+
 def _histories(_: object, __: object, ___: object, wanted: Any, **____: object) -> None:
     for _view, entity in wanted:
         for part in str(entity).split("|"):
@@ -135,6 +142,7 @@ def _histories(_: object, __: object, ___: object, wanted: Any, **____: object) 
 _PLACES: Final[dict[str, dict[str, Callable[..., object]]]] = {
     "edge_runtime.wire.seal": {"pseudonym": _pseudonym},
     "edge_runtime.cache.cipher": {"open_encrypted": _page_key},
+    "edge_runtime.catalog.load": {"read_model": _document},
     "edge_runtime.catalog.model": {"EntityType.__init__": _entity_type},
     "edge_runtime.session.replay": {"Histories.__init__": _histories},
     "edge_runtime.consent.words": {"subject_of": lambda _, subject: note_subject(subject)},

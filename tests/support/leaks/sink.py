@@ -15,6 +15,20 @@ def sink() -> Collector:
     return _stack[-1]
 
 
+@contextmanager
+def keys_from_a_seed() -> Iterator[None]:
+    """Within the block keys are no secrets: what is a key in one run from a seed is a nonce in another."""
+    heard = _stack[-1:]
+    before = [collector.takes_keys for collector in heard]
+    for collector in heard:
+        collector.takes_keys = False
+    try:
+        yield
+    finally:
+        for collector, took in zip(heard, before, strict=True):
+            collector.takes_keys = took
+
+
 def begin(collector: Collector) -> None:
     """Let `collector` be the run's own."""
     _stack.append(collector)

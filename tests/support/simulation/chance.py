@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from edge_runtime.keys import secret
+from tests.support import leaks
 
 
 @contextmanager
@@ -26,7 +27,8 @@ def seeded(seed: int) -> Iterator[None]:
     for module, name, seeded_one in places:
         setattr(module, name, seeded_one)
     try:
-        yield
+        with leaks.keys_from_a_seed():
+            yield
     finally:
         for (module, name, _), original in zip(places, before, strict=True):
             setattr(module, name, original)
