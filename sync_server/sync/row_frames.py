@@ -47,12 +47,18 @@ class RowFrames:
 
     def _delta(
         self, channel: str, follow: Follow, lane: LanePosition, slot: SnapshotSlot, *, replacing: bool
-    ) -> bytes:
+    ) -> bytes | None:
         built = self._fanout.delta(channel, 0 if replacing else follow.cursor, replacing=replacing)
+        head = self._fanout.head(channel)
+        if not replacing and follow.must_replace(head.floor, head.seq):
+            # raised unheard since we looked: deletes that this device needs are missing among these rows
+            if not slot.may_stream(channel):
+                return None
+            return self._delta(channel, follow, lane, slot, replacing=True)
         if built.epoch > lane.drained:
             return lane.first()
         if replacing or follow.floor is None:
-            follow.floor = self._fanout.head(channel).floor
+            follow.floor = head.floor
         follow.cursor = built.upto
         if replacing or follow.snapshot:
             slot.sent(follow, more=built.more)

@@ -121,7 +121,9 @@ class World:
                     known.leased_until_us[purpose] = max(known.leased_until_us.get(purpose, 0), until_us)
             case m.Delta() if message.replacing:
                 self.watches[name].replaced.add(message.channel)
-                self.watches[name].coming.add(message.channel)
+                dialogue = self.cables[name].dialogue
+                if dialogue is None or message.channel in dialogue.following:  # else it crossed an Unfollow
+                    self.watches[name].coming.add(message.channel)
             case m.Checkpoint() if message.seq == device.replica.cursor(message.channel):
                 self.watches[name].coming.discard(message.channel)
             case _:
