@@ -82,12 +82,13 @@ class Replica:
         lent = (catalog, database, keyring, consents, changed, clock, self._room)
         self.fetched = FetchedRows(*lent, rows_limit=fetched_rows, subject_limit=fetched_rows_of_subject)
         """Rows that this device asked for, beside those of channels."""
+        purposes = tuple(catalog.purposes.values())  # each may have a shorter lease than the device
         self.open_channels = OpenChannels(
             database,
             keyring,
             self._shelves.may_follow,
             here_until_us,
-            moved=lambda: (consents.permits.changes, leases.state, came()),
+            moved=lambda: (consents.permits.changes, [*map(leases.live, purposes)], came()),
             now_us=clock.now_us,
         )
         """The channels that may be followed now."""

@@ -313,3 +313,25 @@ def test_who_is_here_is_worked_out_anew_only_when_something_may_differ(
     session.settle()
     assert looks == 1
     session.close()
+
+
+def test_law_3_a_purpose_whose_own_lease_ends_first_is_unfollowed_and_followed_again(tmp_path: Path) -> None:
+    """The device's lease goes on; what was open under the purpose's is looked at anew all the same."""
+    day_us = 24 * 3_600 * 1_000_000
+    town = warm_town(tmp_path / "long", lease_us=4 * day_us)
+    device = Device(
+        town, tmp_path / "kiosk", settings=er.Settings(sweep_interval_us=0, presence_timeout_us=0)
+    )
+    session = with_alice(town, device)
+    device.clock.advance(us=day_us)
+    session.settle()
+    assert device.rt.status()["lease"] == "fresh"
+    assert said(session) == [(m.Unfollow, channel(town, ALICE))]
+    session.said.clear()
+    device.clock.advance(us=day_us)  # half of the device's: it is renewed, and so is the purpose's
+    session.settle()
+    assert said(session) == [(m.Follow, channel(town, ALICE))]
+    assert device.status("profile:country", user="alice") is er.Status.PRESENT
+    session.close()
+    device.close()
+    town.close()
