@@ -66,6 +66,7 @@ ROUTES = (
         put,
         "Register a catalog version. The first becomes active; a later one with `activate=true`.",
         "catalogs",
+        scope="operator",
         body=dict,
         query=(Query("activate", "`true` makes it the one in force"),),
         replies={201: "registered", 200: "it was there already, with the same meaning"},
@@ -81,5 +82,13 @@ ROUTES = (
         replies={200: "the canonical document", 304: "not modified"},
         problems=("not_found",),
     ),
-    Route("GET", PATH, listing, "Registered catalogs.", "catalogs", replies={200: "`catalogs`, `active`"}),
+    Route(
+        "GET",
+        PATH,
+        listing,
+        "Registered catalogs.",
+        "catalogs",
+        scope="operator",
+        replies={200: "`catalogs`, `active`"},
+    ),
 )

@@ -173,6 +173,7 @@ ROUTES = (
         publish,
         "Publish feature rows. Each row stands or is refused by itself; the newest event time wins.",
         "features",
+        scope="publish",
         body=Publish,
         parts=(FeatureRow, Job),
         idempotent=True,

@@ -136,6 +136,7 @@ ROUTES = (
         explain,
         "Which rows a shared channel pushes within its byte budget, best first, and why.",
         "features",
+        scope="publish",
         query=(
             Query("channel", "`all`, or `segment:<name>`", required=True),
             Query("after", "the rank of the last row of the page before"),
@@ -151,6 +152,7 @@ ROUTES = (
         say_importance,
         "Say how important a view, or one entity in it, is to devices: 0 to 1, 0.5 where nothing is said.",
         "features",
+        scope="publish",
         body=Importance,
         replies={200: "as it stands now"},
         problems=("unknown_view", "invalid_id", "no_catalog"),

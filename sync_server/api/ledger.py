@@ -64,6 +64,7 @@ ROUTES = (
         head,
         "The ledger's signed head; its size is the present lane position.",
         "consent ledger",
+        scope="consent",
         replies={200: "size, root, time, incarnation, signature, public key"},
     ),
     Route(
@@ -72,6 +73,7 @@ ROUTES = (
         proof,
         "Inclusion (`seq`) or consistency (`first`) proof under the log of `size` leaves (RFC 9162).",
         "consent ledger",
+        scope="consent",
         query=(
             Query("seq", "ledger seq to prove included"),
             Query("first", "older size to prove consistent"),

@@ -23,8 +23,8 @@ _WITH_BODY = ("malformed_json", "malformed_msgpack", "too_large", "unsupported_m
 
 def openapi(routes: Sequence[Route]) -> dict[str, object]:
     """The OpenAPI 3.1 document of the route table."""
-    bodies = [t for r in routes for t in (r.body, *r.parts) if t not in (None, dict)]
-    _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    types = [t for r in routes for t in (r.body, *r.parts, *r.returns.values()) if t not in (None, dict)]
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, object]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -122,7 +122,7 @@ def _parameters(route: Route) -> list[dict[str, object]]:
 
 
 def _responses(route: Route) -> dict[str, object]:
-    made: dict[str, object] = {str(status): {"description": text} for status, text in route.replies.items()}
+    made: dict[str, object] = {str(status): _reply(route, status) for status in route.replies}
     codes = (*route.problems, *_COMMON, *(() if route.open else _GUARDED))
     codes += _WITH_BODY if route.body is not None else ()
     by_status: dict[int, list[str]] = {}
@@ -132,6 +132,13 @@ def _responses(route: Route) -> dict[str, object]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for status, named in sorted(by_status.items()):
         made[str(status)] = {"description": "problem: " + ", ".join(named), "content": content}
+    return made
+
+
+def _reply(route: Route, status: int) -> dict[str, object]:
+    made: dict[str, object] = {"description": route.replies[status]}
+    if status in route.returns:
+        made["content"] = {"application/json": {"schema": _schema_of(route.returns[status])}}
     return made
 
 

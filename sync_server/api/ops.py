@@ -94,5 +94,5 @@ ROUTES = (
         open=True,
         problems=("storage", "stopping"),
     ),
-    Route("GET", "/metrics", metrics, "Counters in Prometheus text.", "operations"),
+    Route("GET", "/metrics", metrics, "Counters in Prometheus text.", "operations", scope="operator"),
 )

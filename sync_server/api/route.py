@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+Scope = Literal["publish", "consent", "analyst", "operator", "device-admin"]
+"""What a token is for; a route asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Route:
     summary: str
     tag: str
     """Heading under which it stands in the docs."""
+    scope: Scope | None = None
+    """Which scope a token needs; None: a token is not needed, or anyone's will do."""
     open: bool = False
     """True: no bearer token is asked for."""
     body: type | None = None
@@ -45,6 +52,8 @@ class Route:
     idempotent: bool = False
     """Takes an `Idempotency-Key`."""
     replies: dict[int, str] = field(default_factory=lambda: {200: "as described"})
+    returns: dict[int, type] = field(default_factory=dict)
+    """Status -> type of the JSON reply."""
     problems: tuple[str, ...] = ()
     """Codes of `errors.PROBLEMS` that are this door's own."""
 

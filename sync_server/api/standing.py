@@ -71,6 +71,7 @@ ROUTES = (
         show,
         "One row as it stands: times, channels, and the job that wrote it; of a subject no values.",
         "features",
+        scope="publish",
         anything=True,
         replies={200: "the row; `entity` is its key, with a subject's `~token` in place of the name"},
         problems=("unknown_view", "not_found", "invalid_id", "no_catalog"),

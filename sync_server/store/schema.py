@@ -9,7 +9,7 @@ from sync_server.store.aggregates import AGGREGATE_TABLES
 from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
 APPLICATION_ID: Final = 0x45534E43  # "ESNC"
-VERSION: Final = 2
+VERSION: Final = 3
 KEY_VERSION: Final = 1
 """Of `keys.db`."""
 
@@ -174,7 +174,10 @@ CREATE TABLE device_keys (
 CREATE INDEX device_keys_by_device ON device_keys (device_id);
 """
 
-STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1,)
+_FROM_2: Final[Sequence[str]] = ()
+"""What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
+
+STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1, "".join(_FROM_2))
 """Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested).
 
 A step may call what the store registers before it takes any: `range_of(entity, view, version)`,
