@@ -17,6 +17,7 @@ from typing import Any
 
 from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
+from sync_server.cli_consent import consent_commands
 from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
 from sync_server.devices.authority import rotate_key
@@ -125,26 +126,6 @@ def _catalog_check(args: argparse.Namespace) -> object:
     return {"name": catalog.name, "version": catalog.version, "fingerprint": catalog.fingerprint}
 
 
-def _consent_give(args: argparse.Namespace) -> object:
-    body = {"subject": args.subject, "purpose": args.purpose, "notice": args.notice, "state": args.state}
-    return _client(args).call("POST", "/v1/consents", body)
-
-
-def _consent_state(args: argparse.Namespace) -> object:
-    return _client(args).call("GET", path_of("v1", "consents", subject=args.subject, purpose=args.purpose))
-
-
-def _consent_withdraw(args: argparse.Namespace) -> object:
-    purposes: object = args.purpose or "*"
-    body = {"subject": args.subject, "purposes": purposes, "initiator": args.initiator}
-    return _client(args).call("POST", "/v1/consent-revocations", body)
-
-
-def _consent_status(args: argparse.Namespace) -> object:
-    parts = ["v1", "consent-revocations", args.id, *([args.part] if args.part else [])]
-    return _client(args).call("GET", path_of(*parts))
-
-
 def _devices_list(args: argparse.Namespace) -> object:
     return _client(args).call("GET", "/v1/devices")
 
@@ -230,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--run", default="", help="which run of the job")
     made.add_argument("--code-version", default="", help="which version of its code")
     _catalog_commands(commands)
-    _consent_commands(commands)
+    consent_commands(commands, _command, _client)
     segment_commands(commands, _command, _client)
     hot_set_commands(commands, _command, _client)
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
@@ -253,25 +234,6 @@ def _catalog_commands(commands: Any) -> None:
     made.add_argument("--activate", action="store_true")
     _command(catalog, "check", _catalog_check, "name every fault of a file").add_argument("file", type=Path)
     _command(catalog, "list", _catalog_list, "registered catalogs")
-
-
-def _consent_commands(commands: Any) -> None:
-    consent = commands.add_parser("consent", help="decisions and revocations").add_subparsers(required=True)
-    made = _command(consent, "give", _consent_give, "record a decision")
-    made.add_argument("subject")
-    made.add_argument("purpose")
-    made.add_argument("--notice", required=True)
-    made.add_argument("--state", default="given", choices=("given", "refused", "objected", "restricted"))
-    made = _command(consent, "state", _consent_state, "what holds for a subject")
-    made.add_argument("subject")
-    made.add_argument("purpose", nargs="?")
-    made = _command(consent, "withdraw", _consent_withdraw, "withdraw, for some purposes or all")
-    made.add_argument("subject")
-    made.add_argument("purpose", nargs="*")
-    made.add_argument("--initiator", default="subject", choices=("subject", "controller"))
-    made = _command(consent, "status", _consent_status, "how far a revocation has come")
-    made.add_argument("id")
-    made.add_argument("part", nargs="?", choices=("targets", "receipt"))
 
 
 def _command(

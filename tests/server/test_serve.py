@@ -55,7 +55,7 @@ def test_law_6_kill_dash_nine_loses_nothing_that_was_answered(
     code, pushed = run(capsys, "push", "item_stats", str(rows), *data)
     assert (code, pushed["accepted"], pushed["refused"][0]["index"]) == (0, 1, 1)
     assert run(capsys, "consent", "give", "alice", "personalization", "--notice", "n", *data)[0] == 0
-    code, made = run(capsys, "consent", "withdraw", "alice", *data)
+    code, made = run(capsys, "consent", "revoke", "alice", *data)
     assert code == 0
     assert run(capsys, "enrol", "--new-token", "--ttl", "5m", *data)[1]["token"]
     busy = Served(tmp_path)  # a second server on the same directory

@@ -1,0 +1,51 @@
+"""What people said about their data: `edge-sync consent give|state|revoke|status`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from sync_server.client import Client, path_of
+
+ClientOf = Callable[[argparse.Namespace], Client]
+
+
+def consent_commands(
+    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
+) -> None:
+    """Hang the commands under `commands`."""
+
+    def give(args: argparse.Namespace) -> object:
+        body = {"subject": args.subject, "purpose": args.purpose, "notice": args.notice, "state": args.state}
+        return client(args).call("POST", "/v1/consents", body)
+
+    def state(args: argparse.Namespace) -> object:
+        path = path_of("v1", "consents", subject=args.subject, purpose=args.purpose)
+        return client(args).call("GET", path)
+
+    def revoke(args: argparse.Namespace) -> object:
+        purposes: object = args.purpose or "*"
+        body = {"subject": args.subject, "purposes": purposes, "initiator": args.initiator}
+        return client(args).call("POST", "/v1/consent-revocations", body)
+
+    def status(args: argparse.Namespace) -> object:
+        parts = ["v1", "consent-revocations", args.id, *([args.part] if args.part else [])]
+        return client(args).call("GET", path_of(*parts))
+
+    consent = commands.add_parser("consent", help="decisions and revocations").add_subparsers(required=True)
+    made = command(consent, "give", give, "record a decision")
+    made.add_argument("subject")
+    made.add_argument("purpose")
+    made.add_argument("--notice", required=True)
+    made.add_argument("--state", default="given", choices=("given", "refused", "objected", "restricted"))
+    made = command(consent, "state", state, "what holds for a subject")
+    made.add_argument("subject")
+    made.add_argument("purpose", nargs="?")
+    made = command(consent, "revoke", revoke, "withdraw or revoke, for some purposes or all")
+    made.add_argument("subject")
+    made.add_argument("purpose", nargs="*")
+    made.add_argument("--initiator", default="subject", choices=("subject", "controller"))
+    made = command(consent, "status", status, "how far a revocation has come")
+    made.add_argument("id")
+    made.add_argument("part", nargs="?", choices=("targets", "receipt"))
