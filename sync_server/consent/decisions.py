@@ -38,6 +38,8 @@ class Proposal:
     """`api` or `device:<id>`."""
     decision: bytes | None = None
     """The author's own id for it; the same id again is the same decision."""
+    signals: tuple[str, ...] = ()
+    """What the subject's software said beside the subject: `gpc`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
         raise WireFailure("malformed", "expected a base that the lane has reached")
     verdict = judge(before, proposal.state, proposal.base, seq)
     after = verdict.now or before
-    tx.append_evidence(_evidence(proposal, seq, verdict.outcome, after.grant, now_us, salt))
+    tx.append_evidence(_evidence(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt))
     if verdict.now is not None:
         tx.put_lane(m.LaneEntry(seq, *pair, after.state, after.grant, after.denial))
     return RecordedDecision(seq, verdict.outcome, after.grant)
@@ -118,9 +120,12 @@ def repeated(tx: ReadTx, proposal: Proposal) -> RecordedDecision | None:
     return None if old is None else RecordedDecision(old.seq, old.outcome, old.grant, repeated=True)
 
 
-def _evidence(p: Proposal, seq: int, outcome: Outcome, grant: int, now_us: int, salt: bytes) -> Evidence:
+def _evidence(
+    tx: ReadTx, p: Proposal, seq: int, outcome: Outcome, grant: int, now_us: int, salt: bytes
+) -> Evidence:
+    notice_hash, registry = tx.registry.notice_hash(p.notice), tx.registry.fingerprint()
     leaf = ledger.Leaf(
-        v=1,
+        v=ledger.LEAF_VERSION,
         seq=seq,
         commitment=ledger.commitment(salt, p.subject),
         purpose=p.purpose,
@@ -132,8 +137,11 @@ def _evidence(p: Proposal, seq: int, outcome: Outcome, grant: int, now_us: int, 
         at_us=p.at_us,
         recorded_us=now_us,
         grant=grant,
+        notice_hash=notice_hash,
+        registry=registry,
+        signals=p.signals,
     )
     return Evidence(
         *(seq, p.subject, p.purpose, p.state, outcome, p.notice, p.base, p.actor, p.decision, p.at_us),
-        *(now_us, grant, salt, ledger.leaf_bytes(leaf)),
+        *(now_us, grant, salt, ledger.leaf_bytes(leaf), notice_hash, registry, p.signals),
     )

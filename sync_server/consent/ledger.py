@@ -17,6 +17,8 @@ from sync_server.consent import merkle
 from sync_server.consent.merkle import NodeReader
 
 SALT_BYTES: Final = 32
+LEAF_VERSION: Final = 2
+"""Of the leaves made now. Those of version 1 end with their grant, and verify as they did."""
 
 
 class Leaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -34,6 +36,12 @@ class Leaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     at_us: int
     recorded_us: int
     grant: int
+    notice_hash: bytes = b""
+    """SHA-256 of the text that was shown, as its notice declares; from version 2 on, empty when none does."""
+    registry: bytes = b""
+    """Fingerprint of the privacy part in force; from version 2 on, empty before any catalog."""
+    signals: tuple[str, ...] = ()
+    """What the subject's software said beside the subject: `gpc`."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):

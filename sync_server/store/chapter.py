@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sync_server.store.aggregates import AggregateRows
 from sync_server.store.keys import KeyDatabase
+from sync_server.store.registry import RegistryRows
 
 
 class Chapter:
@@ -19,6 +20,11 @@ class Chapter:
     def aggregates(self) -> AggregateRows:
         """The aggregates' rows, inside this transaction."""
         return AggregateRows(self)
+
+    @property
+    def registry(self) -> RegistryRows:
+        """The registry of purposes and notices, inside this transaction."""
+        return RegistryRows(self)
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run one statement. For files in `store/` only: there is no SQL elsewhere."""

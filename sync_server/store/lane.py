@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from edge_runtime.wire.messages import LaneEntry
 from sync_server.consent import merkle
@@ -14,7 +15,7 @@ from sync_server.store.records import DecisionState, Evidence
 
 _EVIDENCE = (
     "seq, subject, purpose, state, outcome, notice, base, actor, decision, at_us, recorded_us,"
-    " grant_seq, salt, leaf"
+    " grant_seq, salt, leaf, notice_hash, registry, signals"
 )
 
 
@@ -45,14 +46,14 @@ class LaneReads(Chapter):
     def evidence(self, seq: int) -> Evidence | None:
         """One step of the ledger."""
         row = self.execute(f"SELECT {_EVIDENCE} FROM evidence WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None else Evidence(*row)
+        return None if row is None else _step(row)
 
     def evidence_of_decision(self, actor: str, decision: bytes) -> Evidence | None:
         """The step that recorded an actor's decision, for repeats."""
         row = self.execute(
             f"SELECT {_EVIDENCE} FROM evidence WHERE actor = ? AND decision = ?", (actor, decision)
         ).fetchone()
-        return None if row is None else Evidence(*row)
+        return None if row is None else _step(row)
 
     def history(self, subject: bytes, purpose: str | None, limit: int) -> list[Evidence]:
         """The subject's steps, oldest first; of one purpose, or of all."""
@@ -61,7 +62,7 @@ class LaneReads(Chapter):
         found = self.execute(
             f"SELECT {_EVIDENCE} FROM evidence WHERE subject = ?{one} ORDER BY seq LIMIT ?", values
         )
-        return [Evidence(*row) for row in found]
+        return [_step(row) for row in found]
 
     def gave_here(self, device_id: str, subject: bytes, purpose: str) -> bool:
         """Whether the pair's live grant rests (also) on a decision taken on this device."""
@@ -118,10 +119,11 @@ class LaneWrites(LaneReads):
         size = self.lane_head()
         assert step.seq == size + 1, (step.seq, size)
         self.execute(
-            f"INSERT INTO evidence ({_EVIDENCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO evidence ({_EVIDENCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(step.seq, step.subject, step.purpose, step.state, step.outcome, step.notice, step.base),
                 *(step.actor, step.decision, step.at_us, step.recorded_us, step.grant, step.salt, step.leaf),
+                *(step.notice_hash, step.registry, " ".join(step.signals)),
             ),
         )
         self.execute_many(
@@ -146,3 +148,7 @@ class LaneWrites(LaneReads):
             "DELETE FROM key_erasures WHERE subject = ? AND purpose = ? AND denial <= ?",
             (subject, purpose, denial),
         )
+
+
+def _step(row: Any) -> Evidence:
+    return Evidence(*(*row[:-1], tuple(row[-1].split())))

@@ -160,6 +160,12 @@ class Evidence:
     """Live grant after this step; 0 for none."""
     salt: bytes
     leaf: bytes
+    notice_hash: bytes
+    """SHA-256 of the text that was shown; empty when no declared notice says it."""
+    registry: bytes
+    """Fingerprint of the privacy part that was in force; empty when none was."""
+    signals: tuple[str, ...]
+    """What the subject's software said beside the subject: `gpc`."""
 
 
 @dataclass(frozen=True, slots=True)

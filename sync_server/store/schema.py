@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_server.store.aggregates import AGGREGATE_TABLES
+from sync_server.store.registry import EVIDENCE_FROM_2, REGISTRY_TABLES
 from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
 APPLICATION_ID: Final = 0x45534E43  # "ESNC"
@@ -34,7 +35,10 @@ CREATE TABLE evidence (
     recorded_us INTEGER NOT NULL,
     grant_seq INTEGER NOT NULL,  -- live grant after this step; 0 for none
     salt BLOB NOT NULL,          -- opens the leaf's commitment
-    leaf BLOB NOT NULL           -- the bytes that the ledger hashes
+    leaf BLOB NOT NULL,          -- the bytes that the ledger hashes
+    notice_hash BLOB NOT NULL DEFAULT x'', -- SHA-256 of the text shown, where its notice declares it
+    registry BLOB NOT NULL DEFAULT x'', -- fingerprint of the privacy part in force
+    signals TEXT NOT NULL DEFAULT '' -- what the subject's software said, blanks between: gpc
 );
 CREATE INDEX evidence_by_pair ON evidence (subject, purpose, seq);
 CREATE INDEX evidence_by_actor ON evidence (actor, recorded_us);
@@ -161,7 +165,7 @@ CREATE TABLE catalogs (
 ) WITHOUT ROWID;
 """
 
-TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES
+TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES + REGISTRY_TABLES
 """The whole schema, as a new file gets it."""
 
 _DEVICES_FROM_1: Final = """
@@ -174,7 +178,7 @@ CREATE TABLE device_keys (
 CREATE INDEX device_keys_by_device ON device_keys (device_id);
 """
 
-_FROM_2: Final[Sequence[str]] = ()
+_FROM_2: Final[Sequence[str]] = (EVIDENCE_FROM_2, REGISTRY_TABLES)
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 
 STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1, "".join(_FROM_2))
