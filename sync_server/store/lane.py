@@ -87,7 +87,7 @@ class LaneReads(Chapter):
 
     def decided_purposes(self) -> list[str]:
         """Every purpose that anybody ever decided on."""
-        return [row[0] for row in self.execute("SELECT DISTINCT purpose FROM lane ORDER BY purpose")]
+        return [row[0] for row in self.execute("SELECT purpose FROM decided_purposes ORDER BY purpose")]
 
     def count_states(self) -> dict[str, int]:
         """state -> number of pairs in it."""
@@ -137,6 +137,7 @@ class LaneWrites(LaneReads):
             "INSERT OR REPLACE INTO lane VALUES (?, ?, ?, ?, ?, ?)",
             (entry.subject, entry.purpose, entry.seq, entry.state, entry.grant, entry.denial),
         )
+        self.execute("INSERT OR IGNORE INTO decided_purposes VALUES (?)", (entry.purpose,))
 
     def erase_keys(self, subject: bytes, purpose: str, denial: int) -> None:
         """Promise that the pair's payload keys from before `denial` go right after this commit."""

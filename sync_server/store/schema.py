@@ -60,6 +60,9 @@ CREATE TABLE lane (
     PRIMARY KEY (subject, purpose)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX lane_by_seq ON lane (seq);
+CREATE TABLE decided_purposes (
+    purpose TEXT PRIMARY KEY     -- every one that stands in the lane
+) WITHOUT ROWID;
 CREATE TABLE key_erasures (
     subject BLOB NOT NULL,       -- payload keys still to be destroyed in keys.db
     purpose TEXT NOT NULL,
