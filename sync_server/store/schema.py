@@ -182,7 +182,14 @@ CREATE TABLE device_keys (
 CREATE INDEX device_keys_by_device ON device_keys (device_id);
 """
 
-_FROM_2: Final[Sequence[str]] = (EVIDENCE_FROM_2, ACCESS_TABLES, REGISTRY_TABLES)
+_DECIDED_FROM_2: Final = """
+CREATE TABLE decided_purposes (
+    purpose TEXT PRIMARY KEY
+) WITHOUT ROWID;
+INSERT INTO decided_purposes SELECT DISTINCT purpose FROM lane;
+"""
+
+_FROM_2: Final[Sequence[str]] = (EVIDENCE_FROM_2, _DECIDED_FROM_2, ACCESS_TABLES, REGISTRY_TABLES)
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 
 STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1, "".join(_FROM_2))
