@@ -33,6 +33,7 @@ from sync_server.api import (
     standing,
 )
 from sync_server.api.access_log import keep_names_out
+from sync_server.api.asked import check_query, route_of
 from sync_server.api.fault import told
 from sync_server.api.problem import problem_reply
 from sync_server.api.route import Route
@@ -127,7 +128,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Ask for the bearer token, and turn whatever goes wrong into a problem document."""
     keep_names_out(request)
     try:
-        _check_token(request)
+        route = route_of(request)
+        if route is not None:
+            _check_token(request, route)
+            check_query(request, route)
         return await handler(request)
     except Problem as problem:
         return problem_reply(problem)
@@ -147,11 +151,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return problem_reply(Problem("internal"))
 
 
-def _check_token(request: web.Request) -> None:
-    resource = request.match_info.route.resource
-    if resource is None:  # no such path: 404 for everybody
-        return
-    if (request.method, resource.canonical) in request.app[rooms.OPEN_DOORS]:
+def _check_token(request: web.Request, route: Route) -> None:
+    if route.open:
         return
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     wanted = request.app[rooms.API_TOKEN]
@@ -164,7 +165,7 @@ def _hang_doors(app: web.Application) -> None:
     table = route_table(app[rooms.SYNC_DOOR])
     for route in table:
         app.router.add_route(route.method, route.pattern, route.handler, expect_handler=_expect)
-    app[rooms.OPEN_DOORS] = frozenset((r.method, r.path) for r in table if r.open)
+    app[rooms.ROUTES] = {(route.method, route.path): route for route in table}
 
 
 async def _expect(request: web.Request) -> web.StreamResponse | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
 
 from sync_server.aggregates.release import Parameters, Release
+from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import HINTS, REGISTRY, ROUNDS, SETTINGS, STORE
-from sync_server.api.route import Query, Route
+from sync_server.api.route import Link, Query, Route, Told
 from sync_server.errors import Problem
 from sync_server.store.aggregates import RoundRow
 
@@ -27,6 +29,43 @@ class NewRound(msgspec.Struct, forbid_unknown_fields=True):
     """Seconds until it closes by itself: 1 second to 30 days."""
 
 
+class Randomizer(msgspec.Struct):
+    """The mechanism of the answers."""
+
+    name: str
+    subset_size: int
+
+
+class Round(msgspec.Struct):
+    """One asking of a metric. How many answered is not told while it is open."""
+
+    round: str
+    """Its id, hex."""
+    metric: str
+    state: Literal["open", "closed"]
+    opened_at_us: int
+    closes_at_us: int
+    categories: list[str]
+    epsilon: str
+    """A rational, as text: `1`, `1/2`."""
+    min_subjects: int
+    """Below it nothing is released."""
+    mechanism: Randomizer
+
+
+class RoundWithRelease(Round, kw_only=True):
+    """A round and, once it is closed, its release."""
+
+    release: Release | None
+    """Null while it is open."""
+
+
+class Releases(msgspec.Struct):
+    """Releases, newest first."""
+
+    releases: list[Release]
+
+
 async def open_round(request: web.Request) -> web.Response:
     """Open a round of a metric, or return the one that is open."""
     _, parsed = await body_of(request)
@@ -37,7 +76,9 @@ async def open_round(request: web.Request) -> web.Response:
         row, fresh = request.app[ROUNDS].open(tx, model, metric, closes_in_us)
     request.app[HINTS].rounds_moved()
     status = HTTPStatus.CREATED if fresh else HTTPStatus.OK
-    return json_reply(_document(row), status, {"Location": f"{PATH}/{metric}/rounds/{row.id.hex()}"})
+    return json_reply(
+        _round(row), status, {"Location": f"{PATH}/{quote(metric, safe='')}/rounds/{row.id.hex()}"}
+    )
 
 
 async def read_round(request: web.Request) -> web.Response:
@@ -50,7 +91,7 @@ async def read_round(request: web.Request) -> web.Response:
     if row is None or row.metric != request.match_info["metric"]:
         raise Problem("not_found", "no such round of this metric")
     release = None if published is None else msgspec.json.decode(published, type=Release)
-    return json_reply({**_document(row), "release": release})
+    return json_reply(RoundWithRelease(**msgspec.structs.asdict(_round(row)), release=release))
 
 
 async def close_round(request: web.Request) -> web.Response:
@@ -68,10 +109,10 @@ async def close_round(request: web.Request) -> web.Response:
 async def releases(request: web.Request) -> web.Response:
     """Releases, newest first; of one metric, or of all."""
     _close_due(request)
-    metric = request.match_info.get("metric", request.query.get("metric"))
+    metric = request.match_info.get("metric") or asked(request, "metric", None)
     with request.app[STORE].read() as tx:
         found = tx.aggregates.releases(metric, request.app[SETTINGS].page_rows)
-    return json_reply({"releases": [msgspec.Raw(body) for body in found]})
+    return json_reply(Releases([msgspec.json.decode(body, type=Release) for body in found]))
 
 
 def _close_due(request: web.Request) -> None:
@@ -92,20 +133,30 @@ def _round_id(request: web.Request) -> bytes:
     return bytes.fromhex(text)
 
 
-def _document(row: RoundRow) -> dict[str, object]:
+def _round(row: RoundRow) -> Round:
     parameters = msgspec.json.decode(row.parameters, type=Parameters)
     mechanism = parameters.mechanism
-    return {
-        "round": row.id.hex(),
-        "metric": row.metric,
-        "state": "open" if row.closed_us is None else "closed",
-        "opened_at_us": row.opened_us,
-        "closes_at_us": row.closes_us,
-        "categories": list(parameters.categories),
-        "epsilon": parameters.epsilon,
-        "min_subjects": parameters.min_subjects,
-        "mechanism": {"name": mechanism.name, "subset_size": mechanism.size},
-    }
+    return Round(
+        row.id.hex(),
+        row.metric,
+        "open" if row.closed_us is None else "closed",
+        opened_at_us=row.opened_us,
+        closes_at_us=row.closes_us,
+        categories=list(parameters.categories),
+        epsilon=parameters.epsilon,
+        min_subjects=parameters.min_subjects,
+        mechanism=Randomizer(mechanism.name, mechanism.size),
+    )
+
+
+RoundId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_PLACES = {"round": RoundId}
+_LOCATION = (Told("Location", "Where the round is read."),)
+_ROUND = tuple(
+    Link(method, path, name, source)
+    for method, path in (("GET", ONE + "/{round}"), ("POST", ONE + "/{round}/close"))
+    for name, source in (("round", "$response.body#/round"), ("metric", "$response.body#/metric"))
+)
 
 
 ROUTES = (
@@ -118,6 +169,8 @@ ROUTES = (
         scope="analyst",
         body=NewRound,
         replies={201: "the round, now offered to devices", 200: "the round that is open already"},
+        returns={201: Round, 200: Round},
+        tells={201: _LOCATION, 200: _LOCATION},
         problems=("unknown_metric", "no_catalog"),
     ),
     Route(
@@ -127,7 +180,9 @@ ROUTES = (
         "A round and, once it is closed, its release.",
         "aggregates",
         scope="analyst",
+        places=_PLACES,
         replies={200: "the round; `release` is null while it is open"},
+        returns={200: RoundWithRelease},
         problems=("not_found",),
     ),
     Route(
@@ -137,7 +192,9 @@ ROUTES = (
         "Close a round now. Closing again returns the same release.",
         "aggregates",
         scope="analyst",
+        places=_PLACES,
         replies={200: "the release; `withheld`, without a number, under the minimum of subjects"},
+        returns={200: Release},
         problems=("not_found",),
     ),
     Route(
@@ -148,7 +205,8 @@ ROUTES = (
         "aggregates",
         scope="analyst",
         query=(Query("metric", "only this metric"),),
-        replies={200: "`releases`"},
+        replies={200: "releases"},
+        returns={200: Releases},
     ),
     Route(
         "GET",
@@ -157,6 +215,7 @@ ROUTES = (
         "Releases of one metric, newest first.",
         "aggregates",
         scope="analyst",
-        replies={200: "`releases`"},
+        replies={200: "releases"},
+        returns={200: Releases},
     ),
 )

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Annotated, Literal
 
+import msgspec
 from aiohttp import web
 
+from sync_server.api.asked import asked
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, REGISTRY, SETTINGS, STORE
-from sync_server.api.route import Query, Route
+from sync_server.api.route import Name, Query, Route, Told
 from sync_server.catalog.registry import parse
 from sync_server.errors import Problem
 
 PATH = "/v1/catalogs"
 ONE = PATH + "/{name}/{version}"
+
+
+Fingerprint = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Registered(msgspec.Struct):
+    """A catalog version as it is registered."""
+
+    name: str
+    version: int
+    fingerprint: Fingerprint
+    """Hash of its meaning."""
+    active: bool
+    """Whether it is the one in force."""
+
+
+class CatalogVersion(msgspec.Struct):
+    """One of the registered versions."""
+
+    name: str
+    version: int
+    fingerprint: Fingerprint
+
+
+class CatalogList(msgspec.Struct):
+    """Registered versions, newest first."""
+
+    active: str | None
+    """`name@version` of the one in force; null: none is."""
+    catalogs: list[CatalogVersion]
 
 
 async def put(request: web.Request) -> web.Response:
@@ -25,11 +58,10 @@ async def put(request: web.Request) -> web.Response:
     registry = request.app[REGISTRY]
     catalog = parse(name, version, table)
     outcome = registry.register(catalog, request.app[CLOCK].now_us())
-    if request.query.get("activate") == "true":
+    if asked(request, "activate", "false") == "true":
         registry.activate(name, version)
     status = HTTPStatus.CREATED if outcome == "created" else HTTPStatus.OK
-    document = {"name": name, "version": version, "fingerprint": catalog.fingerprint}
-    return json_reply({**document, "active": registry.active == catalog}, status)
+    return json_reply(Registered(name, version, catalog.fingerprint, registry.active == catalog), status)
 
 
 async def get(request: web.Request) -> web.Response:
@@ -46,10 +78,8 @@ async def listing(request: web.Request) -> web.Response:
     active = request.app[REGISTRY].active_or_none
     with request.app[STORE].read() as tx:
         rows = tx.catalogs(request.app[SETTINGS].page_rows)
-    listed = [{"name": r.name, "version": r.version, "fingerprint": r.fingerprint} for r in rows]
-    return json_reply(
-        {"active": None if active is None else f"{active.name}@{active.version}", "catalogs": listed}
-    )
+    listed = [CatalogVersion(r.name, r.version, r.fingerprint) for r in rows]
+    return json_reply(CatalogList(None if active is None else f"{active.name}@{active.version}", listed))
 
 
 def _named(request: web.Request) -> tuple[str, int]:
@@ -58,6 +88,9 @@ def _named(request: web.Request) -> tuple[str, int]:
         raise Problem("not_found", "expected a version number")
     return name, int(version)
 
+
+_PLACES = {"name": Name, "version": Annotated[int, msgspec.Meta(ge=0, le=999_999_999)]}
+_ETAG = (Told("ETag", "The fingerprint, for `If-None-Match`."),)
 
 ROUTES = (
     Route(
@@ -68,9 +101,11 @@ ROUTES = (
         "catalogs",
         scope="operator",
         body=dict,
-        query=(Query("activate", "`true` makes it the one in force"),),
+        places=_PLACES,
+        query=(Query("activate", "`true` makes it the one in force", type=Literal["true", "false"]),),
         replies={201: "registered", 200: "it was there already, with the same meaning"},
-        problems=("invalid_catalog", "catalog_conflict"),
+        returns={201: Registered, 200: Registered},
+        problems=("invalid_catalog", "catalog_conflict", "not_found"),
     ),
     Route(
         "GET",
@@ -79,7 +114,11 @@ ROUTES = (
         "A registered catalog, as devices load it.",
         "catalogs",
         open=True,
+        places=_PLACES,
+        headers=(Query("If-None-Match", "An `ETag` of before: `304` while it is still the same."),),
         replies={200: "the canonical document", 304: "not modified"},
+        returns={200: dict},
+        tells={200: _ETAG, 304: _ETAG},
         problems=("not_found",),
     ),
     Route(
@@ -89,6 +128,7 @@ ROUTES = (
         "Registered catalogs.",
         "catalogs",
         scope="operator",
-        replies={200: "`catalogs`, `active`"},
+        replies={200: "versions, and which one is in force"},
+        returns={200: CatalogList},
     ),
 )

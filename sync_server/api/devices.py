@@ -10,13 +10,26 @@ from aiohttp import web
 
 from edge_runtime.wire import ticket as ticket_words
 from edge_runtime.wire.printing import prints_only
+from sync_server.api.asked import asked
 from sync_server.api.body import into
+from sync_server.api.device_replies import (
+    Device,
+    DeviceCounts,
+    DeviceList,
+    DeviceReport,
+    Enrolled,
+    FollowedChannel,
+    MadeTicket,
+    MadeToken,
+    Session,
+    TenantKeys,
+)
 from sync_server.api.replies import body_of, json_reply, subject_of
 from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, NODE, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
 from sync_server.devices import enrolment
 from sync_server.devices.enrolment import encode
-from sync_server.devices.findings import Facts, document, findings
+from sync_server.devices.findings import Facts, findings
 from sync_server.errors import Problem
 from sync_server.store.records import ChannelHead, DeviceRow
 from sync_server.sync.presence import Standing
@@ -74,7 +87,7 @@ async def new_token(request: web.Request) -> web.Response:
             life_us=life_us,
             patterns=patterns,
         )
-    return json_reply({"token": made.token, "expires_at": made.expires_us}, 201)
+    return json_reply(MadeToken(made.token, made.expires_us), 201)
 
 
 async def enrol(request: web.Request) -> web.Response:
@@ -94,17 +107,19 @@ async def enrol(request: web.Request) -> web.Response:
             proof=proof,
             now_us=request.app[CLOCK].now_us(),
         )
-    return json_reply(made.document(), 201)
+    keys = TenantKeys(encode(made.pseudonym_key), encode(made.digest_key))
+    told = Enrolled(made.device_id, keys, encode(made.server_key), list(made.channels))
+    return json_reply(told, 201)
 
 
 async def listing(request: web.Request) -> web.Response:
     """A page of devices, by id."""
-    limit, after = request.app[SETTINGS].page_rows, request.query.get("after", "")
+    limit, after = request.app[SETTINGS].page_rows, asked(request, "after", "")
     with request.app[STORE].read() as tx:
         rows = tx.devices(limit, after)
         counts = tx.count_devices(request.app[CLOCK].now_us())
     more = rows[-1].device_id if len(rows) == limit else None
-    return json_reply({"counts": counts, "devices": [_document(d) for d in rows], "after": more})
+    return json_reply(DeviceList(DeviceCounts(**counts), [_device(d) for d in rows], more))
 
 
 async def one(request: web.Request) -> web.Response:
@@ -118,36 +133,42 @@ async def one(request: web.Request) -> web.Response:
     if row is None:
         raise Problem("unknown_device")
     facts = Facts(row, standing, heads, lane_head, node.clock.now_us(), node.settings)
-    session = None if standing is None else _session(standing, heads)
-    found = document(findings(facts))
-    return json_reply({**_document(row), "lane_head": lane_head, "session": session, "findings": found})
+    report = DeviceReport(
+        **msgspec.structs.asdict(_device(row)),
+        lane_head=lane_head,
+        session=None if standing is None else _session(standing, heads),
+        findings=findings(facts),
+    )
+    return json_reply(report)
 
 
-def _session(standing: Standing, heads: Mapping[str, ChannelHead]) -> dict[str, object]:
+def _session(standing: Standing, heads: Mapping[str, ChannelHead]) -> Session:
     """A personal channel is counted, not named: it stands for a person."""
-    return {
-        "live": standing.until_us is None,
-        "state": standing.state,
-        "admission": standing.stage,
-        "transport": standing.transport,
-        "since": standing.since_us,
-        "until": standing.until_us,
-        "lane_sent": standing.lane_sent,
-        "lane_acknowledged": standing.lane_acked,
-        "channels": {
-            channel: {
-                "cursor": standing.cursors[channel],
-                "head": head.seq,
-                "behind": max(0, head.seq - standing.cursors[channel]),
-                "compared_at": standing.compared.get(channel),
-                "mismatches": standing.mismatched.get(channel, 0),
-                "snapshot": standing.snapshots.get(channel),
-            }
-            for channel, head in heads.items()
-        },
-        "personal_channels": len(standing.cursors) - len(heads),
-        "refused": {c: code for c, code in standing.refused.items() if not c.startswith("~")},
-    }
+    return Session(
+        live=standing.until_us is None,
+        state=standing.state,
+        admission=standing.stage,
+        transport=standing.transport,
+        since=standing.since_us,
+        until=standing.until_us,
+        lane_sent=standing.lane_sent,
+        lane_acknowledged=standing.lane_acked,
+        channels={channel: _followed(standing, channel, head.seq) for channel, head in heads.items()},
+        personal_channels=len(standing.cursors) - len(heads),
+        refused={c: code for c, code in standing.refused.items() if not c.startswith("~")},
+    )
+
+
+def _followed(standing: Standing, channel: str, head: int) -> FollowedChannel:
+    cursor = standing.cursors[channel]
+    return FollowedChannel(
+        cursor,
+        head,
+        behind=max(0, head - cursor),
+        compared_at=standing.compared.get(channel),
+        mismatches=standing.mismatched.get(channel, 0),
+        snapshot=standing.snapshots.get(channel),
+    )
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -159,7 +180,7 @@ async def revoke(request: web.Request) -> web.Response:
         tx.revoke_device(device_id, request.app[CLOCK].now_us())
         row = tx.device(device_id)
     assert row is not None
-    return json_reply(_document(row))
+    return json_reply(_device(row))
 
 
 async def allow(request: web.Request) -> web.Response:
@@ -172,7 +193,7 @@ async def allow(request: web.Request) -> web.Response:
         tx.allow_channels(device_id, wanted.channels)
         row = tx.device(device_id)
     assert row is not None
-    return json_reply(_document(row))
+    return json_reply(_device(row))
 
 
 async def ticket(request: web.Request) -> web.Response:
@@ -191,21 +212,24 @@ async def ticket(request: web.Request) -> web.Response:
     life_us = min(wanted.ttl_s * 1_000_000, app[SETTINGS].ticket_life_us)
     expires_us = app[CLOCK].now_us() + life_us
     made = ticket_words.issue(app[AUTHORITY].signing, device_id, subject, wanted.purposes, expires_us)
-    return json_reply({"ticket": encode(made), "expires_at": expires_us}, 201)
+    return json_reply(MadeTicket(encode(made), expires_us), 201)
 
 
-def _document(row: DeviceRow) -> dict[str, object]:
-    return {
-        "device_id": row.device_id,
-        "public_key": encode(row.public_key),
-        "channels": list(row.patterns),
-        "enrolled_at": row.enrolled_us,
-        "contact_at": row.contact_us,
-        "lane": row.lane_acked,
-        "lease_until": row.lease_until_us or None,
-        "revoked": row.revoked,
-        "wiped_at": row.wiped_us,
-    }
+def _device(row: DeviceRow) -> Device:
+    return Device(
+        device_id=row.device_id,
+        public_key=encode(row.public_key),
+        channels=list(row.patterns),
+        enrolled_at=row.enrolled_us,
+        contact_at=row.contact_us,
+        lane=row.lane_acked,
+        lease_until=row.lease_until_us or None,
+        revoked=row.revoked,
+        wiped_at=row.wiped_us,
+    )
+
+
+_PLACES = {"id": Annotated[str, msgspec.Meta(pattern="^dev-[a-z2-7]{16}$")]}
 
 
 ROUTES = (
@@ -218,6 +242,7 @@ ROUTES = (
         scope="device-admin",
         body=TokenRequest,
         replies={201: "the token, told this once, and when it expires"},
+        returns={201: MadeToken},
     ),
     Route(
         "POST",
@@ -228,6 +253,7 @@ ROUTES = (
         open=True,
         body=Enrol,
         replies={201: "device id, tenant keys, the server's key to pin, channels"},
+        returns={201: Enrolled},
         problems=("token_unknown", "token_used", "token_expired", "bad_signature", "key_enrolled"),
     ),
     Route(
@@ -238,7 +264,8 @@ ROUTES = (
         "devices",
         scope="device-admin",
         query=(Query("after", "the last device id of the page before"),),
-        replies={200: "`devices`, `counts`, and `after` for the next page"},
+        replies={200: "a page of devices"},
+        returns={200: DeviceList},
     ),
     Route(
         "GET",
@@ -247,6 +274,9 @@ ROUTES = (
         "One device, its session, and what is wrong with it.",
         "devices",
         scope="device-admin",
+        places=_PLACES,
+        replies={200: "the device, and what to do about it"},
+        returns={200: DeviceReport},
         problems=("unknown_device",),
     ),
     Route(
@@ -257,6 +287,9 @@ ROUTES = (
         "devices",
         scope="device-admin",
         body=Allow,
+        places=_PLACES,
+        replies={200: "the device as it is now"},
+        returns={200: Device},
         problems=("unknown_device",),
     ),
     Route(
@@ -266,6 +299,9 @@ ROUTES = (
         "Shut a device out.",
         "devices",
         scope="device-admin",
+        places=_PLACES,
+        replies={200: "the device as it is now"},
+        returns={200: Device},
         problems=("unknown_device",),
     ),
     Route(
@@ -276,7 +312,9 @@ ROUTES = (
         "devices",
         scope="device-admin",
         body=TicketRequest,
+        places=_PLACES,
         replies={201: "the ticket and when it expires"},
+        returns={201: MadeTicket},
         problems=("unknown_device", "device_revoked", "unknown_purpose", "invalid_id"),
     ),
 )

@@ -15,7 +15,7 @@ from sync_server.api.replies import again, body_of, fingerprint_of, idempotency_
 from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Route
 from sync_server.errors import Problem
-from sync_server.features.batch import Batch
+from sync_server.features.batch import Batch, Refused
 from sync_server.features.incoming import Limits, RowCheck
 from sync_server.features.membership import SegmentLimits
 from sync_server.features.placing import Placing
@@ -62,6 +62,21 @@ class Publish(msgspec.Struct, forbid_unknown_fields=True):
     """What made these rows: kept with each of them, and never sent to a device."""
 
 
+class Published(msgspec.Struct, omit_defaults=True):
+    """What became of a batch."""
+
+    view: str
+    """Its key, `name@version`."""
+    accepted: int
+    """Rows that stand."""
+    refused: list[Refused]
+    """Rows that do not, by their place in the batch."""
+    unchanged: int = 0
+    """How many of the accepted stood there already, word for word. Left out: none."""
+    resumed: bool = False
+    """An earlier request with this key was cut off, and this one finished it. Left out: no."""
+
+
 async def publish(request: web.Request) -> web.Response:
     """Check every row, write those that may stand, and say why the others do not."""
     raw, parsed = await body_of(request)
@@ -105,12 +120,7 @@ async def _publish(
 
 
 def _reply(view: View, batch: Batch, *, resumed: bool) -> web.Response:
-    document: dict[str, object] = {"view": view.key, "accepted": batch.accepted, "refused": batch.refused}
-    if batch.unchanged:
-        document["unchanged"] = batch.unchanged
-    if resumed:
-        document["resumed"] = True
-    return json_reply(document)
+    return json_reply(Published(view.key, batch.accepted, batch.refused, batch.unchanged, resumed))
 
 
 def _view(request: web.Request, batch: Publish) -> View:
@@ -161,11 +171,6 @@ def _publishing(request: web.Request, check: RowCheck, publish: Publish) -> Publ
     )
 
 
-PUBLISHED = (
-    "`accepted` count, `refused` rows with index, code and reason; `unchanged`: how many of the accepted"
-    " stood there already; `resumed`: an earlier request with this key was cut off, and this one finished it"
-)
-
 ROUTES = (
     Route(
         "POST",
@@ -177,7 +182,8 @@ ROUTES = (
         body=Publish,
         parts=(FeatureRow, Job),
         idempotent=True,
-        replies={200: PUBLISHED},
+        replies={200: "what stands, and why the other rows do not"},
+        returns={200: Published},
         problems=("unknown_view", "no_catalog", "idempotency_reuse", "batch_in_flight"),
     ),
 )

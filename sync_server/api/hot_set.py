@@ -10,6 +10,7 @@ from aiohttp import web
 
 from edge_runtime.catalog import MalformedRequest
 from edge_runtime.wire.printing import prints_only
+from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, HOT_KEEPER, REGISTRY, SETTINGS, STORE
@@ -18,7 +19,7 @@ from sync_server.errors import ROW_CODES, Problem
 from sync_server.features.membership import member_id
 from sync_server.features.values import RowFault
 from sync_server.sync.hot_keeping import Gathering
-from sync_server.sync.hot_set import WEIGHTS, Candidate, Verdict, choose
+from sync_server.sync.hot_set import WEIGHTS, Candidate, Reason, Verdict, choose
 
 PATH = "/v1/hot-set"
 
@@ -32,9 +33,56 @@ class Importance(msgspec.Struct, forbid_unknown_fields=True):
     entity: str | None = None
 
 
+class ScoreWeights(msgspec.Struct):
+    """How the parts of a score are weighed, and what being in already is worth."""
+
+    importance: float
+    use: float
+    freshness: float
+    margin: float
+
+
+@prints_only("rank", "view", "bytes", "score", "hot", "reason")
+class RankedRow(msgspec.Struct):
+    """A row that belongs in the channel, and what would become of it now."""
+
+    rank: int
+    """From 1, best first."""
+    entity: str
+    view: str
+    """Its key, `name@version`."""
+    bytes: int
+    """Of its id and payload."""
+    score: float
+    importance: float
+    use: float
+    freshness: float
+    is_in: bool
+    """Whether it stands in the channel."""
+    hot: bool
+    """Whether it would now."""
+    reason: Reason
+
+
+class HotSet(msgspec.Struct):
+    """A channel, its budget, and one page of its ranking."""
+
+    channel: str
+    budget_bytes: int
+    bytes: int
+    """Of the rows that stand in it."""
+    rows: int
+    kept_out: int
+    """Rows that belong in it and have no room."""
+    weights: ScoreWeights
+    ranking: list[RankedRow]
+    next: int | None
+    """What to name as `after` for the next page; null: this was the last."""
+
+
 async def explain(request: web.Request) -> web.Response:
     """The rows that belong in a channel, best first, with their scores and what would become of them now."""
-    channel, after, limit = _channel(request), _after(request), request.app[SETTINGS].page_rows
+    channel, after, limit = asked(request, "channel", ""), asked(request, "after", 0), _page_rows(request)
     settings, store = request.app[SETTINGS], request.app[STORE]
     now_us = request.app[CLOCK].now_us()
     with store.read() as tx:
@@ -52,16 +100,16 @@ async def explain(request: web.Request) -> web.Response:
     ranked = await asyncio.to_thread(choose, candidates, budget_bytes, now_us)
     page = ranked[after : after + limit]
     return json_reply(
-        {
-            "channel": channel,
-            "budget_bytes": budget_bytes,
-            "bytes": size.bytes,
-            "rows": len(ranked) - size.demoted,
-            "kept_out": size.demoted,
-            "weights": _weights(),
-            "ranking": [_told(number, verdict) for number, verdict in enumerate(page, after + 1)],
-            "next": after + limit if after + limit < len(ranked) else None,
-        }
+        HotSet(
+            channel,
+            budget_bytes,
+            bytes=size.bytes,
+            rows=len(ranked) - size.demoted,
+            kept_out=size.demoted,
+            weights=_weights(),
+            ranking=[_told(number, verdict) for number, verdict in enumerate(page, after + 1)],
+            next=after + limit if after + limit < len(ranked) else None,
+        )
     )
 
 
@@ -83,7 +131,7 @@ async def say_importance(request: web.Request) -> web.Response:
             if (view.key, entity) not in known:
                 raise Problem("too_large", f"expected at most {limit} importances")
         tx.set_importance(view.key, entity, said.importance)
-    return json_reply({"view": view.key, "entity": said.entity, "importance": said.importance})
+    return json_reply(Importance(view.key, said.importance, said.entity))
 
 
 def _entity(request: web.Request, text: str) -> str:
@@ -93,40 +141,33 @@ def _entity(request: web.Request, text: str) -> str:
         raise Problem("invalid_id", ROW_CODES[fault.code]) from None
 
 
-def _channel(request: web.Request) -> str:
-    channel = request.query.get("channel", "")
-    if not channel or channel.startswith("~"):
-        raise Problem("malformed_query", "expected `channel`, one that is shared")
-    return channel
+def _page_rows(request: web.Request) -> int:
+    return request.app[SETTINGS].page_rows
 
 
-def _after(request: web.Request) -> int:
-    text = request.query.get("after", "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Problem("malformed_query", "expected `after`, a rank")
-    return int(text)
+def _weights() -> ScoreWeights:
+    return ScoreWeights(WEIGHTS.importance, WEIGHTS.use, WEIGHTS.freshness, WEIGHTS.margin)
 
 
-def _weights() -> dict[str, float]:
-    w = WEIGHTS
-    return {"importance": w.importance, "use": w.use, "freshness": w.freshness, "margin": w.margin}
-
-
-def _told(rank: int, verdict: Verdict) -> dict[str, object]:
+def _told(rank: int, verdict: Verdict) -> RankedRow:
     ranked, candidate = verdict.ranked, verdict.ranked.candidate
-    return {
-        "rank": rank,
-        "entity": candidate.entity,
-        "view": candidate.view,
-        "bytes": candidate.bytes,
-        "score": round(ranked.score, 6),
-        "importance": candidate.importance,
-        "use": round(ranked.use, 6),
-        "freshness": round(ranked.freshness, 6),
-        "is_in": candidate.held,
-        "hot": verdict.hot,
-        "reason": verdict.reason,
-    }
+    return RankedRow(
+        rank,
+        candidate.entity,
+        candidate.view,
+        candidate.bytes,
+        score=round(ranked.score, 6),
+        importance=candidate.importance,
+        use=round(ranked.use, 6),
+        freshness=round(ranked.freshness, 6),
+        is_in=candidate.held,
+        hot=verdict.hot,
+        reason=verdict.reason,
+    )
+
+
+Shared = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern="^[^~]")]
+Rank = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 
 
 ROUTES = (
@@ -138,12 +179,11 @@ ROUTES = (
         "features",
         scope="publish",
         query=(
-            Query("channel", "`all`, or `segment:<name>`", required=True),
-            Query("after", "the rank of the last row of the page before"),
+            Query("channel", "one that is shared: `all`, or `segment:<name>`", required=True, type=Shared),
+            Query("after", "the rank of the last row of the page before", type=Rank),
         ),
-        replies={
-            200: "`ranking` with scores and reasons, `budget_bytes`, `bytes`, `rows`, `kept_out`, `next`"
-        },
+        replies={200: "a page of the channel's ranking"},
+        returns={200: HotSet},
         problems=("malformed_query",),
     ),
     Route(
@@ -155,6 +195,7 @@ ROUTES = (
         scope="publish",
         body=Importance,
         replies={200: "as it stands now"},
+        returns={200: Importance},
         problems=("unknown_view", "invalid_id", "no_catalog"),
     ),
 )

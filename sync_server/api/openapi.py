@@ -1,39 +1,63 @@
-"""The OpenAPI document and the readable page, both made from the route table."""
+"""The OpenAPI document, made from the route table: the types that the doors read and write.
+
+What is the same for every route is said here once: which problems a route with a body or a token can answer,
+the headers of problems, and the repeat of an idempotent reply.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
-from sync_server.api.replies import json_reply
-from sync_server.api.route import Route
-from sync_server.errors import PROBLEMS, Reply
+from sync_server.api.described import REFERENCE, Described
+from sync_server.api.docs_page import docs_page
+from sync_server.api.problem import PROBLEM_MEDIA, ProblemDocument
+from sync_server.api.replies import IDEMPOTENCY_KEY, json_reply
+from sync_server.api.route import Name, Query, Route, Told
+from sync_server.errors import PROBLEMS
 
-_NAMELESS = re.compile(r"[^a-zA-Z0-9]+")
-_BACKTICKS = re.compile(r"`([^`]+)`")
-_COMMON = ("internal", "storage")
-_GUARDED = ("unauthorized",)
-_WITH_BODY = ("malformed_json", "malformed_msgpack", "too_large", "unsupported_media", "invalid_request")
+JSON: Final = "application/json"
+BODIES: Final = (JSON, "application/msgpack")
+"""Media types of a body that is typed."""
+_NAMELESS: Final = re.compile(r"[^a-zA-Z0-9]+")
+_COMMON: Final = ("internal", "storage")
+_GUARDED: Final = ("unauthorized",)
+_WITH_BODY: Final = (
+    "malformed_json",
+    "malformed_msgpack",
+    "too_large",
+    "unsupported_media",
+    "invalid_request",
+)
+REPLAYED: Final = Told(
+    "Idempotency-Replayed", "`true`: the reply of an earlier request with this key.", False
+)
+PROBLEM_HEADERS: Final[Mapping[int, Told]] = {
+    HTTPStatus.UNAUTHORIZED: Told("WWW-Authenticate", "How to ask: with a bearer token."),
+    HTTPStatus.SERVICE_UNAVAILABLE: Told("Retry-After", "Seconds after which to try again."),
+}
+_TEXT: Final = {"type": "string"}
 
 
-def openapi(routes: Sequence[Route]) -> dict[str, object]:
+def openapi(routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the route table."""
-    types = [t for r in routes for t in (r.body, *r.parts, *r.returns.values()) if t not in (None, dict)]
-    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    described = Described([ProblemDocument, *(t for route in routes for t in _types(route))])
     paths: dict[str, dict[str, object]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, described)
+    about = "Errors are RFC 9457 problem documents. Times are microseconds since 1970 UTC."
     return {
         "openapi": "3.1.0",
-        "info": {"title": "edge-sync", "version": version("edge-runtime")},
+        "info": {"title": "edge-sync", "version": version("edge-runtime"), "description": about},
+        "tags": [{"name": tag} for tag in dict.fromkeys(r.tag for r in routes)],
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Problem": _PROBLEM},
+            "schemas": described.components,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -49,135 +73,140 @@ def doors(routes: Sequence[Route]) -> tuple[Route, ...]:
         return web.Response(text=docs_page(everything), content_type="text/html")
 
     own = (
-        Route("GET", "/openapi.json", document, "This interface as OpenAPI 3.1.", "operations", open=True),
-        Route("GET", "/docs", page, "This interface as a page.", "operations", open=True),
+        Route(
+            "GET",
+            "/openapi.json",
+            document,
+            "This interface as OpenAPI 3.1.",
+            "operations",
+            open=True,
+            replies={200: "an OpenAPI 3.1 document"},
+            returns={200: dict},
+        ),
+        Route(
+            "GET",
+            "/docs",
+            page,
+            "This interface as a page.",
+            "operations",
+            open=True,
+            replies={200: "this page"},
+            gives={200: "text/html"},
+        ),
     )
     everything = (*routes, *own)
     return own
 
 
-def docs_page(routes: Sequence[Route]) -> str:
-    """A page without scripts or foreign assets."""
-    tags = list(dict.fromkeys(r.tag for r in routes))
-    sections = "".join(
-        f'<h2 id="doors-{escape(tag)}">{escape(tag)}</h2>'
-        + "".join(_entry(r) for r in routes if r.tag == tag)
-        for tag in tags
+def codes_of(route: Route) -> tuple[str, ...]:
+    """Every problem code that the route can answer."""
+    codes = [*route.problems, *(() if route.open else _GUARDED), "malformed_query"]
+    codes += _WITH_BODY if route.body is not None else ()
+    codes += ["invalid_request"] if route.idempotent else []
+    return tuple(dict.fromkeys([*codes, *_COMMON]))
+
+
+def operation_id(method: str, path: str) -> str:
+    """A name for the operation, as generated clients use it."""
+    return f"{method.lower()}{_NAMELESS.sub('_', path).rstrip('_')}"
+
+
+def parameters_of(route: Route) -> tuple[tuple[str, Query], ...]:
+    """(place, parameter): those of the path, the query, and the headers that it reads."""
+    named = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    path = [Query(n, "", True, route.places.get(n, Name)) for n in named]
+    key = [IDEMPOTENCY_KEY] if route.idempotent else []
+    return (
+        *(("path", one) for one in path),
+        *(("query", one) for one in route.query),
+        *(("header", one) for one in (*route.headers, *key)),
     )
-    codes = "".join(_code(code, reply) for code, reply in sorted(PROBLEMS.items()))
-    contents = " · ".join(f'<a href="#doors-{escape(tag)}">{escape(tag)}</a>' for tag in tags)
-    return _PAGE.format(contents=contents, sections=sections, codes=codes)
 
 
-def _prose(text: str) -> str:
-    """Text for the page; what stands between backticks is code."""
-    return _BACKTICKS.sub(r"<code>\1</code>", escape(text))
+def headers_of(route: Route, status: int) -> tuple[Told, ...]:
+    """Headers of the route's reply with this status that a caller needs."""
+    replayed = (REPLAYED,) if route.idempotent else ()
+    return (*route.tells.get(status, ()), *replayed)
 
 
-def _code(code: str, reply: Reply) -> str:
-    cells = (f"<code>{code}</code>", str(reply.status), _prose(reply.title))
-    return f'<tr id="{code}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def _types(route: Route) -> Iterable[Any]:
+    """Everything of which the document shows a schema."""
+    yield from () if route.body is None else (route.body,)
+    yield from route.parts
+    yield from route.returns.values()
+    yield from (one.type for _, one in parameters_of(route))
 
 
-def _operation(route: Route) -> dict[str, object]:
+def _operation(route: Route, described: Described) -> dict[str, object]:
     made: dict[str, object] = {
         "summary": route.summary,
         "tags": [route.tag],
-        "operationId": f"{route.method.lower()}{_NAMELESS.sub('_', route.path).rstrip('_')}",
-        "parameters": _parameters(route),
-        "responses": _responses(route),
+        "operationId": operation_id(route.method, route.path),
+        "parameters": _parameters(route, described),
+        "responses": _responses(route, described),
         "security": [] if route.open else [{"bearer": []}],
     }
     if route.media:
         made["requestBody"] = {"required": False, "content": {route.media: {}}}
     if route.body is not None:
-        schema = _schema_of(route.body)
-        kinds = ("application/json", "application/msgpack")
-        made["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
+        schema = described.schema(route.body)
+        made["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in BODIES}}
     return made
 
 
-def _schema_of(body: type) -> dict[str, object]:
-    return {"type": "object"} if body is dict else {"$ref": f"#/components/schemas/{body.__name__}"}
-
-
-def _parameters(route: Route) -> list[dict[str, object]]:
-    text = {"type": "string"}
-    named = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
-    made: list[dict[str, object]] = [
-        {"name": name, "in": "path", "required": True, "schema": text} for name in named
+def _parameters(route: Route, described: Described) -> list[dict[str, object]]:
+    return [
+        {
+            "name": one.name,
+            "in": place,
+            "required": one.required,
+            **({"description": one.text} if one.text else {}),
+            "schema": described.schema(one.type),
+        }
+        for place, one in parameters_of(route)
     ]
-    made += [
-        {"name": q.name, "in": "query", "required": q.required, "description": q.text, "schema": text}
-        for q in route.query
-    ]
-    made += [
-        {"name": h.name, "in": "header", "required": h.required, "description": h.text, "schema": text}
-        for h in route.headers
-    ]
-    if route.idempotent:
-        what = "A repeat with the same key and body within a day gets the same reply."
-        made.append({"name": "Idempotency-Key", "in": "header", "description": what, "schema": text})
-    return made
 
 
-def _responses(route: Route) -> dict[str, object]:
-    made: dict[str, object] = {str(status): _reply(route, status) for status in route.replies}
-    codes = (*route.problems, *_COMMON, *(() if route.open else _GUARDED))
-    codes += _WITH_BODY if route.body is not None else ()
+def _responses(route: Route, described: Described) -> dict[str, dict[str, object]]:
+    made = {str(status): _reply(route, status, described) for status in sorted(route.replies)}
     by_status: dict[int, list[str]] = {}
-    for code in codes:
-        named = by_status.setdefault(PROBLEMS[code].status, [])
-        named += [] if code in named else [code]
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status, named in sorted(by_status.items()):
-        made[str(status)] = {"description": "problem: " + ", ".join(named), "content": content}
-    return made
+    for code in codes_of(route):
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    return made | {str(status): _problem(status, codes) for status, codes in sorted(by_status.items())}
 
 
-def _reply(route: Route, status: int) -> dict[str, object]:
+def _reply(route: Route, status: int, described: Described) -> dict[str, object]:
     made: dict[str, object] = {"description": route.replies[status]}
     if status in route.returns:
-        made["content"] = {"application/json": {"schema": _schema_of(route.returns[status])}}
+        made["content"] = {JSON: {"schema": described.schema(route.returns[status])}}
+    if status in route.gives:
+        made["content"] = {route.gives[status]: {}}
+    headers = headers_of(route, status)
+    if headers:
+        made["headers"] = {told.name: _header(told) for told in headers}
+    if status in route.links:
+        made["links"] = {
+            operation_id(link.method, link.path): {
+                "operationId": operation_id(link.method, link.path),
+                "parameters": {link.parameter: link.source},
+            }
+            for link in route.links[status]
+        }
     return made
 
 
-def _entry(route: Route) -> str:
-    parts = [f"<h3><code>{route.method} {escape(route.path)}</code></h3><p>{_prose(route.summary)}</p>"]
-    notes = ["no token needed"] if route.open else []
-    notes += ["takes an Idempotency-Key"] if route.idempotent else []
-    notes += [f"query {q.name}: {q.text}" for q in route.query]
-    notes += [f"header {h.name}: {h.text}" for h in route.headers]
-    notes += [f"body: {route.media}"] if route.media else []
-    notes += [f"{status}: {text}" for status, text in route.replies.items()]
-    notes += [f"problem {code}: {PROBLEMS[code].title}" for code in route.problems]
-    parts.append("<ul>" + "".join(f"<li>{_prose(note)}</li>" for note in notes) + "</ul>")
-    if route.body is not None and route.body is not dict:
-        fields = msgspec.structs.fields(route.body)
-        names = ", ".join(f.name + ("" if f.required else "?") for f in fields)
-        parts.append(f"<p>Body: <code>{{{escape(names)}}}</code>. {_prose(route.body.__doc__ or '')}</p>")
-    return "".join(parts)
+def _problem(status: int, codes: Sequence[str]) -> dict[str, object]:
+    these = {"properties": {"status": {"const": status}, "code": {"enum": list(codes)}}}
+    schema = {"allOf": [{"$ref": f"{REFERENCE}{ProblemDocument.__name__}"}, these]}
+    made: dict[str, object] = {
+        "description": "problem: " + ", ".join(codes),
+        "content": {PROBLEM_MEDIA: {"schema": schema}},
+    }
+    if status in PROBLEM_HEADERS:
+        told = PROBLEM_HEADERS[status]
+        made["headers"] = {told.name: _header(told)}
+    return made
 
 
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string", "enum": sorted(PROBLEMS)},
-        "detail": {"type": "string"},
-    },
-}
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>edge-sync</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}}
-code{{background:#eee;padding:.1em .3em}}h3{{margin-bottom:0}}td{{padding-right:1rem}}</style>
-<h1>edge-sync</h1><p>Every request carries <code>Authorization: Bearer TOKEN</code> unless its entry says
-otherwise; the token is in <code>api.token</code> in the server's data directory. Errors are problem documents
-(RFC 9457). Times are microseconds since 1970 UTC. The same as data:
-<a href="/openapi.json">/openapi.json</a>.</p>
-<p>{contents} · <a href="#problems">problems</a></p>
-{sections}<h2 id="problems">problems</h2><table>{codes}</table></html>
-"""
+def _header(told: Told) -> dict[str, object]:
+    return {"description": told.text, "required": told.always, "schema": _TEXT}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 from aiohttp import web
 
 from sync_server.api.replies import json_reply
@@ -20,9 +21,23 @@ CHANNELS_NAMED: Final = 100
 Samples = Mapping[str, float]
 
 
+class Health(msgspec.Struct):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(msgspec.Struct):
+    """The node takes work."""
+
+    status: Literal["ready"]
+    catalog: bool
+    """Whether a catalog is in force."""
+
+
 async def healthz(_: web.Request) -> web.Response:
     """The process answers."""
-    return json_reply({"status": "ok"})
+    return json_reply(Health("ok"))
 
 
 async def readyz(request: web.Request) -> web.Response:
@@ -34,7 +49,7 @@ async def readyz(request: web.Request) -> web.Response:
             pass
     except sqlite3.OperationalError:
         raise Problem("storage") from None
-    return json_reply({"status": "ready", "catalog": request.app[REGISTRY].active_or_none is not None})
+    return json_reply(Readiness("ready", request.app[REGISTRY].active_or_none is not None))
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -84,7 +99,16 @@ def _family(name: str, kind: str, label: str, samples: Samples) -> list[str]:
 
 
 ROUTES = (
-    Route("GET", "/healthz", healthz, "The process answers.", "operations", open=True),
+    Route(
+        "GET",
+        "/healthz",
+        healthz,
+        "The process answers.",
+        "operations",
+        open=True,
+        replies={200: "it does"},
+        returns={200: Health},
+    ),
     Route(
         "GET",
         "/readyz",
@@ -92,7 +116,18 @@ ROUTES = (
         "The store takes writes and the node is not about to stop.",
         "operations",
         open=True,
+        replies={200: "it is ready"},
+        returns={200: Readiness},
         problems=("storage", "stopping"),
     ),
-    Route("GET", "/metrics", metrics, "Counters in Prometheus text.", "operations", scope="operator"),
+    Route(
+        "GET",
+        "/metrics",
+        metrics,
+        "Counters in Prometheus text.",
+        "operations",
+        scope="operator",
+        replies={200: "text format 0.0.4"},
+        gives={200: "text/plain"},
+    ),
 )

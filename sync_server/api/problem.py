@@ -4,11 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from sync_server.errors import Problem
+
+PROBLEM_MEDIA: Final = "application/problem+json"
+
+
+class Fault(msgspec.Struct):
+    """One fault of a catalog."""
+
+    place: str
+    reason: str
+
+
+class ProblemDocument(msgspec.Struct, omit_defaults=True):
+    """An RFC 9457 problem document. What helps against one code only stands beside the common members."""
+
+    type: str
+    """`urn:edge-sync:problem:` and the code."""
+    title: str
+    """What the code means."""
+    status: int
+    code: str
+    """One of the codes on this page; programs decide by it."""
+    detail: str = ""
+    """What was expected, and where. Never what came."""
+    faults: list[Fault] = []
+    """`invalid_catalog`: every fault, with its place."""
+    fingerprint: str = ""
+    """`catalog_conflict`: of the content that is registered."""
+    state: str = ""
+    """`not_completed`: how far it has come."""
+    retry_after_s: int = 0
+    """`overloaded`: seconds after which to try again."""
 
 
 def problem_reply(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -26,5 +58,5 @@ def problem_reply(problem: Problem, headers: Mapping[str, str] | None = None) ->
         body=msgspec.json.encode(problem.document()),
         status=status,
         headers={**said, **(headers or {})},
-        content_type="application/problem+json",
+        content_type=PROBLEM_MEDIA,
     )

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -13,6 +14,7 @@ from aiohttp import web
 from edge_runtime.catalog import Catalog, MalformedRequest
 from sync_server.api.body import parse_body, read_body
 from sync_server.api.rooms import AUTHORITY, REGISTRY, SETTINGS
+from sync_server.api.route import Query
 from sync_server.devices.authority import Authority
 from sync_server.errors import Problem
 from sync_server.features.incoming import check_id
@@ -22,6 +24,11 @@ from sync_server.store.protocol import ReadTx
 from sync_server.store.records import KeptReply
 
 KEY_LIMIT = 255
+IDEMPOTENCY_KEY = Query(
+    "Idempotency-Key",
+    "A repeat with the same key and body within a day gets the same reply.",
+    type=Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_LIMIT)],
+)
 LARGE_BODY_BYTES = 64 * 1024
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from sync_server.aggregates.rounds import Rounds
+from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
 from sync_server.clock import Clock
 from sync_server.consent.office import ConsentOffice
@@ -30,7 +33,7 @@ HOT_KEEPER = web.AppKey("hot_keeper", HotKeeper)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
 NODE = web.AppKey("node", Node)
 API_TOKEN = web.AppKey("api_token", str)
-OPEN_DOORS: web.AppKey[frozenset[tuple[str, str]]] = web.AppKey("open_doors")
-"""(method, path) of the routes that ask for no bearer token."""
+ROUTES: web.AppKey[Mapping[tuple[str, str], Route]] = web.AppKey("routes")
+"""(method, path) -> what that route promises."""
 BUSY: web.AppKey[set[tuple[str, str]]] = web.AppKey("busy")
 """(door, idempotency key) of requests that are running now."""

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+BODILESS = frozenset({101, 204, 304})
+"""Statuses of replies that have no body."""
+
 Scope = Literal["publish", "consent", "analyst", "operator", "device-admin"]
 """What a token is for; a route asks for one."""
 
 
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+"""A path parameter of which nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query parameter."""
+    """A query parameter, or a header that is read."""
 
     name: str
     text: str
     required: bool = False
+    type: Any = str
+    """A msgspec type with its limits. Queries that do not fit it are refused before the handler is called;
+    headers are judged by their door."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A header of a reply."""
+
+    name: str
+    text: str
+    always: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A reply names something that another route shows."""
+
+    method: str
+    path: str
+    parameter: str
+    """The path parameter there."""
+    source: str
+    """Where its value stands in this reply: a runtime expression, `$response.body#/id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +76,9 @@ class Route:
     """Types of what stands inside the body."""
     media: str = ""
     """Media type of a body that is bytes, not JSON."""
+    places: Mapping[str, Any] = field(default_factory=dict)
+    """Path parameter -> msgspec type of it, where more is known than that it is not empty. It says what can
+    be found there; anything else is simply not found."""
     query: tuple[Query, ...] = ()
     headers: tuple[Query, ...] = ()
     """Headers that it reads."""
@@ -51,9 +86,16 @@ class Route:
     """The path's last parameter takes any text, slashes and braces too."""
     idempotent: bool = False
     """Takes an `Idempotency-Key`."""
-    replies: dict[int, str] = field(default_factory=lambda: {200: "as described"})
-    returns: dict[int, type] = field(default_factory=dict)
-    """Status -> type of the JSON reply."""
+    replies: Mapping[int, str] = field(default_factory=lambda: {200: "as described"})
+    returns: Mapping[int, type] = field(default_factory=dict)
+    """Status -> type of the JSON reply: a msgspec Struct, or `dict` for a document whose form is said
+    elsewhere. Every status of `replies` stands here or in `gives`, or has no body (see `BODILESS`)."""
+    gives: Mapping[int, str] = field(default_factory=dict)
+    """Status -> media type of a reply that is not JSON."""
+    tells: Mapping[int, tuple[Told, ...]] = field(default_factory=dict)
+    """Status -> headers of that reply that a caller needs."""
+    links: Mapping[int, tuple[Link, ...]] = field(default_factory=dict)
+    """Status -> where that reply leads."""
     problems: tuple[str, ...] = ()
     """Codes of `errors.PROBLEMS` that are this door's own."""
 

@@ -11,12 +11,13 @@ import msgspec
 from aiohttp import web
 
 from edge_runtime.wire.printing import prints_only
+from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import BUSY, CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
 from sync_server.errors import ROW_CODES, Problem
-from sync_server.features.incoming import segment_name
+from sync_server.features.incoming import SEGMENT_NAME, segment_name
 from sync_server.features.membership import SegmentLimits, change_segments, member_id, refusal
 from sync_server.features.placing import Placing
 from sync_server.features.values import RowFault
@@ -48,6 +49,44 @@ class RefusedMember(msgspec.Struct):
     index: int
     code: str
     reason: str
+
+
+class Regrouped(msgspec.Struct):
+    """What became of a segment."""
+
+    segment: str
+    count: int
+    """Members now."""
+    added: int
+    removed: int
+    refused: list[RefusedMember]
+
+
+class SegmentPage(msgspec.Struct):
+    """One page of a segment's members."""
+
+    segment: str
+    count: int
+    """Of all members."""
+    members: list[str]
+    """In order, as rows are keyed."""
+    next: str | None
+    """What to name as `after` for the next page; null: this was the last."""
+
+
+class SegmentSize(msgspec.Struct):
+    """A segment and how many belong to it."""
+
+    segment: str
+    count: int
+
+
+class SegmentList(msgspec.Struct):
+    """One page of the segments that anybody belongs to, by name."""
+
+    segments: list[SegmentSize]
+    next: str | None
+    """What to name as `after` for the next page; null: this was the last."""
 
 
 @prints_only("list", "index", "joins")
@@ -93,18 +132,17 @@ async def show(request: web.Request) -> web.Response:
     name, limit = _named(request), request.app[SETTINGS].page_rows
     with request.app[STORE].read() as tx:
         count = tx.segment_size(name)
-        page = tx.segment_members(name, request.query.get("after", ""), limit)
-    more = page[-1] if len(page) == limit else None
-    return json_reply({"segment": name, "count": count, "members": page, "next": more})
+        page = tx.segment_members(name, asked(request, "after", ""), limit)
+    return json_reply(SegmentPage(name, count, list(page), page[-1] if len(page) == limit else None))
 
 
 async def listing(request: web.Request) -> web.Response:
     """Segments that anybody belongs to."""
     limit = request.app[SETTINGS].page_rows
     with request.app[STORE].read() as tx:
-        page = tx.segments(request.query.get("after", ""), limit)
-    listed = [{"segment": name, "count": members} for name, members in page]
-    return json_reply({"segments": listed, "next": page[-1][0] if len(page) == limit else None})
+        page = tx.segments(asked(request, "after", ""), limit)
+    listed = [SegmentSize(name, members) for name, members in page]
+    return json_reply(SegmentList(listed, page[-1][0] if len(page) == limit else None))
 
 
 # ---- within ----------------------------------------------------------------------------------------------
@@ -135,8 +173,7 @@ async def _change(
     with request.app[STORE].read() as tx:
         count = tx.segment_size(name)
     refused.sort(key=lambda r: (r.list, r.index))
-    document = {"segment": name, "count": count, "added": counts[True], "removed": counts[False]}
-    return json_reply({**document, "refused": refused})
+    return json_reply(Regrouped(name, count, counts[True], counts[False], refused))
 
 
 def _checked(
@@ -195,7 +232,8 @@ async def _alone(request: web.Request, name: str) -> AsyncIterator[None]:
         busy.discard(mark)
 
 
-_CHANGED = {200: "`count` now, how many were `added` and `removed`, and `refused` ids with code and reason"}
+_CHANGED = {200: "how many belong to it now, how many came and went, and which ids were refused"}
+_PLACES = {"name": Annotated[str, msgspec.Meta(pattern=SEGMENT_NAME)]}
 _PROBLEMS = ("invalid_segment", "segment_in_flight", "no_catalog")
 
 ROUTES = (
@@ -207,7 +245,9 @@ ROUTES = (
         "features",
         scope="publish",
         body=Members,
+        places=_PLACES,
         replies=_CHANGED,
+        returns={200: Regrouped},
         problems=_PROBLEMS,
     ),
     Route(
@@ -218,7 +258,9 @@ ROUTES = (
         "features",
         scope="publish",
         body=Regroup,
+        places=_PLACES,
         replies=_CHANGED,
+        returns={200: Regrouped},
         problems=_PROBLEMS,
     ),
     Route(
@@ -228,8 +270,10 @@ ROUTES = (
         "The members of a segment, a page at a time.",
         "features",
         scope="publish",
+        places=_PLACES,
         query=(Query("after", "the last id of the page before"),),
-        replies={200: "`members` in order, `count` of all, and `next` when there are more"},
+        replies={200: "a page of members"},
+        returns={200: SegmentPage},
         problems=("invalid_segment",),
     ),
     Route(
@@ -240,6 +284,7 @@ ROUTES = (
         "features",
         scope="publish",
         query=(Query("after", "the last name of the page before"),),
-        replies={200: "`segments` with their `count`, and `next` when there are more"},
+        replies={200: "a page of segments"},
+        returns={200: SegmentList},
     ),
 )

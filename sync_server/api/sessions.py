@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from edge_runtime.wire import bundle
-from sync_server.api.route import Query, Route
+from sync_server.api.route import Query, Route, Told
 from sync_server.sync.door import SyncDoor
+
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=999_999_999)]
 
 
 def routes(door: SyncDoor) -> tuple[Route, ...]:
@@ -35,9 +41,17 @@ def routes(door: SyncDoor) -> tuple[Route, ...]:
                 "0 opens; then one higher each time. The same again: the same reply.",
                 True,
             ),
-            Query(bundle.WAIT_HEADER, "Longest wait in milliseconds."),
+            Query(bundle.WAIT_HEADER, "Longest wait in milliseconds.", type=Milliseconds),
         ),
         replies={200: "frames, perhaps none"},
+        gives={200: bundle.MEDIA_TYPE},
+        tells={
+            200: (
+                Told(bundle.SESSION_HEADER, "The session's token, with the first reply.", False),
+                Told(bundle.POLL_HEADER, "The number of the poll that is answered.", False),
+                Told("Cache-Control", "`no-store`."),
+            )
+        },
         problems=(
             *("overloaded", "session_closed", "poll_replaced", "poll_out_of_order", "malformed_frames"),
             *("too_large", "too_slow", "unsupported_media", "invalid_request"),

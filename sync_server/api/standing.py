@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from edge_runtime.catalog import MalformedRequest, View
 from edge_runtime.wire import codec
+from edge_runtime.wire.printing import prints_only
 from sync_server.api.replies import json_reply
 from sync_server.api.rooms import REGISTRY, STORE
 from sync_server.api.route import Route
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx
-from sync_server.store.records import RowState
+from sync_server.store.records import Lineage, RowState
+
+
+@prints_only("view", "deleted", "tier", "purpose", "grant")
+class StandingRow(msgspec.Struct):
+    """One row as it stands. Of a row about nobody the `values`; of a subject's, `purpose` and `grant`."""
+
+    view: str
+    """Its key, `name@version`."""
+    entity: str
+    """Its key, with a subject's `~token` in place of the name."""
+    event_time_us: int
+    created_us: int
+    """When it was written here."""
+    deleted: bool
+    tier: str
+    channels: list[str]
+    """Channels in which it stands."""
+    job: Lineage | None
+    """What wrote it, as its publisher said; null: nothing was said."""
+    values: dict[str, Any] | UnsetType | None = UNSET
+    """Feature -> value; null for a delete."""
+    purpose: str | UnsetType = UNSET
+    grant: int | UnsetType = UNSET
+    """The decision under which it was accepted."""
 
 
 async def show(request: web.Request) -> web.Response:
@@ -25,20 +54,20 @@ async def show(request: web.Request) -> web.Response:
             raise Problem("not_found", "there is no such row")
         job = tx.lineage(row.lineage)
         channels = tx.channels_of(entity, view.name, view.version)
-    document = {
-        "view": view.key,
-        "entity": entity,
-        "event_time_us": row.event_time_us,
-        "created_us": row.created_us,
-        "deleted": row.deleted,
-        "tier": view.tier,
-        "channels": channels,
-        "job": job,
-    }
+    times = (row.event_time_us, row.created_us)
+    shown = StandingRow(view.key, entity, *times, row.deleted, view.tier, list(channels), job)
     if row.subject is None:
-        values = None if row.deleted else codec.unpack(row.values, codec.FRAME_LIMIT_BYTES)
-        return json_reply({**document, "values": values})
-    return json_reply({**document, "purpose": row.purpose, "grant": row.grant})
+        shown.values = None if row.deleted else _values(row)
+    else:
+        assert row.purpose is not None
+        shown.purpose, shown.grant = row.purpose, row.grant
+    return json_reply(shown)
+
+
+def _values(row: RowState) -> dict[str, Any]:
+    values = codec.unpack(row.values, codec.FRAME_LIMIT_BYTES)
+    assert isinstance(values, dict)
+    return values
 
 
 def _permitted(tx: ReadTx, row: RowState) -> bool:
@@ -73,7 +102,8 @@ ROUTES = (
         "features",
         scope="publish",
         anything=True,
-        replies={200: "the row; `entity` is its key, with a subject's `~token` in place of the name"},
+        replies={200: "the row"},
+        returns={200: StandingRow},
         problems=("unknown_view", "not_found", "invalid_id", "no_catalog"),
     ),
 )

@@ -39,18 +39,6 @@ class Enrolment:
     server_key: bytes
     channels: tuple[str, ...]
 
-    def document(self) -> dict[str, object]:
-        """The reply of `POST /v1/devices`, keys as base64url without padding."""
-        return {
-            "device_id": self.device_id,
-            "tenant": {
-                "pseudonym_key": encode(self.pseudonym_key),
-                "digest_key": encode(self.digest_key),
-            },
-            "server_key": encode(self.server_key),
-            "channels": list(self.channels),
-        }
-
 
 def encode(raw: bytes) -> str:
     """base64url without padding."""

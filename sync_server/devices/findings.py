@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sync_server.settings import Settings
 from sync_server.store.records import ChannelHead, DeviceRow
@@ -48,11 +48,6 @@ class Facts:
 def findings(facts: Facts) -> list[Finding]:
     """Everything that a person should know, the gravest first; empty when all is well."""
     return [*_of_the_device(facts), *_of_the_session(facts)]
-
-
-def document(found: list[Finding]) -> list[dict[str, str]]:
-    """As the API says it."""
-    return [asdict(finding) for finding in found]
 
 
 def _of_the_device(facts: Facts) -> Iterator[Finding]:

@@ -17,8 +17,11 @@ class Refused(msgspec.Struct):
     """Why the row at `index` does not stand."""
 
     index: int
+    """Place in the batch, from 0."""
     code: str
+    """Programs decide by it."""
     reason: str
+    """What was expected, and of which field; never the value."""
 
 
 class Batch:

@@ -16,7 +16,8 @@ from sync_server.devices.authority import Authority
 from sync_server.features.values import RowFault, check_value, time_us
 
 FIELDS = frozenset({"entity", "event_time", "values", "deleted", "segments"})
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SEGMENT_NAME: Final = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_SEGMENT: Final = re.compile(SEGMENT_NAME)
 FUTURE_US = 60_000_000
 """An event time further ahead of the server's clock than this is refused."""
 

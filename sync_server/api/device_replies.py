@@ -1,0 +1,127 @@
+"""What the doors of `/v1/devices` answer. Times in microseconds by the server's clock; null: not yet."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge_runtime.wire.printing import prints_only
+from sync_server.devices.findings import Finding
+
+
+@prints_only("expires_at")
+class MadeToken(msgspec.Struct):
+    """An enrolment token, told this once."""
+
+    token: str
+    expires_at: int
+
+
+@prints_only()
+class TenantKeys(msgspec.Struct):
+    """Secrets that every device of this server shares; base64url."""
+
+    pseudonym_key: str
+    """Makes names of subjects into pseudonyms."""
+    digest_key: str
+    """Of checkpoints."""
+
+
+@prints_only("device_id", "channels")
+class Enrolled(msgspec.Struct):
+    """What a newly enrolled device is told."""
+
+    device_id: str
+    tenant: TenantKeys
+    server_key: str
+    """The server's Ed25519 public key, base64url: pin it."""
+    channels: list[str]
+    """Patterns of the shared channels that it may follow."""
+
+
+class Device(msgspec.Struct):
+    """One enrolled device. Null: not yet, or never."""
+
+    device_id: str
+    public_key: str
+    """Ed25519, base64url."""
+    channels: list[str]
+    """Patterns of the shared channels that it may follow."""
+    enrolled_at: int
+    contact_at: int | None
+    lane: int
+    """Newest lane position that it acknowledged."""
+    lease_until: int | None
+    """From then on it is taken for locked; by the server's clock, drift and margin included."""
+    revoked: bool
+    wiped_at: int | None
+    """When it said, revoked, that it had erased everything."""
+
+
+class DeviceCounts(msgspec.Struct):
+    """Devices by state."""
+
+    enrolled: int
+    live: int
+    """Those whose lease runs."""
+    revoked: int
+
+
+class DeviceList(msgspec.Struct):
+    """One page of devices, by id."""
+
+    counts: DeviceCounts
+    devices: list[Device]
+    after: str | None
+    """What to name as `after` for the next page; null: this was the last."""
+
+
+class FollowedChannel(msgspec.Struct):
+    """A shared channel that a session follows."""
+
+    cursor: int
+    """As far as rows were sent."""
+    head: int
+    behind: int
+    compared_at: int | None
+    """Seq of the newest checkpoint sent."""
+    mismatches: int
+    """How often the device said that its digest differs."""
+    snapshot: str | None
+    """`streaming` or `waiting` while one is under way."""
+
+
+class Session(msgspec.Struct):
+    """A device's session, or its last one. A personal channel is counted, not named."""
+
+    live: bool
+    state: str
+    """Of the conversation."""
+    admission: str
+    """`guest` gets no rows."""
+    transport: str
+    since: int
+    until: int | None
+    lane_sent: int
+    lane_acknowledged: int | None
+    channels: dict[str, FollowedChannel]
+    personal_channels: int
+    refused: dict[str, str]
+    """Channel -> the code with which it was refused."""
+
+
+class DeviceReport(Device, kw_only=True):
+    """One device, its session, and what is wrong with it."""
+
+    lane_head: int
+    session: Session | None
+    """Null: none is known on this node."""
+    findings: list[Finding]
+
+
+@prints_only("expires_at")
+class MadeTicket(msgspec.Struct):
+    """A ticket, and when it expires."""
+
+    ticket: str
+    """Base64url."""
+    expires_at: int
