@@ -275,7 +275,7 @@ class WriteTransaction(FetchedRows):
         """
         for table in ("feature", "channel", "lane", "denial", "outbox"):
             self._connection.execute(f"DELETE FROM {table}")
-        self._connection.execute("DELETE FROM meta WHERE key IN ('lane', 'lease')")
+        self._connection.execute("DELETE FROM meta WHERE key IN ('lane', 'lease', 'sync.restores')")
 
     # ---- sending and spending ---------------------------------------------------------------------------
 

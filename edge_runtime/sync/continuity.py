@@ -6,6 +6,10 @@ one had none for: every channel starts over. A device that was restored counts l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import CATALOG, ON_DEMAND, ChannelState
@@ -15,8 +19,10 @@ from edge_runtime.consent.decisions import Consents
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.sync.fetched import Changed, FetchedRows
 from edge_runtime.sync.shelf import PersonalShelf, personal_state
+from edge_runtime.wire.messages import Restore
 
 INCARNATION = "sync.incarnation"
+RESTORES = "sync.restores"
 OFFSET = "sync.counter_offset"
 
 
@@ -40,10 +46,17 @@ class Continuity:
         with self._database.read() as tx:
             return tx.meta(INCARNATION)
 
-    def begin(self, incarnation: bytes, *, restored: bool) -> None:
+    def restores(self) -> list[Restore]:
+        """The restores that led to that incarnation, as the server told them."""
+        with self._database.read() as tx:
+            raw = tx.meta(RESTORES)
+        return [] if raw is None else msgspec.msgpack.decode(raw, type=list[Restore])
+
+    def begin(self, incarnation: bytes, restores: Sequence[Restore], *, restored: bool) -> None:
         """Remember whom we speak to. After a restore of the server every channel starts over."""
         with self._database.write("begin") as tx:
             tx.set_meta(INCARNATION, incarnation)
+            tx.set_meta(RESTORES, msgspec.msgpack.encode(restores))
             if restored:
                 self._start_over(tx)
         if restored:

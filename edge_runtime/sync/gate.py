@@ -28,6 +28,7 @@ from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import TABLE, Side, State
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.restores import kept_by_both, latest_us
 
 # ---- the table ---------------------------------------------------------------------------------------
 
@@ -78,6 +79,10 @@ CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
     m.Welcome: (
         Check("bad_nonce", "it answers another Hello", "server", _NEXT, Ends.SESSION),
         _signed("no chain of keys leads from ours to the one that signed, or somebody changed it on the way"),
+        Check(
+            *("older_incarnation", "we met a server that was restored later", "server"),
+            *("when it is that one again", Ends.SESSION),
+        ),
         Check("rolled_back", "its lane is shorter than ours", "server", _NEXT, Ends.SESSION),
     ),
     m.Revoked: (_signed(),),
@@ -85,6 +90,22 @@ CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
     m.Lane: (
         Check("stale_delta", "it does not go on where the frame before ended", "server", _NEXT, Ends.SESSION),
         Check("malformed", "entries out of order or beyond its end", "server", _NEXT, Ends.SESSION),
+    ),
+    m.Recall: (
+        Check(
+            *(
+                "malformed",
+                "it asks from where our ledgers do not part, or before its Welcome said so",
+                "server",
+            ),
+            *(_NEXT, Ends.SESSION),
+        ),
+    ),
+    m.Restated: (
+        Check(
+            *("malformed", "it answers nothing, or names what was not asked or is not kept", "server"),
+            *(_NEXT, Ends.SESSION),
+        ),
     ),
     m.Lease: (
         Check("bad_nonce", "it answers none of our requests", "server", _NEXT, Ends.SESSION),
@@ -172,6 +193,8 @@ class Standing:
     """The server has seen a higher root counter: this device was restored from an older image."""
     restored: bool
     """The server speaks from another incarnation than last time: cursors start over."""
+    kept: int | None
+    """How many ledger steps both incarnations have; None when it is the same one, or the first we meet."""
     server_key: bytes
     """The key that signed: the pinned one, or its successor."""
 
@@ -201,28 +224,39 @@ def successor(pinned: bytes, succession: Sequence[m.Succession]) -> bytes:
 
 
 def check_welcome(
-    welcome: m.Welcome, challenge: m.Challenge, hello: m.Hello, server_key: bytes, incarnation: bytes | None
+    welcome: m.Welcome,
+    challenge: m.Challenge,
+    hello: m.Hello,
+    server_key: bytes,
+    incarnation: bytes | None,
+    restores: Sequence[m.Restore] = (),
 ) -> Standing:
     """Judge a Welcome to our `hello`, or raise `WireFailure`.
 
     Args:
         server_key: the Ed25519 key pinned at enrolment.
         incarnation: the one remembered from the last session; None before the first.
+        restores: those that led to it, as that session told them.
 
-    Raises `bad_nonce` for the answer to another Hello (yesterday's), `bad_signature` for another key, and
-    `rolled_back` when the server's lane is shorter than ours: a restored server never lowers the epoch.
+    Raises `bad_nonce` for the answer to another Hello (yesterday's), `bad_signature` for another key,
+    `older_incarnation` for a server that is over since another one was restored, and `rolled_back` when the
+    server's lane is shorter than ours: a restored server never lowers the epoch.
     """
     if welcome.nonce != hello.nonce:
         _refuse(m.Welcome, "bad_nonce", "expected the answer to this session's nonce")
     key = successor(server_key, welcome.succession)
     seal.verify(key, seal.WELCOME, seal.welcome_bytes(hello.device_id, challenge, welcome), welcome.signature)
+    restored = incarnation is not None and incarnation != challenge.incarnation
+    if restored and 0 < latest_us(restores) >= latest_us(welcome.restores):
+        _refuse(m.Welcome, "older_incarnation", "expected the server that was restored last")
     if welcome.lane_head < hello.lane:
         _refuse(
             m.Welcome, "rolled_back", f"expected a lane of at least {hello.lane}, got {welcome.lane_head}"
         )
     return Standing(
         rolled_back=welcome.counter > hello.counter,
-        restored=incarnation is not None and incarnation != challenge.incarnation,
+        restored=restored,
+        kept=(kept_by_both(restores, welcome.restores) or 0) if restored else None,
         server_key=key,
     )
 
@@ -262,6 +296,27 @@ def check_lane(lane: m.Lane, at: int) -> None:
         last = entry.seq
     if lane.upto < last or (lane.more and not at < lane.upto == last):
         _refuse(m.Lane, "malformed", f"expected a lane up to {last} or later, got {lane.upto}")
+
+
+def check_recall(recall: m.Recall, welcome: m.Welcome) -> None:
+    """Raise `WireFailure("malformed")` unless the server lost what it asks for, as its Welcome says."""
+    kept = welcome.restores[-1].kept if welcome.restores else -1
+    if recall.kept != kept or recall.since > recall.kept:
+        _refuse(m.Recall, "malformed", f"expected a recall of what came after {kept}")
+
+
+def check_restated(restated: m.Restated, asked: Collection[tuple[bytes, str]], kept: int) -> None:
+    """Raise `WireFailure("malformed")` unless it speaks of pairs that we named, once each, as they were kept.
+
+    Args:
+        asked: (pseudonym, purpose) of the pairs that our Recalled named.
+        kept: how many steps of the ledger the restored server has from before.
+    """
+    named = [(entry.subject, entry.purpose) for entry in restated.entries]
+    if len(set(named)) != len(named) or not set(named) <= set(asked):
+        _refuse(m.Restated, "malformed", "expected pairs that were recalled, each once")
+    if any(max(entry.seq, entry.denial, entry.grant) > kept for entry in restated.entries):
+        _refuse(m.Restated, "malformed", f"expected what was decided up to {kept}")
 
 
 # ---- channels ----------------------------------------------------------------------------------------

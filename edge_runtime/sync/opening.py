@@ -73,15 +73,15 @@ class Opening:
         assert self._challenge is not None
         assert self._hello is not None
         pinned, replica = self._server_key, self._replica
-        standing = gate.check_welcome(
-            welcome, self._challenge, self._hello, pinned, replica.continuity.incarnation()
-        )
+        last = (replica.continuity.incarnation(), replica.continuity.restores())
+        standing = gate.check_welcome(welcome, self._challenge, self._hello, pinned, *last)
         if standing.server_key != pinned:
             replica.keyring.trust(standing.server_key)  # durable before anything of it is believed
         self._keys.welcomed()
         if standing.rolled_back:
             replica.continuity.rolled_back(welcome.counter)
-        replica.continuity.begin(self._challenge.incarnation, restored=standing.restored)
+        incarnation, restores = self._challenge.incarnation, welcome.restores
+        replica.continuity.begin(incarnation, restores, restored=standing.restored)
         self.lane_head, self.ping_us = welcome.lane_head, welcome.ping_us
 
     def revoked(self, revoked: m.Revoked) -> None:

@@ -4,6 +4,7 @@
 
     CONNECTED --Challenge--> CHALLENGED --Hello--> GREETED --Welcome--> DRAINING --LaneAck--> LIVE
                                                                          Lane (loop)          all the rest
+                                              after a restore, before it: Recall, Recalled, Restated (loop)
     a Refusal while opening ends in CLOSED; in LIVE it speaks of one channel or id and changes nothing
     GREETED, DRAINING, LIVE --Revoked--> LEAVING: only receipts of the wiping, and their acknowledgements
 
@@ -85,6 +86,9 @@ TABLE: Final[Mapping[tuple[Side, State, type[m.Message]], State]] = {
     (Side.SERVER, State.GREETED, m.Welcome): State.DRAINING,
     (Side.SERVER, State.GREETED, m.Refusal): State.CLOSED,
     (Side.SERVER, State.DRAINING, m.Lane): State.DRAINING,
+    (Side.SERVER, State.DRAINING, m.Recall): State.DRAINING,
+    (Side.DEVICE, State.DRAINING, m.Recalled): State.DRAINING,
+    (Side.SERVER, State.DRAINING, m.Restated): State.DRAINING,
     (Side.SERVER, State.DRAINING, m.Refusal): State.CLOSED,
     (Side.DEVICE, State.DRAINING, m.LaneAck): State.LIVE,
     (Side.DEVICE, State.DRAINING, m.Refusal): State.CLOSED,

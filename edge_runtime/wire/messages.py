@@ -87,6 +87,17 @@ class Succession(_Record, frozen=True):
     signature: Signature
 
 
+class Restore(_Record, frozen=True):
+    """The server was restored from a backup, and speaks as another incarnation since."""
+
+    incarnation: Bytes16
+    """Its name from then on."""
+    kept: Position
+    """How many steps of the ledger before it are the same; what came after was lost."""
+    at_us: Micros
+    """When, by the clock of the server; later than any before it."""
+
+
 class Welcome(_Message, tag="welcome", frozen=True, kw_only=True):
     """Server: fresh proof of the present. Signed over `seal.welcome_bytes`,
     which covers the Challenge too, so nobody in between can exchange the incarnation."""
@@ -99,6 +110,8 @@ class Welcome(_Message, tag="welcome", frozen=True, kw_only=True):
     server_time_us: Micros
     succession: Annotated[list[Succession], msgspec.Meta(max_length=64)]
     """From the key that the Hello pinned to the one that signs this; empty when they are the same."""
+    restores: Annotated[list[Restore], msgspec.Meta(max_length=64)]
+    """In order; the last one began the incarnation of the Challenge. Empty: never restored."""
     signature: Signature
 
 
@@ -164,6 +177,40 @@ class LaneAck(_Message, tag="lane_ack", frozen=True, kw_only=True):
     """Device: everything up to here is enforced (durable, unreadable)."""
 
     upto: Position
+
+
+# ---- after a restore of the server --------------------------------------------------------------------
+
+
+class Recall(_Message, tag="recall", frozen=True, kw_only=True):
+    """Server, restored, before the lane flows: what did the ledger say after step `kept`? I have lost it.
+
+    Denials after `since`, up to `kept`, are known, but not who answered them: answer them again.
+    """
+
+    kept: Position
+    since: Position
+
+
+class Recalled(_Message, tag="recalled", frozen=True, kw_only=True):
+    """Device: the pairs that changed after the Recall's `kept`, as they stood here, in order of `seq`.
+
+    The next page comes after the Restated that answers this one. Only what takes permission away counts.
+    """
+
+    entries: Annotated[list[LaneEntry], msgspec.Meta(max_length=256)]
+    upto: Position
+    """The newest ledger position that is known here in any way: none below it is ever given again."""
+    more: bool
+
+
+class Restated(_Message, tag="restated", frozen=True, kw_only=True):
+    """Server: of the pairs of one Recalled, those that the kept part of the ledger knows, as they stand.
+
+    Of the others it knows nothing, or the lane brings them.
+    """
+
+    entries: Annotated[list[LaneEntry], msgspec.Meta(max_length=256)]
 
 
 # ---- leases ------------------------------------------------------------------------------------------
@@ -439,6 +486,9 @@ Message = (
     | KeyChanged
     | Lane
     | LaneAck
+    | Recall
+    | Recalled
+    | Restated
     | LeaseRequest
     | Lease
     | Follow

@@ -37,6 +37,12 @@ CODES: dict[str, Meaning] = {
     "not_on_demand": Meaning("caller", False, "rows of this view are pushed, or never leave the server"),
     "lane_behind": Meaning("device", True, "drain the decision lane first"),
     "rolled_back": Meaning("device", False, "the device reports an older state than the server has seen"),
+    "older_incarnation": Meaning(
+        "server", False, "this device has met a server that was restored later: this one is over"
+    ),
+    "not_now": Meaning(
+        "server", True, "restored and still catching up, or its journal takes no writes: come back later"
+    ),
     "digest_mismatch": Meaning("device", True, "the channel's digest differs from the signed checkpoint"),
     "stale_delta": Meaning("server", True, "the delta does not start at this device's cursor"),
     "round_closed": Meaning("device", False, "the aggregate round takes no more reports"),

@@ -30,6 +30,7 @@ SUCCESSION: Final = b"edge-succession-1"
 KEY_CHANGE: Final = b"edge-key-change-1"
 REVOKED: Final = b"edge-revoked-1"
 REFUSAL: Final = b"edge-refusal-1"
+BACKUP: Final = b"edge-backup-1"
 
 _Y: Final = (
     bytes(32),  # 0
@@ -113,7 +114,7 @@ def welcome_bytes(device_id: str, challenge: Challenge, welcome: Welcome) -> byt
     c, w = challenge, welcome
     opening = (device_id, c.v, c.nonce, c.incarnation, c.server_time_us, c.speaks)
     present = (w.v, w.nonce, w.lane_head, w.counter, w.ping_us, w.server_time_us, w.succession)
-    return canonical((*opening, *present))
+    return canonical((*opening, *present, w.restores))
 
 
 def revoked_bytes(device_id: str, hello_nonce: bytes) -> bytes:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.messages import Bytes16, Bytes32, Signature, Succession
+from edge_runtime.wire.messages import Bytes16, Bytes32, Restore, Signature, Succession
 from edge_runtime.wire.printing import prints_only
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import KeysMissing
@@ -40,6 +40,8 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incarnation: Bytes16
     earlier: tuple[Earlier, ...] = ()
     """In order; the last one named the present key."""
+    restores: tuple[Restore, ...] = ()
+    """In order; the last one began the present incarnation."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,6 +59,8 @@ class Authority:
     """16 bytes that change when the server is restored from a backup."""
     earlier: tuple[Earlier, ...] = ()
     """Signing keys of before, in order."""
+    restores: tuple[Restore, ...] = ()
+    """From which backups this server was restored, in order: the last one began its incarnation."""
 
     @property
     def public_key(self) -> bytes:
@@ -159,4 +163,4 @@ def _read(path: Path) -> _KeyFile:
 def _authority(file: _KeyFile) -> Authority:
     signing = Ed25519PrivateKey.from_private_bytes(file.signing_seed)
     tenant = (file.pseudonym_key, file.digest_key, file.tag_key, file.incarnation)
-    return Authority(signing, *tenant, file.earlier)
+    return Authority(signing, *tenant, file.earlier, file.restores)

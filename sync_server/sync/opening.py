@@ -55,6 +55,7 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
         ping_us=node.settings.ping_us,
         server_time_us=now_us,
         succession=succession,
+        restores=node.signing.restores,
         signature=bytes(64),
     )
     return Opened(device, node.signing.welcome(device.device_id, challenged, welcome))

@@ -16,6 +16,8 @@ class Signing:
         self._authority, self._key = authority, authority.signing
         self.incarnation = authority.incarnation
         self.public_key = seal.public_bytes(self._key)
+        self.restores = list(authority.restores)
+        """From which backups this server was restored, for the Welcome."""
 
     def succession(self, pinned: bytes) -> list[m.Succession]:
         """How the key that a device trusts leads to ours; raises `WireFailure("bad_signature")`."""

@@ -46,6 +46,7 @@ def welcome(**changes: object) -> m.Welcome:
         "ping_us": 1,
         "server_time_us": 1,
         "succession": [],
+        "restores": [],
         **changes,
     }
     unsigned = m.Welcome(signature=bytes(64), **fields)  # type: ignore[arg-type]
@@ -62,7 +63,7 @@ def judged(said: m.Welcome, incarnation: bytes | None = None) -> gate.Standing:
 
 def test_law_3_only_the_pinned_key_over_our_own_nonce_is_a_welcome() -> None:
     """Another nonce, another key, another device or a bent field is refused."""
-    assert judged(welcome()) == gate.Standing(rolled_back=False, restored=False, server_key=SERVER)
+    assert judged(welcome()) == gate.Standing(rolled_back=False, restored=False, kept=None, server_key=SERVER)
     with pytest.raises(WireFailure, match="bad_nonce"):
         judged(welcome(nonce=b"o" * 32))
     with pytest.raises(WireFailure, match="bad_signature"):
@@ -358,3 +359,36 @@ def test_reasons_of_rows_are_in_their_table() -> None:
         (m.Row(1, "item:x", "item_stats", 1, 1, 1, 0, True, b""), ALL),
     ]
     assert [gate.judge(row, channel, SHOP, 1).reason for row, channel in rows] == list(gate.ROWS)
+
+
+# ---- a restored server -------------------------------------------------------------------------------------
+
+
+def restored(*at_us: int, kept: int = 5) -> list[m.Restore]:
+    """The restores that led to an incarnation; the last one to that of the Challenge."""
+    named = [*(bytes([at % 256]) * 16 for at in at_us[:-1]), CHALLENGE.incarnation]
+    return [m.Restore(name, kept, at) for name, at in zip(named, at_us, strict=True)]
+
+
+def test_what_two_incarnations_have_in_common_is_the_least_that_any_restore_between_them_kept() -> None:
+    """A first restore, one after it, and one from a backup of before."""
+    before = b"i" * 16
+    first = gate.check_welcome(welcome(restores=restored(7)), CHALLENGE, HELLO, SERVER, before, [])
+    assert (first.restored, first.kept) == (True, 5)
+    again = gate.check_welcome(
+        welcome(restores=restored(7, 9, kept=3)), CHALLENGE, HELLO, SERVER, before, restored(7, 9)[:1]
+    )
+    assert again.kept == 3
+    same = gate.check_welcome(
+        welcome(restores=restored(7)), CHALLENGE, HELLO, SERVER, CHALLENGE.incarnation, restored(7)
+    )
+    assert (same.restored, same.kept) == (False, None)
+
+
+def test_law_2_of_two_servers_that_live_the_one_restored_last_is_the_server() -> None:
+    """Who met the later one hears neither the one of before nor another restored earlier."""
+    later = [m.Restore(b"l" * 16, 5, 9)]
+    for older in ([], restored(7), restored(9)):
+        with pytest.raises(WireFailure, match="older_incarnation"):
+            gate.check_welcome(welcome(restores=older), CHALLENGE, HELLO, SERVER, b"l" * 16, later)
+    gate.check_welcome(welcome(restores=restored(10)), CHALLENGE, HELLO, SERVER, b"l" * 16, later)

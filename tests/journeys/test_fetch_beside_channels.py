@@ -63,7 +63,7 @@ def test_another_catalog_and_a_restored_server_let_go_of_what_was_fetched(town: 
         return vec(device), likes(device)
 
     assert fetched() == (er.Status.PRESENT, er.Status.PRESENT)
-    device.replica.continuity.begin(b"another incarnat", restored=True)
+    device.replica.continuity.begin(b"another incarnat", [], restored=True)
     assert (vec(device), likes(device)) == (er.Status.NOT_SYNCED, er.Status.NOT_SYNCED)
     assert fetched() == (er.Status.PRESENT, er.Status.PRESENT)
     session.close()

@@ -203,7 +203,7 @@ def test_law_7_a_restored_server_takes_it_back_from_empty_channels_too(town: Tow
     session = with_alice(device)
     session.close()
     assert profile(device) == reason(device, "none") == NOT_FOUND
-    device.replica.continuity.begin(b"another incarnat", restored=True)
+    device.replica.continuity.begin(b"another incarnat", [], restored=True)
     assert profile(device) == reason(device, "none") == ON_ITS_WAY
 
 

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, m.Message] = {
         ping_us=20_000_000,
         server_time_us=1_700_000_000_000_001,
         succession=[m.Succession(NONCE, SIGNATURE)],
+        restores=[m.Restore(SUBJECT, 7, 1_700_000_000_000_000)],
         signature=SIGNATURE,
     ),
     "revoked": m.Revoked(signature=SIGNATURE),
@@ -48,6 +49,11 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "lane_empty": m.Lane(base=0, entries=[], upto=0, more=False),
     "lane_ack": m.LaneAck(upto=9),
+    "recall": m.Recall(kept=7, since=5),
+    "recalled": m.Recalled(
+        entries=[m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8)], upto=9, more=True
+    ),
+    "restated": m.Restated(entries=[m.LaneEntry(3, SUBJECT, "personalization", "given", 3, 0)]),
     "lease_request": m.LeaseRequest(id=SUBJECT, upto=9),
     "lease": m.Lease(id=SUBJECT, duration_us=86_400_000_000, upto=9, signature=SIGNATURE),
     "follow": m.Follow(channel=f"{TOKEN}/personalization", cursor=0, ticket=b"ticket"),
