@@ -124,7 +124,9 @@ class Load:
             some = range(start, min(start + BATCH, upto))
             row = {"event_time": 1_700_000_000, "values": {"country": "UK"}}
             rows = [{"entity": _name(n), **row} for n in some if n % 10 != 9]
-            told = self._server.call("POST", "/v1/features", {"view": "profile", "as_of": as_of, "rows": rows})
+            told = self._server.call(
+                "POST", "/v1/features", {"view": "profile", "as_of": as_of, "rows": rows}
+            )
             assert told["refused"] == [], told["refused"][:1]
 
     def _revoke(self, upto: int) -> list[Ask]:

@@ -32,6 +32,7 @@ from sync_server.api import (
     sessions,
     standing,
 )
+from sync_server.api import registry as registry_api
 from sync_server.api.access_log import keep_names_out
 from sync_server.api.asked import check_query, route_of
 from sync_server.api.fault import told
@@ -74,9 +75,10 @@ def build_app(
         partitions=settings.partitions,
     )
     try:
-        registry = Registry(store)
+        registry = Registry(store, settings.registry_key)
         if settings.catalog is not None:
             registry.load_file(settings.catalog, clock.now_us())
+        registry.check_signed()
         token = load_token(settings.token_file, entropy)
     except BaseException:
         store.close()
@@ -117,6 +119,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *devices.ROUTES,
         *sessions.routes(door),
         *catalogs.ROUTES,
+        *registry_api.ROUTES,
         *aggregates.ROUTES,
         *ops.ROUTES,
     )

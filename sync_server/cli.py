@@ -19,6 +19,7 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_consent import consent_commands
 from sync_server.cli_placing import hot_set_commands, segment_commands
+from sync_server.cli_registry import public_key, registry_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
 from sync_server.devices.authority import rotate_key
 from sync_server.devices.enrolment import encode
@@ -71,6 +72,8 @@ def _serve(args: argparse.Namespace) -> None:
     settings = Settings(data_dir=args.data, host=args.host, port=args.port, catalog=args.catalog)
     if args.lease is not None:
         settings = replace(settings, lease_us=_duration_us(args.lease))
+    if args.registry_key is not None:
+        settings = replace(settings, registry_key=public_key(args.registry_key))
     settings = overridden(settings, args.set or ())
 
     def announce(url: str) -> None:
@@ -195,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--host", default="127.0.0.1")
     made.add_argument("--port", type=int, default=8080, help="0: any free port (see server.json)")
     made.add_argument("--catalog", type=Path, help="register this catalog and make it active")
+    made.add_argument("--registry-key", metavar="HEX", help="public key that must sign privacy parts")
     made.add_argument("--lease", help="duration of leases, e.g. 24h")
     made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
     made = _command(commands, "enrol", _enrol, "make a one-time enrolment token")
@@ -212,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--code-version", default="", help="which version of its code")
     _catalog_commands(commands)
     consent_commands(commands, _command, _client)
+    registry_commands(commands, _command, _client)
     segment_commands(commands, _command, _client)
     hot_set_commands(commands, _command, _client)
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)

@@ -23,6 +23,9 @@ class Settings:
     catalog: Path | None = None
     """A catalog file to register and make active at start; None: the newest one registered."""
 
+    registry_key: bytes | None = None
+    """Ed25519 public key that must have signed every catalog's privacy part; None: nothing is asked."""
+
     # Storage
     partitions: int = 16
     """Channels hash into this many partitions, each with a dense sequence; fixed when the store is made."""

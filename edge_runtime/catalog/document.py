@@ -15,6 +15,7 @@ from edge_runtime.catalog.limits import CatalogLimits
 from edge_runtime.catalog.load import read_model
 from edge_runtime.catalog.model import (
     CatalogModel,
+    Controller,
     EntityType,
     EventType,
     Metric,
@@ -22,10 +23,11 @@ from edge_runtime.catalog.model import (
     Purpose,
     Ref,
     Service,
+    Signature,
     View,
 )
 from edge_runtime.catalog.references import find_key, find_ref
-from edge_runtime.catalog.render import render
+from edge_runtime.catalog.render import render, signature_table
 from edge_runtime.catalog.section import shown
 from edge_runtime.errors import CatalogError, Fault, MalformedRequest
 
@@ -42,12 +44,30 @@ class Catalog:
         self.model = model
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, limits: CatalogLimits = DEFAULT_LIMITS) -> Catalog:
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        limits: CatalogLimits = DEFAULT_LIMITS,
+        registry_key: bytes | None = None,
+    ) -> Catalog:
         """Read a TOML file (or JSON, by the ending `.json`).
 
+        Args:
+            registry_key: Ed25519 public key by which the privacy part must be signed; None: by nobody.
+
         Raises:
-            CatalogError: not readable, too large, not TOML, or any fault in it.
+            CatalogError: not readable, too large, not TOML, any fault in it, or not signed as it must be.
         """
+        catalog = cls._load(path, limits)
+        if registry_key is not None:
+            from edge_runtime.catalog.signed import check  # here: most catalogs are loaded without a key
+
+            check(catalog, registry_key)
+        return catalog
+
+    @classmethod
+    def _load(cls, path: str | PathLike[str], limits: CatalogLimits) -> Catalog:
         try:
             with Path(path).open("rb") as file:
                 raw = file.read(limits.document_bytes + 1)
@@ -129,6 +149,16 @@ class Catalog:
         """Metrics by name."""
         return self.model.metrics
 
+    @property
+    def controller(self) -> Controller | None:
+        """Who answers for the processing; None when not declared."""
+        return self.model.controller
+
+    @property
+    def signature(self) -> Signature | None:
+        """The privacy team's signature, unchecked; see `signed.check`."""
+        return self.model.signature
+
     def view(self, name: str) -> View:
         """The view `name@version`, or the highest version of a bare name. Raises MalformedRequest."""
         key = find_key(self.model.views, name)
@@ -176,8 +206,10 @@ class Catalog:
         return f"{self.default_personal}:{id}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The canonical table, JSON-able; `from_dict` of it gives an equal catalog."""
-        return render(self.model)
+        """The canonical table with the signature, JSON-able; `from_dict` of it gives an equal catalog."""
+        signature = self.model.signature
+        signed = {} if signature is None else {"signature": signature_table(signature)}
+        return render(self.model) | signed
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,7 +8,14 @@ from typing import Final
 from edge_runtime.catalog.limits import CatalogLimits
 from edge_runtime.catalog.metrics import read_metrics
 from edge_runtime.catalog.model import CatalogModel
-from edge_runtime.catalog.people import read_entities, read_events, read_notices, read_purposes
+from edge_runtime.catalog.people import (
+    read_controller,
+    read_entities,
+    read_events,
+    read_notices,
+    read_purposes,
+    read_signature,
+)
 from edge_runtime.catalog.references import MAX_VERSION
 from edge_runtime.catalog.section import Findings, Section, check_name, shown
 from edge_runtime.catalog.services import read_services
@@ -30,6 +37,8 @@ def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
     top = Section(findings, "", dict(table))
     name, version = _heading(top)
     sections = {key: top.table(key) or Section(findings, key, {}) for key in SECTIONS}
+    controller = read_controller(top.table("controller"))
+    signature = read_signature(top.table("signature"))
     top.close()
     purposes = read_purposes(sections["purposes"])
     notices = read_notices(sections["notices"], purposes)
@@ -50,6 +59,8 @@ def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
         views=views,
         services=services,
         metrics=metrics,
+        controller=controller,
+        signature=signature,
     )
 
 

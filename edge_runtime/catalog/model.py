@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
+from edge_runtime.wire.printing import prints_only
+
 Basis = Literal[
     "consent",
     "contract",
@@ -17,6 +19,8 @@ Basis = Literal[
 ]
 Source = Literal["server", "session", "request"]
 Tier = Literal["hot", "warm", "cold"]
+Use = Literal["sale", "share", "targeting"]
+"""What a purpose does that a subject may opt out of by a signal (`Sec-GPC`)."""
 Scalar = bool | int | float | str
 
 
@@ -32,6 +36,22 @@ class Purpose:
     retention_us: int | None
     """None for `retention = "session"`: held in memory only, never on disk."""
     keep_events_us: int
+    """How long the journal keeps events, for backfill."""
+    description: str | None = None
+    """What is done, in a sentence that a subject understands (GDPR Art. 13(1)(c))."""
+    data_categories: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    """Who else receives the data (Art. 13(1)(e), 30(1)(d))."""
+    transfers: tuple[str, ...] = ()
+    """Third countries, each with its safeguard (Art. 13(1)(f), 30(1)(e))."""
+    uses: tuple[Use, ...] = ()
+    dpv: str | None = None
+    """IRI of the purpose in the W3C Data Privacy Vocabulary."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the subject's consent is needed: by the basis, or for storing on the terminal."""
+        return self.legal_basis == "consent" or self.terminal_access == "consent"
 
     @property
     def on_disk(self) -> bool:
@@ -47,6 +67,33 @@ class Notice:
     purposes: tuple[str, ...]
     language: str | None
     content_hash: str | None
+    """`sha256:` and 64 hex digits of the text."""
+    title: str | None = None
+    url: str | None = None
+    effective: str | None = None
+    """The day from which on it is shown, `2026-11-30`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """Who answers for the processing (GDPR Art. 13(1)(a)(b), 30(1)(a))."""
+
+    name: str
+    contact: str | None
+    dpo: str | None
+    """How to reach the data protection officer."""
+
+
+@prints_only("signed_us")
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The privacy team's word on a catalog's privacy part; see `signed.py`."""
+
+    key: bytes
+    """Ed25519 public key, 32 bytes."""
+    signed_us: int
+    """Which of two signed parts is the newer one."""
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,3 +364,6 @@ class CatalogModel:
     services: Mapping[str, Service]
     """By `name@version`."""
     metrics: Mapping[str, Metric]
+    controller: Controller | None = None
+    signature: Signature | None = field(default=None, compare=False)
+    """It travels with the catalog, and is no part of what the catalog means."""

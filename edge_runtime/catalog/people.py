@@ -1,12 +1,24 @@
-"""The sections that other sections lean on: purposes, notices, entities and events."""
+"""The sections that other sections lean on: controller, purposes, notices, entities and events."""
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Final, cast
 
 from edge_runtime.catalog.dtype import PLAIN, parse_dtype
 from edge_runtime.catalog.duration import UNIT_US, write_duration
-from edge_runtime.catalog.model import Basis, DType, EntityType, EventType, Notice, Purpose
+from edge_runtime.catalog.model import (
+    Basis,
+    Controller,
+    DType,
+    EntityType,
+    EventType,
+    Notice,
+    Purpose,
+    Signature,
+    Use,
+)
 from edge_runtime.catalog.section import Section, check_name, shown
 
 BASES: Final = (
@@ -17,8 +29,34 @@ BASES: Final = (
     "public_task",
     "legitimate_interest",
 )
+USES: Final = ("sale", "share", "targeting")
+CONTENT_HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
+KEY_HEX: Final = re.compile(r"[0-9a-f]{64}")
+SIGNATURE_HEX: Final = re.compile(r"[0-9a-f]{128}")
+DPV_IRI: Final = re.compile(r"https://w3id\.org/dpv(/[A-Za-z0-9_-]+)*#[A-Za-z0-9_-]+")
 DEFAULT_LEASE_US: Final = 24 * UNIT_US["h"]
 DEFAULT_KEEP_EVENTS_US: Final = 7 * UNIT_US["d"]
+
+
+def read_controller(section: Section | None) -> Controller | None:
+    """`[controller]`: name, and how to reach it and its data protection officer."""
+    if section is None:
+        return None
+    name = section.text("name", required=True)
+    contact, dpo = section.text("contact"), section.text("dpo")
+    section.close()
+    return Controller(name or "", contact, dpo)
+
+
+def read_signature(section: Section | None) -> Signature | None:
+    """`[signature]`: whose, of when, and the signature itself; whether it holds is asked elsewhere."""
+    if section is None:
+        return None
+    key = _matching(section, "key", KEY_HEX, "64 hex digits", required=True)
+    signature = _matching(section, "signature", SIGNATURE_HEX, "128 hex digits", required=True)
+    signed_us = section.integer("signed_at", 0, 2**62, required=True)
+    section.close()
+    return Signature(bytes.fromhex(key or ""), signed_us or 0, bytes.fromhex(signature or ""))
 
 
 def read_purposes(section: Section) -> dict[str, Purpose]:
@@ -44,7 +82,34 @@ def _purpose(name: str, body: Section) -> Purpose:
         lease_us=_lease(body),
         retention_us=retention_us,
         keep_events_us=_keep_events(body, retention_us),
+        description=body.text("description"),
+        data_categories=body.strings("data_categories") or (),
+        recipients=body.strings("recipients") or (),
+        transfers=body.strings("transfers") or (),
+        uses=_uses(body),
+        dpv=_matching(
+            body, "dpv", DPV_IRI, "an IRI of the Data Privacy Vocabulary, https://w3id.org/dpv#..."
+        ),
     )
+
+
+def _uses(body: Section) -> tuple[Use, ...]:
+    named = body.strings("uses") or ()
+    for n, use in enumerate(named):
+        if use not in USES:
+            place = f"{body.at('uses')}[{n}]"
+            body.findings.add(place, f"expected one of {' '.join(USES)}, got {shown(use)}")
+    return cast(tuple[Use, ...], tuple(use for use in USES if use in named))
+
+
+def _matching(
+    body: Section, key: str, pattern: re.Pattern[str], expected: str, *, required: bool = False
+) -> str | None:
+    text = body.text(key, required=required)
+    if text is not None and pattern.fullmatch(text) is None:
+        body.fault(key, f"expected {expected}, got {shown(text)}")
+        return None
+    return text
 
 
 def _lease(body: Section) -> int:
@@ -79,7 +144,7 @@ def _keep_events(body: Section, retention_us: int | None) -> int:
 
 
 def read_notices(section: Section, purposes: dict[str, Purpose]) -> dict[str, Notice]:
-    """`[notices.*]`: which purposes a text covered, its language and content hash."""
+    """`[notices.*]`: which purposes a text covered, where it stands and the hash of what it said."""
     notices: dict[str, Notice] = {}
     for version, body in section.tables():
         covered = body.strings("purposes", required=True) or ()
@@ -90,9 +155,32 @@ def read_notices(section: Section, purposes: dict[str, Purpose]) -> dict[str, No
                 )
         if not version:
             section.fault(None, "expected notices with a version, got an empty one")
-        notices[version] = Notice(version, covered, body.text("language"), body.text("content_hash"))
+        notices[version] = Notice(
+            version=version,
+            purposes=covered,
+            language=body.text("language"),
+            content_hash=_matching(body, "content_hash", CONTENT_HASH, "sha256: and 64 hex digits"),
+            title=body.text("title"),
+            url=body.text("url"),
+            effective=_day(body, "effective"),
+        )
         body.close()
     return notices
+
+
+def _day(body: Section, key: str) -> str | None:
+    """A day, as TOML writes dates or as text."""
+    if not body.has(key):
+        return None
+    value = body.raw(key)
+    text = value.isoformat() if isinstance(value, date) else value
+    try:
+        if isinstance(text, str):
+            return date.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    body.fault(key, f"expected a day such as 2026-11-30, got {shown(value)}")
+    return None
 
 
 def read_entities(section: Section) -> dict[str, EntityType]:

@@ -9,6 +9,7 @@ from edge_runtime.catalog.duration import write_duration
 from edge_runtime.catalog.model import (
     CatalogModel,
     Column,
+    Controller,
     DerivedFeature,
     DotColumn,
     Encoding,
@@ -21,6 +22,7 @@ from edge_runtime.catalog.model import (
     PlainColumn,
     Purpose,
     SessionFeature,
+    Signature,
     SumLookupColumn,
     View,
     Where,
@@ -32,15 +34,18 @@ Table = dict[str, object]
 
 def render(model: CatalogModel) -> Table:
     """The whole catalog as nested dicts and lists of strings, numbers and booleans."""
+    heading: Table = {"catalog": {"name": model.name, "version": model.version}}
+    if model.controller is not None:
+        heading["controller"] = controller_table(model.controller)
     return {
-        "catalog": {"name": model.name, "version": model.version},
-        "purposes": {k: _purpose(v) for k, v in model.purposes.items()},
-        "notices": {k: _notice(v) for k, v in model.notices.items()},
+        **heading,
+        "purposes": {k: purpose_table(v) for k, v in model.purposes.items()},
+        "notices": {k: notice_table(v) for k, v in model.notices.items()},
         "entities": {k: {"personal": v.personal} for k, v in model.entities.items()},
         "events": {k: _event(v) for k, v in model.events.items()},
         "views": {k: _view(v) for k, v in model.views.items()},
         "services": {k: {"features": [_column(c) for c in v.columns]} for k, v in model.services.items()},
-        "metrics": {k: _metric(v) for k, v in model.metrics.items()},
+        "metrics": {k: metric_table(v) for k, v in model.metrics.items()},
     }
 
 
@@ -51,7 +56,27 @@ def _known(pairs: Iterable[tuple[str, object]]) -> Table:
     }
 
 
-def _purpose(p: Purpose) -> Table:
+def controller_table(c: Controller) -> Table:
+    """The controller as the canonical table has it."""
+    return _known([("name", c.name), ("contact", c.contact), ("dpo", c.dpo)])
+
+
+def signature_table(s: Signature) -> Table:
+    """The signature as the canonical table has it; bytes as hex."""
+    return {"key": s.key.hex(), "signed_at": s.signed_us, "signature": s.signature.hex()}
+
+
+def purpose_table(p: Purpose) -> Table:
+    """A purpose as the canonical table has it."""
+    lists = [
+        ("data_categories", p.data_categories),
+        ("recipients", p.recipients),
+        ("transfers", p.transfers),
+        ("uses", p.uses),
+    ]
+    described = _known(
+        [("description", p.description), ("dpv", p.dpv), *((key, items or None) for key, items in lists)]
+    )
     return {
         "title": p.title,
         "legal_basis": p.legal_basis,
@@ -59,11 +84,22 @@ def _purpose(p: Purpose) -> Table:
         "lease": write_duration(p.lease_us),
         "retention": "session" if p.retention_us is None else write_duration(p.retention_us),
         "keep_events": write_duration(p.keep_events_us),
+        **described,
     }
 
 
-def _notice(n: Notice) -> Table:
-    return _known([("purposes", n.purposes), ("language", n.language), ("content_hash", n.content_hash)])
+def notice_table(n: Notice) -> Table:
+    """A notice as the canonical table has it."""
+    return _known(
+        [
+            ("purposes", n.purposes),
+            ("language", n.language),
+            ("content_hash", n.content_hash),
+            ("title", n.title),
+            ("url", n.url),
+            ("effective", n.effective),
+        ]
+    )
 
 
 def _event(e: EventType) -> Table:
@@ -170,7 +206,8 @@ def encoding_table(e: Encoding) -> Table:
             return {"kind": e.kind}
 
 
-def _metric(m: Metric) -> Table:
+def metric_table(m: Metric) -> Table:
+    """A metric as the canonical table has it."""
     bounds = None if m.low is None or m.high is None else (m.low, m.high)
     return _known(
         [

@@ -47,7 +47,7 @@ class Permission(NamedTuple):
 
 def needs_consent(purpose: Purpose) -> bool:
     """Whether a purpose rests on consent: by its basis, or for storing on a terminal that is not its own."""
-    return purpose.legal_basis == "consent" or purpose.terminal_access == "consent"
+    return purpose.asks
 
 
 def subject_of(catalog: Declared, subject: object) -> str:

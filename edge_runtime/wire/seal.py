@@ -31,6 +31,9 @@ KEY_CHANGE: Final = b"edge-key-change-1"
 REVOKED: Final = b"edge-revoked-1"
 REFUSAL: Final = b"edge-refusal-1"
 BACKUP: Final = b"edge-backup-1"
+PRIVACY_PART: Final = b"edge-privacy-part-1"
+REGISTRY: Final = b"edge-registry-1"
+CONSENT_RECEIPT: Final = b"edge-consent-receipt-1"
 
 _Y: Final = (
     bytes(32),  # 0

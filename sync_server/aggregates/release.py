@@ -83,10 +83,7 @@ def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
     names = dict.fromkeys(p for p in (metric.purpose, source) if p is not None)
     needed = (model.purposes[name] for name in names)
     return Parameters(
-        purposes=tuple(
-            NeededPurpose(p.name, p.legal_basis == "consent" or p.terminal_access == "consent")
-            for p in needed
-        ),
+        purposes=tuple(NeededPurpose(p.name, p.asks) for p in needed),
         categories=metric.categories,
         epsilon=str(epsilon_of(metric)),
         cost_micros=cost_micros(metric),

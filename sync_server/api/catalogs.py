@@ -105,7 +105,14 @@ ROUTES = (
         query=(Query("activate", "`true` makes it the one in force", type=Literal["true", "false"]),),
         replies={201: "registered", 200: "it was there already, with the same meaning"},
         returns={201: Registered, 200: Registered},
-        problems=("invalid_catalog", "catalog_conflict", "not_found"),
+        problems=(
+            "invalid_catalog",
+            "catalog_conflict",
+            "not_found",
+            "notice_conflict",
+            "registry_unsigned",
+            "registry_rollback",
+        ),
     ),
     Route(
         "GET",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from edge_runtime.catalog import Catalog, CatalogError
+from sync_server.catalog import privacy
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx, Store, WriteTx
 from sync_server.store.records import CatalogRow
@@ -17,12 +18,22 @@ _ACTIVE = "active_catalog"
 
 
 class Registry:
-    """Knows every registered version, and holds the active one ready."""
+    """Knows every registered version, and holds the active one ready.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    Args:
+        registry_key: public half of the key that signs privacy parts; with it, none that it has not signed is
+            registered, comes into force, or stays there over a start. None: nothing is asked.
+    """
+
+    def __init__(self, store: Store, registry_key: bytes | None = None) -> None:
+        self._store, self.registry_key = store, registry_key
         with store.read() as tx:
-            self._active = _stored_active(tx)
+            row = _active_row(tx)
+            known = row is None or tx.registry.in_force() is not None
+        self._active = None if row is None else _catalog(row)
+        if row is not None and not known:  # a store from before there were registry versions
+            with store.write("registry_version") as tx:
+                privacy.put_in_force(tx, _catalog(row), row.registered_us)
 
     @property
     def active(self) -> Catalog:
@@ -36,32 +47,60 @@ class Registry:
         """The catalog in force, or None before the first was registered."""
         return self._active
 
+    @property
+    def signed(self) -> Literal["pinned", "unpinned", "unsigned"]:
+        """What the privacy part in force rests on: the pinned key, a key nobody pinned, or nothing."""
+        if self._active is None or self._active.signature is None:
+            return "unsigned"
+        return "unpinned" if self.registry_key is None else "pinned"
+
     def purposes(self) -> tuple[str, ...]:
         """Purposes of the active catalog; none when there is none."""
         return () if self._active is None else tuple(self._active.purposes)
 
+    def check_signed(self) -> None:
+        """Raise `Problem("registry_unsigned")` when the catalog in force is not signed as it must be."""
+        if self._active is not None:
+            privacy.check_signed(self._active, self.registry_key)
+
     def register(self, catalog: Catalog, now_us: int) -> Literal["created", "present"]:
         """Store a version for ever; the first one registered becomes active.
 
-        Raises `Problem("catalog_conflict")` when this version is registered with another meaning.
+        Raises `Problem`, with nothing changed: `catalog_conflict` when this version is registered with
+        another meaning, `notice_conflict` when a notice is, `registry_unsigned` without the pinned key's
+        signature.
         """
+        privacy.check_signed(catalog, self.registry_key)
         with self._store.write("catalog") as tx:
             known = tx.catalog(catalog.name, catalog.version)
             if known is not None and known.fingerprint != catalog.fingerprint:
                 raise Problem("catalog_conflict", fingerprint=known.fingerprint)
+            privacy.register_notices(tx, catalog, now_us)
             if known is None:
                 tx.add_catalog(_row(catalog, now_us))
-        if self._active is None:
+            elif privacy.newer(catalog.signature, _catalog(known).signature):
+                tx.sign_catalog(_row(catalog, now_us))
+        signed_anew = catalog == self._active and privacy.newer(catalog.signature, self._active.signature)
+        if self._active is None or signed_anew:
             self.activate(catalog.name, catalog.version)
         return "present" if known is not None else "created"
 
     def activate(self, name: str, version: int) -> Catalog:
-        """Make a registered version the one in force; raises `Problem("not_found")`."""
+        """Make a registered version the one in force.
+
+        Raises `Problem`, with nothing changed: `not_found`, `registry_unsigned`, or `registry_rollback` when
+        under a pinned key an older privacy part would protect less than the one in force.
+        """
         with self._store.write("activate_catalog") as tx:
             row = tx.catalog(name, version)
             if row is None:
                 raise Problem("not_found", "this catalog version is not registered")
             catalog, before = _catalog(row), _stored_active(tx)
+            if self.registry_key is not None:
+                privacy.check_signed(catalog, self.registry_key)
+                privacy.check_order(before, catalog)
+            privacy.register_notices(tx, catalog, row.registered_us)
+            privacy.put_in_force(tx, catalog, row.registered_us)
             _set_active(tx, row)
             if before is not None and pushed(catalog) != pushed(before):
                 tx.look_again()
@@ -118,9 +157,13 @@ def _set_active(tx: WriteTx, row: CatalogRow) -> None:
 
 
 def _stored_active(tx: ReadTx) -> Catalog | None:
+    row = _active_row(tx)
+    return None if row is None else _catalog(row)
+
+
+def _active_row(tx: ReadTx) -> CatalogRow | None:
     raw = tx.meta(_ACTIVE)
     if raw is None:
         return None
     name, version = msgspec.json.decode(raw, type=tuple[str, int])
-    row = tx.catalog(name, version)
-    return None if row is None else _catalog(row)
+    return tx.catalog(name, version)

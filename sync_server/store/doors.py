@@ -65,6 +65,13 @@ class DoorWrites(DoorReads):
             (row.name, row.version, row.fingerprint, row.document, row.registered_us),
         )
 
+    def sign_catalog(self, row: CatalogRow) -> None:
+        """Keep the document of a registered version with a newer signature in it."""
+        self.execute(
+            "UPDATE catalogs SET document = ? WHERE name = ? AND version = ? AND fingerprint = ?",
+            (row.document, row.name, row.version, row.fingerprint),
+        )
+
     def set_meta(self, key: str, value: bytes) -> None:
         """Set a named value."""
         self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -1,6 +1,6 @@
 """SQL of the registry: every version of the privacy part that was ever in force, and every notice.
 
-Neither is ever changed or deleted: a decision in the ledger names both by their hashes.
+Neither is ever changed or deleted, but for a newer signature: the ledger names both by their hashes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ REGISTRY_TABLES: Final = """
 CREATE TABLE registry_versions (
     version INTEGER PRIMARY KEY, -- from 1, dense, in the order in which they came into force
     fingerprint BLOB NOT NULL UNIQUE, -- SHA-256 of the canonical privacy part
-    part BLOB NOT NULL,          -- the privacy part, JSON
+    part BLOB NOT NULL,          -- the privacy part, canonical JSON
+    signature BLOB,              -- the newest one over it, JSON; NULL: nobody signed it
     registered_us INTEGER NOT NULL
 );
 CREATE TABLE notices (
@@ -32,6 +33,7 @@ ALTER TABLE evidence ADD COLUMN registry BLOB NOT NULL DEFAULT x'';
 ALTER TABLE evidence ADD COLUMN signals TEXT NOT NULL DEFAULT '';
 """
 
+_VERSION: Final = "version, fingerprint, part, signature, registered_us"
 _IN_FORCE: Final = "registry"
 """In `meta`: the version in force, as decimal digits."""
 
@@ -43,7 +45,9 @@ class RegistryRow:
     version: int
     fingerprint: bytes
     part: bytes
-    """JSON."""
+    """Canonical JSON."""
+    signature: bytes | None
+    """The newest one over it, JSON; None: nobody signed it."""
     registered_us: int
 
 
@@ -74,7 +78,7 @@ class RegistryRows:
     def in_force(self) -> RegistryRow | None:
         """The version in force; None before the first catalog."""
         row = self._tx.execute(
-            "SELECT version, fingerprint, part, registered_us FROM registry_versions"
+            f"SELECT {_VERSION} FROM registry_versions"
             " WHERE version = (SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?)",
             (_IN_FORCE,),
         ).fetchone()
@@ -88,18 +92,21 @@ class RegistryRows:
     def versions(self, limit: int) -> list[RegistryRow]:
         """Every version, newest first."""
         found = self._tx.execute(
-            "SELECT version, fingerprint, part, registered_us FROM registry_versions"
-            " ORDER BY version DESC LIMIT ?",
+            f"SELECT {_VERSION} FROM registry_versions ORDER BY version DESC LIMIT ?",
             (limit,),
         )
         return [RegistryRow(*row) for row in found]
 
-    def put_in_force(self, fingerprint: bytes, part: bytes, now_us: int) -> int:
+    def put_in_force(self, fingerprint: bytes, part: bytes, signature: bytes | None, now_us: int) -> int:
         """Make this privacy part the one in force; it gets the next version unless it has one. Returns it."""
         row = self._tx.execute(
             "SELECT version FROM registry_versions WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
         version = self._add(fingerprint, part, now_us) if row is None else int(row[0])
+        if signature is not None:
+            self._tx.execute(
+                "UPDATE registry_versions SET signature = ? WHERE version = ?", (signature, version)
+            )
         self._tx.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_IN_FORCE, str(version).encode()))
         return version
 

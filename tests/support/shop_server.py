@@ -46,6 +46,11 @@ class ShopServer:
         self.authority = self.app[rooms.AUTHORITY]
         self.client: TestClient[Any, Any] = TestClient(TestServer(self.app))
 
+    @property
+    def app_catalog_version(self) -> int:
+        """Version of the catalog in force."""
+        return self.app[rooms.REGISTRY].active.version
+
     async def __aenter__(self) -> ShopServer:
         await self.client.start_server()
         return self
