@@ -39,6 +39,7 @@ REPLAYED: Final = Told(
 )
 PROBLEM_HEADERS: Final[Mapping[int, Told]] = {
     HTTPStatus.UNAUTHORIZED: Told("WWW-Authenticate", "How to ask: with a bearer token."),
+    HTTPStatus.UPGRADE_REQUIRED: Told("Upgrade", "`websocket`."),
     HTTPStatus.SERVICE_UNAVAILABLE: Told("Retry-After", "Seconds after which to try again."),
 }
 _TEXT: Final = {"type": "string"}

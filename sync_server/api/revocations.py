@@ -21,7 +21,7 @@ from sync_server.api.replies import (
     subject_of,
 )
 from sync_server.api.rooms import AUTHORITY, CLOCK, OFFICE, SETTINGS, STORE
-from sync_server.api.route import Route
+from sync_server.api.route import Link, Route, Told
 from sync_server.consent.progress import Progress
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx
@@ -142,6 +142,8 @@ def _target(request: web.Request, target: Target, erasers: set[str]) -> dict[str
     }
 
 
+WATCHED = ("/{id}", "/{id}/targets", "/{id}/receipt")
+
 ROUTES = (
     Route(
         "POST",
@@ -153,6 +155,8 @@ ROUTES = (
         body=Revocation,
         idempotent=True,
         replies={202: "`id`, the `denials` in the ledger, and a signed `receipt` that verifies offline"},
+        tells={202: (Told("Location", "Where the revocation is watched."),)},
+        links={202: tuple(Link("GET", PATH + end, "id", "$response.body#/id") for end in WATCHED)},
         problems=("invalid_id", "no_catalog", "idempotency_reuse"),
     ),
     Route(

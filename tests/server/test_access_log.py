@@ -30,7 +30,13 @@ async def test_a_runner_that_logs_access_logs_routes(
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         with caplog.at_level(logging.DEBUG):
             async with aiohttp.ClientSession() as http:
-                for path in ("/v1/consents?subject=alice", "/v1/devices/alice", "/alice", "/healthz?alice"):
+                for path in (
+                    "/v1/consents?subject=alice",
+                    "/v1/devices/alice",
+                    "/alice",
+                    "/healthz",
+                    "/healthz?alice",
+                ):
                     await http.get(url + path, headers={"Referer": "https://alice", "User-Agent": "alice"})
     finally:
         await runner.cleanup()
@@ -39,6 +45,7 @@ async def test_a_runner_that_logs_access_logs_routes(
         ["GET", "/v1/consents", "401"],
         ["GET", "/v1/devices/{id}", "401"],
         ["GET", "-", "404"],
+        ["GET", "/healthz", "400"],
         ["GET", "/healthz", "200"],
     ]
     assert "alice" not in caplog.text

@@ -132,12 +132,7 @@ async def test_law_12_a_broken_catalog_is_refused_with_every_fault(shop: ShopSer
 async def test_without_a_catalog_nothing_personal_is_taken(tmp_path: Path) -> None:
     """Law 1: what is not declared is not permitted; the server says what is missing."""
     clock = ManualClock()
-    bare = ShopServer.__new__(ShopServer)
-    app = build_app(Settings(data_dir=tmp_path / "d"), clock, CountingEntropy())
-    from aiohttp.test_utils import TestClient, TestServer
-
-    bare.clock, bare.app, bare.client = clock, app, TestClient(TestServer(app))
-    async with bare:
+    async with ShopServer(tmp_path / "d", clock, catalog=None) as bare:
         assert (await bare.give("alice")).body["code"] == "no_catalog"
         assert (await bare.revoke("alice")).body["code"] == "no_catalog"
         assert (await bare.publish("v", [])).body["code"] == "no_catalog"

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+from aiohttp import web
+
 import sync_server.api
 from sync_server.api import rooms
+from sync_server.api.described import field_notes
+from sync_server.api.features import Published
+from sync_server.api.route import BODILESS
 from sync_server.app import route_table
 from sync_server.errors import PROBLEMS
+from tests.support.clock import ManualClock
+from tests.support.promised import NOT_TYPED_YET
 from tests.support.shop_server import ShopServer
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
@@ -139,3 +148,92 @@ async def test_the_page_reads_by_itself(shop: ShopServer) -> None:
     for code in PROBLEMS:
         assert f'id="{code}"' in page
     assert not re.findall(r"<(?:script|img|link|iframe)|@import|url\(", page)
+
+
+async def test_every_reply_has_a_type_or_a_media_type_or_no_body(shop: ShopServer) -> None:
+    """A route without them cannot be added; `dict` is for documents whose form is said elsewhere."""
+    for route in route_table(shop.app[rooms.SYNC_DOOR]):
+        if route.path.startswith(NOT_TYPED_YET):
+            continue
+        bare = set(route.replies) - set(route.returns) - set(route.gives) - BODILESS
+        assert not bare, (route.method, route.path, bare)
+        assert set(route.returns) | set(route.gives) | set(route.tells) | set(route.links) <= set(
+            route.replies
+        )
+        assert set(route.places) <= set(re.findall(r"{(\w+)}", route.path))
+        assert route.scope or route.open, (route.method, route.path)
+    free = [r.path for r in route_table(shop.app[rooms.SYNC_DOOR]) if dict in r.returns.values()]
+    assert sorted(free) == ["/openapi.json", "/v1/catalogs/{name}/{version}"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A reply that is not as promised, and what is wrong with it."""
+
+    body: bytes
+    fault: str
+    status: int = 200
+    kind: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Broken(b'{"status":"ok"}', ""),
+        Broken(b'{"status":"fine"}', "/enum does not hold at /status"),
+        Broken(b'{"status":"ok","more":1}', "/additionalProperties does not hold at"),
+        Broken(b"{}", "/required does not hold at"),
+        Broken(b'{"status":"ok"}', "202 is not documented", status=202),
+        Broken(b'{"status":"ok"}', "is text/plain, not application/json", kind="text/plain"),
+        Broken(b'{"status":"ok"}', "has the header x-more", headers=(("X-More", "1"),)),
+        Broken(b"{}", "lacks the header Retry-After", status=503, kind="application/problem+json"),
+    ],
+    ids=lambda broken: broken.fault or "as promised",
+)
+async def test_a_reply_that_is_not_as_documented_is_noticed(tmp_path: Path, broken: Broken) -> None:
+    """Planted behind `GET /healthz`: an unknown member, status, media type or header, a missing one."""
+    server = ShopServer(tmp_path / "data", ManualClock())
+
+    @web.middleware
+    async def spoiling(*_: object) -> web.StreamResponse:
+        reply = web.Response(body=broken.body, status=broken.status, content_type=broken.kind)
+        reply.headers.update(broken.headers)
+        return reply
+
+    server.app.middlewares.append(spoiling)
+    async with server:
+        await server.call("GET", "/healthz", token=None)
+        found, server.broken_promises = server.broken_promises, []
+    assert any(broken.fault in fault for fault in found) if broken.fault else not found
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/v1/segments?before=a", "expected only `after`"),
+        ("/v1/devices?after=a&after=b", "expected `after` once"),
+        ("/v1/hot-set", "expected `channel`: one that is shared: `all`, or `segment:<name>`"),
+        ("/v1/hot-set?channel=~alice", "expected `channel` as 1 to 512 characters"),
+        ("/v1/hot-set?channel=all&after=-1", "expected `after` as a whole number and at least 0"),
+        ("/v1/hot-set?channel=all&after=1e3", "expected `after` as a whole number"),
+        ("/v1/hot-set?channel=all&after=" + "9" * 5_000, "expected `after` as a whole number"),
+        ("/v1/hot-set?channel=all&after=%D9%A1", "expected `after` as a whole number"),
+        ("/healthz?alice", "expected no parameters"),
+    ],
+)
+async def test_law_12_a_query_that_the_document_does_not_know_is_refused(
+    shop: ShopServer, path: str, detail: str
+) -> None:
+    """By the types of the route table, and the detail says what was expected, never what came."""
+    reply = await shop.call("GET", path)
+    assert (reply.status, reply.body["code"]) == (400, "malformed_query")
+    assert detail in reply.body["detail"]
+    assert "alice" not in str(reply.body)
+
+
+def test_field_notes_are_what_stands_below_the_fields() -> None:
+    """The document describes fields in the words of the source."""
+    assert field_notes(Published)["accepted"] == "Rows that stand."
+    assert "view" in field_notes(Published)
+    assert field_notes(dict) == {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from yarl import URL
@@ -22,6 +23,7 @@ from sync_server.devices.enrolment import decode, encode
 from sync_server.settings import Settings
 from tests.support.clock import ManualClock
 from tests.support.entropy import CountingEntropy
+from tests.support.promised import promises_of
 
 CATALOG = Path(__file__).resolve().parents[2] / "examples" / "catalogs" / "shop.toml"
 
@@ -45,6 +47,9 @@ class ShopServer:
         self.store, self.office = self.app[rooms.STORE], self.app[rooms.OFFICE]
         self.authority = self.app[rooms.AUTHORITY]
         self.client: TestClient[Any, Any] = TestClient(TestServer(self.app))
+        self.broken_promises: list[str] = []
+        """In what replies were not as the OpenAPI document says; none when the server is closed."""
+        self.app.on_response_prepare.append(self._check_promise)
 
     @property
     def app_catalog_version(self) -> int:
@@ -55,8 +60,12 @@ class ShopServer:
         await self.client.start_server()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self.client.close()
+        assert kind is not None or not self.broken_promises, self.broken_promises
+
+    async def _check_promise(self, request: web.Request, reply: web.StreamResponse) -> None:
+        self.broken_promises += promises_of(self.app).faults(request, reply)
 
     async def call(
         self,
