@@ -118,7 +118,9 @@ def test_every_message_in_every_state_is_heard_or_out_of_turn(stage: Stage, name
     if (Side.DEVICE, state, type(message)) not in TABLE:
         assert code == "out_of_turn"
     else:
-        assert code != "out_of_turn" or isinstance(message, m.LaneAck | m.Recalled | m.LeaseRequest | m.Repair)
+        assert code != "out_of_turn" or isinstance(
+            message, m.LaneAck | m.Recalled | m.LeaseRequest | m.Repair
+        )
 
 
 @fuzzing

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 import sync_server.api
 from sync_server.api import rooms
@@ -181,9 +182,9 @@ class Broken:
     "broken",
     [
         Broken(b'{"status":"ok"}', ""),
-        Broken(b'{"status":"fine"}', "/enum does not hold at /status"),
-        Broken(b'{"status":"ok","more":1}', "/additionalProperties does not hold at"),
-        Broken(b"{}", "/required does not hold at"),
+        Broken(b'{"status":"fine"}', "enum does not hold at /status"),
+        Broken(b'{"status":"ok","more":1}', "additionalProperties does not hold at /"),
+        Broken(b"{}", "required does not hold at /"),
         Broken(b'{"status":"ok"}', "202 is not documented", status=202),
         Broken(b'{"status":"ok"}', "is text/plain, not application/json", kind="text/plain"),
         Broken(b'{"status":"ok"}', "has the header x-more", headers=(("X-More", "1"),)),
@@ -196,7 +197,7 @@ async def test_a_reply_that_is_not_as_documented_is_noticed(tmp_path: Path, brok
     server = ShopServer(tmp_path / "data", ManualClock())
 
     @web.middleware
-    async def spoiling(*_: object) -> web.StreamResponse:
+    async def spoiling(request: web.Request, handler: Handler) -> web.StreamResponse:
         reply = web.Response(body=broken.body, status=broken.status, content_type=broken.kind)
         reply.headers.update(broken.headers)
         return reply

@@ -68,7 +68,8 @@ class Promises:
             return
         assert isinstance(body, bytes)
         for error in self._validator(where, schema).iter_errors(json.loads(body)):
-            yield f"{where}: {error.schema_path} does not hold at {error.instance_path}"
+            rule, place = error.schema_path[-1], "/".join(map(str, error.instance_path))
+            yield f"{where}: {rule} does not hold at /{place}"
 
     def _validator(self, where: str, schema: Any) -> jsonschema_rs.Draft202012Validator:
         if where not in self._validators:
