@@ -8,13 +8,14 @@ time both consume it, and status and receipts say so.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog.model import Purpose
 from edge_runtime.clock import Clock
+from edge_runtime.consent.witness import SignedHead, Witness
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
@@ -42,6 +43,17 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     seen_wall_us: int
 
 
+class _Request(NamedTuple):
+    """A lease that was asked for, and how things stood then."""
+
+    sent_boot_us: int
+    sent_wall_us: int
+    position: int
+    """Newest lane position applied."""
+    ledger: SignedHead | None
+    """The head from which the answer's has to go on."""
+
+
 class Leases:
     """Says whether consented features may be used now. Judged at the clock's now, never at a read's time.
 
@@ -54,7 +66,9 @@ class Leases:
     ) -> None:
         self._clock, self._keyring, self._database = clock, keyring, database
         self.cold_start: ColdStart = cold_start
-        self._requests: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
+        self.witness = Witness(clock, keyring, database)
+        """Keeps the ledger's head; no lease stands without one that goes on from it."""
+        self._requests: OrderedDict[bytes, _Request] = OrderedDict()
         self._opened = False
         self.ended = False
         """Whether the server shut this device out: nothing personal may be used, on whatever basis."""
@@ -69,8 +83,10 @@ class Leases:
 
     # ---- asking and being granted -----------------------------------------------------------------------
 
-    def begin_request(self, id: bytes, boot_us: int | None = None) -> None:
+    def begin_request(self, id: bytes, boot_us: int | None = None) -> int:
         """Remember that request `id` is being sent now: a lease counts from this moment.
+
+        Returns the size of the ledger head from which the answer's has to go on; 0 without one.
 
         Args:
             boot_us: the boot clock's reading at the sending; now by default.
@@ -78,15 +94,18 @@ class Leases:
         with self._database.read() as tx:
             position = tx.lane_position()
         sent_us = self._clock.boot_us() if boot_us is None else boot_us
-        self._requests[id] = (sent_us, self._clock.now_us(), position)
+        basis = self.witness.basis
+        self._requests[id] = _Request(sent_us, self._clock.now_us(), position, basis)
         while len(self._requests) > REQUESTS_KEPT:
             self._requests.popitem(last=False)
+        return 0 if basis is None else basis.head.size
 
     def granted(self, lease: Lease) -> None:
         """Take a lease that answers one of our requests; each answers once.
 
         Raises `WireFailure`, with the lease before it still in force: `bad_nonce` (no such request),
-        `bad_signature`, `lane_behind` (it stands for less of the lane than we had applied when we asked).
+        `bad_signature`, `lane_behind` (it stands for less of the lane than we had applied when we asked),
+        `ledger_forked` or `ledger_shorter` (see `Witness.take`).
         """
         request = self._requests.get(lease.id)
         if request is None:
@@ -94,15 +113,17 @@ class Leases:
         identity = self._keyring.identity
         body = seal.lease_bytes(identity.device_id, lease)
         seal.verify(identity.server_key or b"", seal.LEASE, body, lease.signature)
-        sent_boot_us, sent_wall_us, position = request
-        if lease.upto < position:
-            raise WireFailure("lane_behind", f"expected a lease up to {position}, got {lease.upto}")
+        if lease.upto < request.position:
+            raise WireFailure("lane_behind", f"expected a lease up to {request.position}, got {lease.upto}")
         del self._requests[lease.id]
-        if self._duration_us is not None and sent_boot_us < self._sent_boot_us:
+        if request.ledger != self.witness.basis:
+            return  # its proof goes on from a head that another answer has taken the place of
+        self.witness.take(lease.ledger, lease.consistency, request.ledger, lease.upto)
+        if self._duration_us is not None and request.sent_boot_us < self._sent_boot_us:
             return  # an answer that was overtaken by a newer one
         self._duration_us = min(lease.duration_us, CEILING_US)
         self.changes += 1
-        self._sent_boot_us, self._sent_wall_us = sent_boot_us, sent_wall_us
+        self._sent_boot_us, self._sent_wall_us = request.sent_boot_us, request.sent_wall_us
         self.keep()
 
     def opened_by_server(self) -> None:
@@ -183,7 +204,9 @@ class Leases:
             case "fresh":
                 return "the purpose's lease has ended"
             case _:
-                return self._why if self._duration_us is None or not self._opened else "the lease has ended"
+                ended = self._duration_us is not None and self._opened
+                forked = "; the server's ledger contradicts the head kept here" * bool(self.witness.conflict)
+                return ("the lease has ended" if ended else self._why) + forked
 
     @property
     def authority(self) -> Literal["server", "lease", "standalone"]:

@@ -117,8 +117,8 @@ class Dialogue:
             case m.Refusal():
                 return self._take_refusal(message, boot_us)
             case m.Lease():
-                self._lease.granted(message)
-                return [*self._say(self._reporting.again()), *self.tick(boot_us)]
+                refused = self._lease.granted(message, boot_us)
+                return [*self._say([*refused, *self._reporting.again()]), *self.tick(boot_us)]
             case m.Delta() | m.Checkpoint() | m.Patch() | m.Drop():
                 return self._say(self._channels.take(message, boot_us))
             case m.Fetched():

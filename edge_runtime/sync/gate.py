@@ -111,6 +111,14 @@ CHECKS: Final[Mapping[type[m.Message], tuple[Check, ...]]] = {
         Check("bad_nonce", "it answers none of our requests", "server", _NEXT, Ends.SESSION),
         _signed(),
         Check("lane_behind", "it stands for less of the lane than we had", "server", _NEXT, Ends.SESSION),
+        Check(
+            *("ledger_shorter", "its ledger ends before the head kept here, or before the lane", "server"),
+            *("with the next lease", Ends.NOTHING),
+        ),
+        Check(
+            *("ledger_forked", "its ledger does not go on from the head kept here", "server"),
+            *("with the next lease", Ends.NOTHING),
+        ),
     ),
     m.Delta: (
         _PERMISSION,

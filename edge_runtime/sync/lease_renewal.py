@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_runtime.consent.lease import Leases
+from edge_runtime.consent.witness import REFUSED
 from edge_runtime.errors import SyncError
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import messages as m
+from edge_runtime.wire.failure import WireFailure
 
 
 class LeaseLost(SyncError):
@@ -55,8 +57,8 @@ class LeaseRenewal:
         if waiting or boot_us < self._due_us():
             return []
         self._asked, self._sent_us = self._chance(16), boot_us
-        self._leases.begin_request(self._asked, boot_us)
-        return [m.LeaseRequest(id=self._asked, upto=self._lane_position())]
+        ledger = self._leases.begin_request(self._asked, boot_us)
+        return [m.LeaseRequest(id=self._asked, upto=self._lane_position(), ledger=ledger)]
 
     def _due_us(self) -> int:
         """Half a lease after the last one was asked for; soon when it is over before that."""
@@ -64,12 +66,24 @@ class LeaseRenewal:
             return self._renew_us
         return min(self._renew_us, self._sent_us + self._settings.tick_us)
 
-    def granted(self, lease: m.Lease) -> None:
-        """An answer to one of our requests, under the pinned key, or `WireFailure`: see `Leases.granted`."""
-        self._leases.granted(lease)
+    def granted(self, lease: m.Lease, boot_us: int) -> list[m.Message]:
+        """An answer to one of our requests, under the pinned key, or `WireFailure`: see `Leases.granted`.
+
+        A lease with a ledger that is not the one we know is refused: the session goes on without it, for
+        denials must still come, and another is asked for later.
+        """
+        try:
+            self._leases.granted(lease)
+        except WireFailure as failure:
+            if failure.code not in REFUSED:
+                raise
+            refusal = m.Refusal(code=failure.code, about=lease.id.hex())
+            self.refused(refusal, boot_us)
+            return [refusal]
         if lease.id == self._asked:
             self._asked, self._refused = None, False
             self._renew_us = self._sent_us + max(lease.duration_us // 2, self._settings.tick_us)
+        return []
 
     def refused(self, refusal: m.Refusal, boot_us: int) -> bool:
         """Whether a refusal is about the request under way, which is then asked again later."""

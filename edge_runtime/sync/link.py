@@ -140,6 +140,7 @@ class Link:
             "metered": self.metered,
             "metered_bytes_hour": hour,
             "metered_bytes_day": day,
+            "ledger": self._replica.leases.witness.status(),
         }
 
     # ---- for the app -------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ class Opening:
             replica.continuity.rolled_back(welcome.counter)
         incarnation, restores = self._challenge.incarnation, welcome.restores
         replica.continuity.begin(incarnation, restores, restored=standing.restored)
+        replica.leases.witness.speaks(incarnation, restores)
         self.lane_head, self.ping_us = welcome.lane_head, welcome.ping_us
 
     def revoked(self, revoked: m.Revoked) -> None:

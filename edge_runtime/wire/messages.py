@@ -23,6 +23,8 @@ RANGES: Final = 64
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+Proof = Annotated[list[Bytes32], msgspec.Meta(max_length=64)]
+"""Hashes of a Merkle proof; a log of 2^62 leaves needs no more."""
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -216,19 +218,39 @@ class Restated(_Message, tag="restated", frozen=True, kw_only=True):
 # ---- leases ------------------------------------------------------------------------------------------
 
 
+class LedgerHead(_Record, frozen=True, kw_only=True):
+    """The ledger's signed head: `root` over `size` leaves, in one incarnation of the server. No device is in
+    it, so that everybody can compare the heads that they were given. Signed over `seal.head_bytes`."""
+
+    size: Position
+    root: Bytes32
+    time_us: Micros
+    """When it was signed."""
+    incarnation: Bytes16
+    signature: bytes = b""
+
+
 class LeaseRequest(_Message, tag="lease_request", frozen=True, kw_only=True):
     """Device: renew. The lease counts from the moment this was sent, on the device's boot clock."""
 
     id: Bytes16
     upto: Position
+    ledger: Position = 0
+    """Size of the ledger head from which the answer's has to go on; 0: none is kept here."""
 
 
 class Lease(_Message, tag="lease", frozen=True, kw_only=True):
-    """Server: consented features may be used for `duration_us` from the sending of request `id`."""
+    """Server: consented features may be used for `duration_us` from the sending of request `id`.
+
+    No lease stands without a ledger head that goes on from the one that the device keeps.
+    """
 
     id: Bytes16
     duration_us: Micros
     upto: Position
+    ledger: LedgerHead
+    consistency: Proof
+    """That the request's `ledger` leaves are the first of `ledger.size` (RFC 9162); empty for none."""
     signature: Signature
 
 

@@ -43,6 +43,8 @@ CODES: dict[str, Meaning] = {
     "not_now": Meaning(
         "server", True, "restored and still catching up, or its journal takes no writes: come back later"
     ),
+    "ledger_forked": Meaning("server", True, "the ledger is not the one whose head is kept here"),
+    "ledger_shorter": Meaning("server", True, "the ledger has fewer leaves than it had"),
     "digest_mismatch": Meaning("device", True, "the channel's digest differs from the signed checkpoint"),
     "stale_delta": Meaning("server", True, "the delta does not start at this device's cursor"),
     "round_closed": Meaning("device", False, "the aggregate round takes no more reports"),

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.messages import Challenge, Checkpoint, Hello, Lease, Refusal, Welcome
+from edge_runtime.wire.messages import Challenge, Checkpoint, Hello, Lease, LedgerHead, Refusal, Welcome
 
 HELLO: Final = b"edge-hello-1"
 WELCOME: Final = b"edge-welcome-1"
@@ -143,7 +143,13 @@ def refusal_bytes(device_id: str, hello_nonce: bytes, refusal: Refusal) -> bytes
 
 def lease_bytes(device_id: str, lease: Lease) -> bytes:
     """What a Lease's signature covers."""
-    return canonical((device_id, lease.v, lease.id, lease.duration_us, lease.upto))
+    ledger = (lease.ledger, lease.consistency)  # the proof too: a changed one would look like a fork
+    return canonical((device_id, lease.v, lease.id, lease.duration_us, lease.upto, *ledger))
+
+
+def head_bytes(head: LedgerHead) -> bytes:
+    """What a ledger head's signature covers."""
+    return canonical((head.size, head.root, head.time_us, head.incarnation))
 
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:

@@ -13,6 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import seal
+from edge_runtime.wire.messages import LedgerHead
 from sync_server.consent import merkle
 from sync_server.consent.merkle import NodeReader
 
@@ -44,16 +45,6 @@ class Leaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """What the subject's software said beside the subject: `gpc`."""
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The signed head: `root` over `size` leaves at `time_us`, in one incarnation of the server."""
-
-    size: int
-    root: bytes
-    time_us: int
-    incarnation: bytes
-    signature: bytes = b""
-
-
 def commitment(salt: bytes, subject: bytes) -> bytes:
     """32 bytes that bind a pseudonym and tell nothing without the salt."""
     return hashlib.blake2b(subject, digest_size=32, key=salt, person=b"edge-commitment").digest()
@@ -64,18 +55,10 @@ def leaf_bytes(leaf: Leaf) -> bytes:
     return seal.canonical(leaf)
 
 
-def head_bytes(head: Head) -> bytes:
-    """What a head's signature covers."""
-    return seal.canonical((head.size, head.root, head.time_us, head.incarnation))
-
-
-def sign_head(key: Ed25519PrivateKey, size: int, node: NodeReader, time_us: int, incarnation: bytes) -> Head:
+def sign_head(
+    key: Ed25519PrivateKey, size: int, node: NodeReader, time_us: int, incarnation: bytes
+) -> LedgerHead:
     """The signed head of the log at `size` leaves."""
-    head = Head(size=size, root=merkle.root(size, node), time_us=time_us, incarnation=incarnation)
-    signature = seal.sign(key, seal.LEDGER_HEAD, head_bytes(head))
+    head = LedgerHead(size=size, root=merkle.root(size, node), time_us=time_us, incarnation=incarnation)
+    signature = seal.sign(key, seal.LEDGER_HEAD, seal.head_bytes(head))
     return msgspec.structs.replace(head, signature=signature)
-
-
-def verify_head(head: Head, server_key: bytes) -> None:
-    """Raise `WireFailure("bad_signature")` unless the head is this server's."""
-    seal.verify(server_key, seal.LEDGER_HEAD, head_bytes(head), head.signature)

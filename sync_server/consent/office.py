@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from edge_runtime.wire.messages import LedgerHead
 from sync_server.clock import Clock
 from sync_server.consent import ledger, merkle, statement
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
@@ -118,7 +119,7 @@ class ConsentOffice:
             devices.append(statement.DeviceProof(target, self.enforced_us(target), key, held, keys))
         return statement.completed(self._authority.signing, row, proven, head, standing, devices)
 
-    def head(self, tx: ReadTx) -> ledger.Head:
+    def head(self, tx: ReadTx) -> LedgerHead:
         """The ledger's signed head now."""
         return self._head(tx, tx.lane_head(), self._clock.now_us())
 
@@ -137,7 +138,7 @@ class ConsentOffice:
         proven, head = self._proven(tx, row)
         return statement.accepted(self._authority.signing, row, proven, head)
 
-    def _proven(self, tx: ReadTx, row: RevocationRow) -> tuple[list[statement.Proven], ledger.Head]:
+    def _proven(self, tx: ReadTx, row: RevocationRow) -> tuple[list[statement.Proven], LedgerHead]:
         """The denials with their proofs, under the head as it was when they were recorded."""
         denials = tx.denials(row.id)
         size = denials[-1].seq
@@ -147,7 +148,7 @@ class ConsentOffice:
         ]
         return proven, self._head(tx, size, row.accepted_us)
 
-    def _head(self, tx: ReadTx, size: int, time_us: int) -> ledger.Head:
+    def _head(self, tx: ReadTx, size: int, time_us: int) -> LedgerHead:
         authority = self._authority
         return ledger.sign_head(authority.signing, size, tx.ledger_node, time_us, authority.incarnation)
 

@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.ledger import verify_head
+from edge_runtime.wire.merkle import verify_inclusion
+from edge_runtime.wire.messages import LedgerHead
 from edge_runtime.wire.receipt import Receipt, open_receipt
-from sync_server.consent import ledger, merkle
+from sync_server.consent import ledger
 from sync_server.consent.progress import Progress
 from sync_server.devices.enrolment import decode, encode
 from sync_server.store.records import DENIALS, Evidence, RevocationRow, StoredReceipt, Target
@@ -62,7 +65,7 @@ class Verified:
     receipts: tuple[Receipt, ...]
 
 
-def head_document(head: ledger.Head) -> dict[str, object]:
+def head_document(head: LedgerHead) -> dict[str, object]:
     """A signed ledger head as JSON."""
     return {
         "size": head.size,
@@ -74,7 +77,7 @@ def head_document(head: ledger.Head) -> dict[str, object]:
 
 
 def accepted(
-    key: Ed25519PrivateKey, row: RevocationRow, denials: Sequence[Proven], head: ledger.Head
+    key: Ed25519PrivateKey, row: RevocationRow, denials: Sequence[Proven], head: LedgerHead
 ) -> dict[str, object]:
     """The statement that a revocation was accepted and stands in the ledger."""
     return _signed(key, _core("revocation_accepted", row, denials, head))
@@ -84,7 +87,7 @@ def completed(
     key: Ed25519PrivateKey,
     row: RevocationRow,
     denials: Sequence[Proven],
-    head: ledger.Head,
+    head: LedgerHead,
     progress: Progress,
     devices: Iterable[DeviceProof],
 ) -> dict[str, object]:
@@ -111,7 +114,7 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
         body = document["statement"]
         seal.verify(server_key, seal.REVOCATION, seal.canonical(body), decode(document["signature"]))
         head = _head(body["head"])
-        ledger.verify_head(head, server_key)
+        verify_head(head, server_key)
         subject = seal.token_subject(body["subject"])
         denials = {d["seq"]: _verified_leaf(d, head, subject) for d in body["denials"]}
         receipts = [r for d in body.get("devices", ()) for r in _verified_device(d, subject, denials)]
@@ -124,7 +127,7 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
     )
 
 
-def _core(kind: str, row: RevocationRow, denials: Sequence[Proven], head: ledger.Head) -> dict[str, object]:
+def _core(kind: str, row: RevocationRow, denials: Sequence[Proven], head: LedgerHead) -> dict[str, object]:
     return {
         "v": 1,
         "kind": kind,
@@ -175,8 +178,8 @@ def _signed(key: Ed25519PrivateKey, body: dict[str, object]) -> dict[str, object
     return {"statement": body, "signature": encode(signature), "public_key": encode(seal.public_bytes(key))}
 
 
-def _head(document: Mapping[str, Any]) -> ledger.Head:
-    return ledger.Head(
+def _head(document: Mapping[str, Any]) -> LedgerHead:
+    return LedgerHead(
         size=document["size"],
         root=decode(document["root"]),
         time_us=document["time"],
@@ -185,11 +188,11 @@ def _head(document: Mapping[str, Any]) -> ledger.Head:
     )
 
 
-def _verified_leaf(document: Mapping[str, Any], head: ledger.Head, subject: bytes) -> str:
+def _verified_leaf(document: Mapping[str, Any], head: LedgerHead, subject: bytes) -> str:
     """The purpose of a leaf that is in the log, denies, and is about `subject`."""
     raw, salt = decode(document["leaf"]), decode(document["salt"])
     proof = [decode(step) for step in document["inclusion"]]
-    if not merkle.verify_inclusion(raw, document["seq"] - 1, head.size, proof, head.root):
+    if not verify_inclusion(raw, document["seq"] - 1, head.size, proof, head.root):
         raise ValueError("a denial is not included under the head")
     leaf = msgspec.msgpack.decode(raw, type=ledger.Leaf)
     if leaf.seq != document["seq"] or leaf.state not in DENIALS:

@@ -18,6 +18,7 @@ from edge_runtime.wire import codec, digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.ledger import check_goes_on, verify_head
 from edge_runtime.wire.printing import prints_only
 
 FRAMES_KEPT = 64
@@ -62,6 +63,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, Heard] = OrderedDict()
+        self._head: tuple[m.LedgerHead, bytes] | None = None
 
     def read(self, frame: bytes) -> Heard:
         """The message in `frame`; raises `WireFailure`."""
@@ -73,6 +75,12 @@ class Reader:
                 if len(self._kept) > FRAMES_KEPT:
                     self._kept.popitem(last=False)
         return found
+
+    def check_head(self, head: m.LedgerHead, server_key: bytes) -> None:
+        """Raise `WireFailure("bad_signature")` unless the head is the server's; verified once."""
+        if self._head != (head, server_key):
+            verify_head(head, server_key)
+            self._head = (head, server_key)
 
 
 class SimDevice:
@@ -112,6 +120,8 @@ class SimDevice:
         self._lane_head = self._lane_at = 0
         self._lease: bytes | None = None
         self.leased = False
+        self.ledger: m.LedgerHead | None = None
+        """The ledger head that it keeps."""
 
     @property
     def fresh(self) -> bool:
@@ -217,11 +227,19 @@ class SimDevice:
         if not self._leases or self.leased or self._lease is not None:
             return []
         self._lease = self._chance(16)
-        return [self._say(m.LeaseRequest(id=self._lease, upto=self.lane))]
+        size = 0 if self.ledger is None else self.ledger.size
+        return [self._say(m.LeaseRequest(id=self._lease, upto=self.lane, ledger=size))]
 
     def _take_lease(self, lease: m.Lease) -> None:
-        body = seal.lease_bytes(self.enrolled.device_id, lease)
-        seal.verify(self.enrolled.server_key, seal.LEASE, body, lease.signature)
+        """A lease of ours, with a ledger head that goes on from the one kept; else `WireFailure`."""
+        key, head = self.enrolled.server_key, lease.ledger
+        seal.verify(key, seal.LEASE, seal.lease_bytes(self.enrolled.device_id, lease), lease.signature)
+        self._reader.check_head(head, key)
+        if head.size < max(lease.upto, self.lane):
+            raise WireFailure("ledger_shorter", f"expected a ledger of at least {self.lane} leaves")
+        if self.ledger is not None and self.ledger.incarnation == head.incarnation:
+            check_goes_on(self.ledger, head, lease.consistency)
+        self.ledger = head
         self.leased |= lease.id == self._lease
 
     # ---- channels ----------------------------------------------------------------------------------------

@@ -25,9 +25,17 @@ def renew(node: Node, device_id: str, request: m.LeaseRequest) -> Renewal:
     with node.store.write("lease") as tx:
         granted = tx.grant_lease(device_id, request.upto, until_us)
         device = tx.device(device_id)
+        head, proof = node.ledger.goes_on(tx, request.ledger)
     revoked = device is not None and device.revoked
     if not granted:
         node.lane.refresh()
         return Renewal(m.Refusal(code="lane_behind", about=request.id.hex()), revoked)
-    lease = m.Lease(id=request.id, duration_us=settings.lease_us, upto=request.upto, signature=bytes(64))
+    lease = m.Lease(
+        id=request.id,
+        duration_us=settings.lease_us,
+        upto=request.upto,
+        ledger=head,
+        consistency=proof,
+        signature=bytes(64),
+    )
     return Renewal(node.signing.lease(device_id, lease), revoked)

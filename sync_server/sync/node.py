@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edge_runtime.catalog import Catalog
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
+from sync_server.consent.heads import SignedHeads
 from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
@@ -55,6 +56,7 @@ class Node:
     steps: Steps
     acks: Acks
     pushed: PushedViews
+    ledger: SignedHeads
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -118,4 +120,5 @@ def open_node(
         steps=Steps(fanout),
         acks=Acks(store),
         pushed=pushed,
+        ledger=SignedHeads(authority, clock),
     )

@@ -19,6 +19,7 @@ from edge_runtime.wire.messages import LaneEntry, Lease
 from tests.support.clock import ManualClock
 from tests.support.consent_room import SERVER_KEY, TENANT_KEY
 from tests.support.held_shop import CATALOG, DAY_US, Shop, shop, told
+from tests.support.ledgers import INCARNATION, MadeUp
 from tests.support.shop import BASE_US
 
 ITEMS = ("a", "b", "c")
@@ -176,8 +177,10 @@ def enrolled(one: Shop) -> None:
 
 def grant_lease(one: Shop, duration_us: int = DAY_US) -> None:
     leases, id = one.rt._leases, bytes(16)
+    leases.witness.speaks(INCARNATION)
     leases.begin_request(id)
-    unsigned = Lease(id=id, duration_us=duration_us, upto=0, signature=bytes(64))
+    head = MadeUp([]).head(SERVER_KEY)
+    unsigned = Lease(id=id, duration_us=duration_us, upto=0, ledger=head, consistency=[], signature=bytes(64))
     body = seal.lease_bytes("kiosk-1", unsigned)
     leases.granted(msgspec.structs.replace(unsigned, signature=seal.sign(SERVER_KEY, seal.LEASE, body)))
 

@@ -298,9 +298,9 @@ def check_leases(kiosk: Kiosk, town: Town, jump: Callable[[], None]) -> None:
     requests: list[int] = []
     begin = kiosk.leases.begin_request
 
-    def noted(id: bytes, boot_us: int | None = None) -> None:
+    def noted(id: bytes, boot_us: int | None = None) -> int:
         requests.append(kiosk.clock.boot_us())
-        begin(id, boot_us)
+        return begin(id, boot_us)
 
     kiosk.leases.begin_request = noted  # type: ignore[method-assign]
 

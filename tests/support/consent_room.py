@@ -24,6 +24,7 @@ from edge_runtime.wire import codec, seal
 from edge_runtime.wire.messages import Decision, LaneEntry, Lease, ReceiptNote
 from edge_runtime.wire.receipt import Receipt, open_receipt
 from tests.support.clock import ManualClock
+from tests.support.ledgers import INCARNATION, MadeUp, leaves
 
 DAY_US = 86_400_000_000
 CONSENT = {"legal_basis": "consent", "lease": "24h", "retention": "30d"}
@@ -76,6 +77,7 @@ class Room:
         )
         try:
             self.leases = Leases(self.clock, self.keyring, self.database, cold_start)
+            self.leases.witness.speaks(INCARNATION)
             self.consents = Consents(
                 catalog, self.keyring, self.database, self.clock, self.leases, self._forget, step=step
             )
@@ -119,9 +121,24 @@ class Room:
 
     def lease(self, id: bytes, duration_us: int = DAY_US, upto: int | None = None) -> Lease:
         position = self.position() if upto is None else upto
-        unsigned = Lease(id=id, duration_us=duration_us, upto=position, signature=bytes(64))
-        body = seal.lease_bytes(self.keyring.identity.device_id, unsigned)
-        return msgspec.structs.replace(unsigned, signature=seal.sign(SERVER_KEY, seal.LEASE, body))
+        basis = self.leases.witness.basis
+        first = 0 if basis is None else basis.head.size
+        log = MadeUp(leaves(max(first, position)))
+        return self.signed(
+            Lease(
+                id=id,
+                duration_us=duration_us,
+                upto=position,
+                ledger=log.head(SERVER_KEY),
+                consistency=log.proof(first),
+                signature=bytes(64),
+            )
+        )
+
+    def signed(self, lease: Lease) -> Lease:
+        """`lease` with its signature."""
+        body = seal.lease_bytes(self.keyring.identity.device_id, lease)
+        return msgspec.structs.replace(lease, signature=seal.sign(SERVER_KEY, seal.LEASE, body))
 
     def entry(
         self,

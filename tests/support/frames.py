@@ -54,8 +54,17 @@ EXAMPLES: dict[str, m.Message] = {
         entries=[m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8)], upto=9, more=True
     ),
     "restated": m.Restated(entries=[m.LaneEntry(3, SUBJECT, "personalization", "given", 3, 0)]),
-    "lease_request": m.LeaseRequest(id=SUBJECT, upto=9),
-    "lease": m.Lease(id=SUBJECT, duration_us=86_400_000_000, upto=9, signature=SIGNATURE),
+    "lease_request": m.LeaseRequest(id=SUBJECT, upto=9, ledger=7),
+    "lease": m.Lease(
+        id=SUBJECT,
+        duration_us=86_400_000_000,
+        upto=9,
+        ledger=m.LedgerHead(
+            size=9, root=NONCE, time_us=1_700_000_000_000_002, incarnation=SUBJECT, signature=SIGNATURE
+        ),
+        consistency=[NONCE, NONCE],
+        signature=SIGNATURE,
+    ),
     "follow": m.Follow(channel=f"{TOKEN}/personalization", cursor=0, ticket=b"ticket"),
     "follow_without_ticket": m.Follow(channel="all", cursor=2**62),
     "unfollow": m.Unfollow(channel="all"),
