@@ -19,6 +19,8 @@ from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
 
 Spoil = Callable[[m.Lease], m.Lease]
 HALF_DAY_S = 12 * 3600
+OTHER = b"another one 1234"
+"""Another incarnation."""
 
 
 def copied(town: Town, folder: Path) -> Town:
@@ -180,7 +182,7 @@ SPOILED: dict[str, tuple[str, Spoil]] = {
     ),
     "another incarnation": (
         "ledger_forked",
-        lambda lease: changed(lease, LOG, 8, ledger=LOG.head(SERVER_KEY, 8, incarnation=b"another one 1234")),
+        lambda lease: changed(lease, LOG, 8, ledger=LOG.head(SERVER_KEY, 8, incarnation=OTHER)),
     ),
     "changed root": (
         "bad_signature",
@@ -195,10 +197,7 @@ SPOILED: dict[str, tuple[str, Spoil]] = {
 def test_law_3_a_lease_with_a_spoiled_ledger_is_refused_by_name(tmp_path: Path, name: str) -> None:
     """Whatever is wrong with head or proof, the lease before stays and no head is kept; the true one goes."""
     code, spoil = SPOILED[name]
-    with Room(tmp_path).enrol() as room:
-        room.leases.opened_by_server()
-        room.leases.begin_request(bytes(16))
-        room.leases.granted(room.lease(bytes(16), upto=5))
+    with kept_five(tmp_path) as room:
         kept = room.leases.witness.kept
         assert room.leases.begin_request(b"1" * 16) == 5
         with pytest.raises(WireFailure, match=code):
@@ -224,19 +223,41 @@ def test_a_meddled_proof_is_a_bad_signature_and_no_evidence(tmp_path: Path) -> N
         assert room.leases.witness.conflict is None
 
 
-def test_another_incarnation_begins_a_new_head_and_says_so(tmp_path: Path) -> None:
-    """A restored server's ledger is taken on without proof, and that is counted."""
-    with Room(tmp_path).enrol() as room:
-        room.leases.opened_by_server()
-        room.leases.begin_request(bytes(16))
-        room.leases.granted(room.lease(bytes(16), upto=5))
-        other = b"another one 1234"
-        room.leases.witness.speaks(other)
+@pytest.mark.parametrize("restores", [[], [m.Restore(OTHER, 4, 1)]])
+def test_an_older_backup_begins_a_new_head_and_says_so(tmp_path: Path, restores: list[m.Restore]) -> None:
+    """What a restored server lost, nobody can prove: its ledger is taken on, and that is counted."""
+    with kept_five(tmp_path) as room:
+        room.leases.witness.speaks(OTHER, restores)
         assert room.leases.begin_request(b"1" * 16) == 0
-        head = FORK.head(SERVER_KEY, 7, incarnation=other)
+        head = FORK.head(SERVER_KEY, 7, incarnation=OTHER)
         lease = msgspec.structs.replace(room.lease(b"1" * 16, upto=5), ledger=head, consistency=[])
         room.leases.granted(room.signed(lease))
         assert room.leases.witness.status()["begun_anew"] == 1
+
+
+def test_a_restored_server_still_goes_on_from_what_it_kept(tmp_path: Path) -> None:
+    """A new incarnation is no way out of a fork: as far as its backup reached, the log is the same."""
+    with kept_five(tmp_path) as room:
+        room.leases.witness.speaks(OTHER, [m.Restore(OTHER, 5, 1)])
+        for id, log in ((b"1" * 16, FORK), (b"2" * 16, LOG)):
+            assert room.leases.begin_request(id) == 5
+            head = log.head(SERVER_KEY, 7, incarnation=OTHER)
+            offered = room.signed(changed(room.lease(id, upto=5), log, 7, ledger=head))
+            if log is LOG:
+                room.leases.granted(offered)
+                continue
+            with pytest.raises(WireFailure, match="ledger_forked"):
+                room.leases.granted(offered)
+        assert room.leases.witness.status()["begun_anew"] == 0
+
+
+def kept_five(folder: Path) -> Room:
+    """A device that keeps the head of five leaves."""
+    room = Room(folder).enrol()
+    room.leases.opened_by_server()
+    room.leases.begin_request(bytes(16))
+    room.leases.granted(room.lease(bytes(16), upto=5))
+    return room
 
 
 def test_another_enrolment_begins_with_no_head(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.wire import seal
-from sync_server.consent.merkle import leaf_hash, node_hash, root
+from edge_runtime.wire.merkle import leaf_hash, node_hash
+from sync_server.consent.merkle import root
 from sync_server.errors import StoreTooNew
 from sync_server.store.schema import VERSION
 from sync_server.store.sqlite import SqliteStore
