@@ -20,6 +20,9 @@ from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Decision
 from edge_runtime.wire.seal import canonical
 
+_Given = tuple[bytes, str, str, int, int, tuple[str, ...]]
+"""A consent to be told: id, purpose, notice, base, when, signals."""
+
 
 class Deciding:
     """Carries decisions out. The consent room's lock guards every call.
@@ -41,7 +44,14 @@ class Deciding:
         self._catalog, self._keyring, self._database = catalog, keyring, database
         self._eraser, self._standing, self._ledger, self._queued = eraser, standing, ledger, queued
 
-    def give(self, subject: str, purposes: Sequence[str], notice: str, at_us: int) -> list[bytes]:
+    def give(
+        self,
+        subject: str,
+        purposes: Sequence[str],
+        notice: str,
+        at_us: int,
+        signals: tuple[str, ...] = (),
+    ) -> list[bytes]:
         """Make or renew the keys, then queue the decisions; returns their ids, in the order of `purposes`."""
         decisions = {purpose: secrets.token_bytes(16) for purpose in purposes}
         base, enrolled = base_of(self._keyring, self._database), self._keyring.enrolled
@@ -49,20 +59,27 @@ class Deciding:
         over = set(self._settled_denials(subject))
         for resting in (True, False):
             fresh = [p for p in purposes if p not in held and self._catalog.purposes[p].on_disk == resting]
-            facts = [self._facts(subject, p, decisions[p], notice, base, at_us) for p in fresh]
+            facts = [self._facts(subject, p, decisions[p], notice, base, at_us, signals) for p in fresh]
             if facts:
                 self._keyring.create([(subject, one) for one in facts], resting=resting)
         for purpose, key in held.items():
-            self._keyring.renew(key, notice, base, decisions[purpose], pending=enrolled)
+            self._keyring.renew(key, notice, base, decisions[purpose], pending=enrolled, signals=signals)
         over -= set(self._settled_denials(subject))
-        told = [(decisions[p], p, notice, base, at_us) for p in purposes] if enrolled else []
+        told = [(decisions[p], p, notice, base, at_us, signals) for p in purposes] if enrolled else []
         self._conclude(subject, told, over)
         for purpose in purposes:
             self._standing.decided(subject, purpose)
         return list(decisions.values())
 
     def _facts(
-        self, subject: str, purpose: str, decision: bytes, notice: str, base: int, at_us: int
+        self,
+        subject: str,
+        purpose: str,
+        decision: bytes,
+        notice: str,
+        base: int,
+        at_us: int,
+        signals: tuple[str, ...],
     ) -> KeyFacts:
         ordinal, enrolled = self._keyring.next_ordinal(), self._keyring.enrolled
         return new_facts(
@@ -74,21 +91,20 @@ class Deciding:
             grant=self._ledger.live_grant(subject, purpose) if enrolled else ordinal,
             ordinal=ordinal,
             pending=(decision,) if enrolled else (),
+            signals=signals,
         )
 
     def _settled_denials(self, subject: str) -> list[bytes]:
         return [d.id for d in self._keyring.denials_of(self._keyring.pseudonym(subject)) if d.settled]
 
-    def _conclude(
-        self, subject: str, given: Sequence[tuple[bytes, str, str, int, int]], over: Iterable[bytes]
-    ) -> None:
-        """Queue consents (id, purpose, notice, base, at) for the server; forget denials that are over."""
+    def _conclude(self, subject: str, given: Sequence[_Given], over: Iterable[bytes]) -> None:
+        """Queue consents for the server; forget denials that are over."""
         pseudonym, gone = self._keyring.pseudonym(subject), list(over)
         if not given and not gone:
             return
         with self._database.write("give") as tx:
-            for id_, purpose, notice, base, at_us in given:
-                decision = Decision(id_, pseudonym, purpose, "given", notice, base, at_us)
+            for id_, purpose, notice, base, at_us, signals in given:
+                decision = Decision(id_, pseudonym, purpose, "given", notice, base, at_us, signals)
                 tx.enqueue("decision", id_, canonical(decision))
             for id_ in gone:
                 tx.drop_denial(id_)
@@ -97,13 +113,19 @@ class Deciding:
             self._queued()
 
     def deny(
-        self, subject: str, purposes: Sequence[str], state: str, notice: str | None, at_us: int
+        self,
+        subject: str,
+        purposes: Sequence[str],
+        state: str,
+        notice: str | None,
+        at_us: int,
+        signals: tuple[str, ...] = (),
     ) -> list[Denial]:
         """Destroy keys and what they opened; returns a denial for each purpose, standing ones as they are."""
         self._eraser.finish_pending()
         standing = [self._standing_denial(subject, name, state) for name in purposes]
         fresh = [
-            new_denial(self._keyring, self._database, subject, name, state, notice, at_us)
+            new_denial(self._keyring, self._database, subject, name, state, notice, at_us, signals)
             for name, denial in zip(purposes, standing, strict=True)
             if denial is None
         ]
@@ -125,7 +147,8 @@ class Deciding:
         for key in keys:
             facts = key.facts
             missing = [id_ for id_ in facts.pending if id_ not in waiting]
-            told = [(id_, key.purpose, facts.notice, facts.base, facts.at_us) for id_ in missing]
+            one = (key.purpose, facts.notice, facts.base, facts.at_us, facts.signals)
+            told: list[_Given] = [(id_, *one) for id_ in missing]
             self._conclude(key.subject, told, ())
         self._keyring.told(self._keyring.doubt)
 

@@ -26,6 +26,8 @@ from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.restored import database_is_older, note_opening
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import (
+    DENIED,
+    GPC,
     Declared,
     Permission,
     needs_consent,
@@ -154,12 +156,15 @@ class Consents:
         *,
         notice: str,
         at: datetime | float | None = None,
+        gpc: bool = False,
     ) -> ConsentRecord:
         """Record that a subject gave consent; makes the keys. Giving again renews, and keeps the grant.
 
         Args:
             notice: version of the text that was shown; a declared one must cover the purposes.
             at: when (aware datetime or Unix seconds); now by default.
+            gpc: whether the subject's software sends Global Privacy Control. It is recorded, and purposes
+                that sell, share or target are refused instead: they stand in the record's `conflicts`.
 
         Raises `MalformedRequest` with nothing changed.
         """
@@ -169,10 +174,17 @@ class Consents:
             text = notice_of(self._catalog, notice, names)
             taken_us = when_us(at, self._clock.now_us())
             self._eraser.finish_pending()
-            ids = self._deciding.give(typed, names, text, taken_us)
-            keys = [self._keyring.key(typed, name) for name in names]
+            signals = (GPC,) if gpc else ()
+            opted_out = tuple(n for n in names if gpc and self._catalog.purposes[n].uses)
+            denials = self._deciding.deny(typed, opted_out, "refused", text, taken_us, signals)
+            given = tuple(name for name in names if name not in opted_out)
+            if not given:
+                ids, grants = tuple(d.id for d in denials), (0,) * len(opted_out)
+                return ConsentRecord(typed, opted_out, "refused", text, taken_us, ids, grants, opted_out)
+            ids = tuple(self._deciding.give(typed, given, text, taken_us, signals))
+            keys = [self._keyring.key(typed, name) for name in given]
             grants = tuple(0 if key is None else key.grant for key in keys)
-            return ConsentRecord(typed, tuple(names), "given", text, taken_us, tuple(ids), grants)
+            return ConsentRecord(typed, given, "given", text, taken_us, ids, grants, opted_out)
 
     def admit(self, subject: str, purposes: Iterable[str], ticket: bytes) -> ConsentRecord:
         """Take up a consent that stands in the ledger and was given elsewhere, on the backend's word.
@@ -213,6 +225,26 @@ class Consents:
             denials = self._deciding.deny(typed, names, "refused", text, taken_us)
             ids, grants = tuple(d.id for d in denials), (0,) * len(names)
             return ConsentRecord(typed, tuple(names), "refused", text, taken_us, ids, grants)
+
+    def opt_out(self, subject: str) -> ErasureReceipt | None:
+        """Heed Global Privacy Control alone: every purpose that sells, shares or targets is denied.
+
+        What asks for consent is refused, what does not is objected to; a purpose that is denied already is
+        left as it is. Returns what was erased; None when there was nothing left to deny.
+        """
+        with self._lock:
+            typed, now_us = subject_of(self._catalog, subject), self._clock.now_us()
+            open_ = [
+                p
+                for p in self._catalog.purposes.values()
+                if p.uses and self._state(typed, p.name) not in DENIED
+            ]
+            denials: list[Denial] = []
+            for state, asks in (("refused", True), ("objected", False)):
+                names = [p.name for p in open_ if p.asks == asks]
+                if names:
+                    denials += self._deciding.deny(typed, names, state, None, now_us, (GPC,))
+            return self._receipts.of(denials) if denials else None
 
     def withdraw(self, subject: str, purposes: Iterable[str] | None = None) -> ErasureReceipt:
         """Withdraw; erased when this returns. Always accepted, also for somebody unknown (`held none`).

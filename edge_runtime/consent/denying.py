@@ -30,6 +30,7 @@ def new_denial(
     state: str,
     notice: str | None,
     at_us: int,
+    signals: tuple[str, ...] = (),
 ) -> Denial:
     """A denial of (typed subject, purpose) taken here; a standalone runtime numbers and settles it itself."""
     key = keyring.key(subject, purpose)
@@ -50,4 +51,5 @@ def new_denial(
         ordinal,
         seq=ordinal if alone else 0,
         settled=alone,
+        signals=signals,
     )

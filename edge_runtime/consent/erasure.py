@@ -243,7 +243,9 @@ class Eraser:
         tx.enqueue(
             "decision",
             d.id,
-            seal.canonical(Decision(d.id, d.subject, d.purpose, d.state, d.notice, d.base, d.at_us)),
+            seal.canonical(
+                Decision(d.id, d.subject, d.purpose, d.state, d.notice, d.base, d.at_us, d.signals)
+            ),
         )
 
     def queue_receipt(self, tx: WriteTransaction, denial: Denial) -> ErasureReceipt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_runtime.wire.printing import prints_only
 
 
-@prints_only("purposes", "state", "notice", "grants")
+@prints_only("purposes", "state", "notice", "grants", "conflicts")
 @dataclass(frozen=True, slots=True)
 class ConsentRecord:
     """What stands for one subject after a decision, purpose by purpose."""
@@ -22,3 +22,5 @@ class ConsentRecord:
     """Decision ids, in the order of `purposes`."""
     grants: tuple[int, ...]
     """Ledger seq of each grant; 0 until the ledger numbered it."""
+    conflicts: tuple[str, ...] = ()
+    """Purposes that were asked for and are refused instead: the subject's software opts out (`gpc`)."""

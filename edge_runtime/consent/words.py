@@ -18,6 +18,10 @@ ID_LIMIT_BYTES: Final = 512
 FUTURE_US: Final = 60_000_000
 GIVEN: Final = frozenset({"given", "renewed"})
 """DPV states that allow use."""
+DENIED: Final = frozenset({"refused", "withdrawn", "revoked", "expired", "objected"})
+"""States that end permission."""
+GPC: Final = "gpc"
+"""The signal of Global Privacy Control (`Sec-GPC: 1`)."""
 
 
 class Declared(Protocol):

@@ -45,6 +45,8 @@ class KeyFacts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """Place in this device's own order of decisions."""
     pending: tuple[bytes, ...] = ()
     """Ids of decisions (the first and renewals) that the ledger has not acknowledged."""
+    signals: tuple[str, ...] = ()
+    """What the subject's software said beside the subject: `gpc`."""
 
     def __repr__(self) -> str:
         return f"KeyFacts(purpose={self.purpose!r}, grant={self.grant})"
@@ -169,7 +171,8 @@ def new_facts(
     grant: int,
     ordinal: int,
     pending: tuple[bytes, ...] = (),
+    signals: tuple[str, ...] = (),
 ) -> KeyFacts:
     """Facts of a new key, with a fresh handle; see `KeyFacts`."""
     handle = secrets.token_bytes(16)
-    return KeyFacts(handle, purpose, grant, decision, notice, base, at_us, ordinal, pending)
+    return KeyFacts(handle, purpose, grant, decision, notice, base, at_us, ordinal, pending, signals)

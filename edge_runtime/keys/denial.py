@@ -55,6 +55,8 @@ class Denial(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """What the doomed rows hang on; gone when the erasure is finished."""
     evidence: Evidence | None = None
     """Filled in when everything is done; None means that the erasure must be finished."""
+    signals: tuple[str, ...] = ()
+    """What the subject's software said beside the subject: `gpc`."""
 
     @property
     def pair(self) -> tuple[bytes, str]:

@@ -323,12 +323,21 @@ class Keyring:
             self.changes += 1
             return keys
 
-    def renew(self, key: DataKey, notice: str, base: int, decision: bytes, *, pending: bool) -> None:
-        """The subject gave again: the key and its grant stay; notice and base are the newer ones."""
+    def renew(
+        self,
+        key: DataKey,
+        notice: str,
+        base: int,
+        decision: bytes,
+        *,
+        pending: bool,
+        signals: tuple[str, ...] = (),
+    ) -> None:
+        """The subject gave again: the key and its grant stay; notice, base and signals are the newer ones."""
         before = key.facts
         waiting = (*before.pending, decision) if pending else before.pending
         base = max(base, before.base)
-        after = msgspec.structs.replace(before, notice=notice, base=base, pending=waiting)
+        after = msgspec.structs.replace(before, notice=notice, base=base, pending=waiting, signals=signals)
         self._know(key, after, {(self.pseudonym(key.subject), key.purpose)} if pending else set())
 
     def set_grant(self, key: DataKey, grant: int, decision: bytes | None = None) -> None:

@@ -388,6 +388,8 @@ class Decision(_Record, frozen=True):
     base: Position
     """Newest lane position the device had seen when the decision was taken."""
     at_us: Micros
+    signals: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()
+    """What the subject's software said beside the subject: `gpc` (Sec-GPC)."""
 
 
 class Decisions(_Message, tag="decisions", frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from sync_server.consent import ledger, merkle, statement
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
 from sync_server.consent.progress import Progress, enforced_us, progress
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
+from sync_server.consent.signals import heeded, opt_outs
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
@@ -39,8 +40,11 @@ class ConsentOffice:
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def decide(self, tx: WriteTx, proposal: Proposal) -> RecordedDecision:
-        """Record a decision in the caller's transaction; a denial erases and finds its targets as well."""
-        now_us = self._clock.now_us()
+        """Record a decision in the caller's transaction; a denial erases and finds its targets as well.
+
+        A `given` against the subject's Global Privacy Control is recorded as `refused`.
+        """
+        now_us, proposal = self._clock.now_us(), heeded(tx, proposal)
         if proposal.state not in DENIALS:
             return record(tx, proposal, now_us=now_us, salt=self._salt())
         before = tx.decision_state(proposal.subject, proposal.purpose)
@@ -52,6 +56,21 @@ class ConsentOffice:
         step = record(tx, proposal, now_us=now_us, salt=self._salt())
         erase_rows(tx, proposal.subject, proposal.purpose, step.seq)
         return step
+
+    def opt_out(
+        self, tx: WriteTx, subject: bytes, notice: str, signals: tuple[str, ...]
+    ) -> list[RecordedDecision]:
+        """Deny every purpose that sells, shares or targets and is not denied yet; returns those denials."""
+        done, now_us = [], self._clock.now_us()
+        for purpose, state in opt_outs(tx).items():
+            if tx.decision_state(subject, purpose).state not in DENIALS:
+                base = tx.lane_head()
+                done.append(
+                    self.decide(
+                        tx, Proposal(subject, purpose, state, notice, base, now_us, API, signals=signals)
+                    )
+                )
+        return done
 
     # ---- revocations -------------------------------------------------------------------------------------
 

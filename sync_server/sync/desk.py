@@ -16,6 +16,7 @@ from sync_server.clock import Clock
 from sync_server.consent import receipts
 from sync_server.consent.decisions import Proposal, device_actor, repeated
 from sync_server.consent.office import ConsentOffice
+from sync_server.consent.signals import SIGNALS
 from sync_server.settings import HOUR_US, Settings
 from sync_server.store.protocol import Store, WriteTx
 from sync_server.store.records import GIVEN, STATES, DeviceRow
@@ -70,6 +71,7 @@ class Desk:
             at_us=decision.at_us,
             actor=device_actor(device_id),
             decision=decision.id,
+            signals=decision.signals,
         )
         try:
             with self._store.write("device_decision") as tx:
@@ -83,6 +85,8 @@ class Desk:
     def _check(self, tx: WriteTx, proposal: Proposal) -> None:
         if proposal.state not in STATES:
             raise WireFailure("malformed", "expected a state that a subject can decide on")
+        if not set(proposal.signals) <= SIGNALS:
+            raise WireFailure("malformed", f"expected signals of {' '.join(SIGNALS)}")
         if proposal.state == GIVEN and repeated(tx, proposal) is None:
             self._check_rate(tx, proposal.actor, self._clock.now_us())
 

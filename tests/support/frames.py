@@ -120,7 +120,10 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "decisions": m.Decisions(
         decisions=[
-            m.Decision(SUBJECT, SUBJECT, "personalization", "given", "2026-11", 7, 1_700_000_000_000_000)
+            m.Decision(
+                *(SUBJECT, SUBJECT, "personalization", "given", "2026-11", 7, 1_700_000_000_000_000),
+                ("gpc",),
+            )
         ]
     ),
     "decision_ack": m.DecisionAck(id=SUBJECT, seq=10, outcome="recorded", grant=10),
