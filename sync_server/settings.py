@@ -73,6 +73,48 @@ class Settings:
     page_rows: int = 1_000
     """Most items in one listing."""
 
+    # Access
+    oidc: Path | None = None
+    """A file that names an OpenID Connect issuer whose tokens are good here; see `docs/access.md`."""
+    api_tokens: int = 10_000
+    """Most API tokens, ended ones too until they are forgotten."""
+    token_grace_us: int = DAY_US
+    """How long an API token's secret is good after a newer one took its place."""
+    token_grace_longest_us: int = 30 * DAY_US
+    token_use_us: int = HOUR_US
+    """How fine an API token's last use is written down."""
+    token_kept_us: int = 90 * DAY_US
+    """How long an API token that ended is still listed."""
+    token_requests_per_s: int = 200
+    """Requests a second of one API token or person, unless the token says otherwise; `api.token` has none."""
+    token_burst: int = 400
+    """Requests at once of one API token or person, before the rate counts."""
+    refusals_per_s: int = 10
+    """Requests a second from one address that are told why their token is not good; more are put off."""
+    refusal_burst: int = 200
+    callers: int = 10_000
+    """Most callers, and most addresses, whose rate is remembered."""
+    audit_gather_us: int = MINUTE_US
+    """Refused calls alike are counted in one row of the audit log for so long before it is written."""
+    audit_waiting: int = 1_000
+    """Most rows of the audit log that wait to be written; further calls are counted in one row together."""
+    audit_kept_us: int = 400 * DAY_US
+    """How long the audit log is kept."""
+    oidc_timeout_us: int = 5 * SECOND_US
+    """Longest wait for the issuer's keys."""
+    oidc_keys_us: int = HOUR_US
+    """The issuer's keys are fetched anew when they are so old; while it does not answer, they stay good."""
+    oidc_refresh_us: int = MINUTE_US
+    """The issuer is asked for its keys at most once in so long, whatever keys tokens name."""
+    oidc_keys: int = 64
+    """Most keys of the issuer."""
+    oidc_keys_bytes: int = 256 * 1024
+    """Largest reply of the issuer."""
+    oidc_token_bytes: int = 8_000
+    """Longest token of a person."""
+    oidc_leeway_us: int = 30 * SECOND_US
+    """How far the issuer's clock may be from ours."""
+
     # Devices
     token_life_us: int = 15 * MINUTE_US
     """Life of an enrolment token."""

@@ -1,8 +1,14 @@
-"""SQL of access: API tokens (never the secret, only its hash), and the audit log."""
+"""SQL of access: API tokens. Never a secret, only its hash."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge_runtime.wire.printing import prints_only
+from sync_server.store.aggregates import Statements
 
 ACCESS_TABLES: Final = """
 -- ---- access ----------------------------------------------------------------------------------------
@@ -26,24 +32,127 @@ CREATE TABLE api_token_secrets (
     until_us INTEGER             -- replaced by a newer one, and good until then; NULL: the present one
 ) WITHOUT ROWID;
 CREATE INDEX api_token_secrets_by_token ON api_token_secrets (token);
-CREATE TABLE audit (
-    seq INTEGER PRIMARY KEY,     -- dense; the oldest go first, the newest stays
-    at_us INTEGER NOT NULL,      -- the first of the calls that this row counts
-    last_us INTEGER NOT NULL,    -- the last of them
-    count INTEGER NOT NULL,
-    actor TEXT NOT NULL,         -- bootstrap | token:<id> | oidc:<keyed hash> | nobody
-    name TEXT NOT NULL,          -- of the token
-    method TEXT NOT NULL,
-    route TEXT NOT NULL,         -- as in the route table, never a path
-    outcome TEXT NOT NULL,       -- changed | answered | refused | failed
-    status INTEGER NOT NULL,
-    code TEXT NOT NULL,          -- of the problem; empty for none
-    resource TEXT NOT NULL,      -- id of what it was about; empty for none; never a subject
-    hash BLOB NOT NULL           -- SHA-256 over the hash before it and this row
-);
-CREATE TRIGGER audit_stands BEFORE UPDATE ON audit
-BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
-CREATE TRIGGER audit_ends_at_its_front BEFORE DELETE ON audit
-WHEN OLD.seq <> (SELECT min(seq) FROM audit) OR OLD.seq = (SELECT max(seq) FROM audit)
-BEGIN SELECT RAISE(ABORT, 'only the oldest go, and never the newest'); END;
 """
+
+
+@prints_only("made_us", "until_us")
+@dataclass(frozen=True, slots=True)
+class TokenSecret:
+    """What is kept of one secret of a token."""
+
+    hash: bytes
+    made_us: int
+    until_us: int | None
+    """A newer one took its place, and it is good until then; None: the present one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """An API token as it stands."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    teams: tuple[str, ...] | None
+    """Owners of the views that it may touch; None: any."""
+    per_s: int | None
+    """Requests a second; None: the server's setting. So with `burst`, requests at once."""
+    burst: int | None
+    created_us: int
+    created_by: str
+    """Actor, as in the audit log."""
+    expires_us: int | None
+    revoked_us: int | None
+    used_us: int | None
+    """Last use, coarse."""
+
+
+SECRETS: Final = 8
+"""Most secrets of one token at a time; who rotates faster than grace ends loses the oldest."""
+_TOKEN: Final = (
+    "id, name, scopes, teams, per_s, burst, created_us, created_by, expires_us, revoked_us, used_us"
+)
+
+
+class AccessRows:
+    """The tokens' rows inside one transaction of the store; it neither begins nor ends one."""
+
+    def __init__(self, tx: Statements) -> None:
+        self._db = tx
+
+    def token(self, token_id: str) -> ApiToken | None:
+        """The token with this id."""
+        found = self._db.execute(f"SELECT {_TOKEN} FROM api_tokens WHERE id = ?", (token_id,)).fetchone()
+        return None if found is None else _token(found)
+
+    def tokens(self, after: str, limit: int) -> list[ApiToken]:
+        """A page of tokens, by id."""
+        found = self._db.execute(
+            f"SELECT {_TOKEN} FROM api_tokens WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+        return [_token(row) for row in found]
+
+    def count_tokens(self) -> int:
+        """How many there are, ended ones too."""
+        return int(self._db.execute("SELECT count(*) FROM api_tokens").fetchone()[0])
+
+    def secrets(self, token_id: str) -> list[TokenSecret]:
+        """The secrets of a token, the newest first."""
+        found = self._db.execute(
+            "SELECT hash, made_us, until_us FROM api_token_secrets WHERE token = ?"
+            " ORDER BY until_us IS NOT NULL, made_us DESC, hash",
+            (token_id,),
+        )
+        return [TokenSecret(*row) for row in found]
+
+    def add_token(self, token: ApiToken) -> None:
+        """Insert a token that has no secret yet."""
+        teams = None if token.teams is None else json.dumps(token.teams)
+        self._db.execute(
+            f"INSERT INTO api_tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(token.id, token.name, json.dumps(token.scopes), teams, token.per_s, token.burst),
+                *(token.created_us, token.created_by, token.expires_us, token.revoked_us, token.used_us),
+            ),
+        )
+
+    def add_secret(self, token_id: str, digest: bytes, now_us: int, until_us: int) -> None:
+        """Give a token its newest secret; those before it are good until `until_us` at most.
+
+        Of those the newest `SECRETS` - 1 are kept.
+        """
+        of_token = "api_token_secrets WHERE token = ?1"
+        kept = f"SELECT hash FROM {of_token} ORDER BY until_us IS NOT NULL, made_us DESC LIMIT {SECRETS - 1}"
+        self._db.execute(f"DELETE FROM {of_token} AND hash NOT IN ({kept})", (token_id,))
+        self._db.execute(
+            "UPDATE api_token_secrets SET until_us = min(coalesce(until_us, ?1), ?1) WHERE token = ?2",
+            (until_us, token_id),
+        )
+        self._db.execute(f"DELETE FROM {of_token} AND until_us <= ?2", (token_id, now_us))
+        self._db.execute("INSERT INTO api_token_secrets VALUES (?, ?, ?, NULL)", (digest, token_id, now_us))
+
+    def revoke_token(self, token_id: str, now_us: int) -> None:
+        """End a token; its hashes go, so nothing brings it back."""
+        self._db.execute(
+            "UPDATE api_tokens SET revoked_us = ? WHERE id = ? AND revoked_us IS NULL", (now_us, token_id)
+        )
+        self._db.execute("DELETE FROM api_token_secrets WHERE token = ?", (token_id,))
+
+    def note_uses(self, uses: Iterable[tuple[str, int]]) -> None:
+        """(token, when) of last uses."""
+        self._db.execute_many(
+            "UPDATE api_tokens SET used_us = ? WHERE id = ?", [(at_us, token) for token, at_us in uses]
+        )
+
+    def drop_tokens_ended(self, before_us: int) -> int:
+        """Forget tokens that ended before then; returns how many."""
+        ended = "SELECT id FROM api_tokens WHERE revoked_us < ?1 OR expires_us < ?1"
+        self._db.execute(f"DELETE FROM api_token_secrets WHERE token IN ({ended})", (before_us,))
+        return self._db.execute(f"DELETE FROM api_tokens WHERE id IN ({ended})", (before_us,)).rowcount
+
+
+def _token(row: tuple[Any, ...]) -> ApiToken:
+    token_id, name, scopes, teams, *rest = row
+    return ApiToken(
+        token_id, name, tuple(json.loads(scopes)), None if teams is None else tuple(json.loads(teams)), *rest
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from sync_server.store.access import AccessRows
 from sync_server.store.aggregates import AggregateRows
+from sync_server.store.audit import AuditRows
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.registry import RegistryRows
 
@@ -15,6 +17,16 @@ class Chapter:
 
     def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
         self._connection, self._keys, self._digest_key = connection, keys, digest_key
+
+    @property
+    def access(self) -> AccessRows:
+        """The API tokens' rows, inside this transaction."""
+        return AccessRows(self)
+
+    @property
+    def audit(self) -> AuditRows:
+        """The audit log, inside this transaction."""
+        return AuditRows(self)
 
     @property
     def aggregates(self) -> AggregateRows:

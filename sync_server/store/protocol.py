@@ -33,6 +33,11 @@ class WriteTx(
     """All or nothing: what was written stands when the `with` block ends, and not at all if it raises."""
 
 
+Witness = Callable[[WriteTx], Callable[[], None]]
+"""Sees a transaction that changed something, just before it commits; what it returns is called once that
+stands."""
+
+
 class Store(Protocol):
     """What the rooms ask of a store."""
 
@@ -59,6 +64,10 @@ class Store(Protocol):
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` after each commit that moved the lane or a channel."""
+        ...
+
+    def witness(self, witness: Witness) -> None:
+        """Call `witness` at the end of each transaction that changed something; its writes stand with it."""
         ...
 
     def transactions(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from sync_server.store.access import ACCESS_TABLES
 from sync_server.store.aggregates import AGGREGATE_TABLES
+from sync_server.store.audit import AUDIT_TABLES
 from sync_server.store.registry import EVIDENCE_FROM_2, REGISTRY_TABLES
 from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
@@ -169,7 +170,7 @@ CREATE TABLE catalogs (
 ) WITHOUT ROWID;
 """
 
-TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES + ACCESS_TABLES + REGISTRY_TABLES
+TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES + ACCESS_TABLES + AUDIT_TABLES + REGISTRY_TABLES
 """The whole schema, as a new file gets it."""
 
 _DEVICES_FROM_1: Final = """
@@ -189,7 +190,13 @@ CREATE TABLE decided_purposes (
 INSERT INTO decided_purposes SELECT DISTINCT purpose FROM lane;
 """
 
-_FROM_2: Final[Sequence[str]] = (EVIDENCE_FROM_2, _DECIDED_FROM_2, ACCESS_TABLES, REGISTRY_TABLES)
+_FROM_2: Final[Sequence[str]] = (
+    EVIDENCE_FROM_2,
+    _DECIDED_FROM_2,
+    ACCESS_TABLES,
+    AUDIT_TABLES,
+    REGISTRY_TABLES,
+)
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 
 STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1, "".join(_FROM_2))

@@ -20,7 +20,7 @@ from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign, StoreTooNew
 from sync_server.store import old_catalogs
 from sync_server.store.keys import KeyDatabase
-from sync_server.store.protocol import Listener, ReadTx, WriteTx
+from sync_server.store.protocol import Listener, ReadTx, Witness, WriteTx
 from sync_server.store.records import Committed
 from sync_server.store.schema import APPLICATION_ID, STEPS, TABLES, VERSION
 
@@ -48,6 +48,7 @@ class SqliteStore:
         self._counts: Counter[str] = Counter()
         self._together = self._owing = False
         self._listeners: list[Listener] = []
+        self._witnesses: list[Witness] = []
         self._keys = KeyDatabase(
             key_database, entropy
         )  # first: a kill in between leaves no store without keys
@@ -81,9 +82,12 @@ class SqliteStore:
             at_once = durable and not self._together
             self._writer.execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}")
             self._writer.execute("BEGIN IMMEDIATE")
+            before = self._writer.total_changes
             try:
                 tx = WriteTx(self._writer, self._keys, self._digest_key)
                 yield tx
+                changed = self._writer.total_changes != before
+                seen = [witness(tx) for witness in self._witnesses] if changed else []
                 moved = Committed(tx.lane_moved, tx.settle_rows(), frozenset(tx.devices_moved))
                 self._keys.commit()  # a key before the rows it seals
                 self._writer.execute("COMMIT")
@@ -92,6 +96,8 @@ class SqliteStore:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+            for stands in seen:
+                stands()
             self._counts[name] += 1
             self._owing |= durable and not at_once
             if moved.lane:
@@ -116,6 +122,10 @@ class SqliteStore:
     def listen(self, listener: Listener) -> None:
         """See `Store.listen`."""
         self._listeners.append(listener)
+
+    def witness(self, witness: Witness) -> None:
+        """See `Store.witness`."""
+        self._witnesses.append(witness)
 
     def transactions(self) -> dict[str, int]:
         """See `Store.transactions`."""
