@@ -70,6 +70,8 @@ class Route:
     """Which scope a token needs; None: a token is not needed, or anyone's will do."""
     open: bool = False
     """True: no bearer token is asked for."""
+    audit: bool | None = None
+    """Whether each call is kept in the audit log; None: as `audited` says."""
     body: type | None = None
     """Type of the JSON body: a msgspec Struct, or `dict` for an object that its room checks."""
     parts: tuple[type, ...] = ()
@@ -98,6 +100,11 @@ class Route:
     """Status -> where that reply leads."""
     problems: tuple[str, ...] = ()
     """Codes of `errors.PROBLEMS` that are this door's own."""
+
+    @property
+    def audited(self) -> bool:
+        """Whether each call is kept in the audit log: those that need a scope, except publishing."""
+        return self.scope not in (None, "publish") if self.audit is None else self.audit
 
     @property
     def pattern(self) -> str:
