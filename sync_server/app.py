@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
@@ -15,9 +14,12 @@ from collections.abc import AsyncIterator
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from sync_server.access.audit import Call
+from sync_server.access.opening import open_access
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api import (
     aggregates,
+    audit,
     catalogs,
     consents,
     devices,
@@ -31,10 +33,12 @@ from sync_server.api import (
     segments,
     sessions,
     standing,
+    tokens,
 )
 from sync_server.api import registry as registry_api
 from sync_server.api.access_log import keep_names_out
 from sync_server.api.asked import check_query, route_of
+from sync_server.api.caller import let_in
 from sync_server.api.fault import told
 from sync_server.api.problem import problem_reply
 from sync_server.api.route import Route
@@ -63,6 +67,7 @@ def build_app(
     Raises:
         StoreTooNew, StoreForeign, KeysMissing: see `errors`; what was there is untouched.
         CatalogError: `settings.catalog` has faults.
+        ValueError: `settings.oidc` has.
     """
     clock = SystemClock() if clock is None else clock
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,6 +85,7 @@ def build_app(
             registry.load_file(settings.catalog, clock.now_us())
         registry.check_signed()
         token = load_token(settings.token_file, entropy)
+        access = open_access(token, store, clock, settings, authority)
     except BaseException:
         store.close()
         raise
@@ -95,10 +101,11 @@ def build_app(
     app[rooms.AUTHORITY], app[rooms.ENTROPY], app[rooms.OFFICE] = authority, entropy, office
     app[rooms.REGISTRY], app[rooms.ROUNDS], app[rooms.HINTS] = registry, rounds, node.hints
     app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.NODE] = token, set(), node
+    app[rooms.ACCESS] = access
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
     app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings, node.on_demand.use.of)
-    chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER])
+    chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER], access)
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
     app.on_shutdown.append(_close_sessions)
@@ -121,6 +128,8 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *catalogs.ROUTES,
         *registry_api.ROUTES,
         *aggregates.ROUTES,
+        *tokens.ROUTES,
+        *audit.ROUTES,
         *ops.ROUTES,
     )
     return (*table, *openapi.doors(table))
@@ -128,15 +137,29 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the bearer token, and turn whatever goes wrong into a problem document."""
+    """Ask for the token, hear what comes of the call, and turn what goes wrong into a problem document."""
     keep_names_out(request)
+    route = route_of(request)
+    if route is None:  # 404 for everybody
+        return await _answer(request, handler, None, None)
+    log_of_calls = request.app[rooms.ACCESS].audit
+    with log_of_calls.during(route) as call:
+        reply = await _answer(request, handler, route, call)
+        log_of_calls.ended(call, reply.status)
+        return reply
+
+
+async def _answer(
+    request: web.Request, handler: Handler, route: Route | None, call: Call | None
+) -> web.StreamResponse:
     try:
-        route = route_of(request)
-        if route is not None:
-            _check_token(request, route)
+        if route is not None and call is not None:
+            await let_in(request, route, call)
             check_query(request, route)
         return await handler(request)
     except Problem as problem:
+        if call is not None:
+            call.code = problem.code
         return problem_reply(problem)
     except web.HTTPNotFound:
         return problem_reply(Problem("not_found"))
@@ -152,16 +175,6 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:  # noqa: BLE001 - the edge of a request: logged here, only a code goes out
         log.error("a fault of the server\n%s", told(error))
         return problem_reply(Problem("internal"))
-
-
-def _check_token(request: web.Request, route: Route) -> None:
-    if route.open:
-        return
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    wanted = request.app[rooms.API_TOKEN]
-    offered = given.strip().encode("utf-8", "surrogateescape")  # a header holds bytes, not always text
-    if kind.lower() != "bearer" or not hmac.compare_digest(offered, wanted.encode()):
-        raise Problem("unauthorized")
 
 
 def _hang_doors(app: web.Application) -> None:
@@ -199,4 +212,5 @@ async def _close_sessions(app: web.Application) -> None:
 
 async def _close_store(app: web.Application) -> None:
     app[rooms.NODE].fanout.close()
+    await app[rooms.ACCESS].close()
     app[rooms.STORE].close()

@@ -39,7 +39,7 @@ def _code(code: str, reply: Reply) -> str:
 
 def _entry(route: Route) -> str:
     parts = [f"<h3><code>{route.method} {escape(route.path)}</code></h3><p>{_prose(route.summary)}</p>"]
-    notes = ["no token needed"] if route.open else []
+    notes = ["no token needed"] if route.open else [f"scope {route.scope}" if route.scope else "any token"]
     notes += ["takes an Idempotency-Key"] if route.idempotent else []
     notes += [f"query {q.name}: {q.text}" for q in route.query]
     notes += [f"header {h.name}: {h.text}" for h in route.headers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +12,7 @@ from aiohttp import web
 from edge_runtime.catalog import MalformedRequest, View
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
+from sync_server.api.caller import check_team, check_teamless
 from sync_server.api.replies import again, body_of, fingerprint_of, idempotency_key, json_reply, kept, repeat
 from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Route
@@ -133,6 +135,9 @@ def _view(request: web.Request, batch: Publish) -> View:
         raise Problem("unknown_view") from None
     if view.source != "server":
         raise Problem("unknown_view", "expected a view whose source is the server")
+    check_team(view)
+    if any(isinstance(row, Mapping) and row.get("segments") is not None for row in batch.rows):
+        check_teamless()
     return view
 
 
@@ -184,6 +189,6 @@ ROUTES = (
         idempotent=True,
         replies={200: "what stands, and why the other rows do not"},
         returns={200: Published},
-        problems=("unknown_view", "no_catalog", "idempotency_reuse", "batch_in_flight"),
+        problems=("unknown_view", "other_team", "no_catalog", "idempotency_reuse", "batch_in_flight"),
     ),
 )

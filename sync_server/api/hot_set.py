@@ -10,8 +10,10 @@ from aiohttp import web
 
 from edge_runtime.catalog import MalformedRequest
 from edge_runtime.wire.printing import prints_only
+from sync_server.access.audit import present_caller
 from sync_server.api.asked import asked
 from sync_server.api.body import into
+from sync_server.api.caller import check_team
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, HOT_KEEPER, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
@@ -98,7 +100,8 @@ async def explain(request: web.Request) -> web.Response:
         await asyncio.sleep(0)  # denials and sessions get their turn between two pages
     budget_bytes = settings.hot_channel_bytes
     ranked = await asyncio.to_thread(choose, candidates, budget_bytes, now_us)
-    page = ranked[after : after + limit]
+    page = [*enumerate(ranked[after : after + limit], after + 1)]
+    ours = _views_of_the_caller(request)
     return json_reply(
         HotSet(
             channel,
@@ -107,7 +110,9 @@ async def explain(request: web.Request) -> web.Response:
             rows=len(ranked) - size.demoted,
             kept_out=size.demoted,
             weights=_weights(),
-            ranking=[_told(number, verdict) for number, verdict in enumerate(page, after + 1)],
+            ranking=[
+                _told(number, v) for number, v in page if ours is None or v.ranked.candidate.view in ours
+            ],
             next=after + limit if after + limit < len(ranked) else None,
         )
     )
@@ -123,6 +128,7 @@ async def say_importance(request: web.Request) -> web.Response:
         raise Problem("unknown_view") from None
     if view.source != "server":
         raise Problem("unknown_view", "expected a view whose source is the server")
+    check_team(view)
     entity = "" if said.entity is None else _entity(request, said.entity)
     with request.app[STORE].write("importance") as tx:
         limit = request.app[SETTINGS].importances
@@ -139,6 +145,15 @@ def _entity(request: web.Request, text: str) -> str:
         return member_id(text, request.app[REGISTRY].active.entities, request.app[SETTINGS].id_limit_bytes)
     except RowFault as fault:
         raise Problem("invalid_id", ROW_CODES[fault.code]) from None
+
+
+def _views_of_the_caller(request: web.Request) -> frozenset[str] | None:
+    """Keys of the views whose rows the caller may see; None: of all. Ranks are those among all rows."""
+    caller = present_caller()
+    if caller.teams is None:
+        return None
+    views = request.app[REGISTRY].active.model.views.values()
+    return frozenset(view.key for view in views if caller.may_touch(view.owner))
 
 
 def _page_rows(request: web.Request) -> int:
@@ -196,6 +211,6 @@ ROUTES = (
         body=Importance,
         replies={200: "as it stands now"},
         returns={200: Importance},
-        problems=("unknown_view", "invalid_id", "no_catalog"),
+        problems=("unknown_view", "other_team", "invalid_id", "no_catalog"),
     ),
 )

@@ -26,7 +26,7 @@ BODIES: Final = (JSON, "application/msgpack")
 """Media types of a body that is typed."""
 _NAMELESS: Final = re.compile(r"[^a-zA-Z0-9]+")
 _COMMON: Final = ("internal", "storage")
-_GUARDED: Final = ("unauthorized",)
+_GUARDED: Final = ("unauthorized", "rate_limited")
 _WITH_BODY: Final = (
     "malformed_json",
     "malformed_msgpack",
@@ -40,6 +40,7 @@ REPLAYED: Final = Told(
 PROBLEM_HEADERS: Final[Mapping[int, Told]] = {
     HTTPStatus.UNAUTHORIZED: Told("WWW-Authenticate", "How to ask: with a bearer token."),
     HTTPStatus.UPGRADE_REQUIRED: Told("Upgrade", "`websocket`."),
+    HTTPStatus.TOO_MANY_REQUESTS: Told("Retry-After", "Seconds after which to try again."),
     HTTPStatus.SERVICE_UNAVAILABLE: Told("Retry-After", "Seconds after which to try again."),
 }
 _TEXT: Final = {"type": "string"}
@@ -102,6 +103,7 @@ def doors(routes: Sequence[Route]) -> tuple[Route, ...]:
 def codes_of(route: Route) -> tuple[str, ...]:
     """Every problem code that the route can answer."""
     codes = [*route.problems, *(() if route.open else _GUARDED), "malformed_query"]
+    codes += [] if route.scope is None else ["missing_scope"]
     codes += _WITH_BODY if route.body is not None else ()
     codes += ["invalid_request"] if route.idempotent else []
     return tuple(dict.fromkeys([*codes, *_COMMON]))
@@ -145,7 +147,7 @@ def _operation(route: Route, described: Described) -> dict[str, object]:
         "operationId": operation_id(route.method, route.path),
         "parameters": _parameters(route, described),
         "responses": _responses(route, described),
-        "security": [] if route.open else [{"bearer": []}],
+        "security": [] if route.open else [{"bearer": [route.scope] if route.scope else []}],
     }
     if route.media:
         made["requestBody"] = {"required": False, "content": {route.media: {}}}

@@ -127,6 +127,7 @@ ROUTES = (
         "Counters in Prometheus text.",
         "operations",
         scope="operator",
+        audit=False,
         replies={200: "text format 0.0.4"},
         gives={200: "text/plain"},
     ),

@@ -40,17 +40,19 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     state: str = ""
     """`not_completed`: how far it has come."""
     retry_after_s: int = 0
-    """`overloaded`: seconds after which to try again."""
+    """`overloaded`, `rate_limited`: seconds after which to try again."""
+    scope: str = ""
+    """`missing_scope`: the scope that a token needs here."""
 
 
 def problem_reply(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The RFC 9457 document of a problem; a 503 says when to come back, a 401 how to ask.
+    """The RFC 9457 document of a problem; a 503 or 429 says when to come back, a 401 how to ask.
 
     Args:
         headers: others, or in place of these.
     """
     status, said = problem.reply.status, {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         said["Retry-After"] = str(problem.extra.get("retry_after_s", 5))
     if status == HTTPStatus.UNAUTHORIZED:
         said["WWW-Authenticate"] = 'Bearer realm="edge-sync"'

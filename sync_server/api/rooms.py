@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from sync_server.access.opening import Access
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
@@ -33,6 +34,8 @@ HOT_KEEPER = web.AppKey("hot_keeper", HotKeeper)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
 NODE = web.AppKey("node", Node)
 API_TOKEN = web.AppKey("api_token", str)
+"""The token of `api.token`: for the first steps, with every scope."""
+ACCESS = web.AppKey("access", Access)
 ROUTES: web.AppKey[Mapping[tuple[str, str], Route]] = web.AppKey("routes")
 """(method, path) -> what that route promises."""
 BUSY: web.AppKey[set[tuple[str, str]]] = web.AppKey("busy")

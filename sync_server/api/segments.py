@@ -13,6 +13,7 @@ from aiohttp import web
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.asked import asked
 from sync_server.api.body import into
+from sync_server.api.caller import check_teamless
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import BUSY, CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
@@ -101,6 +102,7 @@ class _Change(msgspec.Struct):
 
 async def put(request: web.Request) -> web.Response:
     """Replace the members: who is not named goes first, then who is named comes."""
+    check_teamless()
     name = _named(request)
     _, parsed = await body_of(request)
     members = into(parsed, Members).members
@@ -115,6 +117,7 @@ async def put(request: web.Request) -> web.Response:
 
 async def post(request: web.Request) -> web.Response:
     """Let some come and others go."""
+    check_teamless()
     name = _named(request)
     _, parsed = await body_of(request)
     regroup = into(parsed, Regroup)
@@ -234,7 +237,7 @@ async def _alone(request: web.Request, name: str) -> AsyncIterator[None]:
 
 _CHANGED = {200: "how many belong to it now, how many came and went, and which ids were refused"}
 _PLACES = {"name": Annotated[str, msgspec.Meta(pattern=SEGMENT_NAME)]}
-_PROBLEMS = ("invalid_segment", "segment_in_flight", "no_catalog")
+_PROBLEMS = ("other_team", "invalid_segment", "segment_in_flight", "no_catalog")
 
 ROUTES = (
     Route(

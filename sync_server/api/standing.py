@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from edge_runtime.catalog import MalformedRequest, View
 from edge_runtime.wire import codec
 from edge_runtime.wire.printing import prints_only
+from sync_server.api.caller import check_team
 from sync_server.api.replies import json_reply
 from sync_server.api.rooms import REGISTRY, STORE
 from sync_server.api.route import Route
@@ -90,6 +91,7 @@ def _view(request: web.Request) -> View:
         raise Problem("unknown_view") from None
     if view.source != "server":
         raise Problem("unknown_view", "expected a view whose source is the server")
+    check_team(view)
     return view
 
 
@@ -104,6 +106,6 @@ ROUTES = (
         anything=True,
         replies={200: "the row"},
         returns={200: StandingRow},
-        problems=("unknown_view", "not_found", "invalid_id", "no_catalog"),
+        problems=("unknown_view", "other_team", "not_found", "invalid_id", "no_catalog"),
     ),
 )
