@@ -17,6 +17,7 @@ from typing import Any
 
 from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
+from sync_server.cli_access import access_commands, given_token
 from sync_server.cli_consent import consent_commands
 from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.cli_registry import public_key, registry_commands
@@ -74,7 +75,7 @@ def _serve(args: argparse.Namespace) -> None:
         settings = replace(settings, lease_us=_duration_us(args.lease))
     if args.registry_key is not None:
         settings = replace(settings, registry_key=public_key(args.registry_key))
-    settings = overridden(settings, args.set or ())
+    settings = overridden(replace(settings, oidc=args.oidc), args.set or ())
 
     def announce(url: str) -> None:
         if args.json:
@@ -178,7 +179,7 @@ def _load(args: argparse.Namespace) -> object:
 
 
 def _client(args: argparse.Namespace) -> Client:
-    return Client.of(args.data, args.url)
+    return Client.of(args.data, args.url, given_token(args))
 
 
 def _duration_us(text: str) -> int:
@@ -199,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--port", type=int, default=8080, help="0: any free port (see server.json)")
     made.add_argument("--catalog", type=Path, help="register this catalog and make it active")
     made.add_argument("--registry-key", metavar="HEX", help="public key that must sign privacy parts")
+    made.add_argument("--oidc", type=Path, help="an OpenID Connect issuer; see docs/access.md")
     made.add_argument("--lease", help="duration of leases, e.g. 24h")
     made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
     made = _command(commands, "enrol", _enrol, "make a one-time enrolment token")
@@ -217,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     _catalog_commands(commands)
     consent_commands(commands, _command, _client)
     registry_commands(commands, _command, _client)
+    access_commands(commands, _command, _client)
     segment_commands(commands, _command, _client)
     hot_set_commands(commands, _command, _client)
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
@@ -248,6 +251,7 @@ def _command(
     default = Path(os.environ.get("EDGE_SYNC_DATA", "edge-sync-data"))
     made.add_argument("--data", type=Path, default=default, help=f"data directory (default {default})")
     made.add_argument("--url", help="the server's url (default: from server.json)")
+    made.add_argument("--token-file", type=Path, help="an API token (default EDGE_SYNC_TOKEN, or api.token)")
     made.add_argument("--json", action="store_true", help="one JSON document on standard output")
     made.set_defaults(act=act)
     return made

@@ -32,15 +32,16 @@ class Client:
         self.url, self.token = url.rstrip("/"), token
 
     @classmethod
-    def of(cls, data_dir: Path, url: str | None) -> Client:
-        """The server that runs on `data_dir`, or the one at `url` with that directory's token.
+    def of(cls, data_dir: Path, url: str | None, token: str | None = None) -> Client:
+        """The server that runs on `data_dir`, or the one at `url`; with that directory's token unless another
+        is given.
 
-        Raises `Unreachable` when the files are not there.
+        Raises `Unreachable` when the files that are needed are not there.
         """
         try:
             if url is None:
                 url = str(json.loads((data_dir / "server.json").read_text())["url"])
-            return cls(url, (data_dir / "api.token").read_text().strip())
+            return cls(url, token or (data_dir / "api.token").read_text().strip())
         except (OSError, ValueError, KeyError):
             reason = f"expected server.json and api.token in {data_dir}; is the server running?"
             raise Unreachable(reason) from None

@@ -76,7 +76,7 @@ class Housekeeping:
         return closed
 
     def sweep(self) -> bool:
-        """Forget old deletes, replies under idempotency keys, and enrolment tokens; whether more are old.
+        """Forget what was kept long enough: deletes, replies, tokens, the audit log; whether more is old.
 
         One step: deletes are counted in tens of thousands when a segment is emptied.
         """
@@ -86,6 +86,8 @@ class Housekeeping:
             tx.drop_replies(now_us - self._settings.idempotency_kept_us)
             tx.drop_lineages(limit)
             tx.drop_tokens(now_us - DAY_US)
+            tx.access.drop_tokens_ended(now_us - self._settings.token_kept_us)
+            more |= tx.audit.drop(now_us - self._settings.audit_kept_us, limit) >= limit
         if not more:
             self._swept_us = now_us
         return more

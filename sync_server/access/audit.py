@@ -16,10 +16,10 @@ from http import HTTPStatus
 from typing import Final, Literal
 
 from sync_server.access.caller import NOBODY, Caller
+from sync_server.access.chain import AuditEntry
 from sync_server.api.route import Route
 from sync_server.clock import Clock
 from sync_server.settings import Settings
-from sync_server.store.audit import AuditEntry
 from sync_server.store.protocol import Store, WriteTx
 
 Outcome = Literal["changed", "answered", "refused", "failed"]

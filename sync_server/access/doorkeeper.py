@@ -45,7 +45,7 @@ class Doorkeeper:
         now_us = self._clock.now_us()
         found = await self._found(header, now_us)
         if found is None:
-            self._take(self._addresses, _network(address), self._refusals, now_us)
+            self._take(self._addresses, network(address), self._refusals, now_us)
             self.refused["unauthorized"] += 1
             raise Problem("unauthorized")
         return found
@@ -65,10 +65,10 @@ class Doorkeeper:
         text = text.strip()
         if kind.lower() != "bearer" or not text or len(text) > HEADER_LIMIT:
             return None
-        if text.startswith(PREFIX):
-            return self._book.check(text, now_us)
         if hmac.compare_digest(hash_of(text), self._bootstrap):
             return self._all
+        if text.startswith(PREFIX):
+            return self._book.check(text, now_us)
         if self.people is not None and text.count(".") == _JWT_DOTS:
             return await self.people.check(text, now_us)
         return None
@@ -81,12 +81,13 @@ class Doorkeeper:
             raise Problem("rate_limited", f"expected at most {rate.per_s} a second", retry_after_s=wait_s)
 
 
-def _network(address: str | None) -> str:
+def network(address: str | None) -> str:
     """What one household has of addresses: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
         return ""
-    if found.version == 4:
-        return str(found)
-    return str(ipaddress.ip_network((found, 64), strict=False))
+    if isinstance(found, ipaddress.IPv6Address):
+        mapped = found.ipv4_mapped
+        return str(ipaddress.ip_network((found, 64), strict=False)) if mapped is None else str(mapped)
+    return str(found)

@@ -7,11 +7,11 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
+from sync_server.access.chain import AuditRow
 from sync_server.api.asked import asked
 from sync_server.api.replies import json_reply
 from sync_server.api.rooms import ACCESS, SETTINGS, STORE
 from sync_server.api.route import Query, Route
-from sync_server.store.audit import AuditRow
 
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _LAST = 2**53

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import CLOCK, HOT_KEEPER, NODE, REGISTRY, STORE, SYNC_DOOR
+from sync_server.api.rooms import ACCESS, CLOCK, HOT_KEEPER, NODE, REGISTRY, STORE, SYNC_DOOR
 from sync_server.api.route import Route
 from sync_server.errors import Problem
 from sync_server.store.records import ChannelSize
@@ -67,6 +67,7 @@ async def metrics(request: web.Request) -> web.Response:
         }
     families["transactions_total"] = ("counter", "name", store.transactions())
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
+    families["refused_calls_total"] = ("counter", "code", request.app[ACCESS].door.refused)
     families["hot_set_moves_total"] = ("counter", "way", request.app[HOT_KEEPER].moved)
     families |= _admission(request.app[NODE].admission) | request.app[NODE].fanout.families()
     lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Final
 
-import msgspec
-
+from sync_server.access.chain import FIRST, AuditEntry, AuditRow, chained
 from sync_server.store.aggregates import Statements
 
 AUDIT_TABLES: Final = """
@@ -35,44 +33,7 @@ WHEN OLD.seq <> (SELECT min(seq) FROM audit) OR OLD.seq = (SELECT max(seq) FROM 
 BEGIN SELECT RAISE(ABORT, 'only the oldest go, and never the newest'); END;
 """
 
-FIRST: Final = bytes(32)
-"""What stands in place of a hash before the first row."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """Calls alike, as the log keeps them; `hash` and `seq` are given when they are written."""
-
-    at_us: int
-    """The first of the calls."""
-    last_us: int
-    count: int
-    actor: str
-    name: str
-    method: str
-    route: str
-    outcome: str
-    status: int
-    code: str
-    resource: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """One row of the log."""
-
-    seq: int
-    entry: AuditEntry
-    hash: bytes
-
-
 _ENTRY: Final = "at_us, last_us, count, actor, name, method, route, outcome, status, code, resource"
-
-
-def chained(before: bytes, seq: int, entry: AuditEntry) -> bytes:
-    """SHA-256 over the hash of the row before (32 zero bytes for the first) and this row as a JSON list."""
-    row = msgspec.json.encode([seq, *astuple(entry)])
-    return hashlib.sha256(before + row).digest()
 
 
 class AuditRows:

@@ -1,0 +1,67 @@
+"""The audit log's rows and how they are chained: whoever keeps one hash notices every later edit. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from typing import Final
+
+import msgspec
+
+FIRST: Final = bytes(32)
+"""What stands in place of a hash before the first row."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Calls alike, as the log keeps them; number and hash are given when they are written."""
+
+    at_us: int
+    """The first of the calls."""
+    last_us: int
+    count: int
+    actor: str
+    name: str
+    method: str
+    route: str
+    outcome: str
+    status: int
+    code: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One row of the log."""
+
+    seq: int
+    entry: AuditEntry
+    hash: bytes
+
+
+class ChainBroken(ValueError):
+    """The log is not as it was written; the message names the first fault."""
+
+
+def chained(before: bytes, seq: int, entry: AuditEntry) -> bytes:
+    """SHA-256 over the hash of the row before and this row as a JSON list without spaces, in UTF-8."""
+    return hashlib.sha256(before + msgspec.json.encode([seq, *astuple(entry)])).digest()
+
+
+def walk(rows: Iterable[AuditRow], seq: int, before: bytes | None) -> tuple[int, bytes | None]:
+    """Recompute the chain; returns number and hash of its last row, or what was given when there is none.
+
+    Args:
+        rows: in order, beginning after row `seq`.
+        before: the hash of row `seq`; None: not known, and the first row is taken on trust.
+
+    Raises `ChainBroken`.
+    """
+    for row in rows:
+        if before is not None and row.seq != seq + 1:
+            raise ChainBroken(f"expected row {seq + 1}, got {row.seq}: rows are missing")
+        if before is not None and row.hash != chained(before, row.seq, row.entry):
+            raise ChainBroken(f"row {row.seq} or the one before it is not as it was written")
+        seq, before = row.seq, row.hash
+    return seq, before

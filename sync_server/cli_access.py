@@ -1,0 +1,145 @@
+"""Who may ask what, and who did: `edge-sync tokens create|list|rotate|revoke` and `edge-sync audit`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from edge_runtime.catalog.duration import parse_duration
+from sync_server.access.chain import AuditEntry, AuditRow, ChainBroken, walk
+from sync_server.api.route import Scope
+from sync_server.client import Client, path_of
+from sync_server.devices.authority import write_private
+
+ClientOf = Callable[[argparse.Namespace], Client]
+_TOKENS = ("v1", "tokens")
+
+
+def given_token(args: argparse.Namespace) -> str | None:
+    """The API token of `--token-file` or `EDGE_SYNC_TOKEN`; None: the one beside the server's data.
+
+    Raises ValueError when the file holds none.
+    """
+    if args.token_file is None:
+        return os.environ.get("EDGE_SYNC_TOKEN") or None
+    found: str = args.token_file.read_text().strip()
+    if not found:
+        raise ValueError(f"expected an API token in {args.token_file}")
+    return found
+
+
+def access_commands(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+    """Hang the commands under `commands`."""
+
+    def create(args: argparse.Namespace) -> object:
+        body = {"name": args.name, "scopes": args.scope, "teams": args.team or None}
+        body |= {"ttl_s": _seconds(args.ttl), "per_s": args.per_s, "burst": args.burst}
+        return _told(args, client(args).call("POST", path_of(*_TOKENS), body))
+
+    def listing(args: argparse.Namespace) -> object:
+        return client(args).call("GET", path_of(*_TOKENS, after=args.after))
+
+    def rotate(args: argparse.Namespace) -> object:
+        body = {"grace_s": _seconds(args.grace)}
+        return _told(args, client(args).call("POST", path_of(*_TOKENS, args.id, "rotate"), body))
+
+    def revoke(args: argparse.Namespace) -> object:
+        return client(args).call("DELETE", path_of(*_TOKENS, args.id))
+
+    tokens = commands.add_parser("tokens", help="API tokens").add_subparsers(required=True)
+    made = command(tokens, "create", create, "make an API token; it is told once")
+    made.add_argument("name", help="which job, machine or person bears it")
+    made.add_argument("--scope", action="append", required=True, choices=get_args(Scope), help="repeatable")
+    made.add_argument("--team", action="append", help="owner of the views it is for; repeatable; none: any")
+    made.add_argument("--ttl", help="how long it lives, e.g. 90d; left out: until it is revoked")
+    made.add_argument("--per-s", type=int, help="requests a second")
+    made.add_argument("--burst", type=int, help="requests at once")
+    _to_file(made)
+    made = command(tokens, "list", listing, "all API tokens, without their secrets")
+    made.add_argument("--after", help="the last id of the page before")
+    made = command(
+        tokens, "rotate", rotate, "give a token another secret; the old one stays good for a while"
+    )
+    made.add_argument("id")
+    made.add_argument("--grace", help="how long, e.g. 1h; 0s: not at all")
+    _to_file(made)
+    command(tokens, "revoke", revoke, "end an API token at once").add_argument("id")
+    _audit_command(commands, command, client)
+
+
+def _audit_command(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+    def audit(args: argparse.Namespace) -> object:
+        if args.verify:
+            return _verified(client(args), args.since)
+        after = None if args.after is None else str(args.after)
+        before = None if args.before is None else str(args.before)
+        return client(args).call("GET", path_of("v1", "audit", after=after, before=before))
+
+    made = command(commands, "audit", audit, "who did what, when, and what came of it")
+    made.add_argument("--after", type=int, metavar="SEQ", help="rows after this one, the oldest first")
+    made.add_argument("--before", type=int, metavar="SEQ", help="rows before this one, the newest first")
+    made.add_argument("--verify", action="store_true", help="recompute the chain, and tell its end")
+    made.add_argument(
+        "--since", metavar="SEQ:HASH", help="where it must go on from: what --verify told before"
+    )
+
+
+def _to_file(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--out", type=Path, help="write the token into this new file, for you only to read")
+
+
+def _told(args: argparse.Namespace, made: dict[str, Any]) -> object:
+    """The reply; with `--out` the token goes into that file alone."""
+    if args.out is None:
+        return made
+    write_private(args.out, f"{made['token']}\n".encode())
+    return {**made, "token": None, "file": str(args.out)}
+
+
+def _verified(client: Client, since: str | None) -> object:
+    """Where the chain ends, once it was found to be as it was written; raises `ChainBroken`."""
+    seq, before = (0, None) if since is None else _mark(since)
+    if before is not None:
+        kept = client.call("GET", path_of("v1", "audit", before=str(seq + 1)))["entries"]
+        if not kept or (kept[0]["seq"], kept[0]["hash"]) != (seq, before.hex()):
+            raise ChainBroken(f"row {seq} is gone, or not as it was")
+    seq, digest = walk(_rows(client, seq), seq, before)
+    return {"end": None if digest is None else f"{seq}:{digest.hex()}"}
+
+
+def _rows(client: Client, after: int) -> Iterator[AuditRow]:
+    """Every row after that one, page by page."""
+    at: int | None = after
+    while at is not None:
+        page = client.call("GET", path_of("v1", "audit", after=str(at)))
+        for line in page["entries"]:
+            yield _row(line)
+        at = page["next"]
+
+
+def _row(line: dict[str, Any]) -> AuditRow:
+    words = [
+        line[name] for name in ("actor", "name", "method", "route", "outcome", "status", "code", "resource")
+    ]
+    entry = AuditEntry(line["at"], line["last_at"], line["count"], *words)
+    return AuditRow(line["seq"], entry, bytes.fromhex(line["hash"]))
+
+
+def _mark(text: str) -> tuple[int, bytes]:
+    seq, _, digest = text.partition(":")
+    try:
+        return int(seq), bytes.fromhex(digest)
+    except ValueError:
+        raise ValueError("expected SEQ:HASH as --verify told it") from None
+
+
+def _seconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    made = parse_duration(text)
+    if made is None:
+        raise ValueError(f"expected a duration like 90d or 1h, got {text!r}")
+    return made // 1_000_000
