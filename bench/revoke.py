@@ -116,7 +116,8 @@ def _revoked(
         for pipe in pipes:
             _expect(pipe, "watching")
         called_s = time.time()
-        made = server.call("POST", "/v1/consent-revocations", {"subject": subject, "purposes": "*"})
+        body = {"subject": subject, "purposes": "*"}
+        made = server.call("POST", "/v1/consent-revocations", body, key=subject)
         calls.append((made["id"], called_s))
         during += not crowd.done
         for pipe in pipes:
@@ -150,11 +151,21 @@ def _targets(server: Served, revocation: str) -> list[dict[str, Any]]:
     """Every target of a revocation, all of them done."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        found = server.call("GET", f"/v1/consent-revocations/{revocation}/targets")["targets"]
+        found = _pages(server, f"/v1/consent-revocations/{revocation}/targets")
         if all(target["acknowledged_at"] and target["erased_at"] for target in found):
-            return list(found)
+            return found
         time.sleep(0.2)
     raise TimeoutError("not everybody answered a revocation within a minute")
+
+
+def _pages(server: Served, path: str) -> list[dict[str, Any]]:
+    found, after = list[dict[str, Any]](), ""
+    while True:
+        page = server.call("GET", f"{path}?after={after}")
+        found += page["targets"]
+        if page["next"] is None:
+            return found
+        after = page["next"]
 
 
 def _p99(times: Sequence[float]) -> float:

@@ -112,9 +112,10 @@ class Served:
         """Of the server."""
         return self._process.pid
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """The decoded reply of the API; raises `AssertionError` when it says no."""
+    def call(self, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
+        """The decoded reply, under an idempotency key if one is given; raises `AssertionError` for a no."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers |= {} if key is None else {"Idempotency-Key": key}
         self._http.request(method, path, None if body is None else json.dumps(body), headers)
         reply = self._http.getresponse()
         raw = reply.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,8 @@ def consent_commands(
     def revoke(args: argparse.Namespace) -> object:
         purposes: object = args.purpose or "*"
         body = {"subject": args.subject, "purposes": purposes, "initiator": args.initiator}
-        return client(args).call("POST", "/v1/consent-revocations", body)
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        return client(args).call("POST", "/v1/consent-revocations", body, headers=headers)
 
     def status(args: argparse.Namespace) -> object:
         parts = ["v1", "consent-revocations", args.id, *([args.part] if args.part else [])]

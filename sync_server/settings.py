@@ -47,6 +47,8 @@ class Settings:
 
     # The HTTP doors
     body_limit_bytes: int = 8 * 1024 * 1024
+    consent_body_bytes: int = 1024 * 1024
+    """Largest body of a decision or a revocation."""
     json_depth: int = 64
     """Deepest nesting of a JSON body."""
     id_limit_bytes: int = 512
@@ -72,6 +74,8 @@ class Settings:
     idempotency_kept_us: int = DAY_US
     page_rows: int = 1_000
     """Most items in one listing."""
+    overdue_named: int = 100
+    """Most overdue devices that a revocation's status names; all of them stand among its targets."""
 
     # Access
     oidc: Path | None = None

@@ -113,7 +113,7 @@ async def _keep(server: ShopServer, folder: Path, console: Console) -> None:
         f"{api}/v1/aggregates/releases",
         f"{api}/v1/consent-ledger/head",
         f"{api}/v1/devices",
-        f"""{api}/v1/consent-revocations --json '{{"subject": "user:17841"}}'""",
+        f"""{api}/v1/consent-revocations -H "Idempotency-Key: 1" --json '{{"subject": "user:17841"}}'""",
         f"{api}/v1/consent-revocations/ID/targets    # ID as the line above answers",
     )
     console.print(

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+import uuid
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -120,7 +121,8 @@ class ShopServer:
     async def revoke(self, subject: str, purposes: list[str]) -> str:
         """Withdraw consent; returns the revocation's id."""
         body = {"subject": subject, "purposes": purposes}
-        return str((await self._ask("POST", "/v1/consent-revocations", body))["id"])
+        made = await self._ask("POST", "/v1/consent-revocations", body, key=str(uuid.uuid4()))
+        return str(made["id"])
 
     async def revocation(self, revocation_id: str) -> dict[str, Any]:
         """How far a revocation has come."""
@@ -139,8 +141,12 @@ class ShopServer:
         """Close the round and return its release."""
         return await self._ask("POST", f"/v1/aggregates/{metric}/rounds/{round_id}/close")
 
-    async def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        async with self._http.request(method, path, json={} if body is None else body) as reply:
+    async def _ask(
+        self, method: str, path: str, body: object = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        headers = None if key is None else {"Idempotency-Key": key}
+        sent = {} if body is None else body
+        async with self._http.request(method, path, json=sent, headers=headers) as reply:
             answer: dict[str, Any] = await reply.json(content_type=None)
         if reply.status >= 400:
             raise ApiRefused(f"{method} {path}: {answer}")

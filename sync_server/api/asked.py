@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from edge_runtime.wire.utf8 import utf8_size
-from sync_server.api.rooms import ROUTES
+from sync_server.api.rooms import ROUTES, SETTINGS
 from sync_server.api.route import Query, Route
 from sync_server.errors import Problem
 
@@ -51,6 +51,20 @@ def asked(request: web.Request, name: str, default: T) -> T:
     value: Any = default if text is None else _read(text, wanted)
     found: T = value
     return found
+
+
+LIMIT: Final = Query(
+    "limit",
+    "most items in the reply; the server may have a lower limit of its own",
+    type=Annotated[int, msgspec.Meta(ge=1, le=10**9)],
+)
+"""Of routes that answer in pages."""
+
+
+def page_limit(request: web.Request) -> int:
+    """Most items of one page: what the caller wants, and never more than the server gives."""
+    most = request.app[SETTINGS].page_rows
+    return min(most, asked(request, LIMIT.name, most))
 
 
 def _check(texts: Sequence[str], query: Query) -> None:

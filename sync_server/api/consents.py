@@ -2,103 +2,140 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.printing import prints_only
-from sync_server.api.body import into
+from sync_server.api.asked import LIMIT, asked, page_limit
+from sync_server.api.body import into, read_body
+from sync_server.api.etag import IF_NONE_MATCH, TAGGED, UNCHANGED, tagged
 from sync_server.api.replies import (
     again,
-    body_of,
     fingerprint_of,
     idempotency_key,
+    in_flight,
     json_reply,
     kept,
+    parsed_body,
     repeat,
     subject_of,
 )
+from sync_server.api.revocations import PATH as REVOCATIONS
 from sync_server.api.rooms import AUTHORITY, CLOCK, OFFICE, REGISTRY, SETTINGS, STORE
-from sync_server.api.route import Query, Route
+from sync_server.api.route import Link, Query, Route, Told
 from sync_server.consent.decisions import API, Proposal
+from sync_server.consent.documents import (
+    Consent,
+    ConsentHistory,
+    ConsentRecord,
+    ConsentRecorded,
+    Purpose,
+    StateNow,
+    SubjectIdentifier,
+)
+from sync_server.consent.office import ConsentOffice
 from sync_server.errors import Problem
-from sync_server.store.protocol import ReadTx
-from sync_server.store.records import Evidence
+from sync_server.store.protocol import WriteTx
+from sync_server.store.records import DecisionState, Evidence
 
 DOOR = "consents"
-
-
-@prints_only("state", "base")
-class Consent(msgspec.Struct, forbid_unknown_fields=True):
-    """A decision to record. `base`: the lane position its author had seen; left out, the present one."""
-
-    subject: str
-    purpose: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-    notice: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-    state: Literal["given", "refused", "objected", "restricted"] = "given"
-    base: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
+PATH = "/v1/consents"
 
 
 async def record(request: web.Request) -> web.Response:
     """Record a decision and return it as it stands in the ledger."""
-    raw, parsed = await body_of(request)
-    consent = into(parsed, Consent)
-    catalog = request.app[REGISTRY].active
-    _check_notice(catalog, consent)
-    subject = subject_of(request, consent.subject)
-    key, print_ = idempotency_key(request), fingerprint_of(request.app[AUTHORITY], raw)
-    now_us = request.app[CLOCK].now_us()
-    with request.app[STORE].write("consent") as tx:
-        before = repeat(tx, DOOR, key, print_)
-        if before is not None:
-            return again(before)
-        base = tx.lane_head() if consent.base is None else consent.base
-        proposal = Proposal(subject, consent.purpose, consent.state, consent.notice, base, now_us, API)
-        try:
-            done = request.app[OFFICE].decide(tx, proposal)
-        except WireFailure as failure:
-            raise Problem("invalid_request", failure.reason) from None
-        step = tx.evidence(done.seq)
-        assert step is not None
-        reply = json_reply({**_document(step), "state_now": _state(tx, subject, consent.purpose)}, 201)
-        if key is not None:
-            tx.keep_reply(DOOR, key, kept(reply, print_), now_us)
+    key = idempotency_key(request)
+    raw = await read_body(request, request.app[SETTINGS].consent_body_bytes)
+    with in_flight(request, DOOR, key):
+        consent = into(await parsed_body(request, raw), Consent)
+        _check_notice(request.app[REGISTRY].active, consent)
+        subject, print_ = subject_of(request, consent.subject), fingerprint_of(request.app[AUTHORITY], raw)
+        now_us = request.app[CLOCK].now_us()
+        with request.app[STORE].write("consent") as tx:
+            before = repeat(tx, DOOR, key, print_)
+            if before is not None:
+                return again(before)
+            made = _recorded(request, tx, consent, subject, now_us)
+            reply = json_reply(made, 201, {"Location": f"{PATH}/{made.id}"})
+            if key is not None:
+                tx.keep_reply(DOOR, key, kept(reply, print_), now_us)
     return reply
 
 
 async def read(request: web.Request) -> web.Response:
-    """The subject's decisions, oldest first, and what holds now for each purpose."""
-    subject = subject_of(request, request.query.get("subject"))
-    purpose = request.query.get("purpose")
+    """What holds for a subject, and a page of its decisions, oldest first."""
+    subject, purpose = subject_of(request, asked(request, "subject", "")), request.query.get("purpose")
+    after, limit, office = asked(request, "after", 0), page_limit(request), request.app[OFFICE]
     with request.app[STORE].read() as tx:
-        steps = tx.history(subject, purpose, request.app[SETTINGS].page_rows)
-        named = sorted({s.purpose for s in steps} | ({purpose} if purpose else set()))
-        states = {p: _state(tx, subject, p) for p in named}
-        head = tx.lane_head()
-    return json_reply({"states": states, "history": [_document(s) for s in steps], "lane": head})
+        steps, states = tx.history(subject, purpose, after, limit), tx.states(subject)
+        newest = tx.newest_step(subject)
+    if purpose is not None:
+        states = {purpose: states.get(purpose, DecisionState("unknown", 0, 0))}
+    found = ConsentHistory(
+        states={name: _now(state) for name, state in states.items()},
+        history=[_shown(office, step) for step in steps],
+        lane=newest,
+        next=steps[-1].seq if len(steps) == limit else None,
+    )
+    return tagged(request, request.app[AUTHORITY], subject, found)
 
 
-def _state(tx: ReadTx, subject: bytes, purpose: str) -> dict[str, object]:
-    now = tx.decision_state(subject, purpose)
-    return {"state": now.state, "grant": now.grant, "denial": now.denial}
+async def one(request: web.Request) -> web.Response:
+    """One record. It never changes."""
+    office = request.app[OFFICE]
+    with request.app[STORE].read() as tx:
+        step = office.record_named(tx, request.match_info["id"])
+    if step is None:
+        raise Problem("not_found")
+    return tagged(request, request.app[AUTHORITY], step.subject, _shown(office, step))
 
 
-def _document(step: Evidence) -> dict[str, object]:
-    return {
-        "seq": step.seq,
-        "purpose": step.purpose,
-        "state": step.state,
-        "outcome": step.outcome,
-        "notice": step.notice,
-        "base": step.base,
-        "actor": step.actor,
-        "at": step.at_us,
-        "recorded_at": step.recorded_us,
-        "grant": step.grant,
-    }
+async def withdraw(request: web.Request) -> web.Response:
+    """End what the record stands for. The record itself stays: it is evidence."""
+    office, name = request.app[OFFICE], request.match_info["id"]
+    with request.app[STORE].write("revoke") as tx:
+        row = office.withdraw_record(tx, name)
+    headers = None if row is None else {"Location": f"{REVOCATIONS}/{row.id}"}
+    return web.Response(status=204, headers=headers)
+
+
+def _recorded(
+    request: web.Request, tx: WriteTx, consent: Consent, subject: bytes, now_us: int
+) -> ConsentRecorded:
+    base = tx.lane_head() if consent.base is None else consent.base
+    proposal = Proposal(subject, consent.purpose, consent.state, consent.notice, base, now_us, API)
+    office = request.app[OFFICE]
+    try:
+        done = office.decide(tx, proposal)
+    except WireFailure as failure:
+        raise Problem("invalid_request", failure.reason) from None
+    step = tx.evidence(done.seq)
+    assert step is not None
+    now = _now(tx.decision_state(subject, consent.purpose))
+    return ConsentRecorded(**msgspec.structs.asdict(_shown(office, step)), state_now=now)
+
+
+def _now(state: DecisionState) -> StateNow:
+    return StateNow(state.state, state.grant, state.denial)
+
+
+def _shown(office: ConsentOffice, step: Evidence) -> ConsentRecord:
+    return ConsentRecord(
+        id=office.record_id(step),
+        seq=step.seq,
+        purpose=step.purpose,
+        state=step.state,
+        outcome=step.outcome,
+        notice=step.notice,
+        base=step.base,
+        actor=step.actor,
+        at=step.at_us,
+        recorded_at=step.recorded_us,
+        grant=step.grant,
+    )
 
 
 def _check_notice(catalog: Catalog, consent: Consent) -> None:
@@ -111,28 +148,70 @@ def _check_notice(catalog: Catalog, consent: Consent) -> None:
         raise Problem("invalid_notice", "expected a declared notice of this purpose")
 
 
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_LOCATED = (Told("Location", "Where the record stands."),)
+
 ROUTES = (
     Route(
         "POST",
-        "/v1/consents",
+        PATH,
         record,
         "Record a decision. A `given` whose base lies before a denial is recorded as `superseded`.",
         "consent",
         scope="consent",
         body=Consent,
+        parts=(SubjectIdentifier,),
         idempotent=True,
-        replies={201: "the decision as it stands in the ledger"},
-        problems=("unknown_purpose", "invalid_notice", "invalid_id", "no_catalog", "idempotency_reuse"),
+        replies={201: "the decision as it stands in the ledger; `Location` names it"},
+        returns={201: ConsentRecorded},
+        tells={201: _LOCATED},
+        links={201: (Link("GET", PATH + "/{id}", "id", "$response.body#/id"),)},
+        problems=(
+            *("unknown_purpose", "invalid_notice", "invalid_id", "no_catalog", "idempotency_reuse"),
+            "request_in_flight",
+        ),
     ),
     Route(
         "GET",
-        "/v1/consents",
+        PATH,
         read,
-        "A subject's decisions and what holds now.",
+        "What holds for a subject, and its decisions, a page at a time.",
         "consent",
         scope="consent",
-        query=(Query("subject", "id of the subject", required=True), Query("purpose", "only this purpose")),
-        replies={200: "`states` by purpose, and `history`, oldest first"},
+        query=(
+            Query("subject", "id of the subject", required=True),
+            Query("purpose", "only this purpose", type=Purpose),
+            Query("after", "`seq` of the last record of the page before", type=Position),
+            LIMIT,
+        ),
+        headers=(IF_NONE_MATCH,),
+        replies={200: "`states` by purpose, and `history`, oldest first, with an `ETag`", 304: UNCHANGED},
+        returns={200: ConsentHistory},
+        tells={200: TAGGED, 304: TAGGED},
         problems=("invalid_id", "no_catalog"),
+    ),
+    Route(
+        "GET",
+        PATH + "/{id}",
+        one,
+        "One decision, as it was recorded.",
+        "consent",
+        scope="consent",
+        headers=(IF_NONE_MATCH,),
+        replies={200: "the decision, with an `ETag`", 304: UNCHANGED},
+        returns={200: ConsentRecord},
+        tells={200: TAGGED, 304: TAGGED},
+        problems=("not_found",),
+    ),
+    Route(
+        "DELETE",
+        PATH + "/{id}",
+        withdraw,
+        "Withdraw what a record stands for: a revocation for its subject and purpose, made once. The record"
+        " stays. As with RFC 7009, a name that stands for nothing gets the same answer.",
+        "consent",
+        scope="consent",
+        replies={204: "nothing stands under this name any more"},
+        tells={204: (Told("Location", "The revocation that ended it, if one was made.", always=False),)},
     ),
 )

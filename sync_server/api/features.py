@@ -13,8 +13,17 @@ from edge_runtime.catalog import MalformedRequest, View
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.caller import check_team, check_teamless
-from sync_server.api.replies import again, body_of, fingerprint_of, idempotency_key, json_reply, kept, repeat
-from sync_server.api.rooms import AUTHORITY, BUSY, CLOCK, REGISTRY, SETTINGS, STORE
+from sync_server.api.replies import (
+    again,
+    body_of,
+    fingerprint_of,
+    idempotency_key,
+    in_flight,
+    json_reply,
+    kept,
+    repeat,
+)
+from sync_server.api.rooms import AUTHORITY, CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Route
 from sync_server.errors import Problem
 from sync_server.features.batch import Batch, Refused
@@ -83,18 +92,12 @@ async def publish(request: web.Request) -> web.Response:
     """Check every row, write those that may stand, and say why the others do not."""
     raw, parsed = await body_of(request)
     key, print_ = idempotency_key(request), fingerprint_of(request.app[AUTHORITY], raw)
-    name = (DOOR, key or "")
-    if key is not None and name in request.app[BUSY]:
-        raise Problem("batch_in_flight")
-    with request.app[STORE].read() as tx:
-        before = repeat(tx, DOOR, key, print_)
-    if before is not None and before.status != BEGUN:
-        return again(before)
-    request.app[BUSY].add(name)
-    try:
+    with in_flight(request, DOOR, key):
+        with request.app[STORE].read() as tx:
+            before = repeat(tx, DOOR, key, print_)
+        if before is not None and before.status != BEGUN:
+            return again(before)
         return await _publish(request, into(parsed, Publish), key, print_, resumed=before is not None)
-    finally:
-        request.app[BUSY].discard(name)
 
 
 async def _publish(
@@ -189,6 +192,6 @@ ROUTES = (
         idempotent=True,
         replies={200: "what stands, and why the other rows do not"},
         returns={200: Published},
-        problems=("unknown_view", "other_team", "no_catalog", "idempotency_reuse", "batch_in_flight"),
+        problems=("unknown_view", "other_team", "no_catalog", "idempotency_reuse", "request_in_flight"),
     ),
 )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 from aiohttp import web
 
+from sync_server.api.asked import asked
 from sync_server.api.replies import json_reply
 from sync_server.api.rooms import AUTHORITY, OFFICE, STORE
 from sync_server.api.route import Query, Route
 from sync_server.consent import merkle
+from sync_server.consent.documents import LedgerHead, LedgerProof
 from sync_server.consent.statement import head_document
 from sync_server.devices.enrolment import encode
 from sync_server.errors import Problem
@@ -20,15 +25,16 @@ async def head(request: web.Request) -> web.Response:
     with request.app[STORE].read() as tx:
         signed = request.app[OFFICE].head(tx)
     key = encode(request.app[AUTHORITY].public_key)
-    return json_reply({**head_document(signed), "public_key": key})
+    return json_reply(msgspec.convert({**head_document(signed), "public_key": key}, LedgerHead))
 
 
 async def proof(request: web.Request) -> web.Response:
     """Inclusion of leaf `seq` in the log of `size`, or that the log of `first` is its beginning."""
-    first, seq = _number(request, "first"), _number(request, "seq")
+    first: int | None = asked(request, "first", None)
+    seq: int | None = asked(request, "seq", None)
     with request.app[STORE].read() as tx:
         present = tx.lane_head()
-        size = _number(request, "size") or present
+        size = asked(request, "size", present)
         if size > present or (seq is None) == (first is None):
             raise Problem("malformed_query", f"expected seq or first, and a size of at most {present}")
         if seq is not None:
@@ -37,7 +43,7 @@ async def proof(request: web.Request) -> web.Response:
             step = tx.evidence(seq)
             assert step is not None
             path = merkle.inclusion(seq - 1, size, tx.ledger_node)
-            found: dict[str, object] = {"seq": seq, "leaf": encode(step.leaf)}
+            found = {"seq": seq, "leaf": encode(step.leaf)}
         else:
             assert first is not None
             if not 0 < first <= size:
@@ -45,17 +51,11 @@ async def proof(request: web.Request) -> web.Response:
             path = merkle.consistency(first, size, tx.ledger_node)
             found = {"first": first, "first_root": encode(merkle.root(first, tx.ledger_node))}
         root = merkle.root(size, tx.ledger_node)
-    return json_reply({**found, "size": size, "root": encode(root), "proof": [encode(h) for h in path]})
+    proven = {"size": size, "root": encode(root), "proof": [encode(step) for step in path]}
+    return json_reply(msgspec.convert({**found, **proven}, LedgerProof))
 
 
-def _number(request: web.Request, name: str) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Problem("malformed_query", f"expected {name} to be a number")
-    return int(text)
-
+Place = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 
 ROUTES = (
     Route(
@@ -66,6 +66,7 @@ ROUTES = (
         "consent ledger",
         scope="consent",
         replies={200: "size, root, time, incarnation, signature, public key"},
+        returns={200: LedgerHead},
     ),
     Route(
         "GET",
@@ -75,11 +76,11 @@ ROUTES = (
         "consent ledger",
         scope="consent",
         query=(
-            Query("seq", "ledger seq to prove included"),
-            Query("first", "older size to prove consistent"),
-            Query("size", "size of the log; the present one when left out"),
+            Query("seq", "ledger seq to prove included", type=Place),
+            Query("first", "older size to prove consistent", type=Place),
+            Query("size", "size of the log; the present one when left out", type=Place),
         ),
         replies={200: "the proof, base64url"},
-        problems=("malformed_query",),
+        returns={200: LedgerProof},
     ),
 )

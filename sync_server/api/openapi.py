@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -41,6 +42,7 @@ PROBLEM_HEADERS: Final[Mapping[int, Told]] = {
     HTTPStatus.UNAUTHORIZED: Told("WWW-Authenticate", "How to ask: with a bearer token."),
     HTTPStatus.UPGRADE_REQUIRED: Told("Upgrade", "`websocket`."),
     HTTPStatus.TOO_MANY_REQUESTS: Told("Retry-After", "Seconds after which to try again."),
+    HTTPStatus.CONFLICT: Told("Retry-After", "Seconds, if a request with this key still runs.", False),
     HTTPStatus.SERVICE_UNAVAILABLE: Told("Retry-After", "Seconds after which to try again."),
 }
 _TEXT: Final = {"type": "string"}
@@ -118,7 +120,7 @@ def parameters_of(route: Route) -> tuple[tuple[str, Query], ...]:
     """(place, parameter): those of the path, the query, and the headers that it reads."""
     named = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
     path = [Query(n, "", True, route.places.get(n, Name)) for n in named]
-    key = [IDEMPOTENCY_KEY] if route.idempotent else []
+    key = [replace(IDEMPOTENCY_KEY, required=route.keyed)] if route.idempotent else []
     return (
         *(("path", one) for one in path),
         *(("query", one) for one in route.query),

@@ -46,7 +46,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
 
 
 def problem_reply(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The RFC 9457 document of a problem; a 503 or 429 says when to come back, a 401 how to ask.
+    """The RFC 9457 document of a problem; what passes says when to come back, a 401 how to ask.
 
     Args:
         headers: others, or in place of these.
@@ -54,6 +54,8 @@ def problem_reply(problem: Problem, headers: Mapping[str, str] | None = None) ->
     status, said = problem.reply.status, {}
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         said["Retry-After"] = str(problem.extra.get("retry_after_s", 5))
+    if problem.code == "request_in_flight":
+        said["Retry-After"] = "1"
     if status == HTTPStatus.UNAUTHORIZED:
         said["WWW-Authenticate"] = 'Bearer realm="edge-sync"'
     return web.Response(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from aiohttp import web
 
 from edge_runtime.catalog import Catalog, MalformedRequest
 from sync_server.api.body import parse_body, read_body
-from sync_server.api.rooms import AUTHORITY, REGISTRY, SETTINGS
+from sync_server.api.rooms import AUTHORITY, BUSY, REGISTRY, SETTINGS
 from sync_server.api.route import Query
+from sync_server.consent.documents import Subject, SubjectIdentifier
 from sync_server.devices.authority import Authority
 from sync_server.errors import Problem
 from sync_server.features.incoming import check_id
@@ -58,26 +60,57 @@ def again(reply: KeptReply) -> web.Response:
 
 async def body_of(request: web.Request) -> tuple[bytes, object]:
     """The raw and the parsed body; raises `Problem`."""
-    settings = request.app[SETTINGS]
-    raw = await read_body(request, settings.body_limit_bytes)
+    raw = await read_body(request, request.app[SETTINGS].body_limit_bytes)
+    return raw, await parsed_body(request, raw)
+
+
+async def parsed_body(request: web.Request, raw: bytes) -> object:
+    """What a body means; raises `Problem`."""
+    depth = request.app[SETTINGS].json_depth
     kind = request.content_type if "Content-Type" in request.headers else "application/json"
     if len(raw) < LARGE_BODY_BYTES:
-        return raw, parse_body(raw, kind, depth=settings.json_depth)
+        return parse_body(raw, kind, depth=depth)
     # a large body is parsed beside the loop, so that denials and sessions do not wait for it
-    return raw, await asyncio.to_thread(parse_body, raw, kind, depth=settings.json_depth)
+    return await asyncio.to_thread(parse_body, raw, kind, depth=depth)
 
 
 def idempotency_key(request: web.Request) -> str | None:
     """A keyed hash of the request's `Idempotency-Key`: callers write names of subjects into theirs.
 
-    Raises `Problem` for an empty or overlong one.
+    Raises `Problem` for an empty or overlong one, and for several.
     """
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
+    keys = request.headers.getall("Idempotency-Key", ())
+    if not keys:
         return None
-    if not 0 < len(key) <= KEY_LIMIT:
-        raise Problem("invalid_request", f"expected an Idempotency-Key of 1 to {KEY_LIMIT} characters")
-    return fingerprint_of(request.app[AUTHORITY], key.encode("utf-8", "surrogateescape")).hex()
+    if len(keys) > 1 or not 0 < len(keys[0]) <= KEY_LIMIT:
+        raise Problem("invalid_request", f"expected one Idempotency-Key of 1 to {KEY_LIMIT} characters")
+    return fingerprint_of(request.app[AUTHORITY], keys[0].encode("utf-8", "surrogateescape")).hex()
+
+
+def required_key(request: web.Request) -> str:
+    """As `idempotency_key`; raises `Problem("idempotency_key_missing")` without one."""
+    key = idempotency_key(request)
+    if key is None:
+        raise Problem(
+            "idempotency_key_missing", "expected an Idempotency-Key header that no other request had"
+        )
+    return key
+
+
+@contextlib.contextmanager
+def in_flight(request: web.Request, door: str, key: str | None) -> Iterator[None]:
+    """Handle a request while no other with its key is handled; raises `Problem("request_in_flight")`."""
+    busy, mark = request.app[BUSY], (door, key or "")
+    if key is None:
+        yield
+        return
+    if mark in busy:
+        raise Problem("request_in_flight", "ask again with the same key and body")
+    busy.add(mark)
+    try:
+        yield
+    finally:
+        busy.discard(mark)
 
 
 def fingerprint_of(authority: Authority, raw: bytes) -> bytes:
@@ -94,23 +127,32 @@ def repeat(tx: ReadTx, door: str, key: str | None, fingerprint: bytes) -> KeptRe
     return found
 
 
-def subject_of(request: web.Request, text: object) -> bytes:
-    """The pseudonym of the subject that a caller names (`alice` or `user:alice`); raises `Problem`.
+def subject_of(request: web.Request, named: Subject | None) -> bytes:
+    """The pseudonym of the subject that a caller names, in any form of `Subject`; raises `Problem`.
 
     This is the door at which a subject's id ends: nothing behind it sees, keeps or logs it.
     """
-    catalog = request.app[REGISTRY].active_or_none
-    if not isinstance(text, str):
-        raise Problem("invalid_id", "expected a subject's id")
-    typed = _typed_subject(catalog, text, request.app[SETTINGS])
+    match named:
+        case str():
+            text = named
+        case SubjectIdentifier(format="opaque"):
+            text = named.id
+        case SubjectIdentifier():
+            raise Problem("invalid_id", "expected a subject of format opaque: the id it is known by here")
+        case None:
+            raise Problem("malformed_query", "expected subject, the id of one")
+    typed = _typed_subject(request.app[REGISTRY].active_or_none, text, request.app[SETTINGS])
     return request.app[AUTHORITY].pseudonym(typed)
 
 
 def _typed_subject(catalog: Catalog | None, text: str, settings: Settings) -> str:
+    limit = settings.id_limit_bytes
     if catalog is None:
         raise Problem("no_catalog", "whose types say what a subject is")
     try:
-        return check_id(catalog.subject(check_id(text, settings.id_limit_bytes)), settings.id_limit_bytes)
+        typed = check_id(catalog.subject(check_id(text, limit)), limit)
     except (MalformedRequest, RowFault):
-        limit = settings.id_limit_bytes
-        raise Problem("invalid_id", f"expected an id of a personal entity, at most {limit} bytes") from None
+        typed = ""
+    if not typed or "\0" in typed:
+        raise Problem("invalid_id", f"expected an id of a personal entity, at most {limit} bytes without NUL")
+    return typed

@@ -3,100 +3,144 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
 
-from edge_runtime.wire.printing import prints_only
-from sync_server.api.body import into
+from sync_server.api.asked import LIMIT, asked, page_limit
+from sync_server.api.body import into, read_body
 from sync_server.api.replies import (
     again,
-    body_of,
     fingerprint_of,
-    idempotency_key,
+    in_flight,
     json_reply,
     kept,
+    parsed_body,
     repeat,
+    required_key,
     subject_of,
 )
-from sync_server.api.rooms import AUTHORITY, CLOCK, OFFICE, SETTINGS, STORE
-from sync_server.api.route import Link, Route, Told
-from sync_server.consent.progress import Progress
+from sync_server.api.rooms import AUTHORITY, CLOCK, OFFICE, REGISTRY, SETTINGS, STORE
+from sync_server.api.route import Link, Query, Route, Told
+from sync_server.consent.documents import (
+    Counters,
+    DenialPlace,
+    Revocation,
+    RevocationAccepted,
+    RevocationBrief,
+    Revocations,
+    RevocationStatus,
+    RevocationTarget,
+    RevocationTargets,
+    SignedStatement,
+    SubjectIdentifier,
+)
 from sync_server.errors import Problem
-from sync_server.store.protocol import ReadTx
+from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import RevocationRow, Target
 
 DOOR = "consent-revocations"
 PATH = "/v1/consent-revocations"
 
 
-@prints_only("initiator")
-class Revocation(msgspec.Struct, forbid_unknown_fields=True):
-    """Whose permission ends, and for what: a list of purposes, or `"*"` for all."""
-
-    subject: str
-    purposes: list[str] | Literal["*"] = "*"
-    initiator: Literal["subject", "controller"] = "subject"
-    notice: Annotated[str, msgspec.Meta(max_length=512)] = ""
-
-
 async def revoke(request: web.Request) -> web.Response:
     """Deny, and answer the same whether or not anything was there: the reply is no oracle."""
-    raw, parsed = await body_of(request)
-    wanted = into(parsed, Revocation)
-    purposes = None if wanted.purposes == "*" else _purposes(wanted.purposes)
-    subject = subject_of(request, wanted.subject)
-    key, print_ = idempotency_key(request), fingerprint_of(request.app[AUTHORITY], raw)
-    with request.app[STORE].write("revoke") as tx:
-        before = repeat(tx, DOOR, key, print_)
-        if before is not None:
-            return again(before)
-        row, statement = request.app[OFFICE].revoke(tx, subject, purposes, wanted.initiator, wanted.notice)
-        document = {
-            "id": row.id,
-            "state": "accepted",
-            "accepted_at": row.accepted_us,
-            "due_at": row.due_us,
-            "denials": [{"seq": d.seq, "purpose": d.purpose} for d in tx.denials(row.id)],
-            "receipt": statement,
-        }
-        reply = json_reply(document, 202, {"Location": f"{PATH}/{row.id}"})
-        if key is not None:
+    key = required_key(request)
+    raw = await read_body(request, request.app[SETTINGS].consent_body_bytes)
+    with in_flight(request, DOOR, key):
+        wanted = into(await parsed_body(request, raw), Revocation)
+        subject, print_ = subject_of(request, wanted.subject), fingerprint_of(request.app[AUTHORITY], raw)
+        with request.app[STORE].write("revoke") as tx:
+            before = repeat(tx, DOOR, key, print_)
+            if before is not None:
+                return again(before)
+            made = _accepted(request, tx, wanted, subject)
+            reply = json_reply(made, 202, {"Location": f"{PATH}/{made.id}"})
             tx.keep_reply(DOOR, key, kept(reply, print_), request.app[CLOCK].now_us())
     return reply
 
 
 async def status(request: web.Request) -> web.Response:
     """How far it has come."""
+    named = request.app[SETTINGS].overdue_named
     with request.app[STORE].read() as tx:
         row = _found(tx, request)
         standing = request.app[OFFICE].progress(tx, row)
-        denials = [{"seq": d.seq, "purpose": d.purpose} for d in tx.denials(row.id)]
-    document = {"id": row.id, "initiator": row.initiator, "denials": denials}
-    return json_reply({**document, **_standing(row, standing)})
+        denials = _denials(tx, row)
+    found = RevocationStatus(
+        id=row.id,
+        initiator=row.initiator,
+        denials=denials,
+        state=standing.state,
+        amended=standing.amended,
+        counters=msgspec.convert(asdict(standing.counters), Counters),
+        accepted_at=standing.accepted_us,
+        due_at=row.due_us,
+        enforced_at=standing.enforced_us,
+        erased_at=standing.erased_us,
+        completed_at=standing.completed_us,
+        server_erased_at=row.server_erased_us,
+        overdue=list(standing.overdue[:named]),
+    )
+    return json_reply(found)
 
 
 async def targets(request: web.Request) -> web.Response:
-    """Every device that is waited for."""
+    """A page of the devices that are waited for. The cursor is a device: it holds while answers come in."""
+    after, limit = asked(request, "after", ""), page_limit(request)
     with request.app[STORE].read() as tx:
         row = _found(tx, request)
-        erasers = {a.device_id for a in tx.answers(row.id) if a.kind == "erased"}
-        held = [_target(request, t, erasers) for t in tx.targets(row.id)]
-    return json_reply({"id": row.id, "targets": held})
+        page = tx.targets_page(row.id, after, limit)
+    held = [_target(request, target, erased=erased) for target, erased in page]
+    more = held[-1].device_id if len(held) == limit else None
+    return json_reply(RevocationTargets(id=row.id, targets=held, next=more))
 
 
 async def receipt(request: web.Request) -> web.Response:
-    """The signed completion, with each device's own signed receipt inside."""
+    """The signed completion, or past the due time who is overdue; each device's own signed receipt inside."""
+    request.app[STORE].flush()  # what is signed here must not be lost with the power
     with request.app[STORE].read() as tx:
-        return json_reply(request.app[OFFICE].completion(tx, _found(tx, request)))
+        statement = request.app[OFFICE].outcome(tx, _found(tx, request))
+    return json_reply(msgspec.convert(statement, SignedStatement))
 
 
 async def listing(request: web.Request) -> web.Response:
-    """The newest revocations."""
+    """A page of revocations, the newest first."""
+    limit, after = page_limit(request), request.query.get("after")
     with request.app[STORE].read() as tx:
-        rows = tx.revocations(request.app[SETTINGS].page_rows)
-    return json_reply({"revocations": [{"id": r.id, "accepted_at": r.accepted_us} for r in rows]})
+        last = None if after is None else tx.revocation(after)
+        if after is not None and last is None:
+            raise Problem("malformed_query", "expected after to be the last id of the page before")
+        rows = tx.revocations(limit, last)
+    held = [RevocationBrief(row.id, row.accepted_us) for row in rows]
+    return json_reply(Revocations(revocations=held, next=held[-1].id if len(held) == limit else None))
+
+
+def _accepted(request: web.Request, tx: WriteTx, wanted: Revocation, subject: bytes) -> RevocationAccepted:
+    purposes = None if wanted.purposes == "*" else _known(request, tx, wanted.purposes)
+    row, statement = request.app[OFFICE].revoke(tx, subject, purposes, wanted.initiator, wanted.notice)
+    return RevocationAccepted(
+        id=row.id,
+        state="accepted",
+        accepted_at=row.accepted_us,
+        due_at=row.due_us,
+        denials=_denials(tx, row),
+        receipt=msgspec.convert(statement, SignedStatement),
+    )
+
+
+def _known(request: web.Request, tx: ReadTx, purposes: list[str]) -> list[str]:
+    """The purposes, if the catalog declares each or anybody ever decided on it: one misspelled would end
+    nothing. It is the same for every subject, and so tells nothing."""
+    unknown = {*purposes} - {*request.app[REGISTRY].purposes()} - {*tx.decided_purposes()}
+    if unknown:
+        place = min(purposes.index(purpose) for purpose in unknown)
+        raise Problem("unknown_purpose", f"expected a declared purpose - at `$.purposes[{place}]`")
+    return purposes
+
+
+def _denials(tx: ReadTx, row: RevocationRow) -> list[DenialPlace]:
+    return [DenialPlace(d.seq, d.purpose) for d in tx.denials(row.id)]
 
 
 def _found(tx: ReadTx, request: web.Request) -> RevocationRow:
@@ -106,43 +150,18 @@ def _found(tx: ReadTx, request: web.Request) -> RevocationRow:
     return row
 
 
-def _purposes(named: list[str]) -> list[str]:
-    if not named or len(named) > 1_000 or any(not 0 < len(p) <= 512 for p in named):
-        raise Problem("invalid_request", 'expected 1 to 1000 purposes, or "*"')
-    return named
+def _target(request: web.Request, target: Target, *, erased: bool) -> RevocationTarget:
+    return RevocationTarget(
+        device_id=target.device_id,
+        position=target.position,
+        lease_bound_at=target.lease_bound_us,
+        acknowledged_at=target.acked_us,
+        enforced_at=request.app[OFFICE].enforced_us(target),
+        erased_at=target.erased_us,
+        answer=None if target.erased_us is None else "erased" if erased else "held_none",
+        late=target.late,
+    )
 
-
-def _standing(row: RevocationRow, standing: Progress) -> dict[str, object]:
-    return {
-        "state": standing.state,
-        "amended": standing.amended,
-        "counters": asdict(standing.counters),
-        "accepted_at": standing.accepted_us,
-        "due_at": row.due_us,
-        "enforced_at": standing.enforced_us,
-        "erased_at": standing.erased_us,
-        "completed_at": standing.completed_us,
-        "server_erased_at": row.server_erased_us,
-        "overdue": list(standing.overdue),
-    }
-
-
-def _target(request: web.Request, target: Target, erasers: set[str]) -> dict[str, object]:
-    device = target.device_id
-    answered = "erased" if device in erasers else "held_none"
-    return {
-        "device_id": device,
-        "position": target.position,
-        "lease_bound_at": target.lease_bound_us,
-        "acknowledged_at": target.acked_us,
-        "enforced_at": request.app[OFFICE].enforced_us(target),
-        "erased_at": target.erased_us,
-        "answer": None if target.erased_us is None else answered,
-        "late": target.late,
-    }
-
-
-WATCHED = ("/{id}", "/{id}/targets", "/{id}/receipt")
 
 ROUTES = (
     Route(
@@ -153,20 +172,33 @@ ROUTES = (
         "consent",
         scope="consent",
         body=Revocation,
+        parts=(SubjectIdentifier,),
         idempotent=True,
+        keyed=True,
         replies={202: "`id`, the `denials` in the ledger, and a signed `receipt` that verifies offline"},
-        tells={202: (Told("Location", "Where the revocation is watched."),)},
-        links={202: tuple(Link("GET", PATH + end, "id", "$response.body#/id") for end in WATCHED)},
-        problems=("invalid_id", "no_catalog", "idempotency_reuse"),
+        returns={202: RevocationAccepted},
+        tells={202: (Told("Location", "Where its status stands."),)},
+        links={
+            202: tuple(
+                Link("GET", f"{PATH}/{{id}}{part}", "id", "$response.body#/id")
+                for part in ("", "/targets", "/receipt")
+            )
+        },
+        problems=(
+            *("invalid_id", "unknown_purpose", "no_catalog"),
+            *("idempotency_key_missing", "request_in_flight", "idempotency_reuse"),
+        ),
     ),
     Route(
         "GET",
         PATH,
         listing,
-        "The newest revocations.",
+        "Revocations, the newest first, a page at a time.",
         "consent",
         scope="consent",
+        query=(Query("after", "the last id of the page before"), LIMIT),
         replies={200: "`revocations`"},
+        returns={200: Revocations},
     ),
     Route(
         "GET",
@@ -176,26 +208,31 @@ ROUTES = (
         "consent",
         scope="consent",
         replies={200: "state, counters, times, overdue devices"},
+        returns={200: RevocationStatus},
         problems=("not_found",),
     ),
     Route(
         "GET",
         PATH + "/{id}/targets",
         targets,
-        "Every device that the revocation waits for.",
+        "The devices that the revocation waits for, a page at a time.",
         "consent",
         scope="consent",
-        replies={200: "`targets`"},
+        query=(Query("after", "the last device id of the page before"), LIMIT),
+        replies={200: "`targets`, by device id"},
+        returns={200: RevocationTargets},
         problems=("not_found",),
     ),
     Route(
         "GET",
         PATH + "/{id}/receipt",
         receipt,
-        "The signed completion receipt, each device's signed receipt inside.",
+        "The signed completion receipt, each device's signed receipt inside; past the due time a statement of"
+        " its own kind that names who is overdue.",
         "consent",
         scope="consent",
         replies={200: "a signed statement that verifies offline"},
+        returns={200: SignedStatement},
         problems=("not_found", "not_completed"),
     ),
 )

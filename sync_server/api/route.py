@@ -88,6 +88,8 @@ class Route:
     """The path's last parameter takes any text, slashes and braces too."""
     idempotent: bool = False
     """Takes an `Idempotency-Key`."""
+    keyed: bool = False
+    """Besides, answers nothing without one."""
     replies: Mapping[int, str] = field(default_factory=lambda: {200: "as described"})
     returns: Mapping[int, type] = field(default_factory=dict)
     """Status -> type of the JSON reply: a msgspec Struct, or `dict` for a document whose form is said

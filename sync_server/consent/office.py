@@ -11,6 +11,7 @@ from sync_server.clock import Clock
 from sync_server.consent import ledger, merkle, statement
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
 from sync_server.consent.progress import Progress, enforced_us, progress
+from sync_server.consent.record_id import claimed_seq, names, record_id
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
 from sync_server.consent.signals import heeded, opt_outs
 from sync_server.devices.authority import Authority
@@ -18,7 +19,7 @@ from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
 from sync_server.settings import Settings
 from sync_server.store.protocol import ReadTx, Store, WriteTx
-from sync_server.store.records import DENIALS, DecisionState, RevocationRow, Target
+from sync_server.store.records import DENIALS, DecisionState, Evidence, RevocationRow, Target
 
 
 class ConsentOffice:
@@ -96,6 +97,20 @@ class ConsentOffice:
         row, _ = self._revoke(tx, proposals, initiator)
         return row, self._accepted(tx, row)
 
+    def withdraw_record(self, tx: WriteTx, name: str) -> RevocationRow | None:
+        """Revoke for the subject and purpose of the record of that name, unless that was done since.
+
+        Returns the revocation that ended it, now or before. None: there is no such record, so that nothing
+        stands under its name; or a denial ended it for which nobody had to be asked.
+        """
+        step = self.record_named(tx, name)
+        if step is None:
+            return None
+        later = tx.decision_state(step.subject, step.purpose).denial
+        if later >= step.seq:
+            return tx.revocation_since(step.subject, step.purpose, step.seq)
+        return self.revoke(tx, step.subject, [step.purpose], "subject", "")[0]
+
     def settle(self) -> None:
         """Say, after a commit, that the server's own keys are gone, if they are.
 
@@ -113,6 +128,18 @@ class ConsentOffice:
 
     # ---- looking -----------------------------------------------------------------------------------------
 
+    def record_id(self, step: Evidence) -> str:
+        """The name under which the API shows a step."""
+        return record_id(self._authority.digest_key, step.seq, step.leaf)
+
+    def record_named(self, tx: ReadTx, name: str) -> Evidence | None:
+        """The step of that name; None when there is none."""
+        seq = claimed_seq(name)
+        step = None if seq is None else tx.evidence(seq)
+        if step is None or not names(self._authority.digest_key, name, step.seq, step.leaf):
+            return None
+        return step
+
     def progress(self, tx: ReadTx, row: RevocationRow) -> Progress:
         """Where the revocation stands now."""
         return progress(row, tx.targets(row.id), tx.answers(row.id), self._clock.now_us())
@@ -121,22 +148,32 @@ class ConsentOffice:
         """When one target could no longer use the data; None when it still may."""
         return enforced_us(target, self._clock.now_us())
 
-    def completion(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:
-        """The signed completion; raises `Problem("not_completed")` before every target answered."""
+    def outcome(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:
+        """What is signed when nobody is waited for any more: that all answered, or who is overdue.
+
+        Raises `Problem("not_completed")` before.
+        """
         standing = self.progress(tx, row)
-        if standing.completed_us is None:
+        if standing.state not in ("completed", "partially_completed"):
             raise Problem("not_completed", state=standing.state)
         proven, head = self._proven(tx, row)
         answers = tx.answers(row.id)
-        devices = []
+        answered, owing = list[statement.DeviceProof](), list[statement.DeviceProof]()
         for target in tx.targets(row.id):
-            device = tx.device(target.device_id)
             ids = sorted({a.receipt for a in answers if a.device_id == target.device_id})
-            held = [r for r in map(tx.receipt, ids) if r is not None]
-            key = b"" if device is None else device.public_key
-            keys = tx.device_keys(target.device_id)
-            devices.append(statement.DeviceProof(target, self.enforced_us(target), key, held, keys))
-        return statement.completed(self._authority.signing, row, proven, head, standing, devices)
+            proof = self._device_proof(tx, target, ids)
+            (answered if target.erased_us is not None else owing).append(proof)
+        key = self._authority.signing
+        if standing.state == "completed":
+            return statement.completed(key, row, proven, head, standing, answered)
+        return statement.partially_completed(key, row, proven, head, standing, answered, owing)
+
+    def _device_proof(self, tx: ReadTx, target: Target, receipts: Sequence[bytes]) -> statement.DeviceProof:
+        device = tx.device(target.device_id)
+        held = [r for r in map(tx.receipt, receipts) if r is not None]
+        key = b"" if device is None else device.public_key
+        keys = tx.device_keys(target.device_id)
+        return statement.DeviceProof(target, self.enforced_us(target), key, held, keys)
 
     def head(self, tx: ReadTx) -> LedgerHead:
         """The ledger's signed head now."""

@@ -63,6 +63,8 @@ class Verified:
     purposes: tuple[str, ...]
     denials: tuple[int, ...]
     receipts: tuple[Receipt, ...]
+    overdue: tuple[str, ...] = ()
+    """Devices that it says still owe a receipt."""
 
 
 def head_document(head: LedgerHead) -> dict[str, object]:
@@ -92,16 +94,23 @@ def completed(
     devices: Iterable[DeviceProof],
 ) -> dict[str, object]:
     """The statement that every target answered, with each one's own signed receipt."""
-    body = _core("revocation_completed", row, denials, head)
-    body |= {
-        "enforced_at": progress.enforced_us,
-        "erased_at": progress.erased_us,
-        "completed_at": progress.completed_us,
-        "amended": progress.amended,
-        "server": {"erased_at": row.server_erased_us, "rows_deleted": row.server_rows, "assurance": "file"},
-        "devices": [_device(device) for device in devices],
-    }
-    return _signed(key, body)
+    body = _outcome("revocation_completed", row, denials, head, progress)
+    return _signed(key, body | {"devices": [_device(device) for device in devices]})
+
+
+def partially_completed(
+    key: Ed25519PrivateKey,
+    row: RevocationRow,
+    denials: Sequence[Proven],
+    head: LedgerHead,
+    progress: Progress,
+    devices: Iterable[DeviceProof],
+    overdue: Iterable[DeviceProof],
+) -> dict[str, object]:
+    """The statement that the due time is over: who answered, with their receipts, and who still owes one."""
+    body = _outcome("revocation_partially_completed", row, denials, head, progress)
+    named = {"devices": [_device(d) for d in devices], "overdue": [_device(d) for d in overdue]}
+    return _signed(key, body | named)
 
 
 def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
@@ -118,13 +127,27 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
         subject = seal.token_subject(body["subject"])
         denials = {d["seq"]: _verified_leaf(d, head, subject) for d in body["denials"]}
         receipts = [r for d in body.get("devices", ()) for r in _verified_device(d, subject, denials)]
+        overdue = tuple(str(d["device_id"]) for d in body.get("overdue", ()))
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError, WireFailure) as error:
         raise StatementFailure(f"the statement does not hold: {error}") from None
     if sorted(set(denials.values())) != sorted(body["purposes"]):
         raise StatementFailure("the purposes are not those of the denials")
     return Verified(
-        *(body["kind"], body["id"], subject, tuple(body["purposes"])), tuple(denials), tuple(receipts)
+        *(body["kind"], body["id"], subject, tuple(body["purposes"]), tuple(denials), tuple(receipts)),
+        overdue,
     )
+
+
+def _outcome(
+    kind: str, row: RevocationRow, denials: Sequence[Proven], head: LedgerHead, progress: Progress
+) -> dict[str, object]:
+    return _core(kind, row, denials, head) | {
+        "enforced_at": progress.enforced_us,
+        "erased_at": progress.erased_us,
+        "completed_at": progress.completed_us,
+        "amended": progress.amended,
+        "server": {"erased_at": row.server_erased_us, "rows_deleted": row.server_rows, "assurance": "file"},
+    }
 
 
 def _core(kind: str, row: RevocationRow, denials: Sequence[Proven], head: LedgerHead) -> dict[str, object]:

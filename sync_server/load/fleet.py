@@ -243,9 +243,12 @@ class Fleet:
 
         await asyncio.gather(*(one(member) for member in self.members))
 
-    async def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """One call of the API; raises `ServerSaid`."""
-        async with self.http.request(method, self.url + path, json=body, headers=self.headers) as reply:
+    async def call(
+        self, method: str, path: str, body: object = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """One call of the API, under an idempotency key if one is given; raises `ServerSaid`."""
+        headers = {**self.headers, **({} if key is None else {"Idempotency-Key": key})}
+        async with self.http.request(method, self.url + path, json=body, headers=headers) as reply:
             found: dict[str, Any] = await reply.json(content_type=None)
         if reply.status >= HTTPStatus.BAD_REQUEST:
             raise ServerSaid(f"{method} {path}: {found.get('code')}: {found.get('title')}")

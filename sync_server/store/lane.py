@@ -55,14 +55,28 @@ class LaneReads(Chapter):
         ).fetchone()
         return None if row is None else _step(row)
 
-    def history(self, subject: bytes, purpose: str | None, limit: int) -> list[Evidence]:
-        """The subject's steps, oldest first; of one purpose, or of all."""
+    def history(self, subject: bytes, purpose: str | None, after: int, limit: int) -> list[Evidence]:
+        """At most `limit` of the subject's steps after seq `after`, oldest first; of one purpose or all."""
         one = "" if purpose is None else " AND purpose = ?"
-        values: Sequence[object] = (subject, limit) if purpose is None else (subject, purpose, limit)
+        values: Sequence[object] = (subject, after, *(() if purpose is None else (purpose,)), limit)
         found = self.execute(
-            f"SELECT {_EVIDENCE} FROM evidence WHERE subject = ?{one} ORDER BY seq LIMIT ?", values
+            f"SELECT {_EVIDENCE} FROM evidence WHERE subject = ? AND seq > ?{one} ORDER BY seq LIMIT ?",
+            values,
         )
-        return [_step(row) for row in found]
+        return [Evidence(*row) for row in found]
+
+    def states(self, subject: bytes) -> dict[str, DecisionState]:
+        """purpose -> what holds now, for every purpose that anything was ever said about."""
+        found = self.execute(
+            "SELECT purpose, state, grant_seq, denial, seq FROM lane WHERE subject = ? ORDER BY purpose",
+            (subject,),
+        )
+        return {purpose: DecisionState(*state) for purpose, *state in found}
+
+    def newest_step(self, subject: bytes) -> int:
+        """Ledger seq of the subject's newest step; 0 for none."""
+        found = self.execute("SELECT coalesce(max(seq), 0) FROM evidence WHERE subject = ?", (subject,))
+        return int(found.fetchone()[0])
 
     def gave_here(self, device_id: str, subject: bytes, purpose: str) -> bool:
         """Whether the pair's live grant rests (also) on a decision taken on this device."""

@@ -62,6 +62,10 @@ class Store(Protocol):
         """
         ...
 
+    def flush(self) -> None:
+        """Wait for the disk for everything that was committed, durably or not: before it is vouched for."""
+        ...
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` after each commit that moved the lane or a channel."""
         ...

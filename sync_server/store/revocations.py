@@ -22,12 +22,24 @@ class RevocationReads(Chapter):
         row = self.execute(f"SELECT {_REVOCATION} FROM revocations WHERE id = ?", (revocation_id,)).fetchone()
         return None if row is None else RevocationRow(*row)
 
-    def revocations(self, limit: int) -> list[RevocationRow]:
-        """The newest revocations, newest first."""
+    def revocations(self, limit: int, after: RevocationRow | None = None) -> list[RevocationRow]:
+        """At most `limit` revocations, newest first; those older than `after`."""
+        start = (2**63 - 1, "") if after is None else (after.accepted_us, after.id)
         found = self.execute(
-            f"SELECT {_REVOCATION} FROM revocations ORDER BY accepted_us DESC, id LIMIT ?", (limit,)
+            f"SELECT {_REVOCATION} FROM revocations WHERE accepted_us <= ? AND (accepted_us, id) < (?, ?)"
+            " ORDER BY accepted_us DESC, id DESC LIMIT ?",
+            (start[0], *start, limit),
         )
         return [RevocationRow(*row) for row in found]
+
+    def revocation_since(self, subject: bytes, purpose: str, seq: int) -> RevocationRow | None:
+        """The revocation that was the first to deny the pair at or after `seq`."""
+        row = self.execute(
+            "SELECT revocation FROM denials WHERE subject = ? AND purpose = ? AND seq >= ?"
+            " ORDER BY seq LIMIT 1",
+            (subject, purpose, seq),
+        ).fetchone()
+        return None if row is None else self.revocation(row[0])
 
     def denials(self, revocation_id: str) -> list[Denial]:
         """What the revocation denied, in ledger order."""
@@ -60,6 +72,20 @@ class RevocationReads(Chapter):
             f"SELECT {_TARGET} FROM targets WHERE revocation = ? ORDER BY device_id", (revocation_id,)
         )
         return [_target(row) for row in found]
+
+    def targets_page(self, revocation_id: str, after: str, limit: int) -> list[tuple[Target, bool]]:
+        """At most `limit` targets with a device id after `after`, by device id; True: it erased something.
+
+        Targets are added and never go, so that who walks the pages misses none that was there at the start.
+        """
+        found = self.execute(
+            f"SELECT {_TARGET}, EXISTS (SELECT 1 FROM denials d JOIN answers a ON a.denial = d.seq"
+            " WHERE d.revocation = targets.revocation AND a.device_id = targets.device_id"
+            " AND a.kind = 'erased') FROM targets WHERE revocation = ? AND device_id > ?"
+            " ORDER BY device_id LIMIT ?",
+            (revocation_id, after, limit),
+        )
+        return [(_target(row[:-1]), bool(row[-1])) for row in found]
 
     def answers(self, revocation_id: str) -> list[Answer]:
         """Which receipts answer the revocation's denials."""

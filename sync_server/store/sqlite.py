@@ -46,7 +46,7 @@ class SqliteStore:
             raise StoreForeign("expected keys.db beside server.db, found none; nothing was created")
         self._digest_key, self._lock = digest_key, threading.RLock()
         self._counts: Counter[str] = Counter()
-        self._together = self._owing = False
+        self._together = self._owing = self._unsynced = False
         self._listeners: list[Listener] = []
         self._witnesses: list[Witness] = []
         self._keys = KeyDatabase(
@@ -100,6 +100,7 @@ class SqliteStore:
                 stands()
             self._counts[name] += 1
             self._owing |= durable and not at_once
+            self._unsynced = not at_once
             if moved.lane:
                 self._flush()  # a denial before the keys it destroys
         try:
@@ -118,6 +119,12 @@ class SqliteStore:
             finally:
                 self._together = False
                 self._flush()
+
+    def flush(self) -> None:
+        """See `Store.flush`."""
+        with self._lock:
+            self._owing |= self._unsynced
+            self._flush()
 
     def listen(self, listener: Listener) -> None:
         """See `Store.listen`."""
@@ -144,7 +151,7 @@ class SqliteStore:
             return
         self._writer.execute("PRAGMA synchronous = FULL")
         self._writer.execute("INSERT OR REPLACE INTO meta VALUES ('flushed', x'')")
-        self._owing = False
+        self._owing = self._unsynced = False
 
     def _erase_keys(self) -> None:
         """Keep the promises that the last commit made; what a kill leaves over is kept at the next start."""

@@ -74,7 +74,7 @@ class Revoker:
             began_s = loop.time()
             due += sum(member.device.state is State.LIVE for member in fleet.members)
             fleet.revoking(self._pseudonyms[name])
-            await fleet.call("POST", "/v1/consent-revocations", {"subject": name})
+            await fleet.call("POST", "/v1/consent-revocations", {"subject": name}, key=name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     while len(fleet.seen.denial_s) < due:

@@ -323,7 +323,7 @@ def test_receipts_signed_before_the_change_are_still_taken(town: Town, kiosk: Ki
         assert target.erased_us is not None
         found = tx.revocation(row.id)
         assert found is not None
-        document = town.office.completion(tx, found)
+        document = town.office.outcome(tx, found)
     proved = statement.verify(document, town.authority.public_key)
     assert len(proved.receipts) == 1
     later.close()

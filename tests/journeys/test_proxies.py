@@ -78,7 +78,8 @@ def test_law_2_behind_a_proxy_that_spoils_websockets_a_device_is_fresh_and_hears
         publish(served, "profile", f"user:{ALICE}", head, country="FR")
         until(lambda: rt.read("profile:country", user=ALICE).value == "FR")
         time_of_call = time.monotonic()
-        served.client.call("POST", "/v1/consent-revocations", {"subject": ALICE, "purposes": [P]})
+        body = {"subject": ALICE, "purposes": [P]}
+        served.client.call("POST", "/v1/consent-revocations", body, headers={"Idempotency-Key": "1"})
         until(lambda: rt.read("profile:country", user=ALICE).status is er.Status.REVOKED)
         took_s = time.monotonic() - time_of_call
         assert took_s < (2 if kind != "cuts idle" else 4)

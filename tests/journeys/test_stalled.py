@@ -151,7 +151,9 @@ def test_law_2_before_a_denial_at_most_the_buffers_and_one_frame_are_ahead(
     while not isinstance(codec.decode(raw.take()), m.Delta):
         pass
     until(stuck(raw))
-    server.client.call("POST", "/v1/consent-revocations", {"subject": "alice"})
+    server.client.call(
+        "POST", "/v1/consent-revocations", {"subject": "alice"}, headers={"Idempotency-Key": "1"}
+    )
     denials, before = device.denials, raw.got_bytes
     while device.denials == denials:
         raw.take()

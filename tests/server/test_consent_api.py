@@ -220,7 +220,7 @@ async def test_a_repeated_revocation_under_one_key_is_one(shop: ShopServer) -> N
 async def test_the_initiator_picks_the_word(shop: ShopServer) -> None:
     """The subject withdraws; anybody else revokes."""
     body = {"subject": "alice", "purposes": [P], "initiator": "controller"}
-    await shop.call("POST", "/v1/consent-revocations", body)
+    await shop.call("POST", "/v1/consent-revocations", body, headers={"Idempotency-Key": "k"})
     with shop.store.read() as tx:
         assert tx.decision_state(shop.pseudonym("alice"), P).state == "revoked"
 

@@ -17,6 +17,7 @@ from sync_server.errors import PROBLEMS
 from tests.support.shop_server import FakeDevice, ShopServer
 
 REVOKE = b'{"subject":"alice"}'
+KEY = b"Idempotency-Key: k\r\n"
 REVOCATIONS = "POST /v1/consent-revocations"
 
 
@@ -40,7 +41,7 @@ async def spoken(
 
 
 def posted(body: bytes = REVOKE) -> bytes:
-    return b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    return KEY + b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,9 @@ def posted(body: bytes = REVOKE) -> bytes:
         (REVOCATIONS, posted() + b"Content-Encoding: gzip\r\n", REVOKE, "unsupported_media"),
         (REVOCATIONS, posted() + b"Content-Encoding: rot13\r\n", REVOKE, "unsupported_media"),
         (REVOCATIONS, posted(b"{}{}"), b"{}{}", "malformed_json"),
-        (REVOCATIONS, posted() + b"Idempotency-Key: " + b"k" * 256 + b"\r\n", REVOKE, "invalid_request"),
+        (REVOCATIONS, b"Idempotency-Key: " + b"k" * 256 + b"\r\n", b"", "invalid_request"),
+        (REVOCATIONS, KEY + KEY, b"", "invalid_request"),
+        (REVOCATIONS, b"Idempotency-Key: \r\n", b"", "invalid_request"),
     ],
 )
 async def test_law_12_what_no_client_sends_is_a_problem_with_a_code(
@@ -70,11 +73,11 @@ async def test_law_12_what_no_client_sends_is_a_problem_with_a_code(
 
 async def test_a_body_in_chunks_an_odd_expectation_and_a_key_of_bytes_are_served(shop: ShopServer) -> None:
     """Legal, if rare: the same answer as to anybody else. The same bytes as a key are the same key."""
-    chunked = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    chunked = KEY + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(REVOKE), REVOKE)
     assert (await spoken(shop, REVOCATIONS, chunked, body))[0] == 202
     assert (await spoken(shop, REVOCATIONS, posted() + b"Expect: tea\r\n", REVOKE))[0] == 202
-    keyed = posted() + b"Idempotency-Key: \xff\xfe\r\n"
+    keyed = posted().replace(b"Key: k", b"Key: \xff\xfe")
     first = await spoken(shop, REVOCATIONS, keyed, REVOKE)
     assert first[0] == 202
     assert await spoken(shop, REVOCATIONS, keyed, REVOKE) == first
@@ -111,7 +114,8 @@ async def test_law_12_numbers_and_texts_without_measure_are_refused(
     whole = {"/v1/consents": {"subject": "alice", "purpose": "personalization", "notice": "2026-11"}}
     whole["/v1/consent-revocations"] = {"subject": "alice"}
     packed = msgspec.msgpack.encode({**whole.get(path, {}), **body})
-    reply = await shop.call("POST", path, data=packed, headers={"Content-Type": "application/msgpack"})
+    headers = {"Content-Type": "application/msgpack", "Idempotency-Key": "k"}
+    reply = await shop.call("POST", path, data=packed, headers=headers)
     assert (reply.status, reply.body["code"]) == (422, "invalid_request")
     with shop.store.read() as tx:
         assert tx.lane_head() == 0
@@ -129,7 +133,7 @@ async def test_law_6_the_same_request_twenty_times_at_once_happens_once(shop: Sh
         *(shop.call("POST", "/v1/features", body, headers=keyed) for _ in range(20))
     )
     assert {r.status for r in batches} <= {200, 409}
-    assert {r.body["code"] for r in batches if r.status == 409} <= {"batch_in_flight"}
+    assert {r.body["code"] for r in batches if r.status == 409} <= {"request_in_flight"}
     assert {r.body["accepted"] for r in batches if r.status == 200} == {2_000}
     with shop.store.read() as tx:
         assert tx.channel_head("all").seq == 2_000

@@ -21,8 +21,6 @@ from sync_server.api.route import Route
 
 OF_HTTP = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})
 """Headers of which HTTP itself speaks."""
-NOT_TYPED_YET = "/v1/consent"
-"""Routes below this path may still answer JSON without a type."""
 NO_ROUTE = {404: "not_found", 405: "method_not_allowed"}
 """Status -> code, where no route answers."""
 
@@ -57,7 +55,7 @@ class Promises:
 
     def _body_faults(self, where: str, content: Mapping[str, Any], kind: str, body: object) -> Iterator[str]:
         if not content:
-            if body and NOT_TYPED_YET not in where:
+            if body:
                 yield f"{where} has a body"
             return
         if kind not in content:

@@ -46,6 +46,7 @@ class ShopServer:
         self.app = build_app(self.settings, clock, CountingEntropy())
         self.store, self.office = self.app[rooms.STORE], self.app[rooms.OFFICE]
         self.authority = self.app[rooms.AUTHORITY]
+        self._keys = itertools.count(1)
         self.client: TestClient[Any, Any] = TestClient(TestServer(self.app))
         self.broken_promises: list[str] = []
         """In what replies were not as the OpenAPI document says; none when the server is closed."""
@@ -94,8 +95,9 @@ class ShopServer:
         )
 
     async def revoke(self, subject: str, purposes: object = "*", **headers: str) -> Answer:
-        """Withdraw."""
+        """Withdraw; under a key of its own unless told one."""
         body = {"subject": subject, "purposes": purposes}
+        headers.setdefault("Idempotency-Key", f"revoke-{next(self._keys)}")
         return await self.call("POST", "/v1/consent-revocations", body, headers=headers)
 
     async def publish(self, view: str, rows: Sequence[object], **more: object) -> Answer:
