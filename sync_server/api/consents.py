@@ -9,6 +9,7 @@ from aiohttp import web
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.wire.failure import WireFailure
+from sync_server.access.audit import about
 from sync_server.api.asked import LIMIT, asked, page_limit
 from sync_server.api.body import into, read_body
 from sync_server.api.etag import IF_NONE_MATCH, TAGGED, UNCHANGED, tagged
@@ -59,6 +60,7 @@ async def record(request: web.Request) -> web.Response:
             if before is not None:
                 return again(before)
             made = _recorded(request, tx, consent, subject, now_us)
+            about(made.id)
             reply = json_reply(made, 201, {"Location": f"{PATH}/{made.id}"})
             if key is not None:
                 tx.keep_reply(DOOR, key, kept(reply, print_), now_us)
@@ -98,6 +100,8 @@ async def withdraw(request: web.Request) -> web.Response:
     office, name = request.app[OFFICE], request.match_info["id"]
     with request.app[STORE].write("revoke") as tx:
         row = office.withdraw_record(tx, name)
+        if row is not None:
+            about(row.id)
     headers = None if row is None else {"Location": f"{REVOCATIONS}/{row.id}"}
     return web.Response(status=204, headers=headers)
 

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from edge_runtime.catalog import Catalog, MalformedRequest
+from sync_server.access.audit import present_caller
 from sync_server.api.body import parse_body, read_body
 from sync_server.api.rooms import AUTHORITY, BUSY, REGISTRY, SETTINGS
 from sync_server.api.route import Query
@@ -75,16 +76,18 @@ async def parsed_body(request: web.Request, raw: bytes) -> object:
 
 
 def idempotency_key(request: web.Request) -> str | None:
-    """A keyed hash of the request's `Idempotency-Key`: callers write names of subjects into theirs.
+    """A keyed hash of the caller and the request's `Idempotency-Key`: people write names into theirs.
 
-    Raises `Problem` for an empty or overlong one, and for several.
+    One caller's key is another key in another's hand. Raises `Problem` for an empty or overlong one, and for
+    several.
     """
     keys = request.headers.getall("Idempotency-Key", ())
     if not keys:
         return None
     if len(keys) > 1 or not 0 < len(keys[0]) <= KEY_LIMIT:
         raise Problem("invalid_request", f"expected one Idempotency-Key of 1 to {KEY_LIMIT} characters")
-    return fingerprint_of(request.app[AUTHORITY], keys[0].encode("utf-8", "surrogateescape")).hex()
+    named = f"{present_caller().actor}\0{keys[0]}".encode("utf-8", "surrogateescape")
+    return fingerprint_of(request.app[AUTHORITY], named).hex()
 
 
 def required_key(request: web.Request) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import msgspec
 from aiohttp import web
 
+from sync_server.access.audit import about
 from sync_server.api.asked import LIMIT, asked, page_limit
 from sync_server.api.body import into, read_body
 from sync_server.api.replies import (
@@ -119,6 +120,7 @@ async def listing(request: web.Request) -> web.Response:
 def _accepted(request: web.Request, tx: WriteTx, wanted: Revocation, subject: bytes) -> RevocationAccepted:
     purposes = None if wanted.purposes == "*" else _known(request, tx, wanted.purposes)
     row, statement = request.app[OFFICE].revoke(tx, subject, purposes, wanted.initiator, wanted.notice)
+    about(row.id)
     return RevocationAccepted(
         id=row.id,
         state="accepted",

@@ -12,19 +12,22 @@ import hmac
 import re
 from typing import Final
 
-_FORM: Final = re.compile(r"con-(?P<seq>[1-9][0-9]{0,17})-[a-z2-7]{16}")
+_FORM: Final = re.compile(r"con-([a-z2-7]{24})")
+_SEQ_BYTES, _TAG_BYTES = 6, 9
 
 
 def record_id(key: bytes, seq: int, leaf: bytes) -> str:
     """The name of the record whose `leaf` is the ledger's number `seq`, under the tenant's 32-byte `key`."""
-    tag = hashlib.blake2b(leaf, digest_size=10, key=key, person=b"edge-consent-id").digest()
-    return f"con-{seq}-{base64.b32encode(tag).decode().lower()}"
+    tag = hashlib.blake2b(leaf, digest_size=_TAG_BYTES, key=key, person=b"edge-consent-id").digest()
+    return "con-" + base64.b32encode(seq.to_bytes(_SEQ_BYTES, "big") + tag).decode().lower()
 
 
 def claimed_seq(text: str) -> int | None:
     """The place that `text` claims; None when it is no record's name."""
     found = _FORM.fullmatch(text)
-    return None if found is None else int(found["seq"])
+    if found is None:
+        return None
+    return int.from_bytes(base64.b32decode(found[1].upper())[:_SEQ_BYTES], "big")
 
 
 def names(key: bytes, text: str, seq: int, leaf: bytes) -> bool:

@@ -147,7 +147,7 @@ async def test_a_repeat_after_a_cut_says_what_became_of_rows_that_others_changed
 
 def mark_begun(shop: ShopServer, tx: WriteTx, body: dict[str, object]) -> None:
     raw = json.dumps(body).encode()
-    name = fingerprint_of(shop.authority, b"k").hex()
+    name = fingerprint_of(shop.authority, b"bootstrap\0k").hex()
     tx.keep_reply("features", name, KeptReply(fingerprint_of(shop.authority, raw), BEGUN, (), b""), 1)
 
 

@@ -55,6 +55,20 @@ async def test_a_key_names_one_request(shop: ShopServer) -> None:
     assert given.status == 201, "a key is of one door"
 
 
+async def test_a_key_is_its_callers_own(shop: ShopServer) -> None:
+    """Two programs that count from one do not get each other's replies."""
+    made = list[str]()
+    for name in ("website", "desk"):
+        wanted = {"name": name, "scopes": ["consent"]}
+        token = (await shop.call("POST", "/v1/tokens", wanted)).body["token"]
+        keyed = {"Idempotency-Key": "1"}
+        for _ in range(2):
+            reply = await shop.call("POST", PATH, {"subject": name}, headers=keyed, token=token)
+            assert reply.status == 202, reply.body
+            made.append(reply.body["id"])
+    assert made[0] == made[1] != made[2] == made[3]
+
+
 async def test_law_6_a_second_request_while_the_first_is_handled_is_told_so(shop: ShopServer) -> None:
     """409 over a second connection while the first body is being read; then both have the same reply."""
     go, loop = threading.Event(), asyncio.get_running_loop()
