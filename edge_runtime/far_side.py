@@ -21,6 +21,7 @@ from edge_runtime.clock import Clock
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
+from edge_runtime.consent.registry_pin import check_pinned
 from edge_runtime.consent.shut_out import ShutOut
 from edge_runtime.errors import MalformedRequest, NotEnrolled, SyncRefused
 from edge_runtime.keys.keyring import Keyring
@@ -84,12 +85,17 @@ class FarSide:
         from edge_runtime.sync.enrol import enrol
 
         if self.shut_out.standing == "in":
-            return run_alone(enrol(self._keyring, url, token, lock=self._lock))
+            return run_alone(enrol(self._keyring, url, token, lock=self._lock, accepts=self._pinnable))
         self.shut_out.finish()
         fresh = secrets.token_bytes(32)
-        made = run_alone(enrol(self._keyring, url, token, lock=self._lock, seed=fresh))
+        made = run_alone(
+            enrol(self._keyring, url, token, lock=self._lock, seed=fresh, accepts=self._pinnable)
+        )
         self.shut_out.ended()
         return made
+
+    def _pinnable(self, registry_key: bytes | None) -> None:
+        check_pinned(self._catalog, registry_key, self._database)
 
     def rotate_identity(self) -> None:
         """See `Runtime.rotate_identity`."""

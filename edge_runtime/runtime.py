@@ -21,6 +21,7 @@ from edge_runtime.cache.upkeep import Upkeep
 from edge_runtime.cache.working_set import WorkingSet
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock, SystemClock
+from edge_runtime.consent import registry_pin
 from edge_runtime.consent.decisions import Consents
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
@@ -78,6 +79,7 @@ class Runtime:
         Args:
             free_bytes: tells the free space on the database's volume; asks the volume by default.
         """
+        registry_pin.check_pinned(catalog, keyring.identity.registry_key, database)
         self.catalog, self._database, self._keyring = catalog, database, keyring
         self._clock, self._settings = clock, settings
         keyring.hold_at_most(settings.live_subjects)
@@ -146,6 +148,8 @@ class Runtime:
                 message of a damaged database says what to do.
             CipherMissing: the encrypting SQLite is not installed.
             StorageFull: no room to take over a new catalog; the database is as it was.
+            CatalogError: its privacy part is not signed by the key that was pinned at enrolment, or is older
+                than the one before and protects less; nothing was touched.
         """
         clock = clock if clock is not None else SystemClock()
         settings = settings if settings is not None else Settings()
@@ -356,6 +360,7 @@ class Runtime:
             trouble = self._upkeep.trouble
             return {
                 "authority": "server" if self._keyring.identity.server_key else "standalone",
+                "registry": registry_pin.standing(self.catalog, self._keyring.identity.registry_key),
                 "lease": self._leases.state,
                 "cold_start": self._settings.cold_start,
                 "assurance": self._keyring.assurance,

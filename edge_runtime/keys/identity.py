@@ -29,6 +29,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The tenant's key for channel digests; None before enrolment."""
     server_key: Bytes32 | None = None
     """The server's Ed25519 public key, pinned at enrolment; None before."""
+    registry_key: Bytes32 | None = None
+    """The key that signs privacy parts, pinned at enrolment; None: nothing is asked of a catalog."""
     server_url: str | None = None
     patterns: tuple[str, ...] = ()
     """Channel patterns that the enrolment allows."""

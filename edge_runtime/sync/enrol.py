@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -33,6 +34,7 @@ class _Reply(msgspec.Struct, frozen=True):
     tenant: _Tenant
     server_key: str
     channels: list[str]
+    registry_key: str | None = None
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -46,11 +48,13 @@ async def enrol(
     *,
     lock: AbstractContextManager[object],
     seed: bytes | None = None,
+    accepts: Callable[[bytes | None], None] = lambda _: None,
 ) -> str:
     """Enrol at the server at `url` and return the device id; the identity rests in the keystore.
 
     Args:
         seed: 32 bytes of a new signing key, for a device that was shut out; the one it has by default.
+        accepts: told the registry key that is to be pinned; raises where it cannot be, and nothing changes.
         lock: held while the identity changes, and not while the network is waited for.
 
     Raises:
@@ -64,12 +68,16 @@ async def enrol(
     seed = keyring.identity.signing_seed if seed is None else seed
     body = request_body(Ed25519PrivateKey.from_private_bytes(seed), token)
     reply = read_reply(*await _post(f"{url}/v1/devices", body))
+    pin = reply.registry_key
+    registry_key = None if pin is None else _key(pin)
+    accepts(registry_key)
     identity = Identity(
         device_id=reply.device_id,
         signing_seed=seed,
         pseudonym_key=_key(reply.tenant.pseudonym_key),
         digest_key=_key(reply.tenant.digest_key),
         server_key=_key(reply.server_key),
+        registry_key=registry_key,
         server_url=url,
         patterns=tuple(reply.channels),
     )

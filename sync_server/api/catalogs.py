@@ -12,7 +12,7 @@ from sync_server.api.asked import asked
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Name, Query, Route, Told
-from sync_server.catalog.registry import parse
+from sync_server.catalog.registry import catalog_of, parse
 from sync_server.errors import Problem
 
 PATH = "/v1/catalogs"
@@ -46,6 +46,8 @@ class CatalogList(msgspec.Struct):
 
     active: str | None
     """`name@version` of the one in force; null: none is."""
+    registry: Literal["pinned", "unpinned", "unsigned"]
+    """What its privacy part rests on: the pinned key, a key nobody pinned, or nothing."""
     catalogs: list[CatalogVersion]
 
 
@@ -57,9 +59,8 @@ async def put(request: web.Request) -> web.Response:
         raise Problem("invalid_request", "expected an object")
     registry = request.app[REGISTRY]
     catalog = parse(name, version, table)
-    outcome = registry.register(catalog, request.app[CLOCK].now_us())
-    if asked(request, "activate", "false") == "true":
-        registry.activate(name, version)
+    activate = asked(request, "activate", "false") == "true"
+    outcome = registry.register(catalog, request.app[CLOCK].now_us(), activate=activate)
     status = HTTPStatus.CREATED if outcome == "created" else HTTPStatus.OK
     return json_reply(Registered(name, version, catalog.fingerprint, registry.active == catalog), status)
 
@@ -67,7 +68,9 @@ async def put(request: web.Request) -> web.Response:
 async def get(request: web.Request) -> web.Response:
     """The document as devices load it."""
     row = request.app[REGISTRY].find(*_named(request))
-    headers = {"ETag": f'"{row.fingerprint}"'}
+    signature = catalog_of(row).signature
+    signed = "" if signature is None else f"-{signature.signed_us}"
+    headers = {"ETag": f'"{row.fingerprint}{signed}"'}
     if headers["ETag"] in request.headers.get("If-None-Match", ""):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     return web.Response(body=row.document, headers=headers, content_type="application/json")
@@ -79,7 +82,8 @@ async def listing(request: web.Request) -> web.Response:
     with request.app[STORE].read() as tx:
         rows = tx.catalogs(request.app[SETTINGS].page_rows)
     listed = [CatalogVersion(r.name, r.version, r.fingerprint) for r in rows]
-    return json_reply(CatalogList(None if active is None else f"{active.name}@{active.version}", listed))
+    named = None if active is None else f"{active.name}@{active.version}"
+    return json_reply(CatalogList(named, request.app[REGISTRY].signed, listed))
 
 
 def _named(request: web.Request) -> tuple[str, int]:
@@ -90,7 +94,7 @@ def _named(request: web.Request) -> tuple[str, int]:
 
 
 _PLACES = {"name": Name, "version": Annotated[int, msgspec.Meta(ge=0, le=999_999_999)]}
-_ETAG = (Told("ETag", "The fingerprint, for `If-None-Match`."),)
+_ETAG = (Told("ETag", "Names the document, for `If-None-Match`."),)
 
 ROUTES = (
     Route(

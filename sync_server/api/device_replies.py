@@ -36,6 +36,8 @@ class Enrolled(msgspec.Struct):
     """The server's Ed25519 public key, base64url: pin it."""
     channels: list[str]
     """Patterns of the shared channels that it may follow."""
+    registry_key: str | None
+    """The Ed25519 public key that signs privacy parts, base64url: pin it; null when this server pins none."""
 
 
 class Device(msgspec.Struct):

@@ -108,7 +108,14 @@ async def enrol(request: web.Request) -> web.Response:
             now_us=request.app[CLOCK].now_us(),
         )
     keys = TenantKeys(encode(made.pseudonym_key), encode(made.digest_key))
-    told = Enrolled(made.device_id, keys, encode(made.server_key), list(made.channels))
+    pin = request.app[SETTINGS].registry_key
+    told = Enrolled(
+        made.device_id,
+        keys,
+        encode(made.server_key),
+        list(made.channels),
+        None if pin is None else encode(pin),
+    )
     return json_reply(told, 201)
 
 

@@ -34,7 +34,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     detail: str = ""
     """What was expected, and where. Never what came."""
     faults: list[Fault] = []
-    """`invalid_catalog`: every fault, with its place."""
+    """`invalid_catalog`: every fault with its place; `registry_rollback`: where it protects less."""
     fingerprint: str = ""
     """`catalog_conflict`: of the content that is registered."""
     state: str = ""

@@ -35,7 +35,8 @@ def check_order(before: Catalog | None, after: Catalog) -> None:
     if before.name == after.name and after.signature.signed_us < before.signature.signed_us:
         weaker = weakenings(privacy_part(before), privacy_part(after))
         if weaker:
-            raise Problem("registry_rollback", f"{len(weaker)} places protect less", weaker=weaker)
+            faults = [{"place": place, "reason": "protects less than what is in force"} for place in weaker]
+            raise Problem("registry_rollback", f"{len(weaker)} places", faults=faults)
 
 
 def newer(signature: Signature | None, than: Signature | None) -> bool:

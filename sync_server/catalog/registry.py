@@ -30,10 +30,10 @@ class Registry:
         with store.read() as tx:
             row = _active_row(tx)
             known = row is None or tx.registry.in_force() is not None
-        self._active = None if row is None else _catalog(row)
+        self._active = None if row is None else catalog_of(row)
         if row is not None and not known:  # a store from before there were registry versions
             with store.write("registry_version") as tx:
-                privacy.put_in_force(tx, _catalog(row), row.registered_us)
+                privacy.put_in_force(tx, catalog_of(row), row.registered_us)
 
     @property
     def active(self) -> Catalog:
@@ -63,14 +63,18 @@ class Registry:
         if self._active is not None:
             privacy.check_signed(self._active, self.registry_key)
 
-    def register(self, catalog: Catalog, now_us: int) -> Literal["created", "present"]:
+    def register(
+        self, catalog: Catalog, now_us: int, *, activate: bool = False
+    ) -> Literal["created", "present"]:
         """Store a version for ever; the first one registered becomes active.
 
         Raises `Problem`, with nothing changed: `catalog_conflict` when this version is registered with
         another meaning, `notice_conflict` when a notice is, `registry_unsigned` without the pinned key's
-        signature.
+        signature, `registry_rollback` (see `activate`) when it is to be the one in force.
         """
         privacy.check_signed(catalog, self.registry_key)
+        if activate and self.registry_key is not None:
+            privacy.check_order(self._active, catalog)
         with self._store.write("catalog") as tx:
             known = tx.catalog(catalog.name, catalog.version)
             if known is not None and known.fingerprint != catalog.fingerprint:
@@ -78,10 +82,10 @@ class Registry:
             privacy.register_notices(tx, catalog, now_us)
             if known is None:
                 tx.add_catalog(_row(catalog, now_us))
-            elif privacy.newer(catalog.signature, _catalog(known).signature):
+            elif privacy.newer(catalog.signature, catalog_of(known).signature):
                 tx.sign_catalog(_row(catalog, now_us))
         signed_anew = catalog == self._active and privacy.newer(catalog.signature, self._active.signature)
-        if self._active is None or signed_anew:
+        if self._active is None or signed_anew or activate:
             self.activate(catalog.name, catalog.version)
         return "present" if known is not None else "created"
 
@@ -95,7 +99,7 @@ class Registry:
             row = tx.catalog(name, version)
             if row is None:
                 raise Problem("not_found", "this catalog version is not registered")
-            catalog, before = _catalog(row), _stored_active(tx)
+            catalog, before = catalog_of(row), _stored_active(tx)
             if self.registry_key is not None:
                 privacy.check_signed(catalog, self.registry_key)
                 privacy.check_order(before, catalog)
@@ -148,7 +152,8 @@ def _row(catalog: Catalog, now_us: int) -> CatalogRow:
     return CatalogRow(catalog.name, catalog.version, catalog.fingerprint, document, now_us)
 
 
-def _catalog(row: CatalogRow) -> Catalog:
+def catalog_of(row: CatalogRow) -> Catalog:
+    """The catalog that a registered version's document is."""
     return Catalog.from_dict(msgspec.json.decode(row.document))
 
 
@@ -158,7 +163,7 @@ def _set_active(tx: WriteTx, row: CatalogRow) -> None:
 
 def _stored_active(tx: ReadTx) -> Catalog | None:
     row = _active_row(tx)
-    return None if row is None else _catalog(row)
+    return None if row is None else catalog_of(row)
 
 
 def _active_row(tx: ReadTx) -> CatalogRow | None:

@@ -137,6 +137,19 @@ async def test_with_a_pin_only_what_the_key_signed_is_registered(tmp_path: Path)
         assert (await activate(shop, signed(4, 6, put(LEASE, "48h")))).status == 201
         note = (await statement(shop, "/v1/purposes"))["registry"]
         assert note["signature"]["key"] == PUBLIC.hex()
+        assert (await shop.call("GET", "/v1/catalogs")).body["registry"] == "pinned"
+
+
+async def test_a_newer_signature_over_the_same_part_takes_the_place_of_the_older(shop: ShopServer) -> None:
+    """The version stays what it was, and who holds the document gets the new one."""
+    assert (await shop.call("GET", "/v1/catalogs")).body["registry"] == "unsigned"
+    etag = (await shop.call("GET", "/v1/catalogs/shop/3")).headers["Etag"]
+    for signed_us in (5, 7, 6):
+        assert (await activate(shop, signed(3, signed_us))).status == 200
+    again = await shop.call("GET", "/v1/catalogs/shop/3", headers={"If-None-Match": etag})
+    assert (again.status, again.body["signature"]["signed_at"]) == (200, 7)
+    assert (await statement(shop, "/v1/purposes"))["registry"]["signature"]["signed_at"] == 7
+    assert (await shop.call("GET", "/v1/catalogs")).body["registry"] == "unpinned"
 
 
 async def test_features_roll_back_without_the_key_and_privacy_does_not(tmp_path: Path) -> None:
@@ -147,8 +160,10 @@ async def test_features_roll_back_without_the_key_and_privacy_does_not(tmp_path:
         assert (await activate(shop, back)).status == 201
         refused = await activate(shop, signed(3, 5, put(LEASE, "48h")))
         assert (refused.status, refused.body["code"]) == (409, "registry_rollback")
-        assert refused.body["weaker"] == ["purposes.personalization.lease"]
+        assert [f["place"] for f in refused.body["faults"]] == ["purposes.personalization.lease"]
         assert shop.app_catalog_version == 5
+        assert (await activate(shop, signed(7, 5, put(LEASE, "48h")))).status == 409
+        assert (await shop.call("GET", "/v1/catalogs/shop/7")).status == 404
         assert (await activate(shop, signed(6, 4, put(LEASE, "1h")))).status == 201
 
 
