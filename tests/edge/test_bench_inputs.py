@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import apply, cache, erase, fanout, revoke, startup
+from bench import apply, cache, consent, erase, fanout, revoke, startup
 from bench.streams import STREAMS, find
 from edge_runtime.catalog import Catalog
 from edge_runtime.session.event import LAST_US, event_from_dict
@@ -136,3 +136,16 @@ def test_the_revoke_bench_waits_for_every_target(capsys: pytest.CaptureFixture[s
         assert isinstance(number, float)
         assert number > 0
     assert "a stalled reader: at most" in capsys.readouterr().out
+
+
+def test_the_consent_bench_asks_a_real_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """Decisions and revocations over HTTP at two sizes of the ledger, and both limits."""
+    found = consent.run(decisions=200, revocations=40)
+    for key in ("decisions_per_s", "revocations_per_s", "status_ms_p99", "proof_ms_p99"):
+        number = found[key]
+        assert isinstance(number, float)
+        assert number > 0
+    stages = found["stages"]
+    assert isinstance(stages, dict)
+    assert [stage["ledger"] for stage in stages.values()] == [24, 240]
+    assert "leaves in the ledger" in capsys.readouterr().out
