@@ -14,6 +14,7 @@ from aiohttp import web
 
 from sync_server.api import rooms
 from sync_server.app import build_app
+from sync_server.clock import Clock
 from sync_server.errors import StoreInUse
 from sync_server.settings import Settings
 
@@ -21,15 +22,15 @@ STOP_S = 10
 """Longest time that open requests get to finish after a stop was asked for."""
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(settings: Settings, announce: Callable[[str], None], clock: Clock | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let the sessions go in good order.
 
     `announce` is called with the url once requests are taken. `server.json` holds the url and pid while it
-    runs. Raises `StoreInUse`, and what `build_app` raises.
+    runs. `clock` None is this machine's. Raises `StoreInUse`, and what `build_app` raises.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(settings):
-        app = build_app(settings)
+        app = build_app(settings, clock)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
         try:

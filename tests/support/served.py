@@ -19,9 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from sync_server.server import serve
 from sync_server.settings import Settings
+from tests.support.fleet import SharedClock
 data, port, catalog, limits = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+clock = SharedClock(Path(sys.argv[5])) if sys.argv[5:] else None
 settings = replace(Settings(data_dir=data, port=port, catalog=catalog), **limits)
-asyncio.run(serve(settings, lambda url: print(url, flush=True)))
+asyncio.run(serve(settings, lambda url: print(url, flush=True), clock))
 """
 
 
@@ -33,16 +35,17 @@ def free_port() -> int:
 
 
 class Served:
-    """A server on `data`; `limits` are Settings by name."""
+    """A server on `data`; `limits` are Settings by name, `clock` the file of a `fleet.SharedClock`."""
 
-    def __init__(self, data: Path, **limits: Any) -> None:
+    def __init__(self, data: Path, clock: Path | None = None, **limits: Any) -> None:
         self.data, self.port, self._limits = data, free_port(), limits
+        self._clock = [] if clock is None else [str(clock)]
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 
     def start(self) -> None:
         """Start it, again, and wait until it listens."""
-        arguments = [str(self.data), str(self.port), str(CATALOG), json.dumps(self._limits)]
+        arguments = [str(self.data), str(self.port), str(CATALOG), json.dumps(self._limits), *self._clock]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, *arguments],
             stdout=subprocess.PIPE,

@@ -75,7 +75,7 @@ class _Loader(SourceFileLoader):
             found: CodeType = marshal.loads(kept.read_bytes())
             return found
         made = instrumented(source, path)
-        fresh = kept.with_name(f"{kept.name}.{id(made)}")
+        fresh = kept.with_name(f"{kept.name}.{os.getpid()}.{id(made)}")
         fresh.write_bytes(marshal.dumps(made))
         _replace(fresh, kept)
         return made
