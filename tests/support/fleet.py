@@ -1,4 +1,4 @@
-"""Devices as processes of their own under one clock that a test moves, for journeys with a real server process."""
+"""Devices as processes of their own under one clock that a test moves, beside a real server process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import edge_runtime as er
-import edge_runtime.runtime  # so that the processes fork with it loaded
+import edge_runtime.runtime  # so that processes fork with it loaded
+from edge_runtime.sync.background import BackgroundSync
 from tests.support.shop_server import CATALOG
 
 PURPOSE = "personalization"
@@ -120,7 +121,7 @@ class _Life:
     def __init__(self, folder: Path, clock: SharedClock) -> None:
         catalog, key = er.Catalog.load(CATALOG), er.KeyFile(folder / "device.key")
         self._rt = er.Runtime.open(folder / "cache.db", catalog=catalog, key=key, clock=clock)
-        self._link: er.BackgroundSync | None = None
+        self._link: BackgroundSync | None = None
 
     def enrol(self, url: str, token: str) -> str:
         return self._rt.enrol(url, token)
