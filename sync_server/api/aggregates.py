@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
+from sync_server.access.audit import about
 from sync_server.aggregates.release import Parameters, Release
 from sync_server.api.asked import asked
 from sync_server.api.body import into
@@ -74,6 +75,7 @@ async def open_round(request: web.Request) -> web.Response:
     model = request.app[REGISTRY].active.model
     with request.app[STORE].write("open_round") as tx:
         row, fresh = request.app[ROUNDS].open(tx, model, metric, closes_in_us)
+        about(f"round:{row.id.hex()}")
     request.app[HINTS].rounds_moved()
     status = HTTPStatus.CREATED if fresh else HTTPStatus.OK
     return json_reply(
@@ -101,6 +103,7 @@ async def close_round(request: web.Request) -> web.Response:
         row = tx.aggregates.round(round_id)
         if row is None or row.metric != request.match_info["metric"]:
             raise Problem("not_found", "no such round of this metric")
+        about(f"round:{round_id.hex()}")
         release = request.app[ROUNDS].close(tx, round_id)
     request.app[HINTS].rounds_moved()
     return json_reply(release)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from aiohttp import web
 
+from sync_server.access.audit import about
 from sync_server.api.asked import asked
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, REGISTRY, SETTINGS, STORE
@@ -60,6 +61,7 @@ async def put(request: web.Request) -> web.Response:
     registry = request.app[REGISTRY]
     catalog = parse(name, version, table)
     activate = asked(request, "activate", "false") == "true"
+    about(f"catalog:{catalog.name}@{catalog.version}")
     outcome = registry.register(catalog, request.app[CLOCK].now_us(), activate=activate)
     status = HTTPStatus.CREATED if outcome == "created" else HTTPStatus.OK
     return json_reply(Registered(name, version, catalog.fingerprint, registry.active == catalog), status)

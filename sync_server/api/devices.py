@@ -10,6 +10,7 @@ from aiohttp import web
 
 from edge_runtime.wire import ticket as ticket_words
 from edge_runtime.wire.printing import prints_only
+from sync_server.access.audit import about
 from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.device_replies import (
@@ -107,6 +108,7 @@ async def enrol(request: web.Request) -> web.Response:
             proof=proof,
             now_us=request.app[CLOCK].now_us(),
         )
+        about(made.device_id)
     keys = TenantKeys(encode(made.pseudonym_key), encode(made.digest_key))
     pin = request.app[SETTINGS].registry_key
     told = Enrolled(
@@ -258,6 +260,7 @@ ROUTES = (
         "Enrol a device with a one-time token and the proof that it holds its key.",
         "devices",
         open=True,
+        audit=True,
         body=Enrol,
         replies={201: "device id, tenant keys, the server's key to pin, channels"},
         returns={201: Enrolled},
