@@ -29,6 +29,7 @@ class Reply(NamedTuple):
 
 
 PROBLEMS: Final[Mapping[str, Reply]] = {
+    "malformed_request": Reply(400, "that is no HTTP request, or its head is over the limit"),
     "malformed_json": Reply(400, "the body is not strict JSON"),
     "malformed_msgpack": Reply(400, "the body is not MessagePack"),
     "malformed_query": Reply(400, "a query parameter is missing or wrong"),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from aiohttp import web
 
 from sync_server.api import rooms
+from sync_server.api.connection import Runner
 from sync_server.app import build_app
 from sync_server.clock import Clock
 from sync_server.errors import StoreInUse
@@ -31,7 +32,7 @@ async def serve(settings: Settings, announce: Callable[[str], None], clock: Cloc
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(settings):
         app = build_app(settings, clock)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
+        runner = Runner.of(app, settings, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port)

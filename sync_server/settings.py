@@ -46,6 +46,8 @@ class Settings:
     """How long a delete stays as a row: longer than the longest lease plus grace."""
 
     # The HTTP doors
+    head_limit_bytes: int = 8 * 1024
+    """Longest request line, and longest header."""
     body_limit_bytes: int = 8 * 1024 * 1024
     consent_body_bytes: int = 1024 * 1024
     """Largest body of a decision or a revocation."""

@@ -250,6 +250,7 @@ ROUTES = (
         "devices",
         scope="device-admin",
         body=TokenRequest,
+        body_needed=False,
         replies={201: "the token, told this once, and when it expires"},
         returns={201: MadeToken},
     ),

@@ -13,6 +13,7 @@ from edge_runtime.catalog import MalformedRequest, View
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
 from sync_server.api.caller import check_team, check_teamless
+from sync_server.api.described import REFERENCE
 from sync_server.api.replies import (
     again,
     body_of,
@@ -60,14 +61,16 @@ class Job(msgspec.Struct, forbid_unknown_fields=True):
     code_version: Said = ""
 
 
+ROW = {"anyOf": [{"$ref": f"{REFERENCE}FeatureRow"}, {}]}
+
+
 @prints_only("as_of")
 class Publish(msgspec.Struct, forbid_unknown_fields=True):
     """Rows of one view. `as_of` is the lane position that the job had read; personal views need it."""
 
     view: str
-    rows: Annotated[
-        list[Any], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/FeatureRow"}})
-    ]
+    rows: Annotated[list[Any], msgspec.Meta(extra_json_schema={"items": ROW})]
+    """Each a `FeatureRow`; what is none is refused by itself."""
     as_of: int | None = None
     job: Job | None = None
     """What made these rows: kept with each of them, and never sent to a device."""

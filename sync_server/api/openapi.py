@@ -26,7 +26,7 @@ JSON: Final = "application/json"
 BODIES: Final = (JSON, "application/msgpack")
 """Media types of a body that is typed."""
 _NAMELESS: Final = re.compile(r"[^a-zA-Z0-9]+")
-_COMMON: Final = ("internal", "storage")
+_COMMON: Final = ("malformed_request", "malformed_query", "internal", "storage")
 _GUARDED: Final = ("unauthorized", "rate_limited")
 _WITH_BODY: Final = (
     "malformed_json",
@@ -38,14 +38,15 @@ _WITH_BODY: Final = (
 REPLAYED: Final = Told(
     "Idempotency-Replayed", "`true`: the reply of an earlier request with this key.", False
 )
-PROBLEM_HEADERS: Final[Mapping[int, Told]] = {
-    HTTPStatus.UNAUTHORIZED: Told("WWW-Authenticate", "How to ask: with a bearer token."),
-    HTTPStatus.UPGRADE_REQUIRED: Told("Upgrade", "`websocket`."),
-    HTTPStatus.TOO_MANY_REQUESTS: Told("Retry-After", "Seconds after which to try again."),
-    HTTPStatus.CONFLICT: Told("Retry-After", "Seconds, if a request with this key still runs.", False),
-    HTTPStatus.SERVICE_UNAVAILABLE: Told("Retry-After", "Seconds after which to try again."),
+PROBLEM_HEADERS: Final[Mapping[int, tuple[Told, ...]]] = {
+    HTTPStatus.UNAUTHORIZED: (Told("WWW-Authenticate", "How to ask: with a bearer token."),),
+    HTTPStatus.UPGRADE_REQUIRED: (Told("Upgrade", "`websocket`."),),
+    HTTPStatus.TOO_MANY_REQUESTS: (Told("Retry-After", "Seconds after which to try again."),),
+    HTTPStatus.CONFLICT: (Told("Retry-After", "Seconds, if a request with this key still runs.", False),),
+    HTTPStatus.SERVICE_UNAVAILABLE: (Told("Retry-After", "Seconds after which to try again."),),
 }
 _TEXT: Final = {"type": "string"}
+_BYTES: Final = {"type": "string", "format": "binary"}
 
 
 def openapi(routes: Sequence[Route]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def doors(routes: Sequence[Route]) -> tuple[Route, ...]:
 
 def codes_of(route: Route) -> tuple[str, ...]:
     """Every problem code that the route can answer."""
-    codes = [*route.problems, *(() if route.open else _GUARDED), "malformed_query"]
+    codes = [*route.problems, *(() if route.open else _GUARDED)]
     codes += [] if route.scope is None else ["missing_scope"]
     codes += _WITH_BODY if route.body is not None else ()
     codes += ["invalid_request"] if route.idempotent else []
@@ -131,7 +132,7 @@ def parameters_of(route: Route) -> tuple[tuple[str, Query], ...]:
 def headers_of(route: Route, status: int) -> tuple[Told, ...]:
     """Headers of the route's reply with this status that a caller needs."""
     replayed = (REPLAYED,) if route.idempotent else ()
-    return (*route.tells.get(status, ()), *replayed)
+    return (*route.tells.get(status, ()), *route.tells_all, *replayed)
 
 
 def _types(route: Route) -> Iterable[Any]:
@@ -152,10 +153,11 @@ def _operation(route: Route, described: Described) -> dict[str, object]:
         "security": [] if route.open else [{"bearer": [route.scope] if route.scope else []}],
     }
     if route.media:
-        made["requestBody"] = {"required": False, "content": {route.media: {}}}
+        made["requestBody"] = {"required": False, "content": {route.media: {"schema": _BYTES}}}
     if route.body is not None:
         schema = described.schema(route.body)
-        made["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in BODIES}}
+        content = {kind: {"schema": schema} for kind in BODIES}
+        made["requestBody"] = {"required": route.body_needed, "content": content}
     return made
 
 
@@ -177,7 +179,8 @@ def _responses(route: Route, described: Described) -> dict[str, dict[str, object
     by_status: dict[int, list[str]] = {}
     for code in codes_of(route):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
-    return made | {str(status): _problem(status, codes) for status, codes in sorted(by_status.items())}
+    problems = {str(status): _problem(route, status, codes) for status, codes in sorted(by_status.items())}
+    return made | problems
 
 
 def _reply(route: Route, status: int, described: Described) -> dict[str, object]:
@@ -200,16 +203,16 @@ def _reply(route: Route, status: int, described: Described) -> dict[str, object]
     return made
 
 
-def _problem(status: int, codes: Sequence[str]) -> dict[str, object]:
+def _problem(route: Route, status: int, codes: Sequence[str]) -> dict[str, object]:
     these = {"properties": {"status": {"const": status}, "code": {"enum": list(codes)}}}
     schema = {"allOf": [{"$ref": f"{REFERENCE}{ProblemDocument.__name__}"}, these]}
     made: dict[str, object] = {
         "description": "problem: " + ", ".join(codes),
         "content": {PROBLEM_MEDIA: {"schema": schema}},
     }
-    if status in PROBLEM_HEADERS:
-        told = PROBLEM_HEADERS[status]
-        made["headers"] = {told.name: _header(told)}
+    headers = (*route.tells_all, *PROBLEM_HEADERS.get(status, ()))
+    if headers:
+        made["headers"] = {told.name: _header(told) for told in headers}
     return made
 
 

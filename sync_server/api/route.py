@@ -74,6 +74,8 @@ class Route:
     """Whether each call is kept in the audit log; None: as `audited` says."""
     body: type | None = None
     """Type of the JSON body: a msgspec Struct, or `dict` for an object that its room checks."""
+    body_needed: bool = True
+    """False: without a body every field has its default."""
     parts: tuple[type, ...] = ()
     """Types of what stands inside the body."""
     media: str = ""
@@ -98,6 +100,8 @@ class Route:
     """Status -> media type of a reply that is not JSON."""
     tells: Mapping[int, tuple[Told, ...]] = field(default_factory=dict)
     """Status -> headers of that reply that a caller needs."""
+    tells_all: tuple[Told, ...] = ()
+    """Headers of every reply, problems too."""
     links: Mapping[int, tuple[Link, ...]] = field(default_factory=dict)
     """Status -> where that reply leads."""
     problems: tuple[str, ...] = ()

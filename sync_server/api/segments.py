@@ -26,7 +26,7 @@ from sync_server.features.values import RowFault
 DOOR = "segments"
 PATH = "/v1/segments"
 ONE = PATH + "/{name}"
-Ids = Annotated[list[Any], msgspec.Meta(extra_json_schema={"items": {"type": "string"}})]
+Ids = Annotated[list[Any], msgspec.Meta(extra_json_schema={"items": {"anyOf": [{"type": "string"}, {}]}})]
 """Judged one by one, so that a bad one does not sink the others."""
 
 

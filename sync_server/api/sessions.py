@@ -49,9 +49,9 @@ def routes(door: SyncDoor) -> tuple[Route, ...]:
             200: (
                 Told(bundle.SESSION_HEADER, "The session's token, with the first reply.", False),
                 Told(bundle.POLL_HEADER, "The number of the poll that is answered.", False),
-                Told("Cache-Control", "`no-store`."),
             )
         },
+        tells_all=(Told("Cache-Control", "`no-store`.", False),),
         problems=(
             *("overloaded", "session_closed", "poll_replaced", "poll_out_of_order", "malformed_frames"),
             *("too_large", "too_slow", "unsupported_media", "invalid_request"),

@@ -87,8 +87,10 @@ class PollDoor:
 
     async def _answer(self, request: web.Request) -> web.Response:
         token, word = request.headers.get(bundle.SESSION_HEADER), request.headers.get(bundle.POLL_HEADER, "")
+        wait_s = self._wait_s(request)
         if token is None:
             return await self._open(word)
+        number = -1 if word == bundle.END else _number(word)
         held = self._held.get(token)
         if held is None:
             raise Problem("session_closed")
@@ -98,7 +100,6 @@ class PollDoor:
         if held.requests >= AT_ONCE:
             raise Problem("poll_out_of_order", "too many requests of one session at once")
         with self._under_way(held):
-            number, wait_s = _number(word), self._wait_s(request)
             body = await self._body(request)
             reply = await held.session.ask(number, body, self._frames(body), wait_s)
         return _reply(reply, {bundle.POLL_HEADER: word})

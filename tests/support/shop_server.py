@@ -17,6 +17,7 @@ from yarl import URL
 from edge_runtime.wire import seal
 from edge_runtime.wire.receipt import Receipt, receipt_bytes
 from sync_server.api import rooms
+from sync_server.api.connection import Runner
 from sync_server.app import build_app
 from sync_server.consent import receipts
 from sync_server.devices.enrolment import decode, encode
@@ -37,6 +38,17 @@ class Answer:
     headers: Mapping[str, str]
 
 
+class _Socket(TestServer):
+    """A socket with the connections that `serve` has."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        super().__init__(app)
+        self._settings = settings
+
+    async def _make_runner(self, **more: Any) -> web.AppRunner:
+        return Runner.of(self.app, self._settings, **more)
+
+
 class ShopServer:
     """The app, its rooms, and a client with the bearer token."""
 
@@ -47,7 +59,7 @@ class ShopServer:
         self.store, self.office = self.app[rooms.STORE], self.app[rooms.OFFICE]
         self.authority = self.app[rooms.AUTHORITY]
         self._keys = itertools.count(1)
-        self.client: TestClient[Any, Any] = TestClient(TestServer(self.app))
+        self.client: TestClient[Any, Any] = TestClient(_Socket(self.app, self.settings))
         self.broken_promises: list[str] = []
         """In what replies were not as the OpenAPI document says; none when the server is closed."""
         self.app.on_response_prepare.append(self._check_promise)
@@ -64,6 +76,16 @@ class ShopServer:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self.client.close()
         assert kind is not None or not self.broken_promises, self.broken_promises
+
+    @property
+    def token(self) -> str:
+        """The API's token."""
+        return self.app[rooms.API_TOKEN]
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The OpenAPI document."""
+        return promises_of(self.app).document
 
     async def _check_promise(self, request: web.Request, reply: web.StreamResponse) -> None:
         self.broken_promises += promises_of(self.app).faults(request, reply)

@@ -1,0 +1,36 @@
+"""Nothing that can be made from the OpenAPI document gets a 5xx or an answer that it does not describe.
+
+A fixed seed and few examples here; `python -m tests.support.schemathesis_run` goes on for longer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.schemathesis_run import explore, running
+
+CHECKS = {
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance", "ignored_auth"),
+    *("response_headers_conformance", "response_schema_conformance", "negative_data_rejection"),
+    *("missing_required_header", "unsupported_method", "allow_header_conformance"),
+}
+
+
+def test_law_12_every_answer_is_one_that_the_document_describes(tmp_path: Path) -> None:
+    """Every operation, with good, bad and random data, with the token, without it and with a wrong one."""
+    with running(tmp_path / "data") as (url, server):
+        found = explore(url, server.token, server.document, seed=1, examples=2, steps=3)
+        broken, server.broken_promises = sorted(set(server.broken_promises)), []
+    assert not found.failures, found.failures
+    assert not broken
+    paths = server.document["paths"]
+    operations = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    assert found.operations == operations
+    assert set(found.checks) >= CHECKS
+    guarded = {o for o in operations if _operation(paths, o)["security"]}
+    assert {o for o, status in found.statuses if status == 401} >= guarded
+
+
+def _operation(paths: dict[str, dict[str, dict[str, object]]], label: str) -> dict[str, object]:
+    method, path = label.split(" ")
+    return paths[path][method.lower()]

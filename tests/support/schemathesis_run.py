@@ -1,0 +1,203 @@
+"""Schemathesis against a real server on a local socket: what it sends is made from the OpenAPI document.
+
+It tries examples at every edge of every type, and just beyond it, random data, chains of requests along the
+document's links, requests without the token and with a wrong one, and methods that a path does not have. A
+reply with a status 5xx, or with anything that the document does not say, is a failure; so is one that breaks
+a promise (`promised.py`).
+
+    python -m tests.support.schemathesis_run --minutes 15     # by hand, on the whole interface
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from schemathesis import SerializationContext
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events, from_schema
+
+from edge_runtime.wire import bundle
+from tests.support.clock import ManualClock
+from tests.support.shop_server import ShopServer
+
+LIMITS: Mapping[str, Any] = {"poll_wait_us": 50_000, "hello_timeout_us": 1_000_000}
+"""Settings of the server: nothing waits for long."""
+
+
+REFUSED = ("400", "401", "403", "404", "405", "408", "409", "410", "413", "415", "422", "426", "429", "503")
+"""Statuses that take no bad data in."""
+
+
+@schemathesis.serializer(bundle.MEDIA_TYPE)
+def frames(_: SerializationContext, value: object) -> bytes:
+    """Any bytes may come where frames are expected."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
+
+@dataclass
+class Found:
+    """What a run saw."""
+
+    cases: int = 0
+    operations: set[str] = field(default_factory=set)
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """(operation, status) -> replies."""
+    checks: Counter[str] = field(default_factory=Counter)
+    """Name -> how often it was made."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """What failed -> how to ask for it again."""
+
+
+@contextlib.contextmanager
+def running(data_dir: Path, **limits: Any) -> Iterator[tuple[str, ShopServer]]:
+    """A server on a thread of its own: (url, server). Call nothing of it while it runs."""
+    ready, stop = threading.Event(), asyncio.Event()
+    held: list[Any] = []
+
+    async def serve() -> None:
+        async with ShopServer(data_dir, ManualClock(), **{**LIMITS, **limits}) as server:
+            await furnish(server)
+            held[:] = [str(server.client.make_url("/")).rstrip("/"), server, asyncio.get_running_loop()]
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: _kept(serve, held, ready), name="server")
+    thread.start()
+    ready.wait()
+    try:
+        if isinstance(held[0], BaseException):
+            raise held[0]
+        yield held[0], held[1]
+    finally:
+        if len(held) == 3:
+            held[2].call_soon_threadsafe(stop.set)
+        thread.join()
+    if isinstance(held[0], BaseException):
+        raise held[0]
+
+
+def _kept(serve: Any, held: list[Any], ready: threading.Event) -> None:
+    try:
+        asyncio.run(serve())
+    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        held[:] = [error]
+        ready.set()
+
+
+async def furnish(server: ShopServer) -> None:
+    """Something to find: a subject with consent and rows, a segment, a revocation."""
+    await server.give("alice")
+    await server.publish("profile", [{"entity": "user:alice", "event_time": 1, "values": {}}], as_of=1)
+    await server.publish("item_stats", [{"entity": "item:a", "event_time": 1, "values": {"popularity": 0.5}}])
+    await server.revoke("bob")
+
+
+def explore(
+    url: str,
+    token: str,
+    document: Mapping[str, Any],
+    *,
+    seed: int,
+    examples: int,
+    steps: int = 4,
+    minutes: float | None = None,
+    only: str | None = None,
+) -> Found:
+    """Run every phase against the server at `url`."""
+    config = SchemathesisConfig.from_dict(
+        {
+            "base-url": url,
+            "seed": seed,
+            "auth": {"openapi": {"bearer": {"bearer": token}}},
+            "continue-on-failure": True,
+            "request-timeout": 20,
+            "generation": {"max-examples": examples, "deterministic": True, "database": "none"},
+            "checks": {
+                # what fits its type may still name a view that does not exist
+                "positive_data_acceptance": {"enabled": False},
+                "negative_data_rejection": {"expected-statuses": list(REFUSED)},
+            },
+            "phases": {"stateful": {"max-steps": steps}},
+            **({"max-time": int(minutes * 60)} if minutes else {}),
+        }
+    )
+    whole, found = schemathesis.openapi.from_dict(dict(document), config=config), Found()
+    schema = whole if only is None else whole.include(path_regex=only)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs, about what they generate
+        for event in from_schema(schema).execute():
+            _take(event, found)
+    return found
+
+
+def _take(event: events.EngineEvent, found: Found) -> None:
+    match event:
+        case events.ScenarioFinished(recorder=recorder):
+            for case in recorder.cases.values():
+                found.operations.add(case.value.operation.label)
+            for case_id, interaction in recorder.interactions.items():
+                label = recorder.cases[case_id].value.operation.label
+                found.cases += 1
+                if interaction.response is not None:
+                    found.statuses[label, interaction.response.status_code] += 1
+            for case_id, nodes in recorder.checks.items():
+                label = recorder.cases[case_id].value.operation.label
+                for node in nodes:
+                    found.checks[node.name] += 1
+                    if node.failure_info is not None:
+                        failure = node.failure_info.failure
+                        what = f"{label}: {node.name}: {failure.title}: {failure.message[:300]}"
+                        found.failures.setdefault(what, node.failure_info.code_sample[:600])
+        case events.NonFatalError(label=label, value=error):
+            found.failures.setdefault(f"{label}: {error!r}"[:400], "")
+        case events.FatalError(exception=error):
+            raise error
+        case _:
+            pass
+
+
+def main() -> None:
+    """Explore by hand, with other seeds until the time is over, and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--examples", type=int, default=100)
+    parser.add_argument("--only", help="a regular expression for paths")
+    given = parser.parse_args()
+    end, seed = time.monotonic() + given.minutes * 60, given.seed
+    while time.monotonic() < end:
+        with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data") as (url, server):
+            left = (end - time.monotonic()) / 60
+            found = explore(
+                url,
+                server.token,
+                server.document,
+                seed=seed,
+                examples=given.examples,
+                steps=6,
+                minutes=max(left, 0.1),
+                only=given.only,
+            )
+            broken, server.broken_promises = sorted(set(server.broken_promises)), []
+        print(f"seed {seed}: {found.cases} cases, {len(found.operations)} operations, {dict(found.checks)}")
+        for what, how in found.failures.items():
+            print(f"--- {what}\n{how}")
+        for fault in broken:
+            print(f"--- broken promise: {fault}")
+        seed += 1
+
+
+if __name__ == "__main__":
+    main()
