@@ -248,6 +248,7 @@ ROUTES = (
         scope="operator",
         places=_PLACES,
         body=RotateToken,
+        body_needed=False,
         replies={200: "the new secret, told this once"},
         returns={200: MadeApiToken},
         tells={200: (_ONCE,)},
