@@ -33,11 +33,14 @@ from sync_server.consent.documents import (
     ConsentHistory,
     ConsentRecord,
     ConsentRecorded,
+    OptedOut,
+    OptOut,
     Purpose,
     StateNow,
     SubjectIdentifier,
 )
 from sync_server.consent.office import ConsentOffice
+from sync_server.consent.signals import GPC, HEADER, opt_outs, signals_of
 from sync_server.errors import Problem
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DecisionState, Evidence
@@ -53,13 +56,17 @@ async def record(request: web.Request) -> web.Response:
     with in_flight(request, DOOR, key):
         consent = into(await parsed_body(request, raw), Consent)
         _check_notice(request.app[REGISTRY].active, consent)
-        subject, print_ = subject_of(request, consent.subject), fingerprint_of(request.app[AUTHORITY], raw)
+        subject, signals = (
+            subject_of(request, consent.subject),
+            signals_of(request.headers.getall(HEADER, ())),
+        )
+        print_ = fingerprint_of(request.app[AUTHORITY], raw + " ".join(signals).encode())
         now_us = request.app[CLOCK].now_us()
         with request.app[STORE].write("consent") as tx:
             before = repeat(tx, DOOR, key, print_)
             if before is not None:
                 return again(before)
-            made = _recorded(request, tx, consent, subject, now_us)
+            made = _recorded(request, tx, consent, subject, signals)
             about(made.id)
             reply = json_reply(made, 201, {"Location": f"{PATH}/{made.id}"})
             if key is not None:
@@ -106,11 +113,28 @@ async def withdraw(request: web.Request) -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
+async def opt_out(request: web.Request) -> web.Response:
+    """Heed a signal alone: deny what sells, shares or targets and is not denied yet."""
+    raw = await read_body(request, request.app[SETTINGS].consent_body_bytes)
+    wanted = into(await parsed_body(request, raw), OptOut)
+    subject, office = subject_of(request, wanted.subject), request.app[OFFICE]
+    with request.app[STORE].write("opt_out") as tx:
+        done = office.opt_out(tx, subject, wanted.notice, (GPC,))
+        steps = [step for step in (tx.evidence(one.seq) for one in done) if step is not None]
+        named = sorted(opt_outs(tx))
+        for step in steps:
+            about(office.record_id(step))
+    return json_reply(OptedOut(denied=[_shown(office, step) for step in steps], opted_out=named))
+
+
 def _recorded(
-    request: web.Request, tx: WriteTx, consent: Consent, subject: bytes, now_us: int
+    request: web.Request, tx: WriteTx, consent: Consent, subject: bytes, signals: tuple[str, ...]
 ) -> ConsentRecorded:
     base = tx.lane_head() if consent.base is None else consent.base
-    proposal = Proposal(subject, consent.purpose, consent.state, consent.notice, base, now_us, API)
+    now_us = request.app[CLOCK].now_us()
+    proposal = Proposal(
+        *(subject, consent.purpose, consent.state, consent.notice, base, now_us, API), signals=signals
+    )
     office = request.app[OFFICE]
     try:
         done = office.decide(tx, proposal)
@@ -119,7 +143,9 @@ def _recorded(
     step = tx.evidence(done.seq)
     assert step is not None
     now = _now(tx.decision_state(subject, consent.purpose))
-    return ConsentRecorded(**msgspec.structs.asdict(_shown(office, step)), state_now=now)
+    conflict = step.state != consent.state
+    shown = msgspec.structs.asdict(_shown(office, step))
+    return ConsentRecorded(**shown, state_now=now, gpc_conflict=conflict)
 
 
 def _now(state: DecisionState) -> StateNow:
@@ -139,6 +165,9 @@ def _shown(office: ConsentOffice, step: Evidence) -> ConsentRecord:
         at=step.at_us,
         recorded_at=step.recorded_us,
         grant=step.grant,
+        notice_hash=f"sha256:{step.notice_hash.hex()}" if step.notice_hash else "",
+        registry=step.registry.hex(),
+        signals=list(step.signals),
     )
 
 
@@ -166,6 +195,7 @@ ROUTES = (
         body=Consent,
         parts=(SubjectIdentifier,),
         idempotent=True,
+        headers=(Query(HEADER, "`1`, as the subject's software sent it: Global Privacy Control"),),
         replies={201: "the decision as it stands in the ledger; `Location` names it"},
         returns={201: ConsentRecorded},
         tells={201: _LOCATED},
@@ -174,6 +204,20 @@ ROUTES = (
             *("unknown_purpose", "invalid_notice", "invalid_id", "no_catalog", "idempotency_reuse"),
             "request_in_flight",
         ),
+    ),
+    Route(
+        "POST",
+        "/v1/opt-outs",
+        opt_out,
+        "Deny every purpose that sells, shares or targets and is not denied yet: Global Privacy Control"
+        " alone. Asked again it denies nothing anew.",
+        "consent",
+        scope="consent",
+        body=OptOut,
+        parts=(SubjectIdentifier,),
+        replies={200: "what was denied now"},
+        returns={200: OptedOut},
+        problems=("invalid_id", "no_catalog"),
     ),
     Route(
         "GET",

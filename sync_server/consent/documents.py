@@ -78,6 +78,12 @@ class ConsentRecord(msgspec.Struct, frozen=True, kw_only=True):
     recorded_at: int
     grant: int
     """Ledger seq of the live grant after it; 0 for none."""
+    notice_hash: str = ""
+    """`sha256:` and 64 hex digits of the text that was shown; empty when its notice declares none."""
+    registry: str = ""
+    """Fingerprint of the registry version in force, 64 hex digits."""
+    signals: list[str] = []
+    """What the subject's software said beside the subject: `gpc`."""
 
 
 class StateNow(msgspec.Struct, frozen=True):
@@ -93,6 +99,26 @@ class ConsentRecorded(ConsentRecord, frozen=True, kw_only=True):
     """The decision that was recorded, and what holds after it."""
 
     state_now: StateNow
+    gpc_conflict: bool = False
+    """A `given` was recorded as `refused`: the purpose sells, shares or targets, and the request carried
+    `Sec-GPC: 1`."""
+
+
+@prints_only()
+class OptOut(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose software opts out of sale, sharing and targeting."""
+
+    subject: Subject
+    notice: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] = "none"
+    """Version of the text that was shown, if any was."""
+
+
+class OptedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What the opt-out denied now; what was denied before is left as it is."""
+
+    denied: list[ConsentRecord]
+    opted_out: list[str]
+    """Every purpose that sells, shares or targets: all are denied now."""
 
 
 class ConsentHistory(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,7 +63,7 @@ class LaneReads(Chapter):
             f"SELECT {_EVIDENCE} FROM evidence WHERE subject = ? AND seq > ?{one} ORDER BY seq LIMIT ?",
             values,
         )
-        return [Evidence(*row) for row in found]
+        return [_step(row) for row in found]
 
     def states(self, subject: bytes) -> dict[str, DecisionState]:
         """purpose -> what holds now, for every purpose that anything was ever said about."""
