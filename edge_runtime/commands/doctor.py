@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edge_runtime.keys.keyring import Keyring
     from edge_runtime.keys.providers import KeyProvider
     from edge_runtime.recovery.checks import Check
+    from edge_runtime.recovery.examination import Examination
 
 _ABOUT: Final = "how a cache stands, also one that does not open, and what to do about it"
 _COLOURS: Final = {"ok": "green", "warn": "yellow", "fault": "bold red"}
@@ -41,6 +43,13 @@ def add(command: Declare) -> None:
         "Nothing is changed without --repair. Exit code 0: all is well, or warnings only. 1: a fault was "
         "found. 2: the call is wrong."
     )
+    head = command("head", _head, "the signed head of the server's consent ledger that this device keeps")
+    head.add_argument("database", type=Path)
+    key_options.add(head)
+    head.epilog = (
+        "Give its output to `edge-sync consent audit --head`, or compare it with another device's: two heads "
+        "that do not go on from each other show that the server told two stories."
+    )
 
 
 def _doctor(options: argparse.Namespace) -> tuple[int, Out, str]:
@@ -53,20 +62,42 @@ def _doctor(options: argparse.Namespace) -> tuple[int, Out, str]:
     if options.catalog is not None:
         Catalog.load(options.catalog)
     provider = key_options.provider(options)
-    found, authority = _examined(options, provider)
+    seen, found = _examined(options, provider)
     repaired: list[str] = []
     if options.repair and _repairable(found):
         repaired = _repair(options.database, provider)
-        found, authority = _examined(options, provider)
+        seen, found = _examined(options, provider)
     state = checks.worst(found)
     out: Out = {
         "state": state,
-        "authority": authority,
+        "authority": seen.authority,
+        "ledger": seen.ledger,
         "assurance": provider.assurance,
         "checks": [check.to_dict() for check in found],
         "repaired": repaired,
     }
-    return int(state == "fault"), out, _text(found, repaired, authority)
+    return int(state == "fault"), out, _text(found, repaired, seen.authority)
+
+
+def _head(options: argparse.Namespace) -> tuple[int, Out, str]:
+    """The kept head, in the form that `edge-sync consent audit --head` takes."""
+    from edge_runtime.errors import KeyMissing
+
+    if not _anything(options.database):
+        raise KeyMissing("expected an existing cache; nothing was created")
+    options.deep = False
+    examination, _ = _examined(options, key_options.provider(options))
+    ledger = examination.ledger or {}
+    head, conflict = ledger.get("head"), ledger.get("conflict")
+    if not isinstance(head, dict):
+        out: Out = {"error": "NoHead", "message": "no head of a ledger is kept here"}
+        return 1, out, "no head of a ledger is kept here: it comes with the first lease"
+    text = json.dumps(head, indent=2)
+    if conflict is not None:
+        print(
+            "edge-runtime: the server has contradicted this head: see `edge-runtime doctor`", file=sys.stderr
+        )
+    return 0, head, text
 
 
 def _anything(database: Path) -> bool:
@@ -74,13 +105,12 @@ def _anything(database: Path) -> bool:
     return database.exists() or any(database.parent.glob(f"{database.name}[-.]*"))
 
 
-def _examined(options: argparse.Namespace, provider: KeyProvider) -> tuple[list[Check], str | None]:
+def _examined(options: argparse.Namespace, provider: KeyProvider) -> tuple[Examination, list[Check]]:
     from edge_runtime.clock import SystemClock
     from edge_runtime.recovery.examination import Examination
 
     examination = Examination(options.database, provider, deep=options.deep, now_us=SystemClock().now_us())
-    found = examination.run()
-    return found, examination.authority
+    return examination, examination.run()
 
 
 # ---- repairing -------------------------------------------------------------------------------------------

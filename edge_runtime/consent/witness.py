@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.failure import WireFailure
@@ -85,9 +86,7 @@ class Witness:
         self._clock, self._keyring, self._database = clock, keyring, database
         self._incarnation, self._restores = b"", tuple[Restore, ...]()
         with database.read() as tx:
-            kept, conflict = tx.meta(KEPT), tx.meta(CONFLICT)
-        self._kept = None if kept is None else msgspec.msgpack.decode(kept, type=Kept)
-        self._conflict = None if conflict is None else msgspec.msgpack.decode(conflict, type=Conflict)
+            self._kept, self._conflict = stored(tx)
 
     def speaks(self, incarnation: bytes, restores: Sequence[Restore] = ()) -> None:
         """A server proved who it is: heads of this incarnation are believed from now on.
@@ -173,12 +172,7 @@ class Witness:
 
     def status(self) -> dict[str, object]:
         """What is kept, for a person: nothing personal in it."""
-        kept, conflict = self.kept, self.conflict
-        return {
-            "head": None if kept is None else kept.signed.to_dict(),
-            "begun_anew": 0 if kept is None else kept.begun_anew,
-            "conflict": None if conflict is None else conflict.to_dict(),
-        }
+        return told(self.kept, self.conflict)
 
 
 def survived(head: LedgerHead, incarnation: bytes, restores: Sequence[Restore]) -> int:
@@ -194,6 +188,24 @@ def survived(head: LedgerHead, incarnation: bytes, restores: Sequence[Restore]) 
     names = [restore.incarnation for restore in restores]
     after = restores[names.index(head.incarnation) + 1 :] if head.incarnation in names else restores
     return min([head.size, *(restore.kept for restore in after)]) if after else 0
+
+
+def stored(tx: ReadTransaction) -> tuple[Kept | None, Conflict | None]:
+    """What stands in a database: the head that is kept, and the first contradiction, of any enrolment."""
+    kept, conflict = tx.meta(KEPT), tx.meta(CONFLICT)
+    return (
+        None if kept is None else msgspec.msgpack.decode(kept, type=Kept),
+        None if conflict is None else msgspec.msgpack.decode(conflict, type=Conflict),
+    )
+
+
+def told(kept: Kept | None, conflict: Conflict | None) -> dict[str, object]:
+    """What is kept, as it is printed: nothing personal in it."""
+    return {
+        "head": None if kept is None else kept.signed.to_dict(),
+        "begun_anew": 0 if kept is None else kept.begun_anew,
+        "conflict": None if conflict is None else conflict.to_dict(),
+    }
 
 
 def _text(raw: bytes) -> str:

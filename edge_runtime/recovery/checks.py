@@ -210,6 +210,20 @@ def channels(facts: ChannelFacts) -> Check:
     return Check("channels", "ok", found)
 
 
+def ledger(size: int | None, begun_anew: int, conflict: str | None) -> Check:
+    """The server's ledger, as its heads told of it."""
+    if conflict is not None:
+        advice = (
+            "the server signed two ledgers of which one does not go on from the other: show `edge-runtime doctor "
+            "--json` to whoever audits it. Both heads are kept here as evidence, and told to nobody"
+        )
+        return Check("ledger", "fault", f"{conflict}: two heads contradict each other", advice)
+    if size is None:
+        return Check("ledger", "ok", "no head was told yet")
+    again = f", taken on anew {begun_anew} times after a restore of the server" * bool(begun_anew)
+    return Check("ledger", "ok", f"its head at {size} decisions is kept{again}")
+
+
 def outbox(waiting: Mapping[str, int]) -> Check:
     """What the server has not acknowledged."""
     if not waiting:

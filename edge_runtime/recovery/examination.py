@@ -25,6 +25,7 @@ from edge_runtime.cache.salvage import remains_of
 from edge_runtime.cache.schema import VERSION
 from edge_runtime.cache.untouched import first_bytes, untouched
 from edge_runtime.cache.write_ahead_log import read_log
+from edge_runtime.consent import witness
 from edge_runtime.errors import DatabaseInUse, EdgeError, KeyMismatch, StorageError
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import Assurance, KeyProvider
@@ -65,6 +66,8 @@ class Examination:
         self._stack = ExitStack()
         self.authority: str | None = None
         """`server` or `standalone`; None where no keystore tells."""
+        self.ledger: dict[str, object] | None = None
+        """What is kept of the server's ledger, see `witness.told`; None where it cannot be read."""
 
     def run(self) -> list[Check]:
         """Every check that can be made."""
@@ -200,8 +203,20 @@ class Examination:
                 "decision lane",
                 lambda: checks.lane(tx.lane_position(), _rows(tx, "lane"), enrolled=enrolled),
             )
+            yield _asked("ledger", lambda: self._ledger(tx, keyring.identity.device_id))
         yield _asked("outbox", lambda: checks.outbox(tx.outbox_counts()))
         yield _asked("budget", lambda: self._budget(tx))
+
+    def _ledger(self, tx: ReadTransaction, device_id: str) -> Check:
+        kept, conflict = witness.stored(tx)
+        kept = kept if kept is not None and kept.device_id == device_id else None
+        conflict = conflict if conflict is not None and conflict.device_id == device_id else None
+        self.ledger = witness.told(kept, conflict)
+        return checks.ledger(
+            None if kept is None else kept.signed.head.size,
+            0 if kept is None else kept.begun_anew,
+            None if conflict is None else conflict.code,
+        )
 
     def _budget(self, tx: ReadTransaction) -> Check:
         newest, unsure = _number(tx, NEWEST_DAY), _number(tx, UNSURE_DAY)

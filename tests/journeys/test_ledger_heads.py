@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge_runtime.cli import main
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.ledger import check_goes_on, verify_head
@@ -148,6 +150,35 @@ def test_what_is_kept_outlives_the_process(town: Town, kiosk: Kiosk, tmp_path: P
     assert again.leases.witness.conflict == evidence
     session.close()
     again.close()
+
+
+def test_doctor_and_head_show_what_is_kept_and_the_fork(
+    town: Town, kiosk: Kiosk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`head` prints the kept head; `doctor` is at fault once the server contradicted it, with both heads."""
+    place = [str(kiosk.folder / "cache.db"), "--key-file", str(kiosk.folder / "device.key"), "--json"]
+    give(kiosk)
+    other = copied(town, tmp_path / "fork")
+    town.decide(BOB, "given")
+    leave(meet(kiosk, town))
+    held = kiosk.leases.witness.kept
+    assert held is not None
+    kept = held.signed.to_dict()
+    for forked, code, state in ((False, 0, "ok"), (True, 1, "fault")):
+        if forked:
+            other.decide(BOB, "refused")
+            kiosk = Kiosk(town, kiosk.folder)
+            leave(meet(kiosk, other))
+        kiosk.close()
+        assert main(["head", *place]) == 0
+        assert json.loads(capsys.readouterr().out) == kept
+        assert main(["doctor", *place]) == code
+        told = json.loads(capsys.readouterr().out)
+        assert {c["name"]: c["state"] for c in told["checks"]}["ledger"] == state
+    assert told["ledger"]["conflict"]["code"] == "ledger_forked"
+    assert told["ledger"]["conflict"]["kept"] == kept
+    assert told["ledger"]["conflict"]["offered"]["public_key"] == kept["public_key"]
+    other.close()
 
 
 # ---- one lease, spoiled in each way ------------------------------------------------------------------------
