@@ -214,7 +214,7 @@ def ledger(size: int | None, begun_anew: int, conflict: str | None) -> Check:
     """The server's ledger, as its heads told of it."""
     if conflict is not None:
         advice = (
-            "the server signed two ledgers of which one does not go on from the other: show `edge-runtime doctor "
+            "the server signed two ledgers, and one does not go on from the other: show `edge-runtime doctor "
             "--json` to whoever audits it. Both heads are kept here as evidence, and told to nobody"
         )
         return Check("ledger", "fault", f"{conflict}: two heads contradict each other", advice)
