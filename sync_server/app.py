@@ -93,6 +93,8 @@ def build_app(
     rounds = Rounds(clock, entropy, authority.tag_key)
     lent = (settings, clock, store, authority, office, rounds, entropy)
     node = open_node(*lent, catalog=lambda: registry.active_or_none)
+    with store.write("signing_key") as tx:
+        tx.ledger.note_key(authority.public_key, tx.lane_head())
     store.listen(lambda moved: office.settle() if moved.lane else None)
     office.settle()
 

@@ -19,6 +19,7 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_access import access_commands, given_token
 from sync_server.cli_consent import consent_commands
+from sync_server.cli_ledger import Told
 from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.cli_registry import public_key, registry_commands
 from sync_server.client import Client, Refused, Unreachable, path_of
@@ -41,13 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     act: Callable[[argparse.Namespace], object] = args.act
     try:
-        _say(args, act(args))
+        result = act(args)
     except (Refused, ServerError, CatalogError, load.LoadFailed) as error:
         return _fail(args, error, REFUSED)
     except (Unreachable, OSError) as error:
         return _fail(args, error, NOT_THERE)
     except ValueError as error:
         return _fail(args, error, USAGE)
+    if isinstance(result, Told):
+        print(json.dumps(result.document) if args.json else result.text)
+        return 0 if result.yes else REFUSED
+    _say(args, result)
     return 0
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sync_server.cli_ledger import ledger_commands
 from sync_server.client import Client, path_of
 
 ClientOf = Callable[[argparse.Namespace], Client]
@@ -51,3 +52,4 @@ def consent_commands(
     made = command(consent, "status", status, "how far a revocation has come")
     made.add_argument("id")
     made.add_argument("part", nargs="?", choices=("targets", "receipt"))
+    ledger_commands(consent, command, client)

@@ -17,7 +17,7 @@ from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.ledger import check_goes_on, verify_head
+from edge_runtime.wire.ledger import check_goes_on, survived, verify_head
 from edge_runtime.wire.messages import Bytes32, LedgerHead, Micros, Name, Position, Proof, Restore
 
 KEPT: Final = "ledger.head"
@@ -173,21 +173,6 @@ class Witness:
     def status(self) -> dict[str, object]:
         """What is kept, for a person: nothing personal in it."""
         return told(self.kept, self.conflict)
-
-
-def survived(head: LedgerHead, incarnation: bytes, restores: Sequence[Restore]) -> int:
-    """How many of the leaves under `head` a server of `incarnation` has kept through its `restores`.
-
-    >>> a, b = Restore(b"a" * 16, 9, 1), Restore(b"b" * 16, 5, 2)
-    >>> head = LedgerHead(size=7, root=bytes(32), time_us=0, incarnation=a.incarnation)
-    >>> survived(head, a.incarnation, [a]), survived(head, b.incarnation, [a, b])
-    (7, 5)
-    """
-    if head.incarnation == incarnation:
-        return head.size
-    names = [restore.incarnation for restore in restores]
-    after = restores[names.index(head.incarnation) + 1 :] if head.incarnation in names else restores
-    return min([head.size, *(restore.kept for restore in after)]) if after else 0
 
 
 def stored(tx: ReadTransaction) -> tuple[Kept | None, Conflict | None]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.merkle import verify_consistency
-from edge_runtime.wire.messages import LedgerHead
+from edge_runtime.wire.messages import LedgerHead, Restore
 
 
 def verify_head(head: LedgerHead, server_key: bytes) -> None:
@@ -36,3 +36,18 @@ def check_goes_on(before: LedgerHead, after: LedgerHead, proof: Sequence[bytes])
             "ledger_forked",
             f"the first {before.size} of {after.size} leaves are not those of the earlier head",
         )
+
+
+def survived(head: LedgerHead, incarnation: bytes, restores: Sequence[Restore]) -> int:
+    """How many of the leaves under `head` a server of `incarnation` has kept through its `restores`.
+
+    >>> a, b = Restore(b"a" * 16, 9, 1), Restore(b"b" * 16, 5, 2)
+    >>> head = LedgerHead(size=7, root=bytes(32), time_us=0, incarnation=a.incarnation)
+    >>> survived(head, a.incarnation, [a]), survived(head, b.incarnation, [a, b])
+    (7, 5)
+    """
+    if head.incarnation == incarnation:
+        return head.size
+    names = [restore.incarnation for restore in restores]
+    after = restores[names.index(head.incarnation) + 1 :] if head.incarnation in names else restores
+    return min([head.size, *(restore.kept for restore in after)]) if after else 0

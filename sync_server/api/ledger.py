@@ -7,12 +7,12 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from sync_server.api.asked import asked
+from sync_server.api.asked import LIMIT, asked
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import AUTHORITY, OFFICE, STORE
+from sync_server.api.rooms import AUTHORITY, OFFICE, SETTINGS, STORE
 from sync_server.api.route import Query, Route
 from sync_server.consent import merkle
-from sync_server.consent.documents import LedgerHead, LedgerProof
+from sync_server.consent.documents import LedgerHead, LedgerLeaf, LedgerLeaves, LedgerProof
 from sync_server.consent.statement import head_document
 from sync_server.devices.enrolment import encode
 from sync_server.errors import Problem
@@ -55,7 +55,18 @@ async def proof(request: web.Request) -> web.Response:
     return json_reply(msgspec.convert({**found, **proven}, LedgerProof))
 
 
+async def leaves(request: web.Request) -> web.Response:
+    """A page of leaves, from which anybody can work out the root that the head is signed over."""
+    limit = min(asked(request, "limit", 10**9), request.app[SETTINGS].page_rows)
+    after = asked(request, "after", 0)
+    with request.app[STORE].read() as tx:
+        found = tx.ledger.leaves(after, limit)
+    page = [LedgerLeaf(seq, encode(leaf)) for seq, leaf in found]
+    return json_reply(LedgerLeaves(page, page[-1].seq if len(page) == limit else None))
+
+
 Place = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 ROUTES = (
     Route(
@@ -82,5 +93,19 @@ ROUTES = (
         ),
         replies={200: "the proof, base64url"},
         returns={200: LedgerProof},
+    ),
+    Route(
+        "GET",
+        PATH + "/leaves",
+        leaves,
+        "The leaves of the ledger, a page at a time; they name nobody.",
+        "consent ledger",
+        scope="consent",
+        query=(
+            Query("after", "ledger seq after which the page begins", type=After),
+            LIMIT,
+        ),
+        replies={200: "`leaves` in order; `next` is the next page's `after`"},
+        returns={200: LedgerLeaves},
     ),
 )

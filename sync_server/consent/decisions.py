@@ -140,6 +140,7 @@ def _evidence(
         notice_hash=notice_hash,
         registry=registry,
         signals=p.signals,
+        author=ledger.author(salt, p.actor, p.decision),
     )
     return Evidence(
         *(seq, p.subject, p.purpose, p.state, outcome, p.notice, p.base, p.actor, p.decision, p.at_us),

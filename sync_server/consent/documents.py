@@ -263,3 +263,18 @@ class LedgerProof(msgspec.Struct, frozen=True, kw_only=True):
     leaf: str | msgspec.UnsetType = msgspec.UNSET
     first: int | msgspec.UnsetType = msgspec.UNSET
     first_root: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class LedgerLeaf(msgspec.Struct, frozen=True):
+    """One leaf as the ledger hashes it, base64url; without its salt it names nobody."""
+
+    seq: int
+    leaf: str
+
+
+class LedgerLeaves(msgspec.Struct, frozen=True):
+    """A page of leaves, in order."""
+
+    leaves: list[LedgerLeaf]
+    next: int | None
+    """`after` of the next page; None: this was the last."""

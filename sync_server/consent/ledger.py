@@ -43,11 +43,19 @@ class Leaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """Fingerprint of the privacy part in force; from version 2 on, empty before any catalog."""
     signals: tuple[str, ...] = ()
     """What the subject's software said beside the subject: `gpc`."""
+    author: bytes = b""
+    """Commitment under the same salt to who decided and their own id for it; from version 2 on."""
 
 
 def commitment(salt: bytes, subject: bytes) -> bytes:
     """32 bytes that bind a pseudonym and tell nothing without the salt."""
     return hashlib.blake2b(subject, digest_size=32, key=salt, person=b"edge-commitment").digest()
+
+
+def author(salt: bytes, actor: str, decision: bytes | None) -> bytes:
+    """32 bytes that bind an actor and its id for a decision, and tell nothing without the salt."""
+    said = seal.canonical((actor, decision))
+    return hashlib.blake2b(said, digest_size=32, key=salt, person=b"edge-author").digest()
 
 
 def leaf_bytes(leaf: Leaf) -> bytes:

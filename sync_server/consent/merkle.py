@@ -45,6 +45,37 @@ def consistency(first: int, second: int, node: NodeReader) -> list[bytes]:
     return _subproof(first, 0, second, True, node)
 
 
+class RightEdge:
+    """A log that only grows: the complete subtrees at its right edge are all that its root needs."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._subtrees: list[bytes | None] = []
+        """By level; None where there is none that is complete and not part of a higher one."""
+
+    def add(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
+        """The nodes (level, place, hash) that appending `leaf` completes; see `append`."""
+        level, place, made = 0, self.size, leaf_hash(leaf)
+        nodes = [(level, place, made)]
+        self.size += 1
+        while level < len(self._subtrees) and (left := self._subtrees[level]) is not None:
+            self._subtrees[level] = None
+            made, level, place = node_hash(left, made), level + 1, place >> 1
+            nodes.append((level, place, made))
+        if level == len(self._subtrees):
+            self._subtrees.append(None)
+        self._subtrees[level] = made
+        return nodes
+
+    def root(self) -> bytes:
+        """The root over all that was added."""
+        found: bytes | None = None
+        for left in self._subtrees:
+            if left is not None:
+                found = left if found is None else node_hash(left, found)
+        return EMPTY_ROOT if found is None else found
+
+
 def _split(count: int) -> int:
     """The largest power of two smaller than `count`."""
     return 1 << ((count - 1).bit_length() - 1)

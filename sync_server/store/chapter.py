@@ -9,6 +9,7 @@ from sync_server.store.access import AccessRows
 from sync_server.store.aggregates import AggregateRows
 from sync_server.store.audit import AuditRows
 from sync_server.store.keys import KeyDatabase
+from sync_server.store.ledger import LedgerRows
 from sync_server.store.registry import RegistryRows
 
 
@@ -32,6 +33,11 @@ class Chapter:
     def aggregates(self) -> AggregateRows:
         """The aggregates' rows, inside this transaction."""
         return AggregateRows(self)
+
+    @property
+    def ledger(self) -> LedgerRows:
+        """The whole ledger, inside this transaction."""
+        return LedgerRows(self)
 
     @property
     def registry(self) -> RegistryRows:

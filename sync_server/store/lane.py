@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
 from edge_runtime.wire.messages import LaneEntry
 from sync_server.consent import merkle
 from sync_server.errors import StoreForeign
 from sync_server.store.chapter import Chapter
 from sync_server.store.keys import KeyDatabase
+from sync_server.store.ledger import EVIDENCE, evidence_of
 from sync_server.store.records import DecisionState, Evidence
-
-_EVIDENCE = (
-    "seq, subject, purpose, state, outcome, notice, base, actor, decision, at_us, recorded_us,"
-    " grant_seq, salt, leaf, notice_hash, registry, signals"
-)
 
 
 class LaneReads(Chapter):
@@ -45,25 +40,25 @@ class LaneReads(Chapter):
 
     def evidence(self, seq: int) -> Evidence | None:
         """One step of the ledger."""
-        row = self.execute(f"SELECT {_EVIDENCE} FROM evidence WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None else _step(row)
+        row = self.execute(f"SELECT {EVIDENCE} FROM evidence WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else evidence_of(row)
 
     def evidence_of_decision(self, actor: str, decision: bytes) -> Evidence | None:
         """The step that recorded an actor's decision, for repeats."""
         row = self.execute(
-            f"SELECT {_EVIDENCE} FROM evidence WHERE actor = ? AND decision = ?", (actor, decision)
+            f"SELECT {EVIDENCE} FROM evidence WHERE actor = ? AND decision = ?", (actor, decision)
         ).fetchone()
-        return None if row is None else _step(row)
+        return None if row is None else evidence_of(row)
 
     def history(self, subject: bytes, purpose: str | None, after: int, limit: int) -> list[Evidence]:
         """At most `limit` of the subject's steps after seq `after`, oldest first; of one purpose or all."""
         one = "" if purpose is None else " AND purpose = ?"
         values: Sequence[object] = (subject, after, *(() if purpose is None else (purpose,)), limit)
         found = self.execute(
-            f"SELECT {_EVIDENCE} FROM evidence WHERE subject = ? AND seq > ?{one} ORDER BY seq LIMIT ?",
+            f"SELECT {EVIDENCE} FROM evidence WHERE subject = ? AND seq > ?{one} ORDER BY seq LIMIT ?",
             values,
         )
-        return [_step(row) for row in found]
+        return [evidence_of(row) for row in found]
 
     def states(self, subject: bytes) -> dict[str, DecisionState]:
         """purpose -> what holds now, for every purpose that anything was ever said about."""
@@ -133,7 +128,7 @@ class LaneWrites(LaneReads):
         size = self.lane_head()
         assert step.seq == size + 1, (step.seq, size)
         self.execute(
-            f"INSERT INTO evidence ({_EVIDENCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO evidence ({EVIDENCE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(step.seq, step.subject, step.purpose, step.state, step.outcome, step.notice, step.base),
                 *(step.actor, step.decision, step.at_us, step.recorded_us, step.grant, step.salt, step.leaf),
@@ -163,7 +158,3 @@ class LaneWrites(LaneReads):
             "DELETE FROM key_erasures WHERE subject = ? AND purpose = ? AND denial <= ?",
             (subject, purpose, denial),
         )
-
-
-def _step(row: Any) -> Evidence:
-    return Evidence(*(*row[:-1], tuple(row[-1].split())))

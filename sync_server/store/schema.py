@@ -8,6 +8,7 @@ from typing import Final
 from sync_server.store.access import ACCESS_TABLES
 from sync_server.store.aggregates import AGGREGATE_TABLES
 from sync_server.store.audit import AUDIT_TABLES
+from sync_server.store.ledger import LEDGER_TABLES
 from sync_server.store.registry import EVIDENCE_FROM_2, REGISTRY_TABLES
 from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
@@ -170,7 +171,9 @@ CREATE TABLE catalogs (
 ) WITHOUT ROWID;
 """
 
-TABLES: Final = _TABLES + ROW_TABLES + AGGREGATE_TABLES + ACCESS_TABLES + AUDIT_TABLES + REGISTRY_TABLES
+TABLES: Final = (
+    _TABLES + ROW_TABLES + AGGREGATE_TABLES + ACCESS_TABLES + AUDIT_TABLES + REGISTRY_TABLES + LEDGER_TABLES
+)
 """The whole schema, as a new file gets it."""
 
 _DEVICES_FROM_1: Final = """
@@ -196,6 +199,7 @@ _FROM_2: Final[Sequence[str]] = (
     ACCESS_TABLES,
     AUDIT_TABLES,
     REGISTRY_TABLES,
+    LEDGER_TABLES,
 )
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 

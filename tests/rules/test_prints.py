@@ -37,6 +37,7 @@ DECLARES = (
 """Rooms whose records hold what a catalog declares: their `entity` is a type, their `values` are words."""
 OPEN = {
     "wire.messages.LedgerHead": {"root"},  # the ledger's root hash is published
+    "consent.auditing.Audit": {"root"},  # likewise
     "keys.tree.Change": {"root"},  # a `Ref`, which prints where it points to
     "cache.plain_tables.PlainTable": {"columns"},  # of tables, as declared
     "recovery.judging.Found": {"rows"},  # numbers of rows, and how long they are
