@@ -89,10 +89,11 @@ def build_app(
     except BaseException:
         store.close()
         raise
-    office = ConsentOffice(store, authority, clock, settings, entropy, registry.purposes)
+    said = (registry.purposes, registry.leases)
+    office = ConsentOffice(store, authority, clock, settings, entropy, *said)
     rounds = Rounds(clock, entropy, authority.tag_key)
     lent = (settings, clock, store, authority, office, rounds, entropy)
-    node = open_node(*lent, catalog=lambda: registry.active_or_none)
+    node = open_node(*lent, catalog=lambda: registry.active_or_none, leases=registry.leases)
     with store.write("signing_key") as tx:
         tx.ledger.note_key(authority.public_key, tx.lane_head())
     store.listen(lambda moved: office.settle() if moved.lane else None)

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 from edge_runtime.cache.database import Database
-from edge_runtime.consent.denying import base_of, new_denial
+from edge_runtime.consent.denying import base_of, followed, new_denial
 from edge_runtime.consent.erasure import Eraser
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.standing import Standing
@@ -19,9 +19,6 @@ from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Decision
 from edge_runtime.wire.seal import canonical
-
-_Given = tuple[bytes, str, str, int, int, tuple[str, ...]]
-"""A consent to be told: id, purpose, notice, base, when, signals."""
 
 
 class Deciding:
@@ -56,17 +53,21 @@ class Deciding:
         decisions = {purpose: secrets.token_bytes(16) for purpose in purposes}
         base, enrolled = base_of(self._keyring, self._database), self._keyring.enrolled
         held = {p: key for p in purposes if (key := self._keyring.key(subject, p)) is not None}
+        after = {p: followed(self._keyring, subject, p) for p in purposes}
         over = set(self._settled_denials(subject))
         for resting in (True, False):
             fresh = [p for p in purposes if p not in held and self._catalog.purposes[p].on_disk == resting]
-            facts = [self._facts(subject, p, decisions[p], notice, base, at_us, signals) for p in fresh]
+            facts = [
+                self._facts(subject, p, decisions[p], notice, base, at_us, signals, after[p]) for p in fresh
+            ]
             if facts:
                 self._keyring.create([(subject, one) for one in facts], resting=resting)
         for purpose, key in held.items():
             self._keyring.renew(key, notice, base, decisions[purpose], pending=enrolled, signals=signals)
         over -= set(self._settled_denials(subject))
-        told = [(decisions[p], p, notice, base, at_us, signals) for p in purposes] if enrolled else []
-        self._conclude(subject, told, over)
+        name, said = self._keyring.pseudonym(subject), (notice, base, at_us, signals)
+        told = [Decision(decisions[p], name, p, "given", *said, after=after[p]) for p in purposes if enrolled]
+        self._conclude(told, over)
         for purpose in purposes:
             self._standing.decided(subject, purpose)
         return list(decisions.values())
@@ -80,6 +81,7 @@ class Deciding:
         base: int,
         at_us: int,
         signals: tuple[str, ...],
+        after: bytes | None,
     ) -> KeyFacts:
         ordinal, enrolled = self._keyring.next_ordinal(), self._keyring.enrolled
         return new_facts(
@@ -92,23 +94,23 @@ class Deciding:
             ordinal=ordinal,
             pending=(decision,) if enrolled else (),
             signals=signals,
+            after=after,
         )
 
     def _settled_denials(self, subject: str) -> list[bytes]:
         return [d.id for d in self._keyring.denials_of(self._keyring.pseudonym(subject)) if d.settled]
 
-    def _conclude(self, subject: str, given: Sequence[_Given], over: Iterable[bytes]) -> None:
+    def _conclude(self, given: Sequence[Decision], over: Iterable[bytes]) -> None:
         """Queue consents for the server; forget denials that are over."""
-        pseudonym, gone = self._keyring.pseudonym(subject), list(over)
+        gone = list(over)
         if not given and not gone:
             return
         with self._database.write("give") as tx:
-            for id_, purpose, notice, base, at_us, signals in given:
-                decision = Decision(id_, pseudonym, purpose, "given", notice, base, at_us, signals)
-                tx.enqueue("decision", id_, canonical(decision))
+            for decision in given:
+                tx.enqueue("decision", decision.id, canonical(decision))
             for id_ in gone:
                 tx.drop_denial(id_)
-        self._keyring.told((pseudonym, purpose) for _, purpose, *_ in given)
+        self._keyring.told((decision.subject, decision.purpose) for decision in given)
         if given:
             self._queued()
 
@@ -147,9 +149,10 @@ class Deciding:
         for key in keys:
             facts = key.facts
             missing = [id_ for id_ in facts.pending if id_ not in waiting]
-            one = (key.purpose, facts.notice, facts.base, facts.at_us, facts.signals)
-            told: list[_Given] = [(id_, *one) for id_ in missing]
-            self._conclude(key.subject, told, ())
+            name = self._keyring.pseudonym(key.subject)
+            said = (facts.notice, facts.base, facts.at_us, facts.signals)
+            again = [Decision(id_, name, key.purpose, "given", *said, after=facts.after) for id_ in missing]
+            self._conclude(again, ())
         self._keyring.told(self._keyring.doubt)
 
     def _standing_denial(self, subject: str, purpose: str, state: str) -> Denial | None:

@@ -336,14 +336,17 @@ class Consents:
         with self._lock:
             return len(self._expire(self._on_consent))
 
-    def erase_everything(self) -> ErasureReceipt:
+    def erase_everything(self, *, shut_out: bool = False) -> ErasureReceipt:
         """Erase all that is held of everybody, whatever it rests on; each must be asked again.
 
         For a device that is given away or out of use. Nothing is decided in anybody's name, so nothing is
         sent: what the ledger says of them stands. The receipt names nobody (16 zero bytes).
+
+        Args:
+            shut_out: the gate is closed for good; the receipt says so, and answers what waits for us.
         """
         with self._lock:
-            return self._receipts.of(self._expire(lambda _: True), EVERYBODY)
+            return self._receipts.of(self._expire(lambda _: True), EVERYBODY, shut_out=shut_out)
 
     def _expire(self, which: Callable[[DataKey], bool]) -> list[Denial]:
         """Erase under every key that `which` picks; returns the denials that did it."""

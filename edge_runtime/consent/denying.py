@@ -7,6 +7,7 @@ from typing import Final
 
 from edge_runtime.cache.database import Database
 from edge_runtime.errors import DatabaseUnreadable
+from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 
@@ -20,6 +21,30 @@ def base_of(keyring: Keyring, database: Database) -> int:
         return keyring.sequence
     with database.read() as tx:
         return tx.lane_position()
+
+
+def followed(keyring: Keyring, subject: str, purpose: str) -> bytes | None:
+    """Id of this device's own newest denial of (typed subject, purpose), which a decision taken now knows.
+
+    One that the ledger has and that the decision's base has seen is named for nothing; that does no harm.
+    """
+    mine = [
+        d for d in keyring.denials_of(keyring.pseudonym(subject)) if d.purpose == purpose and d.taken_here
+    ]
+    if mine:
+        return max(mine, key=lambda denial: denial.ordinal).id
+    key = keyring.key(subject, purpose)
+    return None if key is None else key.facts.after
+
+
+def knows(keyring: Keyring, key: DataKey, decision: bytes | None) -> bool:
+    """Whether the decision that made `key` was taken on this device after its own denial `decision`."""
+    if decision is None:
+        return False
+    name = keyring.pseudonym(key.subject)
+    mine = [d for d in keyring.denials_of(name) if d.purpose == key.purpose and d.taken_here]
+    before = [d for d in mine if d.ordinal < key.facts.ordinal]
+    return decision in {key.facts.after, *(d.id for d in before), *(d.after for d in before)}
 
 
 def new_denial(
@@ -52,4 +77,5 @@ def new_denial(
         seq=ordinal if alone else 0,
         settled=alone,
         signals=signals,
+        after=followed(keyring, subject, purpose),
     )

@@ -244,7 +244,7 @@ class Eraser:
             "decision",
             d.id,
             seal.canonical(
-                Decision(d.id, d.subject, d.purpose, d.state, d.notice, d.base, d.at_us, d.signals)
+                Decision(d.id, d.subject, d.purpose, d.state, d.notice, d.base, d.at_us, d.signals, d.after)
             ),
         )
 

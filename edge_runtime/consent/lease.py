@@ -8,6 +8,7 @@ time both consume it, and status and receipts say so.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -41,6 +42,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     sent_wall_us: int
     consumed_us: int
     seen_wall_us: int
+    limits: dict[str, int] = {}
 
 
 class _Request(NamedTuple):
@@ -75,6 +77,8 @@ class Leases:
         self.changes = 0
         """Counts what may have changed an answer besides the passing of time."""
         self._duration_us: int | None = None
+        self._limits: Mapping[str, int] = {}
+        """Purposes that the server leased for less than the whole duration."""
         self._sent_boot_us = self._sent_wall_us = 0
         self._seen_boot_us = clock.boot_us()
         self._why = "no contact with the server since opening"
@@ -121,7 +125,7 @@ class Leases:
         self.witness.take(lease.ledger, lease.consistency, request.ledger, lease.upto)
         if self._duration_us is not None and request.sent_boot_us < self._sent_boot_us:
             return  # an answer that was overtaken by a newer one
-        self._duration_us = min(lease.duration_us, CEILING_US)
+        self._duration_us, self._limits = min(lease.duration_us, CEILING_US), lease.limits
         self.changes += 1
         self._sent_boot_us, self._sent_wall_us = request.sent_boot_us, request.sent_wall_us
         self.keep()
@@ -162,7 +166,11 @@ class Leases:
         elapsed_us = self._elapsed_us()
         if elapsed_us is None or not self._opened or self._duration_us is None:
             return False
-        return elapsed_us < min(self._duration_us, purpose.lease_us)
+        return elapsed_us < self._granted_us(self._duration_us, purpose)
+
+    def _granted_us(self, duration_us: int, purpose: Purpose) -> int:
+        """The lease of one purpose: the shortest of what the server granted, said of it, and the catalog."""
+        return min(duration_us, self._limits.get(purpose.name, duration_us), purpose.lease_us)
 
     def allows_us(self, purpose: Purpose) -> int:
         """How much of the lease may be consumed while `live(purpose)` stays true and nothing `changes`.
@@ -171,7 +179,7 @@ class Leases:
         """
         if not self._keyring.enrolled:
             return NO_END_US
-        return 0 if self._duration_us is None else min(self._duration_us, purpose.lease_us)
+        return 0 if self._duration_us is None else self._granted_us(self._duration_us, purpose)
 
     def within(self, allowed_us: int) -> bool:
         """Whether less than `allowed_us` (see `allows_us`) is consumed; notes a clock that was set back."""
@@ -239,7 +247,8 @@ class Leases:
         elapsed_us = self._elapsed_us()
         if self.cold_start != "lease" or elapsed_us is None or self._duration_us is None:
             return
-        stored = _Stored(self._duration_us, self._sent_wall_us, elapsed_us, self._clock.now_us())
+        seen = (elapsed_us, self._clock.now_us())
+        stored = _Stored(self._duration_us, self._sent_wall_us, *seen, dict(self._limits))
         with self._database.write("lease") as tx:
             tx.set_meta(_STORED, msgspec.msgpack.encode(stored))
 
@@ -255,6 +264,6 @@ class Leases:
             return
         # wall time since it was last seen was consumed too, on top of what was known to be
         elapsed_us = stored.consumed_us + (now_us - stored.seen_wall_us)
-        self._duration_us, self._opened = stored.duration_us, True
+        self._duration_us, self._limits, self._opened = stored.duration_us, stored.limits, True
         self._sent_boot_us = self._seen_boot_us - elapsed_us
         self._sent_wall_us = stored.sent_wall_us

@@ -10,7 +10,7 @@ import msgspec
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
-from edge_runtime.consent.denying import base_of, new_denial
+from edge_runtime.consent.denying import base_of, knows, new_denial
 from edge_runtime.consent.erasure import Eraser
 from edge_runtime.consent.receipt import ErasureReceipt, Receipts
 from edge_runtime.consent.standing import Standing
@@ -138,6 +138,7 @@ class LedgerSide:
             return
         if outcome != "superseded":
             self._keyring.set_grant(key, grant, decision.id)
+            self._standing.decided(key.subject, key.purpose)
             return
         # a denial stood in the ledger that we had not seen: its lane entry is still to come
         denial = self._denial(key, "withdrawn")
@@ -165,6 +166,9 @@ class LedgerSide:
             return None
         # what the key's own decision had seen cannot end it; before the ledger numbers it, that is its base
         if entry.denial <= (key.grant or key.facts.base):
+            return None
+        # our own denial, which the key's decision followed: it waits, barred, for the ledger's word on that
+        if not key.grant and knows(self._keyring, key, entry.decision):
             return None
         # the denial lies behind the present state: what came after it is not for this key
         state = "revoked" if entry.state in (*GIVEN, "restricted") else entry.state

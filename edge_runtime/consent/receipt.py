@@ -119,11 +119,14 @@ class Receipts:
     ) -> None:
         self._keyring, self._clock, self._cold_start = keyring, clock, cold_start
 
-    def of(self, denials: Sequence[Denial], subject: bytes | None = None) -> ErasureReceipt:
+    def of(
+        self, denials: Sequence[Denial], subject: bytes | None = None, *, shut_out: bool = False
+    ) -> ErasureReceipt:
         """The signed statement of what `denials` removed here.
 
         Args:
             denials: of one subject, unless `subject` says otherwise.
+            shut_out: everything went for good; see `Receipt.shut_out`.
         """
         proofs = [d.evidence for d in denials if d.evidence is not None]
         rows: Counter[str] = Counter()
@@ -146,6 +149,7 @@ class Receipts:
             assurance=self._keyring.assurance,
             cold_start=self._cold_start(),
             at_us=max((p.at_us for p in proofs), default=self._clock.now_us()),
+            shut_out=shut_out,
         )
         return ErasureReceipt.sign(self._keyring, body)
 

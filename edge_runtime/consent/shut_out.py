@@ -86,7 +86,7 @@ class ShutOut:
         if self.standing != "wiping":
             return
         self._leases.end(ended=True)
-        receipt = self._consents.erase_everything()
+        receipt = self._consents.erase_everything(shut_out=True)
         self._step("erased")
         mark = self._marked(done=True)
         with self._database.write("shut_out") as tx:

@@ -1,7 +1,8 @@
 """What the ledger's lane says against keys that live here, kept in memory for the gate.
 
 A key means "given". The lane can still forbid its use: `restricted` always, any other state that does not
-allow use when it is newer than what the key's own decision had seen.
+allow use when it is newer than what the key's own decision had seen. So a consent given after this device's
+own withdrawal waits, from when the lane brings the withdrawal until the ledger has the consent as well.
 """
 
 from __future__ import annotations
@@ -96,8 +97,11 @@ class Standing:
             key.barred = "unknown"  # what the ledger says of it cannot be read: unknown means no
 
     def _judge(self, key: DataKey, entry: LaneEntry | None) -> None:
-        if entry is None or entry.state in GIVEN:
+        if entry is None:
             key.barred = None
+        elif entry.state in GIVEN:  # by whose decision, the ledger says of ours when it has it
+            unheard = not key.grant and entry.denial > key.facts.base
+            key.barred = "withdrawn" if unheard else None
         elif entry.state == "restricted" or entry.seq > max(key.grant, key.facts.base):
             key.barred = entry.state
         else:

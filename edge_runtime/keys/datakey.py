@@ -47,6 +47,8 @@ class KeyFacts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """Ids of decisions (the first and renewals) that the ledger has not acknowledged."""
     signals: tuple[str, ...] = ()
     """What the subject's software said beside the subject: `gpc`."""
+    after: Bytes16 | None = None
+    """Id of this device's own denial that its decision knowingly follows; see `Decision.after`."""
 
     def __repr__(self) -> str:
         return f"KeyFacts(purpose={self.purpose!r}, grant={self.grant})"
@@ -172,7 +174,9 @@ def new_facts(
     ordinal: int,
     pending: tuple[bytes, ...] = (),
     signals: tuple[str, ...] = (),
+    after: bytes | None = None,
 ) -> KeyFacts:
     """Facts of a new key, with a fresh handle; see `KeyFacts`."""
     handle = secrets.token_bytes(16)
-    return KeyFacts(handle, purpose, grant, decision, notice, base, at_us, ordinal, pending, signals)
+    told = (notice, base, at_us, ordinal, pending, signals, after)
+    return KeyFacts(handle, purpose, grant, decision, *told)

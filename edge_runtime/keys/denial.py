@@ -57,6 +57,8 @@ class Denial(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """Filled in when everything is done; None means that the erasure must be finished."""
     signals: tuple[str, ...] = ()
     """What the subject's software said beside the subject: `gpc`."""
+    after: Bytes16 | None = None
+    """Id of this device's own denial of the pair that this one knowingly follows; see `Decision.after`."""
 
     @property
     def pair(self) -> tuple[bytes, str]:

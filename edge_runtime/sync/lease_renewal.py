@@ -58,7 +58,8 @@ class LeaseRenewal:
             return []
         self._asked, self._sent_us = self._chance(16), boot_us
         ledger = self._leases.begin_request(self._asked, boot_us)
-        return [m.LeaseRequest(id=self._asked, upto=self._lane_position(), ledger=ledger)]
+        upto, how = self._lane_position(), self._leases.cold_start
+        return [m.LeaseRequest(id=self._asked, upto=upto, ledger=ledger, cold_start=how)]
 
     def _due_us(self) -> int:
         """Half a lease after the last one was asked for; soon when it is over before that."""

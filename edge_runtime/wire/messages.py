@@ -9,7 +9,7 @@ as its plain id (`item:85123A`). Times are microseconds since 1970 UTC; duration
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -158,6 +158,8 @@ class LaneEntry(_Record, frozen=True):
     """Ledger seq of the live grant; 0 when there is none."""
     denial: Position
     """Ledger seq of the newest denial; 0 when there was none. What is older than it stays dead."""
+    decision: Bytes16 | None = None
+    """The newest denial's own id when a device took it: so that device knows its own word again."""
 
 
 class Lane(_Message, tag="lane", frozen=True, kw_only=True):
@@ -237,6 +239,8 @@ class LeaseRequest(_Message, tag="lease_request", frozen=True, kw_only=True):
     upto: Position
     ledger: Position = 0
     """Size of the ledger head from which the answer's has to go on; 0: none is kept here."""
+    cold_start: Literal["server", "lease"]
+    """`lease`: this device trusts its wall clock across restarts; what is said of its lease's end says so."""
 
 
 class Lease(_Message, tag="lease", frozen=True, kw_only=True):
@@ -251,6 +255,9 @@ class Lease(_Message, tag="lease", frozen=True, kw_only=True):
     ledger: LedgerHead
     consistency: Proof
     """That the request's `ledger` leaves are the first of `ledger.size` (RFC 9162); empty for none."""
+    limits: Annotated[dict[Name, Micros], msgspec.Meta(max_length=1_000)]
+    """Purposes with a shorter lease than `duration_us`, counted from the same moment. A catalog of the
+    device may shorten them further, and lengthens nothing."""
     signature: Signature
 
 
@@ -390,6 +397,8 @@ class Decision(_Record, frozen=True):
     at_us: Micros
     signals: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()
     """What the subject's software said beside the subject: `gpc` (Sec-GPC)."""
+    after: Bytes16 | None = None
+    """Id of this device's own denial of the same pair that the decision knowingly follows."""
 
 
 class Decisions(_Message, tag="decisions", frozen=True, kw_only=True):

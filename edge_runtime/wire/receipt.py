@@ -37,6 +37,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     assurance: Literal["memory", "file", "passphrase", "os_keychain", "tpm"]
     cold_start: Literal["server", "lease", "standalone"]
     at_us: Micros
+    shut_out: bool = False
+    """True: the server shut this device out, so it erased everything of everybody, and takes nothing personal
+    in any more under this identity. The subject is then 16 zero bytes."""
 
 
 def receipt_bytes(receipt: Receipt) -> bytes:

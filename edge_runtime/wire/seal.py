@@ -144,7 +144,7 @@ def refusal_bytes(device_id: str, hello_nonce: bytes, refusal: Refusal) -> bytes
 def lease_bytes(device_id: str, lease: Lease) -> bytes:
     """What a Lease's signature covers."""
     ledger = (lease.ledger, lease.consistency)  # the proof too: a changed one would look like a fork
-    return canonical((device_id, lease.v, lease.id, lease.duration_us, lease.upto, *ledger))
+    return canonical((device_id, lease.v, lease.id, lease.duration_us, lease.upto, *ledger, lease.limits))
 
 
 def head_bytes(head: LedgerHead) -> bytes:

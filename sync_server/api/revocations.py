@@ -38,7 +38,7 @@ from sync_server.consent.documents import (
 )
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx, WriteTx
-from sync_server.store.records import RevocationRow, Target
+from sync_server.store.records import UNLEASED_US, RevocationRow, Target
 
 DOOR = "consent-revocations"
 PATH = "/v1/consent-revocations"
@@ -156,7 +156,7 @@ def _target(request: web.Request, target: Target, *, erased: bool) -> Revocation
     return RevocationTarget(
         device_id=target.device_id,
         position=target.position,
-        lease_bound_at=target.lease_bound_us,
+        lease_bound_at=None if target.lease_bound_us == UNLEASED_US else target.lease_bound_us,
         acknowledged_at=target.acked_us,
         enforced_at=request.app[OFFICE].enforced_us(target),
         erased_at=target.erased_us,

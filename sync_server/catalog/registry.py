@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from edge_runtime.catalog import Catalog, CatalogError
 from sync_server.catalog import privacy
+from sync_server.catalog.purpose_leases import PurposeLeases, widened
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx, Store, WriteTx
 from sync_server.store.records import CatalogRow
 
 _ACTIVE = "active_catalog"
+NO_LIMIT: Final = -1
 
 
 class Registry:
@@ -30,6 +33,7 @@ class Registry:
         with store.read() as tx:
             row = _active_row(tx)
             known = row is None or tx.registry.in_force() is not None
+            self._leases = _leases(tx)
         self._active = None if row is None else catalog_of(row)
         if row is not None and not known:  # a store from before there were registry versions
             with store.write("registry_version") as tx:
@@ -53,6 +57,10 @@ class Registry:
         if self._active is None or self._active.signature is None:
             return "unsigned"
         return "unpinned" if self.registry_key is None else "pinned"
+
+    def leases(self) -> PurposeLeases:
+        """The lease of each purpose, over every catalog ever registered: a device may have any of them."""
+        return self._leases
 
     def purposes(self) -> tuple[str, ...]:
         """Purposes of the active catalog; none when there is none."""
@@ -82,6 +90,7 @@ class Registry:
             privacy.register_notices(tx, catalog, now_us)
             if known is None:
                 tx.add_catalog(_row(catalog, now_us))
+                self._leases = widened(self._leases, catalog)  # before the commit: too long harms nobody
             elif privacy.newer(catalog.signature, catalog_of(known).signature):
                 tx.sign_catalog(_row(catalog, now_us))
         signed_anew = catalog == self._active and privacy.newer(catalog.signature, self._active.signature)
@@ -155,6 +164,15 @@ def _row(catalog: Catalog, now_us: int) -> CatalogRow:
 def catalog_of(row: CatalogRow) -> Catalog:
     """The catalog that a registered version's document is."""
     return Catalog.from_dict(msgspec.json.decode(row.document))
+
+
+def _leases(tx: ReadTx) -> PurposeLeases:
+    """Over every registered version; one from long ago that does not load any more can be on no device."""
+    leases: PurposeLeases = {}
+    for row in tx.catalogs(NO_LIMIT):
+        with suppress(msgspec.MsgspecError, CatalogError):
+            leases = widened(leases, catalog_of(row))
+    return leases
 
 
 def _set_active(tx: WriteTx, row: CatalogRow) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
@@ -38,6 +38,8 @@ class Proposal:
     """`api` or `device:<id>`."""
     decision: bytes | None = None
     """The author's own id for it; the same id again is the same decision."""
+    after: bytes | None = None
+    """The author's own denial of the pair that it knowingly follows, by its id; see `seen`."""
     signals: tuple[str, ...] = ()
     """What the subject's software said beside the subject: `gpc`."""
 
@@ -104,12 +106,36 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
     before, seq = tx.decision_state(*pair), tx.lane_head() + 1
     if proposal.state == GIVEN and proposal.base >= seq:
         raise WireFailure("malformed", "expected a base that the lane has reached")
+    proposal = replace(proposal, base=seen(tx, proposal))
     verdict = judge(before, proposal.state, proposal.base, seq)
     after = verdict.now or before
     tx.append_evidence(_evidence(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt))
     if verdict.now is not None:
         tx.put_lane(m.LaneEntry(seq, *pair, after.state, after.grant, after.denial))
     return RecordedDecision(seq, verdict.outcome, after.grant)
+
+
+def seen(tx: ReadTx, proposal: Proposal) -> int:
+    """The newest lane position that a decision can be said to have seen: its base, or its own denial's.
+
+    Who withdraws and gives again without contact has seen the withdrawal, though the lane has not brought it.
+    `after` names it. It counts only as a denial of the same pair by the same author, and only where nothing
+    lies before it that ended or restricted the permission and that neither decision had seen. What the denial
+    itself had seen is in its own recorded base, so a chain of own denials carries.
+
+    That the author is the same is not enough. An older copy of a device, put back, speaks in its name and
+    knows nothing of what the newer one said: it cannot name what it never knew, and what it can name is not
+    the newest denial any more.
+    """
+    if proposal.after is None:
+        return proposal.base
+    step = tx.evidence_of_decision(proposal.actor, proposal.after)
+    if step is None or step.state not in DENIALS or step.seq <= proposal.base:
+        return proposal.base
+    if (step.subject, step.purpose) != (proposal.subject, proposal.purpose):
+        return proposal.base
+    unseen = tx.barred_between(step.subject, step.purpose, max(step.base, proposal.base), step.seq)
+    return proposal.base if unseen else step.seq
 
 
 def repeated(tx: ReadTx, proposal: Proposal) -> RecordedDecision | None:

@@ -204,8 +204,8 @@ class RevocationTarget(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str
     position: int
     """Lane position that it has to acknowledge."""
-    lease_bound_at: int
-    """It is locked by itself from here on."""
+    lease_bound_at: int | None
+    """It is locked by itself from here on; null: a purpose is not under consent, and no lease ends its use."""
     acknowledged_at: int | None
     enforced_at: int | None
     erased_at: int | None

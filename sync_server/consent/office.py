@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from edge_runtime.wire.messages import LedgerHead
+from sync_server.catalog.purpose_leases import PurposeLeases, unleased
 from sync_server.clock import Clock
 from sync_server.consent import ledger, merkle, statement
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
@@ -33,10 +34,13 @@ class ConsentOffice:
         settings: Settings,
         entropy: Entropy,
         purposes: Callable[[], Iterable[str]],
+        leases: Callable[[], PurposeLeases] = dict,
     ) -> None:
-        """`purposes` gives the active catalog's purposes, for revocations of all of them."""
+        """`purposes` gives the active catalog's purposes, for revocations of all of them; `leases` the lease
+        of each, over every registered catalog."""
         self._store, self._authority, self._clock = store, authority, clock
-        self._settings, self._entropy, self._purposes = settings, entropy, purposes
+        self._settings, self._entropy = settings, entropy
+        self._purposes, self._leases = purposes, leases
 
     # ---- decisions ---------------------------------------------------------------------------------------
 
@@ -52,7 +56,8 @@ class ConsentOffice:
         repeat = repeated(tx, proposal)
         if repeat is not None:
             return repeat
-        if _anything_to_erase(before, proposal.state):
+        unseen = unleased(self._leases(), [proposal.purpose])  # then data needs no consent to be there
+        if unseen or _anything_to_erase(before, proposal.state):
             return self._revoke(tx, [proposal], "subject")[1][0]
         step = record(tx, proposal, now_us=now_us, salt=self._salt())
         erase_rows(tx, proposal.subject, proposal.purpose, step.seq)
@@ -188,7 +193,8 @@ class ConsentOffice:
         name = "rev-" + base64.b32encode(self._entropy(15)).decode().lower()
         salts = [self._salt() for _ in proposals]
         due_us = now_us + self._settings.erasure_due_us
-        return revoke(tx, Revoking(name, initiator, proposals, salts, due_us), now_us=now_us)
+        wanted = Revoking(name, initiator, proposals, salts, due_us)
+        return revoke(tx, wanted, self._leases(), self._settings.lease_bound_us, now_us=now_us)
 
     def _accepted(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:
         proven, head = self._proven(tx, row)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from edge_runtime.wire.printing import prints_only
+from sync_server.catalog.purpose_leases import PurposeLeases, longest_us, unleased
 from sync_server.consent.decisions import Proposal, RecordedDecision, record
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import Denial, RevocationRow
@@ -25,7 +28,13 @@ class Revoking:
     due_us: int
 
 
-def revoke(tx: WriteTx, revoking: Revoking, *, now_us: int) -> tuple[RevocationRow, list[RecordedDecision]]:
+Bound = Callable[[int, int], int]
+"""(granted at, duration) -> when such a lease has ended on the device; see `Settings.lease_bound_us`."""
+
+
+def revoke(
+    tx: WriteTx, revoking: Revoking, leases: PurposeLeases, bound: Bound, *, now_us: int
+) -> tuple[RevocationRow, list[RecordedDecision]]:
     """Deny every pair, erase the server's rows of it, and name all live devices as targets.
 
     The unknown and the already withdrawn are denied the same way: the answer tells nothing, and the denial
@@ -50,8 +59,31 @@ def revoke(tx: WriteTx, revoking: Revoking, *, now_us: int) -> tuple[RevocationR
         None,
     )
     tx.add_revocation(row, denials)
-    tx.add_live_targets(revoking.id, recorded[-1].seq, now_us)
+    purposes = [proposal.purpose for proposal in revoking.proposals]
+    _add_targets(tx, row, purposes, recorded[-1].seq, leases, bound)
     return row, recorded
+
+
+def _add_targets(
+    tx: WriteTx,
+    row: RevocationRow,
+    purposes: Sequence[str],
+    position: int,
+    leases: PurposeLeases,
+    bound: Bound,
+) -> None:
+    """Name who is waited for, and when each is locked by itself should it never speak again.
+
+    A device locks a purpose at the shortest of the lease's duration, what the lease itself said of the
+    purpose, and its own catalog's word. The first two the server signed, so it counts with them alone.
+    """
+    if unleased(leases, purposes):
+        tx.add_every_target(row.id, position)
+        return
+    for limits in tx.limits_in_force(row.accepted_us):
+        lease_us = longest_us(msgspec.json.decode(limits, type=dict[str, int]), purposes)
+        wait_us = None if lease_us is None else bound(0, lease_us)
+        tx.add_live_targets(row.id, position, row.accepted_us, limits, wait_us)
 
 
 def erase_rows(tx: WriteTx, subject: bytes, purpose: str, denial: int) -> int:

@@ -228,7 +228,8 @@ class SimDevice:
             return []
         self._lease = self._chance(16)
         size = 0 if self.ledger is None else self.ledger.size
-        return [self._say(m.LeaseRequest(id=self._lease, upto=self.lane, ledger=size))]
+        request = m.LeaseRequest(id=self._lease, upto=self.lane, ledger=size, cold_start="server")
+        return [self._say(request)]
 
     def _take_lease(self, lease: m.Lease) -> None:
         """A lease of ours, with a ledger head that goes on from the one kept; else `WireFailure`."""

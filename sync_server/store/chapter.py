@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sync_server.store.access import AccessRows
 from sync_server.store.aggregates import AggregateRows
@@ -44,7 +44,7 @@ class Chapter:
         """The registry of purposes and notices, inside this transaction."""
         return RegistryRows(self)
 
-    def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         """Run one statement. For files in `store/` only: there is no SQL elsewhere."""
         return self._connection.execute(sql, values)
 

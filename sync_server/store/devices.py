@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sync_server.store.chapter import Chapter
 from sync_server.store.keys import KeyDatabase
-from sync_server.store.records import DeviceRow, TokenRow
+from sync_server.store.records import DeviceRow, GrantedLease, TokenRow
 
 _COLUMNS = (
     "device_id, public_key, patterns, enrolled_us, contact_us, lane_acked, counter, lease_until_us,"
-    " revoked_us, wiped_us"
+    " revoked_us, wiped_us, cold_start, revoked_why"
 )
 
 
@@ -69,6 +69,11 @@ class DeviceReads(Chapter):
         found = self.execute("SELECT value FROM meta WHERE key = 'devices'").fetchone()
         return b"" if found is None else bytes(found[0])
 
+    def limits_in_force(self, now_us: int) -> list[str]:
+        """What running leases said of shorter ones, each text once: JSON purpose -> microseconds."""
+        found = self.execute("SELECT DISTINCT limits FROM devices WHERE lease_until_us > ?", (now_us,))
+        return [row[0] for row in found]
+
     def token(self, token_hash: bytes) -> TokenRow | None:
         """The enrolment token with this hash."""
         row = self.execute(
@@ -107,14 +112,20 @@ class DeviceWrites(DeviceReads):
     ) -> None:
         """Enrol a device: it has no lease and stands at the beginning of the lane."""
         self.execute(
-            "INSERT INTO devices VALUES (?, ?, ?, ?, NULL, 0, 0, 0, NULL, NULL)",
+            "INSERT INTO devices (device_id, public_key, patterns, enrolled_us, lane_acked, counter,"
+            " lease_until_us) VALUES (?, ?, ?, ?, 0, 0, 0)",
             (device_id, public_key, json.dumps(list(patterns)), enrolled_us),
         )
 
-    def revoke_device(self, device_id: str, at_us: int) -> bool:
-        """Shut a device out; False when there is no such live device. A running lease stays a target."""
+    def revoke_device(self, device_id: str, at_us: int, why: str | None = None) -> bool:
+        """Shut a device out; False when there is no such live device. A running lease stays a target.
+
+        Args:
+            why: in the operator's words; `lost`, say.
+        """
         found = self.execute(
-            "UPDATE devices SET revoked_us = ? WHERE device_id = ? AND revoked_us IS NULL", (at_us, device_id)
+            "UPDATE devices SET revoked_us = ?, revoked_why = ? WHERE device_id = ? AND revoked_us IS NULL",
+            (at_us, why, device_id),
         )
         self._device_moved(device_id)
         return found.rowcount == 1
@@ -170,24 +181,48 @@ class DeviceWrites(DeviceReads):
             (at_us, device_id, upto),
         )
 
-    def grant_lease(self, device_id: str, upto: int, until_us: int) -> bool:
-        """Store a lease that ends, by the server's clock, at `until_us`. To be sent only after the commit.
+    def grant_lease(self, device_id: str, upto: int, granted: GrantedLease) -> bool:
+        """Store a lease. To be sent only after the commit.
 
         Returns False, and stores nothing, when the lane moved past `upto`, the device has not acknowledged
-        all of it, or it is revoked. A shorter lease never shortens one that may still run.
+        all of it, or it is revoked. A shorter lease never shortens one that may still run; and while one that
+        named other limits may still run, none of the new limits is counted on. Who trusted its wall clock is
+        said to do so until all of those leases are over.
         """
+        g = granted
         found = self.execute(
-            "UPDATE devices SET lease_until_us = max(lease_until_us, ?) WHERE device_id = ?"
-            " AND revoked_us IS NULL AND min(?, lane_acked) >= (SELECT coalesce(max(seq), 0) FROM evidence)",
-            (until_us, device_id, upto),
+            "UPDATE devices SET lease_until_us = max(lease_until_us, :until),"
+            " leased_us = max(coalesce(leased_us, 0), :at),"
+            " unlimited_us = CASE WHEN limits = :limits THEN unlimited_us ELSE lease_until_us END,"
+            " limits = :limits,"
+            " cold_start = CASE WHEN lease_until_us > :at AND cold_start = 'lease' THEN cold_start"
+            " ELSE :cold END"
+            " WHERE device_id = :device AND revoked_us IS NULL"
+            " AND min(:upto, lane_acked) >= (SELECT coalesce(max(seq), 0) FROM evidence)",
+            {
+                "until": g.until_us,
+                "at": g.at_us,
+                "limits": limits_text(g.limits),
+                "cold": g.cold_start,
+                "device": device_id,
+                "upto": upto,
+            },
         )
         return found.rowcount == 1
 
 
+def limits_text(limits: Mapping[str, int]) -> str:
+    """Limits as they stand in a column: the same ones are the same text."""
+    return json.dumps(limits, sort_keys=True)
+
+
 def _device(row: tuple[Any, ...]) -> DeviceRow:
-    device_id, key, patterns, enrolled_us, contact_us, acked, counter, lease_us, revoked_us, wiped_us = row
+    device_id, key, patterns, enrolled_us, contact_us, acked, counter, lease_us, *rest = row
+    revoked_us, wiped_us, cold_start, why = rest
     return DeviceRow(
         *(device_id, key, tuple(json.loads(patterns)), enrolled_us, contact_us, acked, counter, lease_us),
         revoked=revoked_us is not None,
         wiped_us=wiped_us,
+        cold_start=cold_start,
+        revoked_why=why,
     )

@@ -11,7 +11,7 @@ from sync_server.errors import StoreForeign
 from sync_server.store.chapter import Chapter
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.ledger import EVIDENCE, evidence_of
-from sync_server.store.records import DecisionState, Evidence
+from sync_server.store.records import BARS, DecisionState, Evidence
 
 
 class LaneReads(Chapter):
@@ -24,8 +24,8 @@ class LaneReads(Chapter):
     def lane_since(self, position: int, limit: int) -> list[LaneEntry]:
         """At most `limit` pairs whose state changed after `position`, in order; superseded ones are gone."""
         found = self.execute(
-            "SELECT seq, subject, purpose, state, grant_seq, denial FROM lane WHERE seq > ?"
-            " ORDER BY seq LIMIT ?",
+            "SELECT l.seq, l.subject, l.purpose, l.state, l.grant_seq, l.denial, e.decision FROM lane l"
+            " LEFT JOIN evidence e ON e.seq = l.denial WHERE l.seq > ? ORDER BY l.seq LIMIT ?",
             (position, limit),
         )
         return [LaneEntry(*row) for row in found]
@@ -49,6 +49,15 @@ class LaneReads(Chapter):
             f"SELECT {EVIDENCE} FROM evidence WHERE actor = ? AND decision = ?", (actor, decision)
         ).fetchone()
         return None if row is None else evidence_of(row)
+
+    def barred_between(self, subject: bytes, purpose: str, after: int, before: int) -> bool:
+        """Whether a step with after < seq < before ended or restricted the pair's permission."""
+        found = self.execute(
+            "SELECT 1 FROM evidence WHERE subject = ? AND purpose = ? AND seq > ? AND seq < ?"
+            f" AND state IN ({', '.join('?' * len(BARS))}) LIMIT 1",
+            (subject, purpose, after, before, *sorted(BARS)),
+        )
+        return found.fetchone() is not None
 
     def history(self, subject: bytes, purpose: str | None, after: int, limit: int) -> list[Evidence]:
         """At most `limit` of the subject's steps after seq `after`, oldest first; of one purpose or all."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from edge_runtime.wire.printing import prints_only
 
 Outcome = Literal["recorded", "superseded"]
+ColdStart = Literal["server", "lease"]
 
+UNLEASED_US: Final = 1 << 62
+"""The bound of a target that no lease ends."""
 GIVEN: Final = "given"
 RESTRICTED: Final = "restricted"
 """Art. 18: what is held stays, and is not used until a later `given`. No denial: it erases nothing."""
@@ -37,6 +41,22 @@ class DeviceRow:
     revoked: bool
     wiped_us: int | None = None
     """When it said, revoked, that it had erased everything."""
+    cold_start: ColdStart = "server"
+    """`lease`: a lease of it may outlive a restart, by its own wall clock."""
+    revoked_why: str | None = None
+    """Why it was shut out, in the operator's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedLease:
+    """One lease as it is granted, by the server's clock."""
+
+    at_us: int
+    until_us: int
+    """When it has ended on the device for certain, drift and margin included."""
+    limits: Mapping[str, int]
+    """Purpose -> microseconds, for purposes with a shorter lease."""
+    cold_start: ColdStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +222,14 @@ class Target:
     position: int
     """Lane position it has to acknowledge."""
     lease_bound_us: int
-    """From here on it is locked by itself."""
+    """From here on it is locked by itself; `UNLEASED_US` when no lease ends its use of the purposes."""
     acked_us: int | None
     erased_us: int | None
     """When the receipts of this device answered every denial of the revocation."""
     late: bool
     """Not live at commit; it held some and said so later."""
+    cold_start: ColdStart = "server"
+    """Of the device at commit; `lease`: the end of its lease rests on the word of its wall clock."""
 
 
 @dataclass(frozen=True, slots=True)

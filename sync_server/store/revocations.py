@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from sync_server.store.chapter import Chapter
-from sync_server.store.records import Answer, Denial, RevocationRow, StoredReceipt, Target
+from sync_server.store.records import (
+    UNLEASED_US,
+    Answer,
+    Denial,
+    RevocationRow,
+    StoredReceipt,
+    Target,
+)
 
-_TARGET = "revocation, device_id, position, lease_bound_us, acked_us, erased_us, late"
+_TARGET = "revocation, device_id, position, lease_bound_us, acked_us, erased_us, late, cold_start"
 _REVOCATION = (
     "id, subject, initiator, actor, accepted_us, due_us, server_erased_us, server_rows, completed_us"
 )
@@ -155,19 +162,44 @@ class RevocationWrites(RevocationReads):
             [(d.seq, d.revocation, d.subject, d.purpose) for d in denials],
         )
 
-    def add_live_targets(self, revocation_id: str, position: int, now_us: int) -> int:
-        """Every device whose lease may still run becomes a target: any could hold session features."""
-        return self.execute(
-            "INSERT INTO targets SELECT ?, device_id, ?, lease_until_us, NULL, NULL, 0 FROM devices"
-            " WHERE lease_until_us > ?",
-            (revocation_id, position, now_us),
-        ).rowcount
+    def add_live_targets(
+        self, revocation_id: str, position: int, now_us: int, limits: str, wait_us: int | None
+    ) -> None:
+        """Every device whose lease may still run becomes a target: any could hold session features.
+
+        Args:
+            limits: of those alone whose newest lease said this of shorter ones; see `limits_in_force`.
+            wait_us: how long after its newest lease the purposes are locked there, by our clock, drift and
+                margin included; None: as long as any lease of it runs.
+        """
+        end = "max(:now, leased_us + :wait, unlimited_us)"
+        self.execute(
+            "INSERT INTO targets SELECT :revocation, device_id, :position,"
+            f" {'lease_until_us' if wait_us is None else end}, NULL, NULL, 0, cold_start"
+            " FROM devices WHERE lease_until_us > :now AND wiped_us IS NULL AND limits = :limits",
+            {
+                "revocation": revocation_id,
+                "position": position,
+                "now": now_us,
+                "limits": limits,
+                "wait": wait_us,
+            },
+        )
+
+    def add_every_target(self, revocation_id: str, position: int) -> None:
+        """Every device becomes a target, lease or not: only its answer ends its use of the purposes."""
+        self.execute(
+            "INSERT INTO targets SELECT ?, device_id, ?, ?, NULL, NULL, 0, cold_start FROM devices"
+            " WHERE wiped_us IS NULL",
+            (revocation_id, position, UNLEASED_US),
+        )
 
     def add_late_target(self, revocation_id: str, device_id: str, position: int, at_us: int) -> None:
         """A device that was not live at commit held some after all."""
         self.execute(
-            "INSERT OR IGNORE INTO targets VALUES (?, ?, ?, ?, ?, NULL, 1)",
-            (revocation_id, device_id, position, at_us, at_us),
+            "INSERT OR IGNORE INTO targets SELECT ?, device_id, ?, ?, ?, NULL, 1, cold_start FROM devices"
+            " WHERE device_id = ?",
+            (revocation_id, position, at_us, at_us, device_id),
         )
 
     def server_erased(self, revocation_id: str, at_us: int) -> None:
@@ -215,5 +247,5 @@ class RevocationWrites(RevocationReads):
 
 
 def _target(row: tuple[Any, ...]) -> Target:
-    revocation, device_id, position, bound_us, acked_us, erased_us, late = row
-    return Target(revocation, device_id, position, bound_us, acked_us, erased_us, bool(late))
+    revocation, device_id, position, bound_us, acked_us, erased_us, late, cold_start = row
+    return Target(revocation, device_id, position, bound_us, acked_us, erased_us, bool(late), cold_start)

@@ -102,6 +102,7 @@ CREATE TABLE targets (
     acked_us INTEGER,            -- acknowledged the position
     erased_us INTEGER,           -- answered every denial
     late INTEGER NOT NULL,       -- not live at commit, but held some and said so later
+    cold_start TEXT NOT NULL DEFAULT 'server', -- as of the device at commit
     PRIMARY KEY (revocation, device_id)
 ) WITHOUT ROWID;
 CREATE INDEX targets_open ON targets (device_id, position) WHERE acked_us IS NULL;
@@ -139,7 +140,12 @@ CREATE TABLE devices (
     counter INTEGER NOT NULL,    -- highest root counter it ever reported
     lease_until_us INTEGER NOT NULL, -- by the server's clock, with drift and margin; 0 for none
     revoked_us INTEGER,
-    wiped_us INTEGER             -- when it said, revoked, that it erased everything
+    wiped_us INTEGER,            -- when it said, revoked, that it erased everything
+    leased_us INTEGER,           -- when its newest lease was granted
+    limits TEXT NOT NULL DEFAULT '{}', -- JSON purpose -> microseconds: shorter leases that it named
+    unlimited_us INTEGER NOT NULL DEFAULT 0, -- when leases that named others have ended; as lease_until_us
+    cold_start TEXT NOT NULL DEFAULT 'server', -- lease: its leases outlive restarts, by its wall clock
+    revoked_why TEXT             -- why it was shut out, as the operator said
 ) WITHOUT ROWID;
 CREATE INDEX devices_live ON devices (lease_until_us);
 CREATE TABLE device_keys (
@@ -193,7 +199,17 @@ CREATE TABLE decided_purposes (
 INSERT INTO decided_purposes SELECT DISTINCT purpose FROM lane;
 """
 
+_LEASES_FROM_2: Final = """
+ALTER TABLE devices ADD COLUMN leased_us INTEGER;
+ALTER TABLE devices ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE devices ADD COLUMN unlimited_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE devices ADD COLUMN cold_start TEXT NOT NULL DEFAULT 'server';
+ALTER TABLE devices ADD COLUMN revoked_why TEXT;
+ALTER TABLE targets ADD COLUMN cold_start TEXT NOT NULL DEFAULT 'server';
+"""
+
 _FROM_2: Final[Sequence[str]] = (
+    _LEASES_FROM_2,
     EVIDENCE_FROM_2,
     _DECIDED_FROM_2,
     ACCESS_TABLES,

@@ -72,6 +72,7 @@ class Desk:
             actor=device_actor(device_id),
             decision=decision.id,
             signals=decision.signals,
+            after=decision.after,
         )
         try:
             with self._store.write("device_decision") as tx:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.printing import prints_only
+from sync_server.catalog.purpose_leases import limits
+from sync_server.store.records import GrantedLease
 from sync_server.sync.node import Node
 
 
@@ -20,10 +22,12 @@ class Renewal(NamedTuple):
 def renew(node: Node, device_id: str, request: m.LeaseRequest) -> Renewal:
     """A lease, stored durably before it is signed; refused as `lane_behind` to who has denials to hear."""
     settings = node.settings
-    until_us = settings.lease_bound_us(node.clock.now_us(), settings.lease_us)
+    now_us, shorter = node.clock.now_us(), limits(node.leases(), settings.lease_us)
+    until_us = settings.lease_bound_us(now_us, settings.lease_us)
+    stored = GrantedLease(now_us, until_us, shorter, request.cold_start)
     node.acks.write()  # what this device acknowledged in the same turn counts
     with node.store.write("lease") as tx:
-        granted = tx.grant_lease(device_id, request.upto, until_us)
+        granted = tx.grant_lease(device_id, request.upto, stored)
         device = tx.device(device_id)
         head, proof = node.ledger.goes_on(tx, request.ledger)
     revoked = device is not None and device.revoked
@@ -36,6 +40,7 @@ def renew(node: Node, device_id: str, request: m.LeaseRequest) -> Renewal:
         upto=request.upto,
         ledger=head,
         consistency=proof,
+        limits=shorter,
         signature=bytes(64),
     )
     return Renewal(node.signing.lease(device_id, lease), revoked)

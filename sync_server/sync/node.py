@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge_runtime.catalog import Catalog
 from sync_server.aggregates.rounds import Rounds
+from sync_server.catalog.purpose_leases import PurposeLeases
 from sync_server.clock import Clock
 from sync_server.consent.heads import SignedHeads
 from sync_server.consent.office import ConsentOffice
@@ -57,6 +58,8 @@ class Node:
     acks: Acks
     pushed: PushedViews
     ledger: SignedHeads
+    leases: Callable[[], PurposeLeases]
+    """What each purpose's lease is, over every registered catalog."""
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -76,11 +79,13 @@ def open_node(
     rounds: Rounds,
     entropy: Entropy,
     catalog: Callable[[], Catalog | None] = lambda: None,
+    leases: Callable[[], PurposeLeases] = dict,
 ) -> Node:
     """Put a node together and let it hear of every commit of `store`.
 
     Args:
         catalog: tells the catalog in force; without one nothing is on demand.
+        leases: tells the lease of each purpose; one of which it says nothing has the whole lease.
 
     The owner runs `node.heads.run(settings.heads_poll_us)` as a task beside it.
     """
@@ -121,4 +126,5 @@ def open_node(
         acks=Acks(store),
         pushed=pushed,
         ledger=SignedHeads(authority, clock),
+        leases=leases,
     )

@@ -180,7 +180,15 @@ def grant_lease(one: Shop, duration_us: int = DAY_US) -> None:
     leases.witness.speaks(INCARNATION)
     leases.begin_request(id)
     head = MadeUp([]).head(SERVER_KEY)
-    unsigned = Lease(id=id, duration_us=duration_us, upto=0, ledger=head, consistency=[], signature=bytes(64))
+    unsigned = Lease(
+        id=id,
+        duration_us=duration_us,
+        upto=0,
+        ledger=head,
+        consistency=[],
+        limits={},
+        signature=bytes(64),
+    )
     body = seal.lease_bytes("kiosk-1", unsigned)
     leases.granted(msgspec.structs.replace(unsigned, signature=seal.sign(SERVER_KEY, seal.LEASE, body)))
 

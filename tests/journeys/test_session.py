@@ -192,7 +192,7 @@ def test_law_3_a_lease_refused_for_an_unheard_withdrawal_brings_it(town: Town, k
     with other.write("elsewhere") as tx:
         town.office.revoke(tx, town.pseudonym(BOB), [P], "subject", "2026-11")
     assert session.next() is None
-    session.server.hear(codec.encode(m.LeaseRequest(id=bytes(16), upto=upto)))
+    session.server.hear(codec.encode(m.LeaseRequest(id=bytes(16), upto=upto, cold_start="server")))
     lane, refusal = (codec.decode(session.next() or b"") for _ in range(2))
     assert isinstance(lane, m.Lane)
     assert lane.upto == town.lane_head() > upto

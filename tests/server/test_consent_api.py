@@ -14,6 +14,7 @@ from sync_server.consent import statement
 from sync_server.consent.statement import StatementFailure
 from sync_server.devices.enrolment import decode, encode
 from sync_server.settings import DAY_US
+from sync_server.store.records import GrantedLease
 from tests.support.shop_server import FakeDevice, ShopServer
 
 P = "personalization"
@@ -137,8 +138,9 @@ async def test_law_3_no_lease_before_every_denial_is_acknowledged(shop: ShopServ
     """A device that has not acknowledged the lane's head gets no lease, whatever it claims."""
     device = await live_device(shop, 1)
     await shop.revoke("alice")
+    short = GrantedLease(shop.clock.now_us(), shop.clock.now_us() + 1, {}, "server")
     with shop.store.write("lease") as tx:
-        assert not tx.grant_lease(device.device_id, tx.lane_head(), shop.clock.now_us() + 1)
+        assert not tx.grant_lease(device.device_id, tx.lane_head(), short)
     assert device.lease()
 
 

@@ -216,7 +216,7 @@ async def test_an_acknowledgement_is_heard_also_when_the_device_is_gone_behind_i
         await one.open()
         there, head = one.there, town.lane_head()
         there._session = session.server
-        wire = frame(codec.encode(m.LeaseRequest(id=bytes(16), upto=head)))
+        wire = frame(codec.encode(m.LeaseRequest(id=bytes(16), upto=head, cold_start="server")))
         there.data_received(wire + frame(codec.encode(m.LaneAck(upto=head))))
         there._transport.abort()
         await until(lambda: one.door.sessions == 0)

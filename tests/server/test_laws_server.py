@@ -14,6 +14,7 @@ import pytest
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+from sync_server.store.records import GrantedLease
 from sync_server.store.sqlite import SqliteStore
 from tests.support.shop import shop_catalog
 from tests.support.shop_server import FakeDevice, ShopServer
@@ -87,10 +88,11 @@ async def test_law_3_a_shorter_lease_never_shortens_one_that_may_still_run(shop:
     """The device may have got the longer one: a revocation waits for the end of that."""
     device = await FakeDevice(shop, 1).enrol()
     assert device.lease()
+    short = GrantedLease(shop.clock.now_us(), shop.clock.now_us() + 1, {}, "server")
     with shop.store.write("lease") as tx:
         longer = tx.device(device.device_id)
         assert longer is not None
-        assert tx.grant_lease(device.device_id, tx.lane_head(), shop.clock.now_us() + 1)
+        assert tx.grant_lease(device.device_id, tx.lane_head(), short)
         after = tx.device(device.device_id)
     assert after is not None
     assert after.lease_until_us == longer.lease_until_us > shop.clock.now_us() + 1

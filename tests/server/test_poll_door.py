@@ -177,7 +177,7 @@ async def test_law_12_a_poll_out_of_order_changes_nothing(kiosk: Kiosk, poller: 
     dialogue = kiosk.dialogue()
     await poller.settle(kiosk, dialogue)
     assert poller.number not in (0, 1, 6, 7)
-    lease = codec.encode(m.LeaseRequest(id=bytes(16), upto=0))
+    lease = codec.encode(m.LeaseRequest(id=bytes(16), upto=0, cold_start="server"))
     for asked in (word, str(poller.number)):
         reply = await poller.send(asked, bundle.join([lease]))
         assert (reply.status, reply.code) == (409, "poll_out_of_order")
@@ -309,7 +309,7 @@ async def test_law_12_a_poll_that_makes_no_sense_is_told_why_and_changes_nothing
     dialogue = kiosk.dialogue()
     await poller.settle(kiosk, dialogue)
     asked = str(poller.number + 1) if word == "next" else word
-    lease = codec.encode(m.LeaseRequest(id=bytes(16), upto=0))
+    lease = codec.encode(m.LeaseRequest(id=bytes(16), upto=0, cold_start="server"))
     reply = await poller.send(asked, bundle.join([lease]), **headers)
     assert (reply.status, reply.code) == (status, code)
     good = await poller.poll()
@@ -324,7 +324,7 @@ async def test_law_12_a_body_that_is_not_frames_is_refused_whole(
     kiosk: Kiosk, poller: Poller, body: bytes
 ) -> None:
     await poller.settle(kiosk, kiosk.dialogue())
-    lease = bundle.join([codec.encode(m.LeaseRequest(id=bytes(16), upto=0))])
+    lease = bundle.join([codec.encode(m.LeaseRequest(id=bytes(16), upto=0, cold_start="server"))])
     reply = await poller.send(str(poller.number + 1), lease + body)
     assert (reply.status, reply.code) == (400, "malformed_frames")
     assert (await poller.poll()).frames == []
@@ -352,7 +352,12 @@ async def test_law_12_garbage_by_polls_never_crashes_the_server(
     await poller.settle(kiosk, dialogue)
     dialogue.close()
     lane = town.lane_head()
-    whole = bundle.join([codec.encode(m.LeaseRequest(id=bytes(16), upto=0)), codec.encode(m.LaneAck(upto=0))])
+    whole = bundle.join(
+        [
+            codec.encode(m.LeaseRequest(id=bytes(16), upto=0, cold_start="server")),
+            codec.encode(m.LaneAck(upto=0)),
+        ]
+    )
     for _ in range(300):
         body = bytearray(whole)
         for _ in range(rng.randrange(1, 5)):

@@ -220,7 +220,7 @@ def test_law_3_a_lease_is_stored_before_it_is_sent_and_only_for_an_enforced_lane
 ) -> None:
     """With a denial that was not acknowledged there is no lease, however often it is asked for."""
     session = live(kiosk)
-    request = m.LeaseRequest(id=bytes(16), upto=town.lane_head())
+    request = m.LeaseRequest(id=bytes(16), upto=town.lane_head(), cold_start="server")
     with town.store.read() as tx:
         before = tx.device(kiosk.device_id)
     assert before is not None
@@ -229,12 +229,14 @@ def test_law_3_a_lease_is_stored_before_it_is_sent_and_only_for_an_enforced_lane
     town.decide(ALICE, "withdrawn")
     answers = say(session, request)
     assert refusals(answers) == [("lane_behind", bytes(16).hex())]
-    assert refusals(say(session, m.LeaseRequest(id=bytes(16), upto=town.lane_head()))) != []
+    assert (
+        refusals(say(session, m.LeaseRequest(id=bytes(16), upto=town.lane_head(), cold_start="server"))) != []
+    )
     with town.store.read() as tx:
         after = tx.device(kiosk.device_id)
     assert after == before
     say(session, m.LaneAck(upto=town.lane_head()))
-    granted = say(session, m.LeaseRequest(id=bytes(16), upto=town.lane_head()))
+    granted = say(session, m.LeaseRequest(id=bytes(16), upto=town.lane_head(), cold_start="server"))
     assert [type(a) for a in granted] == [m.Lease]
 
 
@@ -245,7 +247,7 @@ def test_a_device_revoked_in_mid_session_gets_no_lease_and_is_sent_away(town: To
     with town.store.write("revoke") as tx:
         tx.revoke_device(kiosk.device_id, 1)
     requests: tuple[m.Message, ...] = (
-        m.LeaseRequest(id=bytes(16), upto=0),
+        m.LeaseRequest(id=bytes(16), upto=0, cold_start="server"),
         m.Follow(channel="all", cursor=0),
     )
     for session, message in zip(sessions, requests, strict=True):
@@ -348,7 +350,7 @@ def test_law_3_no_lease_names_a_position_that_was_not_sent(kiosk: Kiosk) -> None
     """The server does not sign what a device makes up."""
     session = live(kiosk)
     with pytest.raises(WireFailure, match="out_of_turn"):
-        session.server.hear(codec.encode(m.LeaseRequest(id=bytes(16), upto=2**62)))
+        session.server.hear(codec.encode(m.LeaseRequest(id=bytes(16), upto=2**62, cold_start="server")))
 
 
 def test_law_3_an_acknowledgement_that_goes_back_takes_nothing_back(town: Town, kiosk: Kiosk) -> None:

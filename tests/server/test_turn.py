@@ -30,7 +30,7 @@ def waits_for_the_disk(town: Town) -> list[str]:
 
 
 def lease_request(town: Town) -> bytes:
-    return codec.encode(m.LeaseRequest(id=bytes(16), upto=town.lane_head()))
+    return codec.encode(m.LeaseRequest(id=bytes(16), upto=town.lane_head(), cold_start="server"))
 
 
 async def test_law_6_a_turn_waits_for_the_disk_once_and_before_any_answer(town: Town, tmp_path: Path) -> None:

@@ -119,7 +119,13 @@ class Room:
         self.leases.granted(self.lease(b"r" * 16, duration_us))
         return self
 
-    def lease(self, id: bytes, duration_us: int = DAY_US, upto: int | None = None) -> Lease:
+    def lease(
+        self,
+        id: bytes,
+        duration_us: int = DAY_US,
+        upto: int | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> Lease:
         position = self.position() if upto is None else upto
         basis = self.leases.witness.basis
         first = 0 if basis is None else basis.head.size
@@ -131,6 +137,7 @@ class Room:
                 upto=position,
                 ledger=log.head(SERVER_KEY),
                 consistency=log.proof(first),
+                limits=dict(limits or {}),
                 signature=bytes(64),
             )
         )
@@ -149,8 +156,10 @@ class Room:
         denial: int = 0,
         subject: str = "alice",
         purpose: str = P,
+        decision: bytes | None = None,
     ) -> LaneEntry:
-        return LaneEntry(seq, self.keyring.pseudonym(f"user:{subject}"), purpose, state, grant, denial)
+        name = self.keyring.pseudonym(f"user:{subject}")
+        return LaneEntry(seq, name, purpose, state, grant, denial, decision)
 
     def position(self) -> int:
         with self.database.read() as tx:

@@ -41,7 +41,7 @@ EXAMPLES: dict[str, m.Message] = {
     "lane": m.Lane(
         base=7,
         entries=[
-            m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8),
+            m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8, NONCE[:16]),
             m.LaneEntry(9, SUBJECT, "measurement", "given", 9, 0),
         ],
         upto=9,
@@ -54,7 +54,7 @@ EXAMPLES: dict[str, m.Message] = {
         entries=[m.LaneEntry(8, SUBJECT, "personalization", "withdrawn", 0, 8)], upto=9, more=True
     ),
     "restated": m.Restated(entries=[m.LaneEntry(3, SUBJECT, "personalization", "given", 3, 0)]),
-    "lease_request": m.LeaseRequest(id=SUBJECT, upto=9, ledger=7),
+    "lease_request": m.LeaseRequest(id=SUBJECT, upto=9, ledger=7, cold_start="lease"),
     "lease": m.Lease(
         id=SUBJECT,
         duration_us=86_400_000_000,
@@ -63,6 +63,7 @@ EXAMPLES: dict[str, m.Message] = {
             size=9, root=NONCE, time_us=1_700_000_000_000_002, incarnation=SUBJECT, signature=SIGNATURE
         ),
         consistency=[NONCE, NONCE],
+        limits={"measurement": 3_600_000_000},
         signature=SIGNATURE,
     ),
     "follow": m.Follow(channel=f"{TOKEN}/personalization", cursor=0, ticket=b"ticket"),
@@ -123,6 +124,7 @@ EXAMPLES: dict[str, m.Message] = {
             m.Decision(
                 *(SUBJECT, SUBJECT, "personalization", "given", "2026-11", 7, 1_700_000_000_000_000),
                 ("gpc",),
+                after=NONCE[16:],
             )
         ]
     ),

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from yarl import URL
 
+from edge_runtime.wire import messages as m
 from edge_runtime.wire import seal
 from edge_runtime.wire.receipt import Receipt, receipt_bytes
 from sync_server.api import rooms
@@ -22,6 +23,8 @@ from sync_server.app import build_app
 from sync_server.consent import receipts
 from sync_server.devices.enrolment import decode, encode
 from sync_server.settings import Settings
+from sync_server.store.records import ColdStart
+from sync_server.sync import leases
 from tests.support.clock import ManualClock
 from tests.support.entropy import CountingEntropy
 from tests.support.promised import promises_of
@@ -163,13 +166,13 @@ class FakeDevice:
         with self.server.store.write("ack") as tx:
             tx.ack_lane(self.device_id, tx.lane_head(), self.server.clock.now_us())
 
-    def lease(self) -> bool:
+    def lease(self, cold_start: ColdStart = "server") -> bool:
         """Acknowledge, and ask for a lease."""
         self.acknowledge()
-        settings, now_us = self.server.settings, self.server.clock.now_us()
-        until_us = settings.lease_bound_us(now_us, settings.lease_us)
-        with self.server.store.write("lease") as tx:
-            return tx.grant_lease(self.device_id, tx.lane_head(), until_us)
+        with self.server.store.read() as tx:
+            request = m.LeaseRequest(id=bytes(16), upto=tx.lane_head(), cold_start=cold_start)
+        answer = leases.renew(self.server.app[rooms.NODE], self.device_id, request).answer
+        return isinstance(answer, m.Lease)
 
     def receipt(
         self,
