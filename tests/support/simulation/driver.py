@@ -58,6 +58,10 @@ ACTIONS: Final[dict[str, tuple[int, Chooser]]] = {
     "admit": (3, lambda w, r: w.do_admit(r.randrange(9), r.randrange(3), r.randrange(2))),
     "give": (7, lambda w, r: w.do_give(r.randrange(9), r.randrange(3), r.randrange(2))),
     "deny": (3, lambda w, r: w.do_deny(r.randrange(9), r.randrange(3), r.randrange(2), r.random() < 0.4)),
+    "toggle": (
+        2,
+        lambda w, r: w.do_toggle(r.randrange(9), r.randrange(3), r.randrange(2), r.randrange(1, 3)),
+    ),
     "track": (4, lambda w, r: w.do_track(r.randrange(9), r.randrange(3), r.random() < 0.5)),
     "sweep": (1, lambda w, r: w.do_sweep(r.randrange(9))),
     "restart": (1, lambda w, r: w.do_restart(r.randrange(9), r.randrange(60))),
@@ -103,6 +107,8 @@ def run(seed: int, steps: int, folder: Path, *, rest_every: int = REST_EVERY, de
                 world.counts.update({f"refused {code}": n for code, n in cable.refusals.items()})
                 world.counts["sessions"] += cable.sessions
             world.counts["ledger"] = world.oracle.ledger
+            world.counts["stood by own denial"] = world.oracle.by_own_denial
+            world.counts["not provable"] = world.oracle.unproven
             return Run(seed, steps, world.digest, world.counts)
         finally:
             world.close()

@@ -103,7 +103,8 @@ def _check_counts(world: World, name: str) -> None:
         if found.value is None:
             continue
         pair = (subject, shops.P)
-        if pair not in known.given or device.boot_us() >= known.leased_until_us.get(shops.P, 0):
+        barred = pair in known.unheard
+        if barred or pair not in known.given or device.boot_us() >= known.leased_until_us.get(shops.P, 0):
             raise Broken(
                 f"{name} counts events of {pair} without a permission: consented {known.given.get(pair)}, "
                 f"now {device.boot_us()}, leased until {known.leased_until_us}"

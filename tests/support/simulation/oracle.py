@@ -39,13 +39,13 @@ class Holding:
     restricted: int = 0
     """Seq of the restriction in force; 0 for none."""
 
-    def take(self, state: str, base: int, seq: int) -> None:
-        """One step of the ledger."""
+    def take(self, state: str, knows: bool, seq: int) -> None:
+        """One step of the ledger, whose author knew of every denial and restriction, or did not."""
         if state in DENIED:
             self.grant, self.denial, self.restricted = 0, seq, 0
         elif state == "restricted":
             self.restricted = seq
-        elif self.denial <= base and self.restricted <= base:
+        elif knows:
             self.grant, self.restricted = self.grant or seq, 0
 
 
@@ -71,6 +71,12 @@ class Known:
     """Events taken since then."""
     lane: int = 0
     """The newest lane position that was accepted here."""
+    follows: dict[Pair, frozenset[bytes]] = field(default_factory=dict)
+    """Pair that is given here -> the denials taken here before that."""
+    told: dict[bytes, Pair] = field(default_factory=dict)
+    """Consents taken here since the last denial that the ledger has not answered."""
+    unheard: set[Pair] = field(default_factory=set)
+    """Pairs of which the lane brought our own denial, and nobody yet the ledger's word on what followed it."""
 
     def heard_lane(self, lane: m.Lane, pair_of: Callable[[m.LaneEntry], Pair | None]) -> None:
         """The device accepted lane entries."""
@@ -83,13 +89,29 @@ class Known:
             before = self.entries.get(pair)
             if before is None or before.seq < entry.seq:
                 self.entries[pair] = entry
-            if entry.denial > self.given.get(pair, NEVER):
+            if entry.denial <= self.given.get(pair, NEVER):
+                continue
+            if entry.decision not in self.follows.get(pair, ()):
                 self.close(pair)
+            elif pair in self.told.values():
+                self.unheard.add(pair)
 
-    def consents(self, pair: Pair) -> None:
+    def heard_ack(self, ack: m.DecisionAck) -> None:
+        """The ledger's word on a decision taken here."""
+        pair = self.told.pop(ack.id, None)
+        if pair is not None and ack.outcome == "superseded":
+            self.close(pair)
+        elif pair is not None:
+            self.given[pair] = max(self.given[pair], ack.grant)
+            self.unheard.discard(pair)
+
+    def consents(self, pair: Pair, decision: bytes | None = None) -> None:
         """A consent was taken, or taken up, on the device."""
         if pair not in self.given:
             self.events[pair] = 0
+            self.follows[pair] = frozenset(self.denied_here.get(pair, ()))
+        if decision is not None:
+            self.told[decision] = pair
         entry = self.entries.get(pair)  # a drain that broke off may have told of a grant beyond the position
         self.given[pair] = max(self.lane, 0 if entry is None else entry.grant)
 
@@ -97,6 +119,9 @@ class Known:
         """Nothing of the pair may be used here until somebody consents anew."""
         self.given.pop(pair, None)
         self.events.pop(pair, None)
+        self.follows.pop(pair, None)
+        self.unheard.discard(pair)
+        self.told = {id_: other for id_, other in self.told.items() if other != pair}
 
     def restarted(self) -> None:
         """A lease does not outlive the process."""
@@ -117,6 +142,11 @@ class Oracle:
         """Every grant that ever stood."""
         self.recorded: dict[bytes, int] = {}
         """Decision id -> seq in the ledger."""
+        self.knew: dict[bytes, tuple[int, frozenset[bytes]]] = {}
+        """Decision of a device -> the lane position, and the own denials of the pair, that it knew of."""
+        self.by_own_denial = self.unproven = 0
+        """Consents that stood though the lane had not brought the own denial before them; and such that the
+        ledger did not take though their author knew of everything."""
         self.ledger = 0
         self._marks = 0
 
@@ -125,16 +155,32 @@ class Oracle:
         self._marks += 1
         return self._marks
 
-    def step(self, seq: int, pair: Pair, state: str, base: int, decision: bytes | None) -> None:
-        """One more step of the ledger."""
+    def step(
+        self, seq: int, pair: Pair, state: str, base: int, decision: bytes | None, outcome: str
+    ) -> str | None:
+        """One more step of the ledger; returns what is wrong with it.
+
+        The ledger's own account of what a device had seen is not believed where the device can be asked.
+        """
         assert seq == self.ledger + 1, (seq, self.ledger)
         self.ledger = seq
-        self.holding[pair].take(state, base, seq)
+        position, own = self.knew.get(decision or b"", (base, frozenset[bytes]()))
+        seen = {self.recorded.get(id_, 0) for id_ in own}
+        holding = self.holding[pair]
+        bars = [*self.denials[pair], *([holding.restricted] if holding.restricted else [])]
+        knows = all(bar <= position or bar in seen for bar in bars)
+        stood = state == "given" and outcome == "recorded"
+        if stood and not knows:
+            return f"a give at {seq} stands that had seen {position} and {seen}, of {bars}"
+        self.by_own_denial += stood and any(bar > position for bar in bars)
+        self.unproven += state == "given" and knows and not stood
+        holding.take(state, stood, seq)
         self.grants[pair].add(self.holding[pair].grant)
         if state in DENIED:
             self.denials[pair].append(seq)
         if decision is not None:
             self.recorded[decision] = seq
+        return None
 
     def expected_refusal(self, pair: Pair | None, as_of: int) -> str | None:
         """With which code a row must be refused, its age left out."""
@@ -161,6 +207,8 @@ class Oracle:
         entry = known.entries.get(pair)
         if pair not in known.given:
             return "nobody consented on the device since it was denied there"
+        if pair in known.unheard:
+            return "the ledger has not said what it makes of the consent after the device's own denial"
         if entry is not None and entry.state == "restricted":
             return "the device knows a restriction"
         if boot_us >= known.leased_until_us.get(pair[1], 0):

@@ -112,6 +112,8 @@ class World:
         match message:
             case m.Lane():
                 known.heard_lane(message, self._pair_of)
+            case m.DecisionAck():
+                known.heard_ack(message)
             case m.Lease() if message.id in known.asked:
                 sent_us = known.asked.pop(message.id)
                 known.lease_end_us = max(known.lease_end_us, sent_us + message.duration_us)
@@ -190,7 +192,10 @@ class World:
                 assert step is not None
                 subject = self.subject_of(step.subject)
                 assert subject is not None
-                self.oracle.step(seq, (subject, step.purpose), step.state, step.base, step.decision)
+                pair = (subject, step.purpose)
+                fault = self.oracle.step(seq, pair, step.state, step.base, step.decision, step.outcome)
+                if fault is not None:
+                    raise Broken(fault)
 
     def touch(self, *names: str, server: bool = False) -> None:
         self._touched.update(names)
@@ -407,18 +412,39 @@ class World:
     def do_give(self, n: int, who: int, purpose: int) -> None:
         name, pair = self.device(n), (shops.SUBJECTS[who % 3], shops.PURPOSES[purpose % 2])
         self.note("give", name, *pair)
-        self.devices[name].rt.consent.give(pair[0], [pair[1]], notice="2026-11")
-        self.known[name].consents(pair)
+        self._give(name, pair)
+
+    def _give(self, name: str, pair: Pair) -> None:
+        heard = self._knowledge(name, pair)
+        record = self.devices[name].rt.consent.give(pair[0], [pair[1]], notice="2026-11")
+        self.oracle.knew[record.decisions[0]] = heard
+        self.known[name].consents(pair, record.decisions[0])
         self.touch(name)
+
+    def _knowledge(self, name: str, pair: Pair) -> tuple[int, frozenset[bytes]]:
+        """What a decision taken now on the device has seen."""
+        own = frozenset(self.known[name].denied_here.get(pair, ()))
+        return self.devices[name].replica.lane_position(), own
+
+    def do_toggle(self, n: int, who: int, purpose: int, times: int) -> None:
+        """Somebody withdraws and gives again, perhaps twice, and an event comes in."""
+        name, pair = self.device(n), (shops.SUBJECTS[who % 3], shops.PURPOSES[purpose % 2])
+        for _ in range(times):
+            self.do_deny(n, who, purpose, refuse=False)
+            self.note("again", name, *pair)
+            self._give(name, pair)
+        self.do_track(n, who, flush=True)
 
     def do_deny(self, n: int, who: int, purpose: int, refuse: bool) -> None:
         name, pair = self.device(n), (shops.SUBJECTS[who % 3], shops.PURPOSES[purpose % 2])
-        consent = self.devices[name].rt.consent
+        consent, heard = self.devices[name].rt.consent, self._knowledge(name, pair)
         self.note("deny", name, *pair, refuse)
         if refuse:
             ids = list(consent.refuse(pair[0], [pair[1]], notice="2026-11").decisions)
         else:
             ids = consent.withdraw(pair[0], [pair[1]]).receipt.decisions
+        for id_ in ids:
+            self.oracle.knew.setdefault(id_, heard)
         self.known[name].denied_here[pair].extend(ids)
         self.known[name].close(pair)
         self.touch(name)
