@@ -205,7 +205,7 @@ class RevocationTarget(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Lane position that it has to acknowledge."""
     lease_bound_at: int | None
-    """It is locked by itself from here on; null: a purpose is not under consent, and no lease ends its use."""
+    """It is locked by itself from here on; null: one of the purposes needs no lease."""
     acknowledged_at: int | None
     enforced_at: int | None
     erased_at: int | None

@@ -76,7 +76,7 @@ class Known:
     told: dict[bytes, Pair] = field(default_factory=dict)
     """Consents taken here since the last denial that the ledger has not answered."""
     unheard: set[Pair] = field(default_factory=set)
-    """Pairs of which the lane brought our own denial, and nobody yet the ledger's word on what followed it."""
+    """Pairs of which the lane brought our own denial, and nobody yet the word on what followed it."""
 
     def heard_lane(self, lane: m.Lane, pair_of: Callable[[m.LaneEntry], Pair | None]) -> None:
         """The device accepted lane entries."""
