@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edge_runtime.catalog.duration import parse_duration
-from sync_server.access.chain import AuditEntry, AuditRow, ChainBroken, walk
+from sync_server.access.chain import AuditEntry, AuditRow, walk
 from sync_server.api.route import Scope
 from sync_server.client import Client, path_of
 from sync_server.devices.authority import write_private
+from sync_server.errors import ChainBroken
 
 ClientOf = Callable[[argparse.Namespace], Client]
 _TOKENS = ("v1", "tokens")
@@ -130,10 +131,9 @@ def _row(line: dict[str, Any]) -> AuditRow:
 
 def _mark(text: str) -> tuple[int, bytes]:
     seq, _, digest = text.partition(":")
-    try:
-        return int(seq), bytes.fromhex(digest)
-    except ValueError:
-        raise ValueError("expected SEQ:HASH as --verify told it") from None
+    if not (seq.isdecimal() and len(digest) == 64 and set(digest) <= set("0123456789abcdef")):
+        raise ValueError("expected SEQ:HASH as --verify told it")
+    return int(seq), bytes.fromhex(digest)
 
 
 def _seconds(text: str | None) -> int | None:

@@ -8,6 +8,7 @@
     │   ├── StoreInUse    another process serves this data directory
     │   ├── StoreTooNew   written by a newer release; untouched
     │   └── StoreForeign  not a store of ours, damaged, or without its keys; untouched
+    ├── ChainBroken       the audit log is not as it was written
     └── KeysMissing       a store without its key file; nothing was created
 
 Across HTTP an error is an RFC 9457 problem document made from PROBLEMS. Text holds no personal value.
@@ -148,6 +149,10 @@ class StoreTooNew(StoreError):
 
 class StoreForeign(StoreError):
     """The file is not a store of ours, damaged, or has lost its keys; it was not touched."""
+
+
+class ChainBroken(ServerError):
+    """The audit log is not as it was written; the message names the first fault."""
 
 
 class KeysMissing(ServerError):

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from sync_server.errors import ChainBroken
+
 FIRST: Final = bytes(32)
 """What stands in place of a hash before the first row."""
 
@@ -38,10 +40,6 @@ class AuditRow:
     seq: int
     entry: AuditEntry
     hash: bytes
-
-
-class ChainBroken(ValueError):
-    """The log is not as it was written; the message names the first fault."""
 
 
 def chained(before: bytes, seq: int, entry: AuditEntry) -> bytes:

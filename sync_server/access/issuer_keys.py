@@ -52,6 +52,11 @@ class IssuerKeys:
             found = self._keys.get(kid)
         return found
 
+    async def settled(self) -> None:
+        """Wait until nobody is being asked."""
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+
     async def close(self) -> None:
         """Leave off asking."""
         if self._asking is not None:

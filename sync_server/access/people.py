@@ -10,6 +10,7 @@ from typing import Final
 import jwt
 import msgspec
 
+from edge_runtime.wire.utf8 import utf8_size
 from sync_server.access.caller import Caller, Rate
 from sync_server.access.issuer import Grant, Issuer
 from sync_server.access.issuer_keys import IssuerKeys
@@ -29,7 +30,7 @@ class People:
 
     async def check(self, text: str, now_us: int) -> Caller | None:
         """Who that is and may do what; None for a token that is not good, for whatever reason."""
-        if len(text) > self._settings.oidc_token_bytes:
+        if len(text) > self._settings.oidc_token_bytes or not text.isascii():
             return None
         key = await self._key(text, now_us)
         claims = None if key is None else self._claims(text, key)
@@ -90,7 +91,7 @@ def caller(claims: Mapping[str, object], issuer: Issuer, rate: Rate, blind_key: 
     The person is known by a keyed hash alone: nobody's name at the issuer stands in our log.
     """
     subject = claims["sub"]
-    if not isinstance(subject, str) or not subject:
+    if not isinstance(subject, str) or not utf8_size(subject):
         return None
     named = msgspec.json.encode([issuer.issuer, subject])
     blind = hashlib.blake2b(named, digest_size=16, key=blind_key, person=b"edge-oidc-person").hexdigest()
@@ -120,6 +121,12 @@ def _words(claim: object) -> list[str]:
 
 def _us(seconds: object) -> int | None:
     """A NumericDate in microseconds; None for what is none."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
-        return None
-    return round(seconds * 1_000_000)
+    match seconds:
+        case bool():
+            return None
+        case int():
+            return seconds * 1_000_000
+        case float() if math.isfinite(seconds):
+            return round(seconds * 1_000_000)
+        case _:
+            return None

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from sync_server.access.chain import ChainBroken, walk
+from sync_server.access.chain import walk
 from sync_server.api.rooms import ACCESS
+from sync_server.errors import ChainBroken
 from sync_server.settings import DAY_US
 from tests.support.api_tokens import make_token
 from tests.support.clock import ManualClock
