@@ -34,3 +34,12 @@ STATES: Final[Mapping[str, str]] = {
     "restricted": _GDPR + "A18",
 }
 """State of a (subject, purpose) -> IRI."""
+
+
+def right(article: str) -> str:
+    """The IRI of a right by its article of the GDPR.
+
+    >>> right("A21")
+    'https://w3id.org/dpv/legal/eu/gdpr#A21'
+    """
+    return _GDPR + article

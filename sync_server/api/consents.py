@@ -41,6 +41,7 @@ from sync_server.consent.documents import (
 )
 from sync_server.consent.office import ConsentOffice
 from sync_server.consent.signals import GPC, HEADER, opt_outs, signals_of
+from sync_server.consent.signed_document import SignedDocument
 from sync_server.errors import Problem
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DecisionState, Evidence
@@ -100,6 +101,16 @@ async def one(request: web.Request) -> web.Response:
     if step is None:
         raise Problem("not_found")
     return tagged(request, request.app[AUTHORITY], step.subject, _shown(office, step))
+
+
+async def receipt(request: web.Request) -> web.Response:
+    """The subject's receipt of one decision; it proves itself."""
+    office = request.app[OFFICE]
+    with request.app[STORE].read() as tx:
+        step = office.record_named(tx, request.match_info["id"])
+        if step is None:
+            raise Problem("not_found")
+        return json_reply(office.receipt(tx, step))
 
 
 async def withdraw(request: web.Request) -> web.Response:
@@ -249,6 +260,17 @@ ROUTES = (
         replies={200: "the decision, with an `ETag`", 304: UNCHANGED},
         returns={200: ConsentRecord},
         tells={200: TAGGED, 304: TAGGED},
+        problems=("not_found",),
+    ),
+    Route(
+        "GET",
+        PATH + "/{id}/receipt",
+        receipt,
+        "The subject's signed receipt of a decision, after ISO/IEC TS 27560, with its proof in the ledger.",
+        "consent",
+        scope="consent",
+        replies={200: "a signed statement that verifies offline"},
+        returns={200: SignedDocument},
         problems=("not_found",),
     ),
     Route(

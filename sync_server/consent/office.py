@@ -10,11 +10,13 @@ from edge_runtime.wire.messages import LedgerHead
 from sync_server.catalog.purpose_leases import PurposeLeases, unleased
 from sync_server.clock import Clock
 from sync_server.consent import ledger, merkle, statement
+from sync_server.consent.consent_receipt import Decided, consent_receipt
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
 from sync_server.consent.progress import Progress, enforced_us, progress
 from sync_server.consent.record_id import claimed_seq, names, record_id
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
 from sync_server.consent.signals import heeded, opt_outs
+from sync_server.consent.signed_document import SignedDocument
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
@@ -144,6 +146,14 @@ class ConsentOffice:
         if step is None or not names(self._authority.digest_key, name, step.seq, step.leaf):
             return None
         return step
+
+    def receipt(self, tx: ReadTx, step: Evidence) -> SignedDocument:
+        """The signed receipt of a decision, with its proof under the ledger's present head."""
+        head = self.head(tx)
+        inclusion = merkle.inclusion(step.seq - 1, head.size, tx.ledger_node)
+        decided = Decided(self.record_id(step), step, inclusion, head)
+        registry, notice = tx.registry.named(step.registry), tx.registry.notice(step.notice)
+        return consent_receipt(self._authority.signing, decided, registry, notice)
 
     def progress(self, tx: ReadTx, row: RevocationRow) -> Progress:
         """Where the revocation stands now."""

@@ -122,7 +122,7 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
     try:
         body = document["statement"]
         seal.verify(server_key, seal.REVOCATION, seal.canonical(body), decode(document["signature"]))
-        head = _head(body["head"])
+        head = head_of(body["head"])
         verify_head(head, server_key)
         subject = seal.token_subject(body["subject"])
         denials = {d["seq"]: _verified_leaf(d, head, subject) for d in body["denials"]}
@@ -201,7 +201,8 @@ def _signed(key: Ed25519PrivateKey, body: dict[str, object]) -> dict[str, object
     return {"statement": body, "signature": encode(signature), "public_key": encode(seal.public_bytes(key))}
 
 
-def _head(document: Mapping[str, Any]) -> LedgerHead:
+def head_of(document: Mapping[str, Any]) -> LedgerHead:
+    """The head in a JSON document; not verified yet."""
     return LedgerHead(
         size=document["size"],
         root=decode(document["root"]),

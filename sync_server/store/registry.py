@@ -84,6 +84,13 @@ class RegistryRows:
         ).fetchone()
         return None if row is None else RegistryRow(*row)
 
+    def named(self, fingerprint: bytes) -> RegistryRow | None:
+        """The version with this fingerprint."""
+        row = self._tx.execute(
+            f"SELECT {_VERSION} FROM registry_versions WHERE fingerprint = ?", (fingerprint,)
+        ).fetchone()
+        return None if row is None else RegistryRow(*row)
+
     def fingerprint(self) -> bytes:
         """Of the version in force; empty before the first catalog."""
         found = self.in_force()
