@@ -33,6 +33,7 @@ from sync_server.api import (
     segments,
     sessions,
     standing,
+    subject_data,
     tokens,
 )
 from sync_server.api import registry as registry_api
@@ -125,6 +126,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *hot_set.ROUTES,
         *consents.ROUTES,
         *revocations.ROUTES,
+        *subject_data.ROUTES,
         *ledger.ROUTES,
         *devices.ROUTES,
         *sessions.routes(door),

@@ -1,14 +1,17 @@
-"""What people said about their data: `edge-sync consent give|state|revoke|status`."""
+"""What people said about their data: `edge-sync consent give|state|revoke|export|status`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sync_server.cli_ledger import ledger_commands
 from sync_server.client import Client, path_of
+from sync_server.devices.authority import write_private
 
 ClientOf = Callable[[argparse.Namespace], Client]
 
@@ -36,6 +39,12 @@ def consent_commands(
         parts = ["v1", "consent-revocations", args.id, *([args.part] if args.part else [])]
         return client(args).call("GET", path_of(*parts))
 
+    def export(args: argparse.Namespace) -> object:
+        found = subject_data(client(args), args.subject)
+        write_private(args.out, json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
+        counts = {part: len(found[part]) for part in ("decisions", "rows", "denials")}
+        return {"written": str(args.out), **counts}
+
     consent = commands.add_parser("consent", help="decisions and revocations").add_subparsers(required=True)
     made = command(consent, "give", give, "record a decision")
     made.add_argument("subject")
@@ -49,7 +58,21 @@ def consent_commands(
     made.add_argument("subject")
     made.add_argument("purpose", nargs="*")
     made.add_argument("--initiator", default="subject", choices=("subject", "controller"))
+    made = command(consent, "export", export, "everything held on a subject, into a new file for you alone")
+    made.add_argument("subject")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE")
     made = command(consent, "status", status, "how far a revocation has come")
     made.add_argument("id")
     made.add_argument("part", nargs="?", choices=("targets", "receipt"))
     ledger_commands(consent, command, client)
+
+
+def subject_data(client: Client, subject: str) -> dict[str, Any]:
+    """Everything that the server holds on a subject, its pages put together."""
+    whole: dict[str, Any] = client.call("GET", path_of("v1", "subject-data", subject=subject))
+    while whole["next"] is not None:
+        page = client.call("GET", path_of("v1", "subject-data", subject=subject, after=whole["next"]))
+        for part in ("decisions", "rows", "denials"):
+            whole[part] += page[part]
+        whole["next"] = page["next"]
+    return whole

@@ -85,8 +85,8 @@ async def read(request: web.Request) -> web.Response:
     if purpose is not None:
         states = {purpose: states.get(purpose, DecisionState("unknown", 0, 0))}
     found = ConsentHistory(
-        states={name: _now(state) for name, state in states.items()},
-        history=[_shown(office, step) for step in steps],
+        states={name: state_now(state) for name, state in states.items()},
+        history=[shown(office, step) for step in steps],
         lane=newest,
         next=steps[-1].seq if len(steps) == limit else None,
     )
@@ -100,7 +100,7 @@ async def one(request: web.Request) -> web.Response:
         step = office.record_named(tx, request.match_info["id"])
     if step is None:
         raise Problem("not_found")
-    return tagged(request, request.app[AUTHORITY], step.subject, _shown(office, step))
+    return tagged(request, request.app[AUTHORITY], step.subject, shown(office, step))
 
 
 async def receipt(request: web.Request) -> web.Response:
@@ -135,7 +135,7 @@ async def opt_out(request: web.Request) -> web.Response:
         named = sorted(opt_outs(tx))
         for step in steps:
             about(office.record_id(step))
-    return json_reply(OptedOut(denied=[_shown(office, step) for step in steps], opted_out=named))
+    return json_reply(OptedOut(denied=[shown(office, step) for step in steps], opted_out=named))
 
 
 def _recorded(
@@ -153,17 +153,19 @@ def _recorded(
         raise Problem("invalid_request", failure.reason) from None
     step = tx.evidence(done.seq)
     assert step is not None
-    now = _now(tx.decision_state(subject, consent.purpose))
+    now = state_now(tx.decision_state(subject, consent.purpose))
     conflict = step.state != consent.state
-    shown = msgspec.structs.asdict(_shown(office, step))
-    return ConsentRecorded(**shown, state_now=now, gpc_conflict=conflict)
+    record = msgspec.structs.asdict(shown(office, step))
+    return ConsentRecorded(**record, state_now=now, gpc_conflict=conflict)
 
 
-def _now(state: DecisionState) -> StateNow:
+def state_now(state: DecisionState) -> StateNow:
+    """What holds, as the API shows it."""
     return StateNow(state.state, state.grant, state.denial)
 
 
-def _shown(office: ConsentOffice, step: Evidence) -> ConsentRecord:
+def shown(office: ConsentOffice, step: Evidence) -> ConsentRecord:
+    """A step of the ledger as the API shows it."""
     return ConsentRecord(
         id=office.record_id(step),
         seq=step.seq,

@@ -185,10 +185,13 @@ def _responses(route: Route, described: Described) -> dict[str, dict[str, object
 
 def _reply(route: Route, status: int, described: Described) -> dict[str, object]:
     made: dict[str, object] = {"description": route.replies[status]}
+    content: dict[str, object] = {}
     if status in route.returns:
-        made["content"] = {JSON: {"schema": described.schema(route.returns[status])}}
+        content[JSON] = {"schema": described.schema(route.returns[status])}
     if status in route.gives:
-        made["content"] = {route.gives[status]: {}}
+        content[route.gives[status]] = {}
+    if content:
+        made["content"] = content
     headers = headers_of(route, status)
     if headers:
         made["headers"] = {told.name: _header(told) for told in headers}

@@ -97,7 +97,7 @@ class Route:
     """Status -> type of the JSON reply: a msgspec Struct, or `dict` for a document whose form is said
     elsewhere. Every status of `replies` stands here or in `gives`, or has no body (see `BODILESS`)."""
     gives: Mapping[int, str] = field(default_factory=dict)
-    """Status -> media type of a reply that is not JSON."""
+    """Status -> media type of a reply that is not JSON, or not only."""
     tells: Mapping[int, tuple[Told, ...]] = field(default_factory=dict)
     """Status -> headers of that reply that a caller needs."""
     tells_all: tuple[Told, ...] = ()

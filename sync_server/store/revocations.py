@@ -48,6 +48,15 @@ class RevocationReads(Chapter):
         ).fetchone()
         return None if row is None else self.revocation(row[0])
 
+    def denials_of_subject(self, subject: bytes, after: int, limit: int) -> list[Denial]:
+        """At most `limit` denials of a subject by ledger seq, from the one after `after`."""
+        found = self.execute(
+            "SELECT seq, revocation, subject, purpose FROM denials WHERE subject = ? AND seq > ?"
+            " ORDER BY seq LIMIT ?",
+            (subject, after, limit),
+        )
+        return [Denial(*row) for row in found]
+
     def denials(self, revocation_id: str) -> list[Denial]:
         """What the revocation denied, in ledger order."""
         found = self.execute(

@@ -37,6 +37,14 @@ class RowReads(PlacementReads):
         )
         return [self._state(row) for row in found]
 
+    def rows_of_subject(self, subject: bytes, after: int, limit: int) -> list[RowState]:
+        """At most `limit` personal rows of a subject by id, from the one after `after`; deletes left out."""
+        found = self.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE subject = ? AND id > ? AND deleted = 0 ORDER BY id LIMIT ?",
+            (subject, after, limit),
+        )
+        return [self._state(row) for row in found]
+
     def rows_after(self, row_id: int, limit: int) -> list[RowState]:
         """At most `limit` rows by id, from the one after `row_id`, deletes included."""
         found = self.execute(f"SELECT {_COLUMNS} FROM rows WHERE id > ? ORDER BY id LIMIT ?", (row_id, limit))
