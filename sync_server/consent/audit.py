@@ -62,6 +62,8 @@ class Walk:
     """Pair -> the step that it changed at last, and what holds since."""
     denied: dict[int, Pair | None] = field(default_factory=dict)
     """Seq of each denial -> whom it denies; None where that was erased."""
+    owing: set[int] = field(default_factory=set)
+    """Denials that a revocation must name, so that devices answer for them."""
     roots: dict[int, bytes] = field(default_factory=dict)
     """Size -> root, for the sizes that somebody asks about."""
     wanted: frozenset[int] = frozenset()
@@ -114,6 +116,8 @@ class Walk:
             self.pairs[pair] = (seq, after)
         if step.state in DENIALS:
             self.denied[seq] = pair
+            if step.state != "refused" or before.grant:  # a first refusal waits for nobody
+                self.owing.add(seq)
 
     def _erased(self, step: Evidence) -> None:
         """Nothing in the row may lead to anybody any more."""
@@ -158,7 +162,9 @@ class Walk:
 
     def denials(self, rows: Iterable[tuple[int, str | None, bytes, str]]) -> None:
         """Every denial of a revocation is a step that denies the same; raises `Found`."""
+        left = set(self.owing)
         for seq, revocation, subject, purpose in rows:
+            left.discard(seq)
             if revocation is None:
                 raise Found("denial", "denials.revocation", seq, "a revocation that is there", "none")
             if seq not in self.denied:
@@ -166,6 +172,8 @@ class Walk:
             pair = self.denied[seq]
             if pair is not None and pair != (subject, purpose):
                 raise Found("denial", "denials.subject", seq, "the pair that the step denies", "another")
+        if left:
+            raise Found("denial", "denials", min(left), "a revocation that names this denial", "none")
 
 
 def _opened(step: Evidence) -> ledger.Leaf:
