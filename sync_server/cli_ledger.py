@@ -1,16 +1,19 @@
-"""`edge-sync consent audit`: the whole ledger walked, on a running server or on its files alone."""
+"""`edge-sync consent audit | verify`: the whole ledger walked, and one receipt checked by a fingerprint."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from edge_runtime.wire.fingerprint import digest_of
 from sync_server.client import Client, path_of
 from sync_server.consent.audit_heads import NamedHead, heads_in
 from sync_server.consent.auditing import Audit, Keys, audit_leaves, audit_store
+from sync_server.consent.verifying import VerifyFailure, verify_with_root
 from sync_server.devices.authority import load_authority
 from sync_server.devices.enrolment import decode
 from sync_server.devices.entropy import system_entropy
@@ -24,6 +27,14 @@ _EPILOG: Final = (
     "Exit code 0: it holds. 1: it does not; the first fault is named. 2: the call, or a file of it, is "
     "wrong. 3: nothing there. With --offline everything is walked in the data directory or a copy of it, "
     "without a server; without it the leaves of a running server are hashed and compared with its head."
+)
+
+
+_VERIFY_EPILOG: Final = (
+    "Exit code 0: it holds. 1: it does not, and the first reason is named. 2: no receipt, or no fingerprint. "
+    "3: no such file. The fingerprint comes from whoever runs the server, once, by a way that you trust: "
+    "`edge-sync doctor` and `GET /v1/consent-ledger/head` show it. It stays the same when the server changes "
+    "its key."
 )
 
 
@@ -43,6 +54,13 @@ def ledger_commands(consent: Any, command: Callable[..., argparse.ArgumentParser
         found = _offline(args.data, heads) if args.offline else _online(client(args), heads)
         return Told(found.document(), audit_text(found), found.fault is None)
 
+    def verify(args: argparse.Namespace) -> Told:
+        return verified(args.file, digest_of(args.root))
+
+    made = command(consent, "verify", verify, "verify a receipt with a fingerprint and nothing else")
+    made.add_argument("file", type=Path, help="the receipt as it was given out; - for standard input")
+    made.add_argument("--root", required=True, metavar="FINGERPRINT", help="sha256:... of the server's key")
+    made.epilog = _VERIFY_EPILOG
     made = command(consent, "audit", audit, "walk the whole ledger and name the first fault")
     made.add_argument("--offline", action="store_true", help="walk the files in --data; ask no server")
     made.add_argument(
@@ -53,6 +71,21 @@ def ledger_commands(consent: Any, command: Callable[..., argparse.ArgumentParser
         help="a head that a device keeps (`edge-runtime head`), or any receipt; repeatable",
     )
     made.epilog = _EPILOG
+
+
+def verified(file: Path, root: bytes) -> Told:
+    """Whether a receipt holds; asks no server, no clock and no other file."""
+    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as opened:
+        text = opened.read(FILE_LIMIT_BYTES)
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise ValueError(f"{file}: expected a receipt as JSON") from None
+    try:
+        proof = verify_with_root(document, root)
+    except VerifyFailure as failure:
+        return Told({"holds": False, "reason": str(failure)}, f"It does NOT hold: {failure}", False)
+    return Told(proof.document(), proof.text(), True)
 
 
 def read_heads(file: Path) -> list[NamedHead]:
@@ -86,7 +119,8 @@ def _keys(path: Path) -> Keys | None:
 def _online(client: Client, heads: Sequence[NamedHead]) -> Audit:
     reply = client.call("GET", path_of("v1", "consent-ledger", "head"))
     signed = next(heads_in("the server's head", reply))
-    return audit_leaves(_leaves(client), signed, [decode(reply["public_key"])], heads)
+    keys = [decode(one["public_key"]) for one in (*reply["succession"], reply)]
+    return audit_leaves(_leaves(client), signed, keys, heads)
 
 
 def _leaves(client: Client) -> Iterator[tuple[int, bytes]]:

@@ -38,6 +38,8 @@ class Enrolled(msgspec.Struct):
     """Patterns of the shared channels that it may follow."""
     registry_key: str | None
     """The Ed25519 public key that signs privacy parts, base64url: pin it; null when this server pins none."""
+    root_fingerprint: str
+    """Of the server's first signing key: what verifies every receipt, `edge-sync consent verify --root`."""
 
 
 class Device(msgspec.Struct):

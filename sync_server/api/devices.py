@@ -117,6 +117,7 @@ async def enrol(request: web.Request) -> web.Response:
         encode(made.server_key),
         list(made.channels),
         None if pin is None else encode(pin),
+        request.app[AUTHORITY].root,
     )
     return json_reply(told, 201)
 

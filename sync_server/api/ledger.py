@@ -13,6 +13,7 @@ from sync_server.api.rooms import AUTHORITY, OFFICE, SETTINGS, STORE
 from sync_server.api.route import Query, Route
 from sync_server.consent import merkle
 from sync_server.consent.documents import LedgerHead, LedgerLeaf, LedgerLeaves, LedgerProof
+from sync_server.consent.root import links
 from sync_server.consent.statement import head_document
 from sync_server.devices.enrolment import encode
 from sync_server.errors import Problem
@@ -24,8 +25,10 @@ async def head(request: web.Request) -> web.Response:
     """The signed head. Its size is the lane position: what a job names as `as_of`."""
     with request.app[STORE].read() as tx:
         signed = request.app[OFFICE].head(tx)
-    key = encode(request.app[AUTHORITY].public_key)
-    return json_reply(msgspec.convert({**head_document(signed), "public_key": key}, LedgerHead))
+    made = request.app[AUTHORITY]
+    keys = {"public_key": encode(made.public_key), "succession": links(made.chain)}
+    whole = {**head_document(signed), **keys, "root_fingerprint": made.root}
+    return json_reply(msgspec.convert(whole, LedgerHead))
 
 
 async def proof(request: web.Request) -> web.Response:

@@ -104,7 +104,8 @@ def _notice(row: NoticeRow, declared: bool) -> Table:
 
 
 def _reply(request: web.Request, statement: Table) -> web.Response:
-    return json_reply(signed(request.app[AUTHORITY].signing, seal.REGISTRY, {"v": 1, **statement}))
+    authority = request.app[AUTHORITY]
+    return json_reply(signed(authority.signing, seal.REGISTRY, {"v": 1, **statement}, authority.chain))
 
 
 ROUTES = (

@@ -33,9 +33,9 @@ from sync_server.consent.documents import (
     RevocationStatus,
     RevocationTarget,
     RevocationTargets,
-    SignedStatement,
     SubjectIdentifier,
 )
+from sync_server.consent.signed_document import SignedDocument
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import UNLEASED_US, RevocationRow, Target
@@ -102,7 +102,7 @@ async def receipt(request: web.Request) -> web.Response:
     request.app[STORE].flush()  # what is signed here must not be lost with the power
     with request.app[STORE].read() as tx:
         statement = request.app[OFFICE].outcome(tx, _found(tx, request))
-    return json_reply(msgspec.convert(statement, SignedStatement))
+    return json_reply(msgspec.convert(statement, SignedDocument))
 
 
 async def listing(request: web.Request) -> web.Response:
@@ -127,7 +127,7 @@ def _accepted(request: web.Request, tx: WriteTx, wanted: Revocation, subject: by
         accepted_at=row.accepted_us,
         due_at=row.due_us,
         denials=_denials(tx, row),
-        receipt=msgspec.convert(statement, SignedStatement),
+        receipt=msgspec.convert(statement, SignedDocument),
     )
 
 
@@ -234,7 +234,7 @@ ROUTES = (
         "consent",
         scope="consent",
         replies={200: "a signed statement that verifies offline"},
-        returns={200: SignedStatement},
+        returns={200: SignedDocument},
         problems=("not_found", "not_completed"),
     ),
 )

@@ -7,12 +7,14 @@ A reader takes what it does not know for something newer and leaves it alone.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from edge_runtime.wire.printing import prints_only
 from sync_server.consent.progress import State
+from sync_server.consent.root import KeyLink
+from sync_server.consent.signed_document import SignedDocument
 
 Purpose = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Initiator = Literal["subject", "controller"]
@@ -143,15 +145,6 @@ class DenialPlace(msgspec.Struct, frozen=True):
     purpose: str
 
 
-@prints_only("public_key")
-class SignedStatement(msgspec.Struct, frozen=True):
-    """What the server signed; `consent.statement.verify` checks it with the pinned key alone."""
-
-    statement: dict[str, Any]
-    signature: str
-    public_key: str
-
-
 class RevocationAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """In force from the moment this was answered."""
 
@@ -161,7 +154,7 @@ class RevocationAccepted(msgspec.Struct, frozen=True, kw_only=True):
     due_at: int
     """A target without a receipt then is overdue."""
     denials: list[DenialPlace]
-    receipt: SignedStatement
+    receipt: SignedDocument
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,6 +242,10 @@ class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     signature: str
     public_key: str
+    succession: list[KeyLink]
+    """The keys before that one, from the first on."""
+    root_fingerprint: str
+    """Of the first key: what a verifier pins, `sha256:...`."""
 
 
 @prints_only("size", "seq", "first")

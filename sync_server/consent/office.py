@@ -6,6 +6,8 @@ import base64
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+import msgspec
+
 from edge_runtime.wire.messages import LedgerHead
 from sync_server.catalog.purpose_leases import PurposeLeases, unleased
 from sync_server.clock import Clock
@@ -15,6 +17,7 @@ from sync_server.consent.decisions import API, Proposal, RecordedDecision, recor
 from sync_server.consent.progress import Progress, enforced_us, progress
 from sync_server.consent.record_id import claimed_seq, names, record_id
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
+from sync_server.consent.root import links
 from sync_server.consent.signals import heeded, opt_outs
 from sync_server.consent.signed_document import SignedDocument
 from sync_server.devices.authority import Authority
@@ -180,8 +183,8 @@ class ConsentOffice:
             (answered if target.erased_us is not None else owing).append(proof)
         key = self._authority.signing
         if standing.state == "completed":
-            return statement.completed(key, row, proven, head, standing, answered)
-        return statement.partially_completed(key, row, proven, head, standing, answered, owing)
+            return self._led(statement.completed(key, row, proven, head, standing, answered))
+        return self._led(statement.partially_completed(key, row, proven, head, standing, answered, owing))
 
     def _device_proof(self, tx: ReadTx, target: Target, receipts: Sequence[bytes]) -> statement.DeviceProof:
         device = tx.device(target.device_id)
@@ -208,7 +211,11 @@ class ConsentOffice:
 
     def _accepted(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:
         proven, head = self._proven(tx, row)
-        return statement.accepted(self._authority.signing, row, proven, head)
+        return self._led(statement.accepted(self._authority.signing, row, proven, head))
+
+    def _led(self, document: dict[str, object]) -> dict[str, object]:
+        """With the keys that lead to the one that signed it."""
+        return document | {"succession": msgspec.to_builtins(links(self._authority.chain))}
 
     def _proven(self, tx: ReadTx, row: RevocationRow) -> tuple[list[statement.Proven], LedgerHead]:
         """The denials with their proofs, under the head as it was when they were recorded."""

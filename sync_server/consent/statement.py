@@ -59,7 +59,8 @@ class Verified:
 
     kind: str
     id: str
-    subject: bytes
+    subject: bytes | None
+    """Pseudonym; None where the salts were destroyed."""
     purposes: tuple[str, ...]
     denials: tuple[int, ...]
     receipts: tuple[Receipt, ...]
@@ -124,8 +125,8 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
         seal.verify(server_key, seal.REVOCATION, seal.canonical(body), decode(document["signature"]))
         head = head_of(body["head"])
         verify_head(head, server_key)
-        subject = seal.token_subject(body["subject"])
-        denials = {d["seq"]: _verified_leaf(d, head, subject) for d in body["denials"]}
+        subject = None if body["subject"] is None else seal.token_subject(body["subject"])
+        denials = {d["seq"]: _verified_leaf(d, head, subject, body) for d in body["denials"]}
         receipts = [r for d in body.get("devices", ()) for r in _verified_device(d, subject, denials)]
         overdue = tuple(str(d["device_id"]) for d in body.get("overdue", ()))
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError, WireFailure) as error:
@@ -212,24 +213,32 @@ def head_of(document: Mapping[str, Any]) -> LedgerHead:
     )
 
 
-def _verified_leaf(document: Mapping[str, Any], head: LedgerHead, subject: bytes) -> str:
-    """The purpose of a leaf that is in the log, denies, and is about `subject`."""
-    raw, salt = decode(document["leaf"]), decode(document["salt"])
-    proof = [decode(step) for step in document["inclusion"]]
+def _verified_leaf(
+    document: Mapping[str, Any], head: LedgerHead, subject: bytes | None, body: Mapping[str, Any]
+) -> str:
+    """The purpose of a leaf that is in the log, denies, was recorded when it is said, and is about `subject`.
+
+    Of an anonymous statement nobody can say any more whom a leaf is about.
+    """
+    raw, proof = decode(document["leaf"]), [decode(step) for step in document["inclusion"]]
     if not verify_inclusion(raw, document["seq"] - 1, head.size, proof, head.root):
         raise ValueError("a denial is not included under the head")
     leaf = msgspec.msgpack.decode(raw, type=ledger.Leaf)
     if leaf.seq != document["seq"] or leaf.state not in DENIALS:
         raise ValueError("a leaf is not the denial it is said to be")
-    if leaf.commitment != ledger.commitment(salt, subject):
+    if leaf.recorded_us != body["accepted_at"]:
+        raise ValueError("a denial was recorded at another time than the statement says")
+    if subject is not None and leaf.commitment != ledger.commitment(decode(document["salt"]), subject):
         raise ValueError("a leaf is about another subject")
     return leaf.purpose
 
 
 def _verified_device(
-    document: Mapping[str, Any], subject: bytes, denials: Mapping[int, str]
+    document: Mapping[str, Any], subject: bytes | None, denials: Mapping[int, str]
 ) -> list[Receipt]:
     """The receipts of one device, which together answer every denial."""
+    if subject is None:
+        return []  # they name the subject: they went with the salts
     key = document["public_key"]
     opened = [
         open_receipt(decode(r["body"]), decode(r["signature"]), decode(r.get("public_key", key)))
@@ -240,6 +249,14 @@ def _verified_device(
             raise ValueError("a receipt is another device's, or about another subject")
         if receipt.canary_unreadable is False:
             raise ValueError("a receipt says that its canary can still be read")
-    if not set(denials.values()) <= {p for r in opened for p in r.purposes}:
-        raise ValueError("a device's receipts do not answer every denial")
+    for seq, purpose in denials.items():
+        if not any(_answers(receipt, seq, purpose) for receipt in opened):
+            raise ValueError("a device's receipts do not answer every denial")
     return opened
+
+
+def _answers(receipt: Receipt, seq: int, purpose: str) -> bool:
+    """A receipt for a newer denial answers an older one; one that names the device's own decisions, the
+    denials that these became."""
+    newest = max(receipt.denials, default=0)
+    return purpose in receipt.purposes and (newest >= seq or bool(receipt.decisions))

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.fingerprint import fingerprint
 from edge_runtime.wire.messages import Bytes16, Bytes32, Restore, Signature, Succession
 from edge_runtime.wire.printing import prints_only
 from sync_server.devices.entropy import Entropy
@@ -66,6 +67,16 @@ class Authority:
     def public_key(self) -> bytes:
         """The 32 bytes that devices pin at enrolment."""
         return seal.public_bytes(self.signing)
+
+    @property
+    def chain(self) -> list[tuple[bytes, bytes]]:
+        """(key, its word for the next) of every signing key of before, from the first on."""
+        return [(one.public_key, one.signature) for one in self.earlier]
+
+    @property
+    def root(self) -> str:
+        """The fingerprint of the first key: what a person pins once."""
+        return fingerprint(self.earlier[0].public_key if self.earlier else self.public_key)
 
     def succession(self, pinned: bytes) -> list[Succession]:
         """From the key that a device trusts to the present one; empty when they are the same.

@@ -24,7 +24,14 @@ PURE = (
 )
 PURE_FILES = (
     "edge_runtime/sync/gate.py",
+    "sync_server/consent/audit.py",
+    "sync_server/consent/audit_heads.py",
     "sync_server/consent/ledger.py",
+    "sync_server/consent/merkle.py",
+    "sync_server/consent/root.py",
+    "sync_server/consent/signed_document.py",
+    "sync_server/consent/statement.py",
+    "sync_server/consent/verifying.py",
     "sync_server/aggregates/estimate.py",
 )
 IMPURE_MODULES = {"time", "random", "secrets", "socket", "sqlite3", "apsw", "aiohttp", "asyncio", "threading"}

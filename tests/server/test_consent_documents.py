@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sync_server.consent import documents, record_id
+from sync_server.consent.signed_document import SignedDocument
 from tests.support.shop_server import ShopServer
 
 P, M = "personalization", "measurement"
@@ -76,7 +77,7 @@ async def test_every_reply_is_its_documented_type(shop: ShopServer) -> None:
     strict[given.headers["Location"]] = documents.ConsentRecord
     strict[revoked.headers["Location"]] = documents.RevocationStatus
     strict[revoked.headers["Location"] + "/targets"] = documents.RevocationTargets
-    strict[revoked.headers["Location"] + "/receipt"] = documents.SignedStatement
+    strict[revoked.headers["Location"] + "/receipt"] = SignedDocument
     replies = {kind: (await shop.call("GET", path)).body for path, kind in strict.items()}
     replies |= {documents.ConsentRecorded: given.body, documents.RevocationAccepted: revoked.body}
     for kind, body in replies.items():

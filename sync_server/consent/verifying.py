@@ -1,0 +1,143 @@
+"""What a receipt proves to somebody who has only it and a fingerprint, said for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from edge_runtime.wire.receipt import Receipt
+from edge_runtime.wire.seal import subject_token
+from sync_server.consent.root import Led, RootFailure, led_by
+from sync_server.consent.statement import StatementFailure, Verified, verify
+
+_CANARY: Final = {True: "a sample sealed before no longer opens", None: "nothing had been sealed there"}
+_ASSURANCE: Final = {
+    "memory": "the key was in memory only",
+    "file": "the key lay in a file: remnants of it on the disk are not excluded",
+    "passphrase": "the key lay in a file under a passphrase: remnants of it are not excluded",
+    "os_keychain": "the key lay in the system's keychain",
+    "tpm": "the key was bound to the TPM",
+}
+_COLD_START: Final = {
+    "server": "it opens after a restart only when the server has answered",
+    "lease": "its lease outlives a restart and then also counts on the wall clock",
+    "standalone": "it had no server and so no lease",
+}
+NOT_PROVEN: Final = (
+    "that these devices were all that could hold something: the server names them",
+    "what time it was: all times are by the server's and the devices' own clocks",
+    "that nobody wrote the data down elsewhere, on paper or in another system",
+)
+
+
+class VerifyFailure(Exception):
+    """The document proves nothing; the message names the first thing that does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A document that holds."""
+
+    led: Led
+    proven: Verified
+    statement: Mapping[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        found = self.proven
+        return {
+            "holds": True,
+            "kind": found.kind,
+            "id": found.id,
+            "subject": None if found.subject is None else subject_token(found.subject),
+            "anonymity": self.statement["anonymity"],
+            "purposes": list(found.purposes),
+            "denials": list(found.denials),
+            "accepted_at": self.statement["accepted_at"],
+            "key": {"pinned": self.led.root_place, "signed": self.led.place},
+            "devices": [_device(r) for r in found.receipts],
+            "overdue": list(found.overdue),
+            "not_proven": list(NOT_PROVEN),
+        }
+
+    def text(self) -> str:
+        """As a person reads it."""
+        return "\n".join([*self._head(), *self._devices(), *self._limits()])
+
+    def _head(self) -> Iterator[str]:
+        said, found = self.statement, self.proven
+        yield f"It holds: {found.kind.replace('_', ' ')}  {found.id}"
+        yield f"  signed with      key {self.led.place} of the server, {self._root()}"
+        about = "nobody any more" if found.subject is None else subject_token(found.subject)
+        yield f"  about            {about} ({said['anonymity']})"
+        yield f"  purposes         {', '.join(found.purposes)}"
+        steps, size = ", ".join(map(str, found.denials)), said["head"]["size"]
+        yield f"  in the ledger    denial at step {steps}, proven under the signed head of {size} steps"
+        yield f"  in force since   {_time(said['accepted_at'])}"
+        for name, label in (
+            ("enforced_at", "enforced"),
+            ("erased_at", "erased"),
+            ("completed_at", "completed"),
+        ):
+            if name in said:
+                yield f"  {label:<16} {_time(said[name])}"
+        if "server" in said:
+            rows, kept = said["server"]["rows_deleted"], said["server"]["assurance"]
+            yield f"  the server       destroyed its keys, deleted {rows} rows; assurance: {kept}"
+
+    def _root(self) -> str:
+        if self.led.root_place == self.led.place:
+            return "the one you pinned"
+        return f"to which key {self.led.root_place}, the one you pinned, leads"
+
+    def _devices(self) -> Iterator[str]:
+        by_device = {receipt.device_id: receipt for receipt in self.proven.receipts}
+        if "devices" in self.statement:
+            yield f"  devices          {len(by_device)} answered under their own signatures"
+        for receipt in by_device.values():
+            erased = f"erased: {receipt.keys_destroyed} keys destroyed, {_CANARY[receipt.canary_unreadable]}"
+            yield f"    {receipt.device_id}  {erased if receipt.kind == 'erased' else 'held nothing'}"
+            yield f"      assurance {receipt.assurance}: {_ASSURANCE[receipt.assurance]}"
+            yield f"      {_COLD_START[receipt.cold_start]}"
+        for device in self.proven.overdue:
+            yield f"    {device}  OVERDUE: it owes a receipt; when its lease ran out it was locked by itself"
+
+    def _limits(self) -> Iterator[str]:
+        yield "Not proven:"
+        for limit in NOT_PROVEN:
+            yield f"  - {limit}"
+
+
+def verify_with_root(document: Any, root: bytes) -> Proof:
+    """What `document` proves to whoever pinned `root`, the SHA-256 of a key of the server.
+
+    Raises `VerifyFailure`: with the first thing that does not hold.
+    """
+    try:
+        document = document.get("receipt", document)
+        led = led_by(root, document)
+        return Proof(led, verify(document, led.public_key), document["statement"])
+    except (RootFailure, StatementFailure) as failure:
+        raise VerifyFailure(str(failure)) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VerifyFailure(f"expected a signed receipt ({type(error).__name__})") from None
+
+
+def _device(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "device_id": receipt.device_id,
+        "kind": receipt.kind,
+        "keys_destroyed": receipt.keys_destroyed,
+        "assurance": receipt.assurance,
+        "cold_start": receipt.cold_start,
+        "canary_unreadable": receipt.canary_unreadable,
+        "at": receipt.at_us,
+    }
+
+
+def _time(us: int | None) -> str:
+    if us is None:
+        return "not yet"
+    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
