@@ -19,3 +19,25 @@ class SystemClock:
 
     def now_us(self) -> int:
         return time.time_ns() // 1000
+
+
+class Waiter(Protocol):
+    """What a client waits with."""
+
+    def now_s(self) -> float:
+        """Seconds that only grow."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Come back after so long."""
+        ...
+
+
+class SystemWaiter:
+    """Waits on this machine's clock."""
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)

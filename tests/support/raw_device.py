@@ -6,7 +6,7 @@ import base64
 import os
 import socket
 import struct
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from edge_runtime.wire.conversation import State
 from sync_server.load.device import SimDevice
@@ -23,9 +23,17 @@ class RawDevice:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(30)
         assert at.hostname is not None
-        self.socket.connect((at.hostname, at.port or 80))
         self.got_bytes = 0
         """Bytes of frames read so far."""
+        try:
+            self._connect(at)
+        except BaseException:
+            self.socket.close()
+            raise
+        device.begin()
+
+    def _connect(self, at: SplitResult) -> None:
+        self.socket.connect((at.hostname, at.port or 80))
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
             f"GET /v1/sync HTTP/1.1\r\nHost: {at.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -35,7 +43,6 @@ class RawDevice:
         while not head.endswith(b"\r\n\r\n"):
             head += self._exactly(1)
         assert head.startswith(b"HTTP/1.1 101"), head
-        device.begin()
 
     def open(self) -> None:
         """Talk until the session is live."""
@@ -67,6 +74,10 @@ class RawDevice:
                     self._send(PONG, body)
                 case 0x8:
                     raise ConnectionError("closed by the server")
+
+    def say(self, frame: bytes) -> None:
+        """Send one binary frame."""
+        self._send(BINARY, frame)
 
     def close(self) -> None:
         """Without a word."""

@@ -1,0 +1,217 @@
+"""Decisions and revocations, with the types that the server answers in.
+
+Every call is repeated while no answer comes: a change goes under one idempotency key, and so is made once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal, Protocol, TypeVar
+
+import msgspec
+
+from sync_server.client.connection import path_of
+from sync_server.clock import Waiter
+from sync_server.consent import statement
+from sync_server.consent.documents import (
+    Consent,
+    ConsentHistory,
+    ConsentRecord,
+    ConsentRecorded,
+    Initiator,
+    LedgerHead,
+    Revocation,
+    RevocationAccepted,
+    RevocationBrief,
+    Revocations,
+    RevocationStatus,
+    RevocationTarget,
+    RevocationTargets,
+    SignedStatement,
+    StateNow,
+    Subject,
+)
+
+T = TypeVar("T")
+CONSENTS: Final = ("v1", "consents")
+REVOCATIONS: Final = ("v1", "consent-revocations")
+Said = Literal["given", "refused", "objected", "restricted"]
+Reached = Literal["enforced", "erased", "completed"]
+
+
+class NotYet(Exception):
+    """A revocation did not come so far in the time that was given; `status` is where it stands."""
+
+    def __init__(self, status: RevocationStatus) -> None:
+        self.status = status
+        super().__init__(f"{status.id} is {status.state}")
+
+
+class Asking(Protocol):
+    """What it asks with; see `Client`."""
+
+    @property
+    def waiter(self) -> Waiter: ...
+
+    def ask(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
+    ) -> bytes: ...
+
+    def patiently(self, attempt: Callable[[], T]) -> T: ...
+
+
+class ConsentClient:
+    """Give, revoke, watch, prove. Raises `Refused`, or `Unreachable` when patience ends."""
+
+    def __init__(self, client: Asking) -> None:
+        self._client = client
+
+    # ---- decisions ---------------------------------------------------------------------------------------
+
+    def give(
+        self, subject: Subject, purpose: str, *, notice: str, base: int | None = None, key: str | None = None
+    ) -> ConsentRecorded:
+        """Record that the subject said yes after having read `notice`; see `decide`."""
+        return self.decide(subject, purpose, "given", notice=notice, base=base, key=key)
+
+    def decide(
+        self,
+        subject: Subject,
+        purpose: str,
+        state: Said,
+        *,
+        notice: str,
+        base: int | None = None,
+        key: str | None = None,
+    ) -> ConsentRecorded:
+        """Record what the subject said.
+
+        Args:
+            base: `ConsentHistory.lane` that was seen when it was said; None: it is said now.
+            key: an idempotency key of the caller's own, to repeat the call after a crash.
+        """
+        body = Consent(subject=subject, purpose=purpose, notice=notice, state=state, base=base)
+        return self._post(CONSENTS, body, key, ConsentRecorded)
+
+    def look(
+        self,
+        subject: str,
+        purpose: str | None = None,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> ConsentHistory:
+        """What holds for the subject, and a page of what was said."""
+        path = path_of(*CONSENTS, subject=subject, purpose=purpose, after=after, limit=limit)
+        return self._get(path, ConsentHistory)
+
+    def state(self, subject: str, purpose: str) -> StateNow:
+        """What holds for one purpose."""
+        return self.look(subject, purpose, limit=1).states[purpose]
+
+    def history(self, subject: str, purpose: str | None = None) -> Iterator[ConsentRecord]:
+        """Everything that was ever said, oldest first, page by page."""
+        after: int | None = 0
+        while after is not None:
+            page = self.look(subject, purpose, after=after)
+            yield from page.history
+            after = page.next
+
+    def record(self, consent_id: str) -> ConsentRecord:
+        """One decision as it was recorded."""
+        return self._get(path_of(*CONSENTS, consent_id), ConsentRecord)
+
+    def withdraw_record(self, consent_id: str) -> None:
+        """End what the record stands for; nothing happens if that was done, or there is no such record."""
+        path = path_of(*CONSENTS, consent_id)
+        self._client.patiently(lambda: self._client.ask("DELETE", path))
+
+    # ---- revocations -------------------------------------------------------------------------------------
+
+    def revoke(
+        self,
+        subject: Subject,
+        purposes: Sequence[str] | Literal["*"] = "*",
+        *,
+        initiator: Initiator = "subject",
+        notice: str = "",
+        key: str | None = None,
+    ) -> RevocationAccepted:
+        """End the permission for some purposes or all; in force when this returns.
+
+        Args:
+            initiator: `subject` withdraws; anybody else revokes.
+            key: an idempotency key of the caller's own, to repeat the call after a crash of the caller.
+        """
+        named: list[str] | Literal["*"] = "*" if isinstance(purposes, str) else list(purposes)
+        body = Revocation(subject=subject, purposes=named, initiator=initiator, notice=notice)
+        return self._post(REVOCATIONS, body, key, RevocationAccepted)
+
+    def revocations(self) -> Iterator[RevocationBrief]:
+        """All of them, the newest first, page by page."""
+        after: str | None = None
+        while True:
+            page = self._get(path_of(*REVOCATIONS, after=after), Revocations)
+            yield from page.revocations
+            after = page.next
+            if after is None:
+                return
+
+    def status(self, revocation_id: str) -> RevocationStatus:
+        """How far it has come."""
+        return self._get(path_of(*REVOCATIONS, revocation_id), RevocationStatus)
+
+    def wait_for(
+        self, revocation_id: str, reached: Reached, *, timeout_s: float = 60.0, every_s: float = 1.0
+    ) -> RevocationStatus:
+        """The status once the revocation has come so far; also when it is `partially_completed`, because then
+        nobody is waited for any more. Raises `NotYet` when `timeout_s` are over."""
+        until_s = self._client.waiter.now_s() + timeout_s
+        while True:
+            found = self.status(revocation_id)
+            if _has_reached(found, reached):
+                return found
+            left_s = until_s - self._client.waiter.now_s()
+            if left_s <= 0:
+                raise NotYet(found)
+            self._client.waiter.wait(min(every_s, left_s))
+
+    def targets(self, revocation_id: str, *, page: int | None = None) -> Iterator[RevocationTarget]:
+        """Every device that is waited for, by id; `page` at a time."""
+        after: str | None = None
+        while True:
+            path = path_of(*REVOCATIONS, revocation_id, "targets", after=after, limit=page)
+            found = self._get(path, RevocationTargets)
+            yield from found.targets
+            after = found.next
+            if after is None:
+                return
+
+    def receipt(self, revocation_id: str) -> SignedStatement:
+        """The signed completion, or past the due time who is overdue; before, `Refused("not_completed")`."""
+        return self._get(path_of(*REVOCATIONS, revocation_id, "receipt"), SignedStatement)
+
+    def verify(self, signed: SignedStatement, server_key: bytes) -> statement.Verified:
+        """What a statement proves under the pinned key, without asking anybody; raises `StatementFailure`."""
+        return statement.verify(msgspec.to_builtins(signed), server_key)
+
+    def head(self) -> LedgerHead:
+        """The ledger's signed head."""
+        return self._get("/v1/consent-ledger/head", LedgerHead)
+
+    # ---- within ------------------------------------------------------------------------------------------
+
+    def _get(self, path: str, kind: type[T]) -> T:
+        return msgspec.json.decode(self._client.patiently(lambda: self._client.ask("GET", path)), type=kind)
+
+    def _post(self, where: Sequence[str], body: msgspec.Struct, key: str | None, kind: type[T]) -> T:
+        named = {"Idempotency-Key": f'"{uuid.uuid4()}"' if key is None else key}
+        path, sent = path_of(*where), msgspec.to_builtins(body)
+        raw = self._client.patiently(lambda: self._client.ask("POST", path, sent, headers=named))
+        return msgspec.json.decode(raw, type=kind)
+
+
+def _has_reached(status: RevocationStatus, reached: Reached) -> bool:
+    at = {"enforced": status.enforced_at, "erased": status.erased_at, "completed": status.completed_at}
+    return at[reached] is not None or status.state == "partially_completed"
