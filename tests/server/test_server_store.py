@@ -299,3 +299,24 @@ def test_law_2_a_denial_whose_keys_cannot_be_destroyed_yet_stands_and_is_told(tm
     with town.store.read() as tx:
         assert (tx.unerased_revocations(), tx.pending_key_erasures()) == ([], [])
     town.close()
+
+
+def test_law_6_what_was_put_off_is_on_disk_before_it_is_vouched_for(tmp_path: Path) -> None:
+    """`flush` waits once for commits that were not durable, and not at all when there are none."""
+    store = open_store(tmp_path)
+
+    def flushed() -> bytes | None:
+        with store.read() as tx:
+            return tx.meta("flushed")
+
+    store.flush()
+    assert flushed() is None
+    with store.write("durable") as tx:
+        tx.set_meta("x", b"1")
+    store.flush()
+    assert flushed() is None
+    with store.write("put off", durable=False) as tx:
+        tx.set_meta("x", b"2")
+    store.flush()
+    assert flushed() == b""
+    store.close()

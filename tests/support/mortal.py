@@ -63,7 +63,8 @@ class Mortal:
 
     def dies(self, within_s: float) -> bool:
         """Whether it says so in that time."""
-        return bool(select.select([self._zygote.stdout], [], [], within_s)[0])
+        assert self._zygote.stdout is not None
+        return bool(select.select([self._zygote.stdout.fileno()], [], [], within_s)[0])
 
     def died(self) -> str:
         """Wait until it has died; where that was."""
@@ -109,7 +110,7 @@ def zygote() -> None:
 def _serve(settings: Settings, kill_at: int | None) -> None:
     places = _Places(kill_at)
     signal.signal(signal.SIGUSR1, places.arm)
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=_counted(places))
+    vars(sqlite3)["connect"] = functools.partial(sqlite3.connect, factory=_counted(places))
     asyncio.run(serve(settings, lambda _: _say(serves=os.getpid())))
     os._exit(0)
 
@@ -160,7 +161,7 @@ def _transaction() -> str:
     inner = frame.f_code.co_name
     while frame is not None:
         if frame.f_code.co_name == "write" and "name" in frame.f_locals:
-            return inner if inner == "_flush" else str(frame.f_locals["name"])
+            return inner if inner in ("_flush", "destroy") else str(frame.f_locals["name"])
         frame = frame.f_back
     return inner
 

@@ -115,6 +115,10 @@ def _token(_: object, token: str, *__: object) -> None:
     sink().word(TOKEN, token)
 
 
+def _secret(_: object, __: str, text: str, *___: object) -> None:
+    sink().word(TOKEN, text)
+
+
 def _client(_: object, __: str, token: str, **___: object) -> None:
     sink().word(TOKEN, token)
 
@@ -149,5 +153,6 @@ _PLACES: Final[dict[str, dict[str, Callable[..., object]]]] = {
     "sync_server.api.replies": {"_typed_subject": lambda _, text, __: note_subject(text)},
     "sync_server.devices.authority": {"_authority": _authority},
     "sync_server.devices.enrolment": {"NewToken.__init__": _token},
+    "sync_server.access.tokens": {"NewSecret.__init__": _secret},
     "sync_server.client.client": {"Client.__init__": _client},
 }
