@@ -7,7 +7,9 @@ a write-ahead log would keep the page that held a destroyed key.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -15,6 +17,8 @@ from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign
 from sync_server.store.schema import APPLICATION_ID, KEY_TABLES, KEY_VERSION
 
+DECOY: Final = 0
+"""Grant of a key that seals nothing."""
 _CACHED_KEYS = 10_000
 
 
@@ -65,13 +69,26 @@ class KeyDatabase:
             self._db.execute("ROLLBACK")
             self._cache.clear()
 
-    def destroy(self, subject: bytes, purpose: str, before: int) -> int:
-        """Destroy the pair's keys of every grant before seq `before`; returns how many there were."""
+    def destroy(self, pairs: Sequence[tuple[bytes, str, int]]) -> None:
+        """Destroy each (subject, purpose)'s keys of every grant before a denial's seq, all in one commit.
+
+        A decoy is made and destroyed with them, so that the same pages are written and synced, in about the
+        same time, whether or not there was a key: how long a revocation takes must not tell who is known.
+        """
         self._cache.clear()
-        return self._db.execute(
-            "DELETE FROM payload_keys WHERE subject = ? AND purpose = ? AND grant_seq < ?",
-            (subject, purpose, before),
-        ).rowcount
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for subject, purpose, before in pairs:
+                decoy = (subject, purpose, DECOY, self._entropy(32))
+                self._db.execute("INSERT OR REPLACE INTO payload_keys VALUES (?, ?, ?, ?)", decoy)
+                self._db.execute(
+                    "DELETE FROM payload_keys WHERE subject = ? AND purpose = ? AND grant_seq < ?",
+                    (subject, purpose, before),
+                )
+            self._db.execute("COMMIT")
+        except BaseException:
+            self.rollback()
+            raise
 
     def nonce(self) -> bytes:
         """A fresh nonce for one sealing; random, so a restored store never repeats one."""

@@ -159,8 +159,7 @@ class SqliteStore:
             pending = ReadTx(self._writer, self._keys, self._digest_key).pending_key_erasures()
             if not pending:
                 return
-            for subject, purpose, denial in pending:
-                self._keys.destroy(subject, purpose, denial)
+            self._keys.destroy(pending)
             with self.write("keys_erased", durable=False) as tx:  # lost with the power, it is done again
                 for subject, purpose, denial in pending:
                     tx.keys_erased(subject, purpose, denial)
