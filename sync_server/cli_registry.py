@@ -51,6 +51,9 @@ def registry_commands(
         parts = ["v1", "purposes", *([args.purpose] if args.purpose else [])]
         return client(args).call("GET", path_of(*parts))["statement"]
 
+    def record(args: argparse.Namespace) -> object:
+        return client(args).call("GET", path_of("v1", "processing-record"))
+
     registry = commands.add_parser("registry", help="purposes, notices and the key that signs them")
     registry = registry.add_subparsers(required=True)
     made = command(registry, "keygen", keygen, "make a key that signs privacy parts, mode 0600")
@@ -58,6 +61,7 @@ def registry_commands(
     made = command(registry, "sign", sign_file, "sign the privacy part of a catalog file, in place")
     made.add_argument("catalog", type=Path)
     made.add_argument("--key", type=Path, required=True, metavar="FILE")
+    command(registry, "record", record, "the record of processing activities (GDPR Art. 30)")
     made = command(registry, "show", show, "the purposes in force, or one through all versions")
     made.add_argument("purpose", nargs="?")
 

@@ -1,8 +1,8 @@
-"""`/v1/purposes` and `/v1/notices`: what data is used for, and what was shown. For anybody to read."""
+"""`/v1/purposes` and `/v1/notices`, for anybody to read; `/v1/processing-record`, for who has to show it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -10,13 +10,15 @@ from aiohttp import web
 from edge_runtime.catalog import dpv
 from edge_runtime.wire import seal
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import AUTHORITY, SETTINGS, STORE
-from sync_server.api.route import Route
+from sync_server.api.rooms import AUTHORITY, CLOCK, REGISTRY, SETTINGS, STORE
+from sync_server.api.route import Query, Route
+from sync_server.consent import processing_record as processing
 from sync_server.consent.signed_document import SignedDocument, signed
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx
 from sync_server.store.registry import NoticeRow, RegistryRow
 
+CSV: Final = "text/csv"
 Table = dict[str, object]
 
 
@@ -70,6 +72,17 @@ async def notice(request: web.Request) -> web.Response:
     if row is None:
         raise Problem("not_found", "no catalog declared such a notice")
     return _reply(request, {"kind": "notice", "notice": _notice(row, version in declared)})
+
+
+async def processing_record(request: web.Request) -> web.Response:
+    """The record of processing activities, as JSON or, for who asks for it by `Accept`, as CSV."""
+    with request.app[STORE].read() as tx:
+        version = _in_force(tx).version
+    catalog, settings = request.app[REGISTRY].active, request.app[SETTINGS]
+    made = processing.processing_record(catalog, version, settings, request.app[CLOCK].now_us())
+    if CSV in request.headers.get("Accept", ""):
+        return web.Response(text=processing.record_csv(made), content_type=CSV)
+    return json_reply(made)
 
 
 def version_note(row: RegistryRow) -> Table:
@@ -154,5 +167,18 @@ ROUTES = (
         replies={200: "`statement` with its signature"},
         returns={200: SignedDocument},
         problems=("no_catalog", "not_found"),
+    ),
+    Route(
+        "GET",
+        "/v1/processing-record",
+        processing_record,
+        "The record of processing activities (GDPR Art. 30), from the registry and what is configured.",
+        "registry",
+        scope="consent",
+        headers=(Query("Accept", "`text/csv` for the activities as CSV; JSON otherwise"),),
+        replies={200: "controller, activities, security measures"},
+        returns={200: processing.ProcessingRecord},
+        gives={200: CSV},
+        problems=("no_catalog",),
     ),
 )

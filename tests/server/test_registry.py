@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\x07")
 PUBLIC = seal.public_bytes(KEY)
 HASH = "sha256:" + "ab" * 32
 NOTICE = {"purposes": ["personalization"], "language": "en", "content_hash": HASH}
+RECIPIENTS = "purposes/personalization/recipients"
 LEASE = "purposes/personalization/lease"
 
 
@@ -113,6 +116,26 @@ async def test_a_leaf_binds_the_text_that_was_shown_and_the_registry_in_force(sh
     found = await statement(shop, "/v1/purposes")
     assert leaf.notice_hash.hex() == HASH.removeprefix("sha256:")
     assert leaf.registry.hex() == found["registry"]["fingerprint"]
+
+
+async def test_the_processing_record_is_the_registry_and_what_is_configured(shop: ShopServer) -> None:
+    """Art. 30: one activity a purpose, with the features that the catalog really has."""
+    bare = (await shop.call("GET", "/v1/processing-record")).body
+    assert (bare["controller"], bare["registry_version"]) == (None, 1)
+    await activate(shop, table(5, put("controller", {"name": "Shop Ltd"}), put(RECIPIENTS, ["crm, eu"])))
+    record = (await shop.call("GET", "/v1/processing-record")).body
+    assert record["controller"] == {"name": "Shop Ltd", "contact": None, "dpo": None}
+    first, second = record["activities"]
+    assert (first["purpose"], first["retention"], first["lease"]) == ("personalization", "30d", "1d")
+    assert (first["data_subjects"], first["recipients"]) == (["user"], ["crm, eu"])
+    assert "profile@1:country" in first["features"]
+    assert second["features"] == []
+    assert any("no registry key is pinned" in measure for measure in record["security"])
+    reply = await shop.call("GET", "/v1/processing-record", headers={"Accept": "text/csv"})
+    lines = list(csv.DictReader(io.StringIO(reply.body.decode())))
+    assert [line["purpose"] for line in lines] == ["personalization", "measurement"]
+    assert lines[0]["recipients"] == "crm, eu"
+    assert lines[0]["features"].split("; ") == first["features"]
 
 
 # ---- the pinned key --------------------------------------------------------------------------------------
