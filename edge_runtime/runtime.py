@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.evolution import evolve
@@ -41,6 +41,7 @@ from edge_runtime.session.admission import Admission
 from edge_runtime.session.event import Event, EventLimits
 from edge_runtime.session.plan import compile_catalog
 from edge_runtime.settings import Settings
+from edge_runtime.subject_export import export_subject
 from edge_runtime.tracking import Tracker, TrackSummary, chunks
 
 if TYPE_CHECKING:
@@ -337,6 +338,23 @@ class Runtime:
         """Decisions of subjects: `rt.consent.give`, `withdraw`, `state`, and who may be asked what."""
         self._ownership.check()
         return self._consents
+
+    def export(self, subject: str) -> dict[str, Any]:
+        """Everything held here on a subject, as plain values: for the subject's own eyes (GDPR Art. 15, 20).
+
+        Purpose by purpose: state and decision, events, rows, present features. Nothing of a purpose without
+        permission, which is said and why; while it is restricted, events and rows are shown all the same.
+
+        Raises:
+            StorageFull: events that wait in memory cannot be written; nothing was lost.
+            DatabaseUnreadable: something of it is damaged.
+        """
+        self.flush()
+        with self._lock:
+            self._check_open()
+            typed = self.catalog.subject(subject)
+            rooms = (self.catalog, self._keyring, self._database, self._consents)
+            return export_subject(typed, *rooms, self._read_subject)
 
     def leave(self, subject: str) -> None:
         """The subject walks away: memory is let go, session-only keys end, personal channels close."""

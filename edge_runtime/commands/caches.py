@@ -1,14 +1,16 @@
-"""`read` and `rotate`, on a cache that no other process has open."""
+"""`read`, `export` and `rotate`, on a cache that no other process has open."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.commands import key_options
 from edge_runtime.commands.command import Declare, Out
-from edge_runtime.commands.shown import plain
+from edge_runtime.serving.plain import plain
 
 if TYPE_CHECKING:
     from edge_runtime.runtime import Runtime
@@ -20,6 +22,13 @@ def add(command: Declare) -> None:
     _cache_arguments(read)
     read.add_argument("ref", metavar="VIEW:FEATURE")
     read.add_argument("entities", nargs="+", metavar="TYPE=ID")
+
+    export = command(
+        "export", _export, "everything a cache holds on a subject, into a new file for you alone"
+    )
+    _cache_arguments(export)
+    export.add_argument("subject")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE")
 
     rotate = command("rotate", _rotate, "put new secrets in the root slot and write everything under them")
     _cache_arguments(rotate)
@@ -48,6 +57,17 @@ def _read(options: argparse.Namespace) -> tuple[int, Out, str]:
         found = rt.read(options.ref, **entities)
     out: Out = {"value": plain(found.value), "status": found.status.name, "reason": found.reason}
     return 0, out, f"{plain(found.value)}  {found.status.name}  {found.reason}".rstrip()
+
+
+def _export(options: argparse.Namespace) -> tuple[int, Out, str]:
+    with _open(options) as rt:
+        found = rt.export(options.subject)
+    text = json.dumps(found, indent=1, ensure_ascii=False, default=plain)
+    handle = os.open(options.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # never over another one
+    with os.fdopen(handle, "w") as file:
+        file.write(text + "\n")
+    shown = [name for name, purpose in found["purposes"].items() if purpose["shown"]]
+    return 0, {"written": str(options.out), "purposes": shown}, f"wrote {options.out}: {' '.join(shown)}"
 
 
 def _rotate(options: argparse.Namespace) -> tuple[int, Out, str]:

@@ -107,6 +107,18 @@ class Consents:
         against = self._against(key, declared)
         return _ALLOWED if against is None else Permission(False, against)
 
+    def access(self, subject: str, purpose: str) -> Permission:
+        """Whether the subject may be shown what is held of it (Art. 15).
+
+        As `permission`, and also while it is restricted: that forbids use, not a look by whom it is about.
+        """
+        found, declared = self.permission(subject, purpose), self._catalog.purposes.get(purpose)
+        if found.reason != "restricted" or declared is None:
+            return found
+        if declared.name in self._leased and not self._leases.live(declared):
+            return Permission(False, self._leases.reason())
+        return Permission(True, found.reason)
+
     def key(self, subject: str, purpose: str) -> DataKey | None:
         """The key to store under, with permission; None without.
 

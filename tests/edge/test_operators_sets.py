@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.model import Scalar
-from edge_runtime.commands.shown import plain
 from edge_runtime.errors import StateUnreadable
+from edge_runtime.serving.plain import plain
 from edge_runtime.session.admission import Admission, ViewState
 from edge_runtime.session.event import make_event
 from edge_runtime.session.operators.counts import CountMap, TopList

@@ -1,4 +1,4 @@
-"""Values as commands print them."""
+"""Values as JSON can hold them, for commands and exports."""
 
 from __future__ import annotations
 
