@@ -28,10 +28,10 @@ from sync_server.consent.documents import (
     RevocationStatus,
     RevocationTarget,
     RevocationTargets,
-    SignedStatement,
     StateNow,
     Subject,
 )
+from sync_server.consent.signed_document import SignedDocument
 
 T = TypeVar("T")
 CONSENTS: Final = ("v1", "consents")
@@ -188,11 +188,11 @@ class ConsentClient:
             if after is None:
                 return
 
-    def receipt(self, revocation_id: str) -> SignedStatement:
+    def receipt(self, revocation_id: str) -> SignedDocument:
         """The signed completion, or past the due time who is overdue; before, `Refused("not_completed")`."""
-        return self._get(path_of(*REVOCATIONS, revocation_id, "receipt"), SignedStatement)
+        return self._get(path_of(*REVOCATIONS, revocation_id, "receipt"), SignedDocument)
 
-    def verify(self, signed: SignedStatement, server_key: bytes) -> statement.Verified:
+    def verify(self, signed: SignedDocument, server_key: bytes) -> statement.Verified:
         """What a statement proves under the pinned key, without asking anybody; raises `StatementFailure`."""
         return statement.verify(msgspec.to_builtins(signed), server_key)
 

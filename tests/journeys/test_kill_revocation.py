@@ -17,7 +17,8 @@ from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import Side, State, advance
 from edge_runtime.wire.receipt import Receipt, receipt_bytes
 from sync_server.client import Client, Patience
-from sync_server.consent.documents import RevocationAccepted, SignedStatement
+from sync_server.consent.documents import RevocationAccepted
+from sync_server.consent.signed_document import SignedDocument
 from sync_server.devices.enrolment import decode
 from sync_server.load.device import SimDevice
 from sync_server.load.fleet import Fleet
@@ -128,7 +129,7 @@ class Journey:
         self.server, self.client = server, _patient(server.start())
         self.key = decode(self.client.consent.head().public_key)
         self.accepted: dict[str, RevocationAccepted] = {}
-        self.completed: dict[str, SignedStatement] = {}
+        self.completed: dict[str, SignedDocument] = {}
         self.places: list[str] = []
         self.device = Answering(server.url, enrolled(self.client))
         self.device.settle()
