@@ -143,6 +143,10 @@ def _devices_revoke(args: argparse.Namespace) -> object:
     return _client(args).call("DELETE", path_of("v1", "devices", args.id))
 
 
+def _devices_lost(args: argparse.Namespace) -> object:
+    return _client(args).call("DELETE", path_of("v1", "devices", args.id, reason="lost"))
+
+
 def _devices_allow(args: argparse.Namespace) -> object:
     return _client(args).call("PATCH", path_of("v1", "devices", args.id), {"channels": args.channel})
 
@@ -230,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")
+    lost = _command(devices, "lost", _devices_lost, "shut out a device that nobody has any more, and say so")
+    lost.add_argument("id")
     made = _command(devices, "allow", _devices_allow, "say anew which shared channels a device may follow")
     made.add_argument("id")
     made.add_argument("--channel", action="append", default=[], help="channel pattern; none: no channel")

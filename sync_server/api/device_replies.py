@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from edge_runtime.wire.printing import prints_only
@@ -59,6 +61,10 @@ class Device(msgspec.Struct):
     revoked: bool
     wiped_at: int | None
     """When it said, revoked, that it had erased everything."""
+    shut_out: str | None
+    """Why it was shut out, `revoked` if nothing was said; null: it was not."""
+    cold_start: Literal["server", "lease"]
+    """`lease`: it trusts its wall clock over restarts, as of its newest lease."""
 
 
 class DeviceCounts(msgspec.Struct):

@@ -36,6 +36,7 @@ from sync_server.store.records import ChannelHead, DeviceRow
 from sync_server.sync.presence import Standing
 
 PATH = "/v1/devices"
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=r"^[^~]")]
 """A channel pattern; personal channels are never fixed at enrolment."""
 
@@ -183,11 +184,11 @@ def _followed(standing: Standing, channel: str, head: int) -> FollowedChannel:
 
 async def revoke(request: web.Request) -> web.Response:
     """Shut a device out; its running lease stays counted among the targets of revocations."""
-    device_id = request.match_info["id"]
+    device_id, why = request.match_info["id"], asked(request, "reason", None)
     with request.app[STORE].write("revoke_device") as tx:
         if tx.device(device_id) is None:
             raise Problem("unknown_device")
-        tx.revoke_device(device_id, request.app[CLOCK].now_us())
+        tx.revoke_device(device_id, request.app[CLOCK].now_us(), why)
         row = tx.device(device_id)
     assert row is not None
     return json_reply(_device(row))
@@ -236,6 +237,8 @@ def _device(row: DeviceRow) -> Device:
         lease_until=row.lease_until_us or None,
         revoked=row.revoked,
         wiped_at=row.wiped_us,
+        shut_out=(row.revoked_why or "revoked") if row.revoked else None,
+        cold_start=row.cold_start,
     )
 
 
@@ -308,10 +311,11 @@ ROUTES = (
         "DELETE",
         PATH + "/{id}",
         revoke,
-        "Shut a device out.",
+        "Shut a device out. It stays a target of revocations until its lease has ended, and longer by name.",
         "devices",
         scope="device-admin",
         places=_PLACES,
+        query=(Query("reason", "why, in a word: `lost`, say; targets and statements name it", type=Reason),),
         replies={200: "the device as it is now"},
         returns={200: Device},
         problems=("unknown_device",),

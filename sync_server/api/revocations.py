@@ -38,7 +38,7 @@ from sync_server.consent.documents import (
 from sync_server.consent.signed_document import SignedDocument
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx, WriteTx
-from sync_server.store.records import UNLEASED_US, RevocationRow, Target
+from sync_server.store.records import UNLEASED_US, AnswerKind, RevocationRow, Target
 
 DOOR = "consent-revocations"
 PATH = "/v1/consent-revocations"
@@ -92,7 +92,7 @@ async def targets(request: web.Request) -> web.Response:
     with request.app[STORE].read() as tx:
         row = _found(tx, request)
         page = tx.targets_page(row.id, after, limit)
-    held = [_target(request, target, erased=erased) for target, erased in page]
+    held = [_target(request, target, kind, why) for target, kind, why in page]
     more = held[-1].device_id if len(held) == limit else None
     return json_reply(RevocationTargets(id=row.id, targets=held, next=more))
 
@@ -152,15 +152,19 @@ def _found(tx: ReadTx, request: web.Request) -> RevocationRow:
     return row
 
 
-def _target(request: web.Request, target: Target, *, erased: bool) -> RevocationTarget:
+def _target(request: web.Request, target: Target, kind: AnswerKind, shut_out: str | None) -> RevocationTarget:
+    stopped = request.app[OFFICE].enforced(target)
     return RevocationTarget(
         device_id=target.device_id,
         position=target.position,
         lease_bound_at=None if target.lease_bound_us == UNLEASED_US else target.lease_bound_us,
         acknowledged_at=target.acked_us,
-        enforced_at=request.app[OFFICE].enforced_us(target),
+        enforced_at=None if stopped is None else stopped.at_us,
+        enforced_by=None if stopped is None else stopped.by,
+        remark=None if stopped is None else stopped.remark,
         erased_at=target.erased_us,
-        answer=None if target.erased_us is None else "erased" if erased else "held_none",
+        answer=None if target.erased_us is None else kind,
+        shut_out=shut_out,
         late=target.late,
     )
 

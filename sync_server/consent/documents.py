@@ -163,6 +163,8 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     targets: int
     enforced: int
     """Can no longer use the data."""
+    on_wall_clock: int
+    """Of those, the ones whose lease's end rests on the word of their wall clock."""
     erased: int
     """Answered with a signed receipt of either kind."""
     held_none: int
@@ -201,8 +203,15 @@ class RevocationTarget(msgspec.Struct, frozen=True, kw_only=True):
     """It is locked by itself from here on; null: one of the purposes needs no lease."""
     acknowledged_at: int | None
     enforced_at: int | None
+    enforced_by: Literal["acknowledged", "lease_ended", "wiped"] | None
+    """What ended its use: its word, the end of its lease, or that it erased everything as it was shut out."""
+    remark: str | None
+    """`enforced on the word of a wall clock`: its lease ended, and it trusts that clock over restarts."""
     erased_at: int | None
-    answer: Literal["erased", "held_none"] | None
+    answer: Literal["erased", "held_none", "wiped"] | None
+    """`wiped`: with one receipt for everything that it held."""
+    shut_out: str | None
+    """Why it was shut out, if it was: `lost`, say."""
     late: bool
 
 

@@ -14,7 +14,7 @@ from sync_server.clock import Clock
 from sync_server.consent import ledger, merkle, statement
 from sync_server.consent.consent_receipt import Decided, consent_receipt
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
-from sync_server.consent.progress import Progress, enforced_us, progress
+from sync_server.consent.progress import Enforced, Progress, enforced, progress
 from sync_server.consent.record_id import claimed_seq, names, record_id
 from sync_server.consent.revocations import Revoking, erase_rows, revoke
 from sync_server.consent.root import links
@@ -162,9 +162,9 @@ class ConsentOffice:
         """Where the revocation stands now."""
         return progress(row, tx.targets(row.id), tx.answers(row.id), self._clock.now_us())
 
-    def enforced_us(self, target: Target) -> int | None:
-        """When one target could no longer use the data; None when it still may."""
-        return enforced_us(target, self._clock.now_us())
+    def enforced(self, target: Target) -> Enforced | None:
+        """From when one target could no longer use the data, and by what; None when it still may."""
+        return enforced(target, self._clock.now_us())
 
     def outcome(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:
         """What is signed when nobody is waited for any more: that all answered, or who is overdue.
@@ -191,7 +191,8 @@ class ConsentOffice:
         held = [r for r in map(tx.receipt, receipts) if r is not None]
         key = b"" if device is None else device.public_key
         keys = tx.device_keys(target.device_id)
-        return statement.DeviceProof(target, self.enforced_us(target), key, held, keys)
+        why = None if device is None or not device.revoked else device.revoked_why or "revoked"
+        return statement.DeviceProof(target, self.enforced(target), key, held, keys, why)
 
     def head(self, tx: ReadTx) -> LedgerHead:
         """The ledger's signed head now."""

@@ -1,15 +1,16 @@
 """How far a revocation has come: derived from what was stored, never stored itself. Pure.
 
 `accepted → propagating → enforced → erased → completed`, or `partially_completed` with the overdue named.
-*Enforced*: every target acknowledged the lane position, or its lease ran out. *Erased*: every target returned
-an erasure receipt or a signed `held none`, and the server's own keys are gone. They are different promises.
+*Enforced*: every target acknowledged the lane position, its lease ran out, or it erased everything when it
+was shut out. *Erased*: every target returned an erasure receipt or a signed `held none`, of this denial or of
+everything, and the server's own keys are gone. They are different promises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from sync_server.store.records import Answer, RevocationRow, Target
 
@@ -22,6 +23,8 @@ class Counters:
 
     targets: int
     enforced: int
+    on_wall_clock: int
+    """Of those, the ones that are `WALL_CLOCK`."""
     erased: int
     """Answered, by either kind of receipt."""
     held_none: int
@@ -47,19 +50,39 @@ class Progress:
     """Devices that still owe a receipt past the due time."""
 
 
-def enforced_us(target: Target, now_us: int) -> int | None:
-    """When the target could no longer use the data: acknowledged, or locked by the end of its lease."""
-    lapsed = target.lease_bound_us if target.lease_bound_us <= now_us else None
-    known = [t for t in (target.acked_us, lapsed) if t is not None]
-    return min(known) if known else None
+EnforcedBy = Literal["acknowledged", "lease_ended", "wiped"]
+WALL_CLOCK: Final = "enforced on the word of a wall clock"
+"""Said of a target whose lease has ended by our count, and which trusts its wall clock over restarts."""
+
+
+class Enforced(NamedTuple):
+    """From when a target could no longer use the data, and what says so."""
+
+    at_us: int
+    by: EnforcedBy
+    remark: str | None = None
+
+
+def enforced(target: Target, now_us: int) -> Enforced | None:
+    """How a target stopped using the data: it acknowledged the denial, was locked by the end of its lease, or
+    had erased everything as it was shut out, whichever came first. None: it may use it still."""
+    found = list[Enforced]()
+    if target.acked_us is not None:
+        found.append(Enforced(target.acked_us, "acknowledged"))
+    elif target.erased_us is not None:  # an answer to the denial acknowledges it, so this one was to all
+        found.append(Enforced(target.erased_us, "wiped"))
+    if target.lease_bound_us <= now_us:
+        trusting = target.cold_start == "lease"
+        found.append(Enforced(target.lease_bound_us, "lease_ended", WALL_CLOCK if trusting else None))
+    return min(found, key=lambda one: one.at_us, default=None)
 
 
 def progress(
     row: RevocationRow, targets: Sequence[Target], answers: Iterable[Answer], now_us: int
 ) -> Progress:
     """Derive where `row` stands at `now_us`."""
-    enforced = [enforced_us(t, now_us) for t in targets]
-    all_enforced = _latest(enforced, row.accepted_us)
+    stopped = [enforced(t, now_us) for t in targets]
+    all_enforced = _latest([None if one is None else one.at_us for one in stopped], row.accepted_us)
     all_erased = _latest([*(t.erased_us for t in targets), row.server_erased_us], row.accepted_us)
     completed = None if all_erased is None else row.completed_us
     owing = tuple(t.device_id for t in targets if t.erased_us is None)
@@ -71,7 +94,7 @@ def progress(
         enforced_us=all_enforced,
         erased_us=all_erased,
         completed_us=completed,
-        counters=_counters(targets, enforced, answers, len(overdue)),
+        counters=_counters(targets, stopped, answers, len(overdue)),
         overdue=overdue,
     )
 
@@ -97,13 +120,14 @@ def _state(
 
 
 def _counters(
-    targets: Sequence[Target], enforced: Sequence[int | None], answers: Iterable[Answer], overdue: int
+    targets: Sequence[Target], stopped: Sequence[Enforced | None], answers: Iterable[Answer], overdue: int
 ) -> Counters:
     erased = {t.device_id for t in targets if t.erased_us is not None}
-    something = {a.device_id for a in answers if a.kind == "erased"}
+    something = {a.device_id for a in answers if a.kind != "held_none"}
     return Counters(
         targets=len(targets),
-        enforced=sum(t is not None for t in enforced),
+        enforced=sum(one is not None for one in stopped),
+        on_wall_clock=sum(one is not None and one.remark == WALL_CLOCK for one in stopped),
         erased=len(erased),
         held_none=len(erased - something),
         receipts=len(erased),

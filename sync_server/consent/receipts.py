@@ -28,8 +28,8 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
 
     A receipt for a newer denial of a pair also answers the older ones. One whose canary could still be read
     proves no erasure and answers nothing. A device that nobody waited for is heard about what its receipt
-    says it erased, and owes no more. What answers nothing is acknowledged and not kept, but for a revoked
-    device's word that it erased everything.
+    says it erased, and owes no more. A revoked device's word that it erased everything answers all that waits
+    for it. What answers nothing is acknowledged and not kept.
 
     Raises `WireFailure`: the signature is not this device's, or it names what it cannot answer.
     """
@@ -44,18 +44,41 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     named = _named(tx, device, receipt)
     answered = [] if receipt.canary_unreadable is False else _answered(tx, receipt, named)
     kept = [d for d in answered if _concerns(tx, d, device.device_id, receipt, named)]
-    wiped = device.revoked and receipt.subject == EVERYBODY
-    if wiped:
-        tx.device_wiped(device.device_id, now_us)
+    wiped = device.revoked and is_wipe(receipt)
     if kept or wiped:
         tx.add_receipt(StoredReceipt(receipt.id, device.device_id, body, signature, now_us))
     for denial in kept:
         tx.add_answer(Answer(denial.seq, device.device_id, receipt.id, receipt.kind))
         _settle(tx, denial, device.device_id, now_us)
-    moved = tuple(sorted({d.revocation for d in kept}))
+    settled = _wiped(tx, device, receipt, now_us) if wiped else []
+    moved = tuple(sorted({*(d.revocation for d in kept), *settled}))
     for revocation in moved:
         tx.complete(revocation, now_us)
     return Accepted(receipt.id, moved)
+
+
+def is_wipe(receipt: Receipt) -> bool:
+    """Whether a receipt says that the device erased everything for good, because it was shut out.
+
+    Such a receipt answers every denial, whatever its position. It names no position and needs none: who was
+    shut out holds nothing from then on and takes nothing in any more, so a denial from before found it erased
+    and one from after finds nothing. An app that erases everything on its own and goes on says something
+    else, and answers nothing by it.
+    """
+    return receipt.subject == EVERYBODY and receipt.shut_out and receipt.canary_unreadable is not False
+
+
+def _wiped(tx: WriteTx, device: DeviceRow, receipt: Receipt, now_us: int) -> list[str]:
+    """The device is gone for good: let its receipt answer all that waits for it; returns those revocations.
+
+    One that held something may have held some of whatever it had not heard of when it was shut out, though
+    its lease had ended and nobody waited for it: those are amended.
+    """
+    if receipt.kind == "erased":
+        tx.add_unheard_targets(device.device_id, device.lane_acked)
+    settled = tx.wiped_answers(device.device_id, receipt.id, now_us)
+    tx.device_wiped(device.device_id, now_us)
+    return settled
 
 
 def _opened(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes) -> Receipt:
@@ -100,7 +123,7 @@ def _concerns(
     if receipt.kind != "erased" or denial.seq not in named:
         return False
     before = tx.answer(denial.seq, device_id)
-    return before is None or before.kind != "erased"
+    return before is None or before.kind == "held_none"
 
 
 def _settle(tx: WriteTx, denial: Denial, device_id: str, now_us: int) -> None:

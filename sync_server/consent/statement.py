@@ -22,7 +22,8 @@ from edge_runtime.wire.merkle import verify_inclusion
 from edge_runtime.wire.messages import LedgerHead
 from edge_runtime.wire.receipt import Receipt, open_receipt
 from sync_server.consent import ledger
-from sync_server.consent.progress import Progress
+from sync_server.consent.progress import Enforced, Progress
+from sync_server.consent.receipts import is_wipe
 from sync_server.devices.enrolment import decode, encode
 from sync_server.store.records import DENIALS, Evidence, RevocationRow, StoredReceipt, Target
 
@@ -46,11 +47,13 @@ class DeviceProof:
     """A target, the key it enrolled, and the receipts by which it answered."""
 
     target: Target
-    enforced_us: int | None
+    enforced: Enforced | None
     public_key: bytes
     receipts: Sequence[StoredReceipt]
     earlier_keys: Sequence[bytes] = ()
     """Those that it signed with before."""
+    shut_out: str | None = None
+    """Why it was shut out; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def completed(
 ) -> dict[str, object]:
     """The statement that every target answered, with each one's own signed receipt."""
     body = _outcome("revocation_completed", row, denials, head, progress)
-    return _signed(key, body | {"devices": [_device(device) for device in devices]})
+    return _signed(key, body | {"devices": [_device(device, row.due_us) for device in devices]})
 
 
 def partially_completed(
@@ -110,7 +113,10 @@ def partially_completed(
 ) -> dict[str, object]:
     """The statement that the due time is over: who answered, with their receipts, and who still owes one."""
     body = _outcome("revocation_partially_completed", row, denials, head, progress)
-    named = {"devices": [_device(d) for d in devices], "overdue": [_device(d) for d in overdue]}
+    named = {
+        "devices": [_device(device, row.due_us) for device in devices],
+        "overdue": [_device(device, row.due_us) for device in overdue],
+    }
     return _signed(key, body | named)
 
 
@@ -118,7 +124,8 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
     """Return what `document` proves under the pinned `server_key`, or raise `StatementFailure`.
 
     Checks the server's signature, the head's, each leaf's inclusion under it and its opening for the named
-    subject, and each device receipt's signature, subject and coverage. Needs no server and no clock.
+    subject, and each device receipt's signature, subject and coverage: of the denials, or of everything.
+    Needs no server and no clock.
     """
     try:
         body = document["statement"]
@@ -175,16 +182,29 @@ def _core(kind: str, row: RevocationRow, denials: Sequence[Proven], head: Ledger
     }
 
 
-def _device(device: DeviceProof) -> dict[str, object]:
-    target = device.target
+def _device(device: DeviceProof, due_us: int) -> dict[str, object]:
+    target, stopped = device.target, device.enforced
+    answered = (
+        None if target.erased_us is None else "wipe" if any(map(_wiped, device.receipts)) else "receipt"
+    )
     return {
         "device_id": target.device_id,
         "public_key": encode(device.public_key),
         "late": target.late,
-        "enforced_at": device.enforced_us,
+        "enforced_at": None if stopped is None else stopped.at_us,
+        "enforced_by": None if stopped is None else stopped.by,
+        "remark": None if stopped is None else stopped.remark,
+        "cold_start": target.cold_start,
+        "shut_out": device.shut_out,
         "erased_at": target.erased_us,
+        "answered_by": answered,
+        "overdue": target.erased_us is None or target.erased_us > due_us,
         "receipts": [_receipt(r, device) for r in device.receipts],
     }
+
+
+def _wiped(receipt: StoredReceipt) -> bool:
+    return is_wipe(msgspec.msgpack.decode(receipt.body, type=Receipt))
 
 
 def _receipt(receipt: StoredReceipt, device: DeviceProof) -> dict[str, object]:
@@ -236,7 +256,10 @@ def _verified_leaf(
 def _verified_device(
     document: Mapping[str, Any], subject: bytes | None, denials: Mapping[int, str]
 ) -> list[Receipt]:
-    """The receipts of one device, which together answer every denial."""
+    """The receipts of one device, which together answer every denial, as one for everything does alone.
+
+    That one names neither the subject nor a position: see `receipts.is_wipe` for why it needs none.
+    """
     if subject is None:
         return []  # they name the subject: they went with the salts
     key = document["public_key"]
@@ -244,13 +267,18 @@ def _verified_device(
         open_receipt(decode(r["body"]), decode(r["signature"]), decode(r.get("public_key", key)))
         for r in document["receipts"]
     ]
+    wiped = [receipt for receipt in opened if is_wipe(receipt)]
+    if (document["answered_by"] == "wipe") is not bool(wiped):
+        raise ValueError("a device is said to have erased everything, and its receipts say otherwise")
     for receipt in opened:
-        if (receipt.device_id, receipt.subject) != (document["device_id"], subject):
-            raise ValueError("a receipt is another device's, or about another subject")
+        if receipt.device_id != document["device_id"]:
+            raise ValueError("a receipt is another device's")
+        if receipt.subject != subject and receipt not in wiped:
+            raise ValueError("a receipt is about another subject")
         if receipt.canary_unreadable is False:
             raise ValueError("a receipt says that its canary can still be read")
     for seq, purpose in denials.items():
-        if not any(_answers(receipt, seq, purpose) for receipt in opened):
+        if not wiped and not any(_answers(receipt, seq, purpose) for receipt in opened):
             raise ValueError("a device's receipts do not answer every denial")
     return opened
 

@@ -10,6 +10,8 @@ from edge_runtime.wire.printing import prints_only
 
 Outcome = Literal["recorded", "superseded"]
 ColdStart = Literal["server", "lease"]
+AnswerKind = Literal["erased", "held_none", "wiped"]
+"""`wiped`: the receipt is for everything that the device held, as it was shut out."""
 
 UNLEASED_US: Final = 1 << 62
 """The bound of a target that no lease ends."""
@@ -250,7 +252,7 @@ class Answer:
     denial: int
     device_id: str
     receipt: bytes
-    kind: Literal["erased", "held_none"]
+    kind: AnswerKind
 
 
 @dataclass(frozen=True, slots=True)

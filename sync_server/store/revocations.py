@@ -9,6 +9,7 @@ from sync_server.store.chapter import Chapter
 from sync_server.store.records import (
     UNLEASED_US,
     Answer,
+    AnswerKind,
     Denial,
     RevocationRow,
     StoredReceipt,
@@ -89,19 +90,24 @@ class RevocationReads(Chapter):
         )
         return [_target(row) for row in found]
 
-    def targets_page(self, revocation_id: str, after: str, limit: int) -> list[tuple[Target, bool]]:
-        """At most `limit` targets with a device id after `after`, by device id; True: it erased something.
+    def targets_page(
+        self, revocation_id: str, after: str, limit: int
+    ) -> list[tuple[Target, AnswerKind, str | None]]:
+        """At most `limit` targets with a device id after `after`, by device id, with what each answered, or
+        would have if it answers nothing but `held none`, and why it was shut out.
 
         Targets are added and never go, so that who walks the pages misses none that was there at the start.
         """
         found = self.execute(
-            f"SELECT {_TARGET}, EXISTS (SELECT 1 FROM denials d JOIN answers a ON a.denial = d.seq"
+            f"SELECT {_TARGET}, coalesce((SELECT a.kind FROM denials d JOIN answers a ON a.denial = d.seq"
             " WHERE d.revocation = targets.revocation AND a.device_id = targets.device_id"
-            " AND a.kind = 'erased') FROM targets WHERE revocation = ? AND device_id > ?"
-            " ORDER BY device_id LIMIT ?",
+            " ORDER BY a.kind = 'held_none', a.kind DESC LIMIT 1), 'held_none'),"
+            " (SELECT coalesce(revoked_why, 'revoked') FROM devices WHERE devices.device_id ="
+            " targets.device_id AND revoked_us IS NOT NULL)"
+            " FROM targets WHERE revocation = ? AND device_id > ? ORDER BY device_id LIMIT ?",
             (revocation_id, after, limit),
         )
-        return [(_target(row[:-1]), bool(row[-1])) for row in found]
+        return [(_target(row[:-2]), row[-2], row[-1]) for row in found]
 
     def answers(self, revocation_id: str) -> list[Answer]:
         """Which receipts answer the revocation's denials."""
@@ -210,6 +216,29 @@ class RevocationWrites(RevocationReads):
             " WHERE device_id = ?",
             (revocation_id, position, at_us, at_us, device_id),
         )
+
+    def add_unheard_targets(self, device_id: str, acked: int) -> None:
+        """A device that nobody waited for may have held some of what was denied after `acked`."""
+        self.execute(
+            "INSERT OR IGNORE INTO targets SELECT d.revocation, v.device_id, max(d.seq), ?, NULL, NULL, 1,"
+            " v.cold_start FROM denials d, devices v WHERE v.device_id = ? AND d.seq > ?"
+            " GROUP BY d.revocation",
+            (UNLEASED_US, device_id, acked),
+        )
+
+    def wiped_answers(self, device_id: str, receipt: bytes, at_us: int) -> list[str]:
+        """The receipt answers everything that still waits for the device; returns those revocations."""
+        owing = "SELECT revocation FROM targets WHERE device_id = ? AND erased_us IS NULL"
+        found = [row[0] for row in self.execute(owing, (device_id,))]
+        self.execute(
+            "INSERT OR IGNORE INTO answers SELECT seq, ?, ?, 'wiped' FROM denials"
+            f" WHERE revocation IN ({owing})",
+            (device_id, receipt, device_id),
+        )
+        self.execute(
+            "UPDATE targets SET erased_us = ? WHERE device_id = ? AND erased_us IS NULL", (at_us, device_id)
+        )
+        return found
 
     def server_erased(self, revocation_id: str, at_us: int) -> None:
         """This server's own copies are unreadable."""

@@ -111,7 +111,7 @@ CREATE TABLE answers (
     denial INTEGER NOT NULL,
     device_id TEXT NOT NULL,
     receipt BLOB NOT NULL,       -- id of the receipt that answers
-    kind TEXT NOT NULL,          -- erased | held_none
+    kind TEXT NOT NULL,          -- erased | held_none | wiped
     PRIMARY KEY (denial, device_id)
 ) WITHOUT ROWID;
 CREATE TABLE receipts (

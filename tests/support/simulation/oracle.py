@@ -110,10 +110,12 @@ class Known:
         if pair not in self.given:
             self.events[pair] = 0
             self.follows[pair] = frozenset(self.denied_here.get(pair, ()))
-        if decision is not None:
-            self.told[decision] = pair
         entry = self.entries.get(pair)  # a drain that broke off may have told of a grant beyond the position
         self.given[pair] = max(self.lane, 0 if entry is None else entry.grant)
+        if decision is not None:
+            self.told[decision] = pair
+            if entry is not None and entry.denial <= self.lane:
+                self.unheard.discard(pair)  # given with all of that heard
 
     def close(self, pair: Pair) -> None:
         """Nothing of the pair may be used here until somebody consents anew."""
