@@ -198,7 +198,7 @@ def _device(device: DeviceProof, due_us: int) -> dict[str, object]:
         "shut_out": device.shut_out,
         "erased_at": target.erased_us,
         "answered_by": answered,
-        "overdue": target.erased_us is None or target.erased_us > due_us,
+        "overdue": target.erased_us is None or target.erased_us >= due_us,
         "receipts": [_receipt(r, device) for r in device.receipts],
     }
 

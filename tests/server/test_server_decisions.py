@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_server.consent.decisions import judge
-from sync_server.consent.progress import progress
+from sync_server.consent.progress import enforced, progress
 from sync_server.store.records import DENIALS, Answer, DecisionState, RevocationRow, Target
 
 said = st.lists(
@@ -49,11 +49,17 @@ target = st.builds(
 
 @given(st.lists(target, max_size=5, unique_by=lambda t: t.device_id), st.integers(100, 220))
 def test_progress_follows_from_the_targets(targets: list[Target], now_us: int) -> None:
-    """Enforced when each acknowledged or lapsed; overdue are those that owe when due; counters add up."""
+    """Enforced when each acknowledged, lapsed or wiped itself; overdue who owes when due; counters add up."""
     row = RevocationRow("r", bytes(16), "subject", "api", 90, 150, 95, 0, None)
     answers = [Answer(1, t.device_id, b"", "erased") for t in targets if t.erased_us]
     found = progress(row, targets, answers, now_us)
-    locked = [t for t in targets if t.acked_us is not None or t.lease_bound_us <= now_us]
+    locked = [t for t in targets if t.lease_bound_us <= now_us or (t.acked_us or t.erased_us) is not None]
+    for one in targets:
+        stopped = enforced(one, now_us)
+        assert (stopped is not None) is (one in locked)
+        at_us = {"acknowledged": one.acked_us, "lease_ended": one.lease_bound_us, "wiped": one.erased_us}
+        assert stopped is None or at_us[stopped.by] == stopped.at_us
+        assert stopped is None or stopped.by != "lease_ended" or stopped.at_us <= now_us
     owing = [t.device_id for t in targets if t.erased_us is None]
     assert found.counters.enforced == len(locked)
     assert (found.enforced_us is None) is (len(locked) < len(targets))

@@ -163,7 +163,7 @@ async def test_a_verifier_takes_no_wipe_for_another_devices_nor_an_answer_for_a_
         return [{"body": encode(body), "signature": encode(signature)}]
 
     assert statement.verify(forged(), shop.authority.public_key).receipts
-    for changes in (
+    faults: tuple[dict[str, Any], ...] = (
         {"answered_by": "receipt"},
         {"device_id": "dev-another"},
         {"receipts": written(shut_out=False)},
@@ -171,7 +171,8 @@ async def test_a_verifier_takes_no_wipe_for_another_devices_nor_an_answer_for_a_
         {"receipts": written(subject=shop.pseudonym("bob"))},
         {"receipts": []},
         {"public_key": encode(shop.authority.public_key)},
-    ):
+    )
+    for changes in faults:
         with pytest.raises(StatementFailure):
             statement.verify(forged(**changes), shop.authority.public_key)
 
