@@ -9,7 +9,7 @@ stands in the ledger. Source of the names: the DPVCG guide "Consent Records and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,21 +60,29 @@ class VerifiedReceipt:
     """What a receipt proved."""
 
     record: str
-    subject: bytes
-    """Pseudonym."""
+    subject: bytes | None
+    """Pseudonym; None where the salt was destroyed."""
     purpose: str
     state: str
     seq: int
+    at_us: int
+    size: int
+    """Of the ledger, under the head that it is proven with."""
 
 
 def consent_receipt(
-    key: Ed25519PrivateKey, decided: Decided, registry: RegistryRow | None, notice: NoticeRow | None
+    key: Ed25519PrivateKey,
+    decided: Decided,
+    registry: RegistryRow | None,
+    notice: NoticeRow | None,
+    earlier: Iterable[tuple[bytes, bytes]] = (),
 ) -> SignedDocument:
     """The signed receipt of a decision.
 
     Args:
         registry: the version that was in force when it was recorded; None for one from before there were any.
         notice: the text that was shown, where a catalog declares it.
+        earlier: (key, its word for the next) of the server's keys before `key`, in order.
     """
     step = decided.step
     part: dict[str, Any] = {} if registry is None else msgspec.json.decode(registry.part)
@@ -94,7 +102,7 @@ def consent_receipt(
             "head": head_document(decided.head),
         },
     }
-    return signed(key, seal.CONSENT_RECEIPT, statement)
+    return signed(key, seal.CONSENT_RECEIPT, statement, earlier)
 
 
 def verify_receipt(document: Mapping[str, Any], server_key: bytes) -> VerifiedReceipt:
@@ -118,8 +126,9 @@ def _verified(statement: Mapping[str, Any], server_key: bytes) -> VerifiedReceip
     if not verify_inclusion(raw, proof["seq"] - 1, head.size, path, head.root):
         raise ValueError("the decision is not included under the head")
     leaf = msgspec.msgpack.decode(raw, type=ledger.Leaf)
-    subject = seal.token_subject(statement["header"]["pii_principal_id"])
-    if leaf.commitment != ledger.commitment(decode(proof["salt"]), subject):
+    named = statement["header"]["pii_principal_id"]
+    subject = None if named is None else seal.token_subject(named)
+    if subject is not None and leaf.commitment != ledger.commitment(decode(proof["salt"]), subject):
         raise ValueError("the leaf is about another subject")
     (processed,) = statement["processing"]["purposes"]
     notice, version = statement["processing"]["privacy_notice"], statement["registry"]
@@ -133,14 +142,15 @@ def _verified(statement: Mapping[str, Any], server_key: bytes) -> VerifiedReceip
     )
     if (*said, proof["seq"]) != (*meant, leaf.seq):
         raise ValueError("the receipt says something else than the ledger")
-    return VerifiedReceipt(statement["header"]["record_id"], subject, leaf.purpose, leaf.state, leaf.seq)
+    record = statement["header"]["record_id"]
+    return VerifiedReceipt(record, subject, leaf.purpose, leaf.state, leaf.seq, leaf.at_us, head.size)
 
 
 def _header(decided: Decided) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA,
         "record_id": decided.id,
-        "pii_principal_id": seal.subject_token(decided.step.subject),
+        "pii_principal_id": _token(decided.step),
     }
 
 
@@ -176,13 +186,18 @@ def _processing(step: Evidence, part: Mapping[str, Any], notice: NoticeRow | Non
 
 
 def _parties(step: Evidence, controller: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    subject = {"party_role": "pii_principal", "party_id": seal.subject_token(step.subject)}
+    subject = {"party_role": "pii_principal", "party_id": _token(step)}
     if controller is None:
         return [subject]
     contact, officer = controller.get("contact"), controller.get("dpo")
     named = {"party_role": "pii_controller", "party_name": controller["name"], "party_contact": contact}
     protecting = [] if officer is None else [{"party_role": "dpo", "party_contact": officer}]
     return [named, *protecting, subject]
+
+
+def _token(step: Evidence) -> str | None:
+    """The subject's pseudonym; None once the salt is destroyed, for then nobody knows."""
+    return seal.subject_token(step.subject) if step.salt else None
 
 
 def _event(step: Evidence) -> dict[str, Any]:

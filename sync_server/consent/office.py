@@ -156,7 +156,8 @@ class ConsentOffice:
         inclusion = merkle.inclusion(step.seq - 1, head.size, tx.ledger_node)
         decided = Decided(self.record_id(step), step, inclusion, head)
         registry, notice = tx.registry.named(step.registry), tx.registry.notice(step.notice)
-        return consent_receipt(self._authority.signing, decided, registry, notice)
+        authority = self._authority
+        return consent_receipt(authority.signing, decided, registry, notice, authority.chain)
 
     def progress(self, tx: ReadTx, row: RevocationRow) -> Progress:
         """Where the revocation stands now."""

@@ -9,7 +9,10 @@ from typing import Any, Final
 
 from edge_runtime.wire.receipt import Receipt
 from edge_runtime.wire.seal import subject_token
+from sync_server.consent import consent_receipt
+from sync_server.consent.decision_proof import DecisionProof, decision_proof
 from sync_server.consent.root import Led, RootFailure, led_by
+from sync_server.consent.signed_document import DocumentFailure
 from sync_server.consent.statement import StatementFailure, Verified, verify
 
 _CANARY: Final = {True: "a sample sealed before no longer opens", None: "nothing had been sealed there"}
@@ -110,16 +113,19 @@ class Proof:
             yield f"  - {limit}"
 
 
-def verify_with_root(document: Any, root: bytes) -> Proof:
-    """What `document` proves to whoever pinned `root`, the SHA-256 of a key of the server.
+def verify_with_root(document: Any, root: bytes) -> Proof | DecisionProof:
+    """What `document`, of a revocation or of one decision, proves to whoever pinned `root`, the SHA-256 of a
+    key of the server.
 
     Raises `VerifyFailure`: with the first thing that does not hold.
     """
     try:
         document = document.get("receipt", document)
         led = led_by(root, document)
+        if document["statement"]["kind"] == consent_receipt.KIND:
+            return decision_proof(document, led)
         return Proof(led, verify(document, led.public_key), document["statement"])
-    except (RootFailure, StatementFailure) as failure:
+    except (RootFailure, StatementFailure, DocumentFailure) as failure:
         raise VerifyFailure(str(failure)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VerifyFailure(f"expected a signed receipt ({type(error).__name__})") from None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_runtime.catalog import dpv
 from edge_runtime.wire import seal
+from sync_server import cli
 from sync_server.consent.consent_receipt import verify_receipt
 from sync_server.consent.signed_document import DocumentFailure, signed
 from tests.support.broken_catalog import changed, put
@@ -115,3 +119,33 @@ async def test_a_record_of_before_there_were_registry_versions_has_a_receipt_too
     assert (made.body["registry"], reply.body["statement"]["registry"]) == ("", None)
     assert verify_receipt(reply.body, shop.authority.public_key).state == "given"
     assert (await shop.call("GET", "/v1/consents/con-x/receipt")).status == 404
+
+
+async def test_the_command_verifies_it_with_a_fingerprint_and_nothing_else(
+    shop: ShopServer, document: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0 and what is not proven; 1 for another root, or a receipt that lies."""
+    file, root = tmp_path / "receipt.json", shop.authority.root
+    file.write_text(json.dumps(document))
+    assert cli.main(["consent", "verify", str(file), "--root", root]) == 0
+    said = capsys.readouterr().out
+    assert "given for personalization" in said
+    assert "Not proven" in said
+    assert cli.main(["consent", "verify", str(file), "--root", "sha256:" + "00" * 32]) == 1
+    document["statement"]["events"][0]["event_state"] = "refused"
+    file.write_text(json.dumps(document))
+    assert cli.main(["consent", "verify", str(file), "--root", root]) == 1
+
+
+async def test_once_the_salt_is_destroyed_a_receipt_names_nobody_and_still_verifies(shop: ShopServer) -> None:
+    """What it says of the decision stays proven."""
+    made = await shop.give("alice")
+    with shop.store.write("forget") as tx:
+        tx.execute("UPDATE evidence SET salt = x'', subject = x'' WHERE seq = 1")
+        step = tx.evidence(1)
+        assert step is not None
+        receipt = msgspec.to_builtins(shop.office.receipt(tx, step))
+    assert made.status == 201
+    proved = verify_receipt(receipt, shop.authority.public_key)
+    assert (proved.subject, proved.state) == (None, "given")
+    assert seal.subject_token(shop.pseudonym("alice")) not in json.dumps(receipt)
