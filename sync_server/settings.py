@@ -118,6 +118,8 @@ class Settings:
     """Largest reply of the issuer."""
     oidc_token_bytes: int = 8_000
     """Longest token of a person."""
+    oidc_seen: int = 1_024
+    """People's tokens whose verified signature is remembered, as hashes."""
     oidc_leeway_us: int = 30 * SECOND_US
     """How far the issuer's clock may be from ours."""
 

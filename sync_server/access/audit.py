@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal
 
@@ -131,14 +131,14 @@ class Audit:
         """Count it with those alike; one row together for all further when too many wait."""
         if waiting is self._refusals and not waiting:
             self._gathering_us = entry.at_us
-        key = replace(entry, at_us=0, last_us=0, count=0)
+        key = entry._replace(at_us=0, last_us=0, calls=0)
         if key not in waiting and len(waiting) >= self._settings.audit_waiting:
-            key = replace(key, actor="many", name="", method="", route="", code="", resource="")
+            key = key._replace(actor="many", name="", method="", route="", code="", resource="")
         before = waiting.get(key)
         if before is None:
-            waiting[key] = replace(key, at_us=entry.at_us, last_us=entry.last_us, count=1)
+            waiting[key] = key._replace(at_us=entry.at_us, last_us=entry.last_us, calls=1)
         else:
-            waiting[key] = replace(before, last_us=entry.last_us, count=before.count + 1)
+            waiting[key] = before._replace(last_us=entry.last_us, calls=before.calls + 1)
 
     def _write(self, waiting: dict[AuditEntry, AuditEntry]) -> None:
         """All in one transaction; what could not be written goes on waiting."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,14 +15,13 @@ FIRST: Final = bytes(32)
 """What stands in place of a hash before the first row."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
+class AuditEntry(NamedTuple):
     """Calls alike, as the log keeps them; number and hash are given when they are written."""
 
     at_us: int
     """The first of the calls."""
     last_us: int
-    count: int
+    calls: int
     actor: str
     name: str
     method: str
@@ -44,7 +43,7 @@ class AuditRow:
 
 def chained(before: bytes, seq: int, entry: AuditEntry) -> bytes:
     """SHA-256 over the hash of the row before and this row as a JSON list without spaces, in UTF-8."""
-    return hashlib.sha256(before + msgspec.json.encode([seq, *astuple(entry)])).digest()
+    return hashlib.sha256(before + msgspec.json.encode([seq, *entry])).digest()
 
 
 def walk(rows: Iterable[AuditRow], seq: int, before: bytes | None) -> tuple[int, bytes | None]:

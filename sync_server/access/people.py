@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import jwt
 import msgspec
 
+from edge_runtime.wire.printing import prints_only
 from edge_runtime.wire.utf8 import utf8_size
 from sync_server.access.caller import Caller, Rate
 from sync_server.access.issuer import Grant, Issuer
 from sync_server.access.issuer_keys import IssuerKeys
+from sync_server.access.tokens import hash_of
 from sync_server.settings import Settings
 
 REQUIRED: Final = ("exp", "iss", "aud", "sub")
 """Claims that every token must make; and one of `nbf` and `iat`, which say from when it counts."""
+
+
+@prints_only("caller")
+class _Seen(NamedTuple):
+    """A token whose signature was verified."""
+
+    kid: str
+    key: jwt.PyJWK
+    claims: Mapping[str, object]
+    caller: Caller
 
 
 class People:
@@ -26,20 +39,43 @@ class People:
     def __init__(self, issuer: Issuer, keys: IssuerKeys, settings: Settings, blind_key: bytes) -> None:
         self._issuer, self._settings, self._blind_key = issuer, settings, blind_key
         self.keys = keys
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        """Hash of a token -> what was found when its signature was verified."""
         self._rate = issuer.rate(settings.token_requests_per_s, settings.token_burst)
 
     async def check(self, text: str, now_us: int) -> Caller | None:
         """Who that is and may do what; None for a token that is not good, for whatever reason."""
         if len(text) > self._settings.oidc_token_bytes or not text.isascii():
             return None
-        key = await self._key(text, now_us)
-        claims = None if key is None else self._claims(text, key)
-        if claims is None or not in_time(claims, now_us, self._settings.oidc_leeway_us):
+        digest = hash_of(text)
+        seen = self._seen.get(digest)
+        kid = self._kid(text) if seen is None else seen.kid
+        key = None if kid is None else await self.keys.key(kid, now_us)
+        if kid is None or key is None:
             return None
-        return caller(claims, self._issuer, self._rate, self._blind_key)
+        if seen is None or seen.key is not key:
+            seen = self._verified(text, kid, key)
+            self._remember(digest, seen)
+        if seen is None or not in_time(seen.claims, now_us, self._settings.oidc_leeway_us):
+            return None
+        return seen.caller
 
-    async def _key(self, text: str, now_us: int) -> jwt.PyJWK | None:
-        """The issuer's key that the token names: only ever looked up in what the issuer published."""
+    def _remember(self, digest: bytes, seen: _Seen | None) -> None:
+        """Keep what was found good, so that it costs no signature again while the issuer has the same key."""
+        if seen is None:
+            self._seen.pop(digest, None)
+            return
+        self._seen[digest] = seen
+        if len(self._seen) > self._settings.oidc_seen:
+            self._seen.popitem(last=False)
+
+    def _verified(self, text: str, kid: str, key: jwt.PyJWK) -> _Seen | None:
+        claims = self._claims(text, key)
+        found = None if claims is None else caller(claims, self._issuer, self._rate, self._blind_key)
+        return None if claims is None or found is None else _Seen(kid, key, claims, found)
+
+    def _kid(self, text: str) -> str | None:
+        """The key that the token names; it is only ever looked up in what the issuer published."""
         try:
             header = jwt.get_unverified_header(text)
         except jwt.PyJWTError:
@@ -47,7 +83,7 @@ class People:
         kid = header.get("kid")
         if header.get("alg") not in self._issuer.algorithms or not isinstance(kid, str) or "crit" in header:
             return None
-        return await self.keys.key(kid, now_us)
+        return kid
 
     def _claims(self, text: str, key: jwt.PyJWK) -> Mapping[str, object] | None:
         """What the token says, once signature, issuer and audience are found good. Times are looked at here

@@ -5,21 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from edge_runtime.wire.printing import prints_only
 from sync_server.access.caller import Caller, Rate
 from sync_server.devices.entropy import Entropy
-from sync_server.settings import Settings
+from sync_server.settings import HOUR_US, Settings
 from sync_server.store.access import ApiToken, TokenSecret
 from sync_server.store.protocol import ReadTx, Store, WriteTx
 
 PREFIX: Final = "es_"
 """By which people and scanners for leaked secrets know one."""
-_CHANGED: Final = "tokens_changed"
-"""Named value of the store that moves with every change of a token."""
+_CHANGES: Final = "token_changes"
+"""Named value of the store: how many changes of tokens there were."""
 
 
 @prints_only("id")
@@ -69,20 +68,21 @@ class TokenBook:
         self._held: dict[str, _Held] = {}
         self._uses: dict[str, int] = {}
         """Token -> last use that was written down, or is about to be."""
-        self._unwritten: set[str] = set()
-        self._mark: bytes | None = None
+        self._unwritten: dict[str, int] = {}
+        self._pruned_us = 0
+        self._seen = 0
+        """Number of the newest change that was read."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the tokens anew when one was made, rotated or revoked since, here or by another process."""
+        """Read what was made, rotated or revoked since, here or by another process."""
         with self._store.read() as tx:
-            mark = tx.meta(_CHANGED) or b""
-            if mark == self._mark:
-                return
-            self._held = {token.id: self._hold(tx, token) for token in _all(tx, self._settings.page_rows)}
-        self._mark = mark
-        self._uses = {token_id: self._uses.get(token_id, 0) for token_id in self._held}
-        self._unwritten &= self._held.keys()
+            for number, token in tx.access.tokens_changed(self._seen):
+                self._seen = number
+                if token.revoked_us is None:
+                    self._held[token.id] = self._hold(tx, token)
+                else:
+                    self._forget(token.id)
 
     def check(self, text: str, now_us: int) -> Caller | None:
         """Whose token this is; None when it is unknown, wrong, revoked, replaced or expired: all the same."""
@@ -96,21 +96,30 @@ class TokenBook:
             return None
         if now_us - self._uses.get(held.token.id, 0) >= self._settings.token_use_us:
             self._uses[held.token.id] = now_us
-            self._unwritten.add(held.token.id)
+            self._unwritten[held.token.id] = now_us
         return held.caller
 
     def step(self, now_us: int) -> bool:
         """Hear what other processes changed, and write down last uses that are due; see `Chore`."""
         self.refresh()
         self.write_uses()
+        if not 0 <= now_us - self._pruned_us < HOUR_US:
+            self._pruned_us = now_us
+            for held in [*self._held.values()]:
+                if not _before(now_us, held.token.expires_us):
+                    self._forget(held.token.id)
         return False
 
     def write_uses(self) -> None:
         """Write down last uses; what is lost with the power only makes them coarser."""
         if self._unwritten:
             with self._store.write("token_uses", durable=False) as tx:
-                tx.access.note_uses([(token_id, self._uses[token_id]) for token_id in self._unwritten])
+                tx.access.note_uses(self._unwritten.items())
             self._unwritten.clear()
+
+    def _forget(self, token_id: str) -> None:
+        self._held.pop(token_id, None)
+        self._uses.pop(token_id, None)
 
     def _hold(self, tx: ReadTx, token: ApiToken) -> _Held:
         settings = self._settings
@@ -124,32 +133,26 @@ def create(tx: WriteTx, token: ApiToken, secret: NewSecret) -> None:
     """Write down a new token. `TokenBook.refresh` afterwards."""
     tx.access.add_token(token)
     tx.access.add_secret(secret.id, secret.hash, token.created_us, token.created_us)
-    _changed(tx)
+    _changed(tx, token.id)
 
 
 def rotate(tx: WriteTx, secret: NewSecret, now_us: int, grace_us: int) -> None:
     """Give a token another secret; those before are good for `grace_us` more at most. Then `refresh`."""
     tx.access.add_secret(secret.id, secret.hash, now_us, now_us + grace_us)
-    _changed(tx)
+    _changed(tx, secret.id)
 
 
 def revoke(tx: WriteTx, token_id: str, now_us: int) -> None:
     """End a token. `TokenBook.refresh` afterwards."""
     tx.access.revoke_token(token_id, now_us)
-    _changed(tx)
+    _changed(tx, token_id)
 
 
-def _changed(tx: WriteTx) -> None:
-    count = int.from_bytes(tx.meta(_CHANGED) or b"", "big") + 1
-    tx.set_meta(_CHANGED, count.to_bytes(8, "big"))
-
-
-def _all(tx: ReadTx, page: int) -> Iterator[ApiToken]:
-    """Every token that was not revoked."""
-    after = ""
-    while tokens := tx.access.tokens(after, page):
-        yield from (token for token in tokens if token.revoked_us is None)
-        after = tokens[-1].id
+def _changed(tx: WriteTx, token_id: str) -> None:
+    """Number the change, so that every process finds it. The number outlives the token."""
+    number = int.from_bytes(tx.meta(_CHANGES) or b"", "big") + 1
+    tx.set_meta(_CHANGES, number.to_bytes(8, "big"))
+    tx.access.number_change(token_id, number)
 
 
 def _before(now_us: int, end_us: int | None) -> bool:

@@ -70,7 +70,7 @@ def _line(row: AuditRow) -> AuditLine:
         seq=row.seq,
         at=e.at_us,
         last_at=e.last_us,
-        count=e.count,
+        count=e.calls,
         actor=e.actor,
         name=e.name,
         method=e.method,

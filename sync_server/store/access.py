@@ -23,8 +23,10 @@ CREATE TABLE api_tokens (
     created_by TEXT NOT NULL,    -- actor, as in audit
     expires_us INTEGER,          -- NULL: never
     revoked_us INTEGER,
-    used_us INTEGER              -- last use, coarse
+    used_us INTEGER,             -- last use, coarse
+    change INTEGER NOT NULL      -- number of its last change among those of all tokens
 ) WITHOUT ROWID;
+CREATE INDEX api_tokens_by_change ON api_tokens (change);
 CREATE TABLE api_token_secrets (
     hash BLOB PRIMARY KEY,       -- SHA-256 of the token's text; the text is nowhere
     token TEXT NOT NULL,
@@ -92,6 +94,17 @@ class AccessRows:
         )
         return [_token(row) for row in found]
 
+    def tokens_changed(self, after: int) -> list[tuple[int, ApiToken]]:
+        """(number of the change, token) of those that changed after that number, in order."""
+        found = self._db.execute(
+            f"SELECT change, {_TOKEN} FROM api_tokens WHERE change > ? ORDER BY change", (after,)
+        )
+        return [(row[0], _token(row[1:])) for row in found]
+
+    def number_change(self, token_id: str, number: int) -> None:
+        """Give a token's change its number, higher than all before."""
+        self._db.execute("UPDATE api_tokens SET change = ? WHERE id = ?", (number, token_id))
+
     def count_tokens(self) -> int:
         """How many there are, ended ones too."""
         return int(self._db.execute("SELECT count(*) FROM api_tokens").fetchone()[0])
@@ -109,7 +122,7 @@ class AccessRows:
         """Insert a token that has no secret yet."""
         teams = None if token.teams is None else json.dumps(token.teams)
         self._db.execute(
-            f"INSERT INTO api_tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO api_tokens ({_TOKEN}, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 *(token.id, token.name, json.dumps(token.scopes), teams, token.per_s, token.burst),
                 *(token.created_us, token.created_by, token.expires_us, token.revoked_us, token.used_us),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple
 from typing import Final
 
 from sync_server.access.chain import FIRST, AuditEntry, AuditRow, chained
@@ -51,7 +50,7 @@ class AuditRows:
             digest = chained(digest, seq, entry)
             self._db.execute(
                 "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (seq, *astuple(entry), digest),
+                (seq, *entry, digest),
             )
 
     def after(self, seq: int, limit: int) -> list[AuditRow]:

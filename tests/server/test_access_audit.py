@@ -281,7 +281,7 @@ async def test_an_edit_a_gap_and_a_swap_in_the_log_are_named(shop: ShopServer) -
         rows = tx.audit.after(0, 9)
     assert walk(rows, 0, bytes(32)) == (5, rows[4].hash)
     assert walk(rows[2:], 2, None) == (5, rows[4].hash)
-    edited = [*rows[:2], replace(rows[2], entry=replace(rows[2].entry, actor="token:other")), *rows[3:]]
+    edited = [*rows[:2], replace(rows[2], entry=rows[2].entry._replace(actor="token:other")), *rows[3:]]
     for broken, fault in (
         (edited, "row 3"),
         ([*rows[:1], *rows[2:]], "expected row 2, got 3"),

@@ -56,7 +56,7 @@ def test_law_6_killed_in_the_middle_of_a_rotation_nobody_is_locked_out(tmp_path:
         rotating.join()
         db = sqlite3.connect(tmp_path / "data" / "server.db")
         rows = db.execute("SELECT count(*) FROM audit WHERE route LIKE '%/rotate'").fetchone()[0]
-        mark = db.execute("SELECT value FROM meta WHERE key = 'tokens_changed'").fetchone()[0]
+        mark = db.execute("SELECT value FROM meta WHERE key = 'token_changes'").fetchone()[0]
         db.close()
         done = int.from_bytes(mark, "big") - 1
         assert rows == done

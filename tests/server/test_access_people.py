@@ -46,7 +46,6 @@ async def shop(issuer: Issuer, tmp_path: Path) -> AsyncIterator[ShopServer]:
     limits = {
         "oidc": issuer.write(tmp_path),
         "refusal_burst": 10_000,
-        "oidc_timeout_us": 50_000,
         "oidc_token_bytes": 7_000,
     }
     async with ShopServer(tmp_path / "data", ManualClock(), **limits) as server:
@@ -308,15 +307,17 @@ async def test_requests_at_once_make_one_asking(shop: ShopServer, issuer: Issuer
 
 
 async def test_an_issuer_that_never_answers_holds_a_request_no_longer_than_the_timeout(
-    shop: ShopServer, issuer: Issuer
+    tmp_path: Path, issuer: Issuer
 ) -> None:
     """And holds up no API token meanwhile."""
-    own = (await make_token(shop, ["consent"])).text
-    issuer.silent = asyncio.Event()
-    waiting = asyncio.create_task(status(shop, issuer.token(issuer.claims(NOW_S))))
-    assert await status(shop, own) == 200
-    assert await waiting == 401
-    issuer.silent.set()
+    limits = {"oidc": issuer.write(tmp_path), "oidc_timeout_us": 50_000}
+    async with ShopServer(tmp_path / "data", ManualClock(), **limits) as shop:
+        own = (await make_token(shop, ["consent"])).text
+        issuer.silent = asyncio.Event()
+        waiting = asyncio.create_task(status(shop, issuer.token(issuer.claims(NOW_S))))
+        assert await status(shop, own) == 200
+        assert await waiting == 401
+        issuer.silent.set()
 
 
 @pytest.mark.parametrize(
