@@ -106,7 +106,7 @@ class TokenBook:
         if not 0 <= now_us - self._pruned_us < HOUR_US:
             self._pruned_us = now_us
             for held in [*self._held.values()]:
-                if not _before(now_us, held.token.expires_us):
+                if not _before(now_us - self._settings.token_kept_us, held.token.expires_us):
                     self._forget(held.token.id)
         return False
 

@@ -58,7 +58,8 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>edge-sync
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}}
 code{{background:#eee;padding:.1em .3em}}h3{{margin-bottom:0}}td{{padding-right:1rem}}</style>
 <h1>edge-sync</h1><p>Every request carries <code>Authorization: Bearer TOKEN</code> unless its entry says
-otherwise; the token is in <code>api.token</code> in the server's data directory. Errors are problem documents
+otherwise, and the token has the scope that stands there. The first token is in <code>api.token</code> in the
+server's data directory; <code>/v1/tokens</code> makes others. Errors are problem documents
 (RFC 9457). Times are microseconds since 1970 UTC. The same as data:
 <a href="/openapi.json">/openapi.json</a>.</p>
 <p>{contents} · <a href="#problems">problems</a></p>

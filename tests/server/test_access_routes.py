@@ -31,6 +31,10 @@ OPEN = {
     ("GET", "/docs"),
 }
 """All that may be asked without an API token; who adds one says here why."""
+ANY = {
+    ("GET", "/v1/consent-ledger/head"),  # its size is the `as_of` that every job needs
+}
+"""All that any good token may ask; who adds one says here why."""
 OWN_TABLES = {"audit", "api_tokens", "api_token_secrets", "meta"}
 """Where it stands who was refused, and what made the tokens of these tests."""
 
@@ -83,7 +87,9 @@ def test_what_needs_no_token_is_listed_here(shop: ShopServer) -> None:
 
 
 def test_every_other_route_names_its_scope(shop: ShopServer) -> None:
-    assert [route.path for route in guarded(shop) if route.scope not in SCOPES] == []
+    scopes = {(route.method, route.path): route.scope for route in guarded(shop)}
+    assert {place for place, scope in scopes.items() if scope is None} == ANY
+    assert {scope for scope in scopes.values() if scope is not None} == set(SCOPES)
 
 
 async def test_every_route_refuses_whoever_has_no_good_token(shop: ShopServer) -> None:
@@ -123,7 +129,8 @@ async def test_every_route_refuses_a_token_of_every_other_scope_and_says_which_i
     }
     before = contents(shop)
     for route in guarded(shop):
-        assert route.scope is not None
+        if route.scope is None:
+            continue
         others = [text for scope, text in narrow.items() if scope != route.scope]
         for token in [*others, broad[route.scope]]:
             answer = await ask(shop, route, token)
@@ -135,8 +142,7 @@ async def test_every_route_refuses_a_token_of_every_other_scope_and_says_which_i
 async def test_every_route_lets_in_the_scope_that_it_names(shop: ShopServer) -> None:
     """And no other is needed: what is refused then is refused for what was asked."""
     for route in guarded(shop):
-        assert route.scope is not None
-        token = await make_token(shop, [route.scope])
+        token = await make_token(shop, [route.scope or "publish"])
         answer = await ask(shop, route, token.text)
         assert answer.status not in (401, 429), route.path
         code = answer.body.get("code") if isinstance(answer.body, dict) else None
