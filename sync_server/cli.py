@@ -1,4 +1,5 @@
-"""`edge-sync`: serve, and speak to a running server. Exit codes: 0 done, 1 refused, 2 usage, 3 not there.
+"""`edge-sync`: serve, and speak to a running server. Exit codes: 0 done, 1 refused, 2 usage, 3 not there,
+4 not yet.
 
 Every command prints for people, or with `--json` one JSON document on standard output.
 """
@@ -19,10 +20,10 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_access import access_commands, given_token
 from sync_server.cli_consent import consent_commands
-from sync_server.cli_ledger import Told
 from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.cli_registry import public_key, registry_commands
-from sync_server.client import Client, Refused, Unreachable, path_of
+from sync_server.cli_told import NOT_THERE, REFUSED, USAGE, Told
+from sync_server.client import Client, Patience, Refused, Unreachable, path_of
 from sync_server.devices.authority import rotate_key
 from sync_server.devices.enrolment import encode
 from sync_server.devices.entropy import system_entropy
@@ -33,7 +34,8 @@ from sync_server.overrides import overridden
 from sync_server.server import serve
 from sync_server.settings import Settings
 
-REFUSED, USAGE, NOT_THERE = 1, 2, 3
+PATIENCE = Patience(total_s=3)
+"""Somebody waits at the terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(args, error, USAGE)
     if isinstance(result, Told):
         print(json.dumps(result.document) if args.json else result.text)
-        return 0 if result.yes else REFUSED
+        return result.code
     _say(args, result)
     return 0
 
@@ -188,7 +190,7 @@ def _load(args: argparse.Namespace) -> object:
 
 
 def _client(args: argparse.Namespace) -> Client:
-    return Client.of(args.data, args.url, given_token(args))
+    return Client.of(args.data, args.url, given_token(args), patience=PATIENCE)
 
 
 def _duration_us(text: str) -> int:

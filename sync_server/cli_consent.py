@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_ledger import ledger_commands
-from sync_server.client import Client, path_of
+from sync_server.cli_told import DONE, NOT_YET, Told
+from sync_server.client import Client, ConsentClient, NotYet, path_of
+from sync_server.client.consent import Reached
+from sync_server.consent.documents import RevocationStatus
+from sync_server.consent_text import accepted_text, history_text, recorded_text, status_text, targets_text
 from sync_server.devices.authority import write_private
 
 ClientOf = Callable[[argparse.Namespace], Client]
@@ -21,23 +27,40 @@ def consent_commands(
 ) -> None:
     """Hang the commands under `commands`."""
 
-    def give(args: argparse.Namespace) -> object:
-        body = {"subject": args.subject, "purpose": args.purpose, "notice": args.notice, "state": args.state}
-        return client(args).call("POST", "/v1/consents", body)
+    def give(args: argparse.Namespace) -> Told:
+        consent = client(args).consent
+        made = consent.decide(args.subject, args.purpose, args.state, notice=args.notice)
+        return Told(msgspec.to_builtins(made), recorded_text(made))
 
-    def state(args: argparse.Namespace) -> object:
-        path = path_of("v1", "consents", subject=args.subject, purpose=args.purpose)
-        return client(args).call("GET", path)
+    def state(args: argparse.Namespace) -> Told:
+        consent = client(args).consent
+        found = consent.look(args.subject, args.purpose, limit=1)
+        steps = list(consent.history(args.subject, args.purpose))
+        whole = msgspec.structs.replace(found, history=steps, next=None)
+        return Told(msgspec.to_builtins(whole), history_text(whole))
 
-    def revoke(args: argparse.Namespace) -> object:
-        purposes: object = args.purpose or "*"
-        body = {"subject": args.subject, "purposes": purposes, "initiator": args.initiator}
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return client(args).call("POST", "/v1/consent-revocations", body, headers=headers)
+    def revoke(args: argparse.Namespace) -> Told:
+        consent = client(args).consent
+        made = consent.revoke(args.subject, args.purpose or "*", initiator=args.initiator, key=args.key)
+        document = msgspec.to_builtins(made)
+        if args.wait is None:
+            return Told(document, accepted_text(made))
+        status, code = _waited(consent, made.id, args.wait, _seconds(args.timeout))
+        return Told({**document, "status": msgspec.to_builtins(status)}, status_text(status), code)
 
-    def status(args: argparse.Namespace) -> object:
-        parts = ["v1", "consent-revocations", args.id, *([args.part] if args.part else [])]
-        return client(args).call("GET", path_of(*parts))
+    def status(args: argparse.Namespace) -> Told:
+        consent = client(args).consent
+        match args.part:
+            case "targets":
+                targets = list(consent.targets(args.id))
+                listed = {"id": args.id, "targets": msgspec.to_builtins(targets), "next": None}
+                return Told(listed, targets_text(args.id, targets))
+            case "receipt":
+                signed = msgspec.to_builtins(consent.receipt(args.id))
+                return Told(signed, json.dumps(signed, indent=1))
+            case _:
+                found = consent.status(args.id)
+                return Told(msgspec.to_builtins(found), status_text(found))
 
     def export(args: argparse.Namespace) -> object:
         found = subject_data(client(args), args.subject)
@@ -58,6 +81,9 @@ def consent_commands(
     made.add_argument("subject")
     made.add_argument("purpose", nargs="*")
     made.add_argument("--initiator", default="subject", choices=("subject", "controller"))
+    made.add_argument("--key", help="an idempotency key: the same command again is the same revocation")
+    made.add_argument("--wait", choices=("enforced", "erased", "completed"), help="until it has come so far")
+    made.add_argument("--timeout", default="1m", help="longest wait, e.g. 30s; after it the exit code is 4")
     made = command(consent, "export", export, "everything held on a subject, into a new file for you alone")
     made.add_argument("subject")
     made.add_argument("--out", type=Path, required=True, metavar="FILE")
@@ -65,6 +91,24 @@ def consent_commands(
     made.add_argument("id")
     made.add_argument("part", nargs="?", choices=("targets", "receipt"))
     ledger_commands(consent, command, client)
+
+
+def _waited(
+    consent: ConsentClient, revocation_id: str, reached: Reached, timeout_s: float
+) -> tuple[RevocationStatus, int]:
+    """Where the revocation stands once it has come so far, or time is over, and the exit code for that."""
+    try:
+        status = consent.wait_for(revocation_id, reached, timeout_s=timeout_s, every_s=0.5)
+    except NotYet as late:
+        return late.status, NOT_YET
+    return status, NOT_YET if status.state == "partially_completed" else DONE
+
+
+def _seconds(text: str) -> float:
+    made = parse_duration(text)
+    if made is None:
+        raise ValueError(f"expected a duration like 30s or 5m, got {text!r}")
+    return made / 1e6
 
 
 def subject_data(client: Client, subject: str) -> dict[str, Any]:

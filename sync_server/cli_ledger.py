@@ -7,9 +7,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from edge_runtime.wire.fingerprint import digest_of
+from sync_server.cli_told import DONE, REFUSED, Told
 from sync_server.client import Client, path_of
 from sync_server.consent.audit_heads import NamedHead, heads_in
 from sync_server.consent.auditing import Audit, Keys, audit_leaves, audit_store
@@ -38,21 +39,13 @@ _VERIFY_EPILOG: Final = (
 )
 
 
-class Told(NamedTuple):
-    """What a command found, for scripts and for people, and whether the answer is yes."""
-
-    document: object
-    text: str
-    yes: bool
-
-
 def ledger_commands(consent: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
     """Hang the commands under `consent`."""
 
     def audit(args: argparse.Namespace) -> Told:
         heads = [head for file in args.head or () for head in read_heads(file)]
         found = _offline(args.data, heads) if args.offline else _online(client(args), heads)
-        return Told(found.document(), audit_text(found), found.fault is None)
+        return Told(found.document(), audit_text(found), DONE if found.fault is None else REFUSED)
 
     def verify(args: argparse.Namespace) -> Told:
         return verified(args.file, digest_of(args.root))
@@ -84,8 +77,8 @@ def verified(file: Path, root: bytes) -> Told:
     try:
         proof = verify_with_root(document, root)
     except VerifyFailure as failure:
-        return Told({"holds": False, "reason": str(failure)}, f"It does NOT hold: {failure}", False)
-    return Told(proof.document(), proof.text(), True)
+        return Told({"holds": False, "reason": str(failure)}, f"It does NOT hold: {failure}", REFUSED)
+    return Told(proof.document(), proof.text())
 
 
 def read_heads(file: Path) -> list[NamedHead]:

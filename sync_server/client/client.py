@@ -43,7 +43,14 @@ class Client:
         self._rng = random.SystemRandom() if rng is None else rng
 
     @classmethod
-    def of(cls, data_dir: Path, url: str | None, token: str | None = None) -> Client:
+    def of(
+        cls,
+        data_dir: Path,
+        url: str | None,
+        token: str | None = None,
+        *,
+        patience: Patience | None = None,
+    ) -> Client:
         """The server that runs on `data_dir`, or the one at `url`; with that directory's token unless another
         is given.
 
@@ -52,7 +59,8 @@ class Client:
         try:
             if url is None:
                 url = str(json.loads((data_dir / "server.json").read_text())["url"])
-            return cls(url, token or (data_dir / "api.token").read_text().strip())
+            shown = token or (data_dir / "api.token").read_text().strip()
+            return cls(url, shown, patience=patience)
         except (OSError, ValueError, KeyError):
             reason = f"expected server.json and api.token in {data_dir}; is the server running?"
             raise Unreachable(reason) from None

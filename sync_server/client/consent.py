@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
+from edge_runtime.wire.fingerprint import digest_of
 from sync_server.client.connection import path_of
 from sync_server.clock import Waiter
-from sync_server.consent import statement
 from sync_server.consent.documents import (
     Consent,
     ConsentHistory,
@@ -32,6 +32,7 @@ from sync_server.consent.documents import (
     Subject,
 )
 from sync_server.consent.signed_document import SignedDocument
+from sync_server.consent.verifying import Proof, VerifyFailure, verify_with_root
 
 T = TypeVar("T")
 CONSENTS: Final = ("v1", "consents")
@@ -192,9 +193,13 @@ class ConsentClient:
         """The signed completion, or past the due time who is overdue; before, `Refused("not_completed")`."""
         return self._get(path_of(*REVOCATIONS, revocation_id, "receipt"), SignedDocument)
 
-    def verify(self, signed: SignedDocument, server_key: bytes) -> statement.Verified:
-        """What a statement proves under the pinned key, without asking anybody; raises `StatementFailure`."""
-        return statement.verify(msgspec.to_builtins(signed), server_key)
+    def verify(self, signed: SignedDocument, root: str) -> Proof:
+        """What a statement proves to whoever pinned the fingerprint `root` (`LedgerHead.root_fingerprint`,
+        written down when it could be trusted). Asks nobody. Raises `VerifyFailure`."""
+        found = verify_with_root(msgspec.to_builtins(signed), digest_of(root))
+        if not isinstance(found, Proof):
+            raise VerifyFailure("expected a statement about a revocation")
+        return found
 
     def head(self) -> LedgerHead:
         """The ledger's signed head."""

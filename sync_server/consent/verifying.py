@@ -104,6 +104,8 @@ class Proof:
             yield f"    {receipt.device_id}  {erased if receipt.kind == 'erased' else 'held nothing'}"
             yield f"      assurance {receipt.assurance}: {_ASSURANCE[receipt.assurance]}"
             yield f"      {_COLD_START[receipt.cold_start]}"
+        for device_id in self.proven.overdue:
+            yield f"    {device_id}  OVERDUE: owes a receipt"
         for device in self.proven.overdue:
             yield f"    {device}  OVERDUE: it owes a receipt; when its lease ran out it was locked by itself"
 

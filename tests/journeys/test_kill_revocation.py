@@ -19,7 +19,6 @@ from edge_runtime.wire.receipt import Receipt, receipt_bytes
 from sync_server.client import Client, Patience
 from sync_server.consent.documents import RevocationAccepted
 from sync_server.consent.signed_document import SignedDocument
-from sync_server.devices.enrolment import decode
 from sync_server.load.device import SimDevice
 from sync_server.load.fleet import Fleet
 from tests.support.mortal import Mortal
@@ -127,7 +126,7 @@ class Journey:
 
     def __init__(self, server: Mortal) -> None:
         self.server, self.client = server, _patient(server.start())
-        self.key = decode(self.client.consent.head().public_key)
+        self.root = self.client.consent.head().root_fingerprint
         self.accepted: dict[str, RevocationAccepted] = {}
         self.completed: dict[str, SignedDocument] = {}
         self.places: list[str] = []
@@ -167,8 +166,8 @@ class Journey:
         consent = self.client.consent
         assert sorted(r.id for r in consent.revocations()) == sorted(r.id for r in self.accepted.values())
         for name, made in self.accepted.items():
-            first = consent.verify(made.receipt, self.key)
-            last = consent.verify(self.completed[name], self.key)
+            first = consent.verify(made.receipt, self.root).proven
+            last = consent.verify(self.completed[name], self.root).proven
             assert (first.id, first.subject, first.denials) == (last.id, last.subject, last.denials)
             assert {r.device_id for r in last.receipts} == {t.device_id for t in consent.targets(made.id)}
             assert consent.receipt(made.id) == self.completed[name], "it never says anything else"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sync_server.cli import REFUSED, USAGE, main
+from sync_server.cli import main
+from sync_server.cli_told import REFUSED, USAGE
 from tests.support.shop_server import ShopServer
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sync_server.api import rooms
 from sync_server.client import Client, NotYet, Patience, Refused, Unreachable, path_of
-from sync_server.consent.statement import StatementFailure
+from sync_server.consent.verifying import VerifyFailure
 from tests.support.served import free_port
 from tests.support.shop_server import FakeDevice, ShopServer
 
@@ -55,13 +55,14 @@ async def test_the_whole_way_in_types(shop: ShopServer) -> None:
     """Give, look, revoke, watch, walk the targets, prove: with nothing but the client."""
     devices = [await FakeDevice(shop, seed).enrol() for seed in range(3)]
     assert all(device.lease() for device in devices)
-    at, key = Shop(shop), shop.authority.public_key
+    at = Shop(shop)
+    root = (await at.do(at.consent.head)).root_fingerprint
     given = await at.do(lambda: at.consent.give("alice", P, notice="2026-11"))
     assert (given.seq, given.state_now.state) == (1, "given")
     assert (await at.do(lambda: at.consent.record(given.id))).seq == 1
     assert (await at.do(lambda: at.consent.state("alice", P))).grant == 1
     made = await at.do(lambda: at.consent.revoke("alice", [P]))
-    assert at.consent.verify(made.receipt, key).purposes == (P,)
+    assert at.consent.verify(made.receipt, root).proven.purposes == (P,)
     steps = await at.do(lambda: list(at.consent.history("user:alice")))
     assert [step.state for step in steps] == ["given", "withdrawn"]
     with pytest.raises(NotYet) as late:
@@ -81,9 +82,9 @@ async def test_the_whole_way_in_types(shop: ShopServer) -> None:
     targets = await at.do(lambda: list(at.consent.targets(made.id, page=2)))
     assert [t.device_id for t in targets] == sorted(d.device_id for d in devices)
     proof = await at.do(lambda: at.consent.receipt(made.id))
-    assert len(at.consent.verify(proof, key).receipts) == 3
-    with pytest.raises(StatementFailure):
-        at.consent.verify(proof, bytes(32))
+    assert len(at.consent.verify(proof, root).proven.receipts) == 3
+    with pytest.raises(VerifyFailure):
+        at.consent.verify(proof, "sha256:" + 64 * "0")
     await at.do(lambda: at.consent.withdraw_record(given.id))
     assert [r.id for r in await at.do(lambda: list(at.consent.revocations()))] == [made.id]
     assert (await at.do(at.consent.head)).size == 2
