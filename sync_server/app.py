@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
@@ -28,6 +29,7 @@ from sync_server.api import (
     ledger,
     openapi,
     ops,
+    restores,
     revocations,
     rooms,
     segments,
@@ -46,11 +48,17 @@ from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
 from sync_server.clock import Clock, SystemClock
 from sync_server.consent.office import ConsentOffice
-from sync_server.devices.authority import load_authority, load_token
+from sync_server.devices.authority import Authority, load_authority, load_token
 from sync_server.devices.entropy import Entropy, system_entropy
 from sync_server.errors import Problem
 from sync_server.features.tiers import TierWalk
 from sync_server.housekeeping import Housekeeping
+from sync_server.journal.copied import CopiedLedger
+from sync_server.journal.folder import FolderJournal
+from sync_server.journal.journal import Journal
+from sync_server.restore.catching_up import check_same_restore
+from sync_server.restore.gives import Gives
+from sync_server.restore.upkeep import RestoreUpkeep
 from sync_server.settings import Settings
 from sync_server.store.sqlite import SqliteStore
 from sync_server.sync.door import SyncDoor
@@ -92,6 +100,7 @@ def build_app(
         raise
     said = (registry.purposes, registry.leases)
     office = ConsentOffice(store, authority, clock, settings, entropy, *said)
+    journal = _open_journal(settings, clock, store, authority)
     rounds = Rounds(clock, entropy, authority.tag_key)
     lent = (settings, clock, store, authority, office, rounds, entropy)
     node = open_node(*lent, catalog=lambda: registry.active_or_none, leases=registry.leases)
@@ -99,6 +108,7 @@ def build_app(
         tx.ledger.note_key(authority.public_key, tx.lane_head())
     store.listen(lambda moved: office.settle() if moved.lane else None)
     office.settle()
+    office.check_gives = Gives(node.catching_up, journal).check
 
     app = web.Application(middlewares=[guard], client_max_size=settings.body_limit_bytes)
     app[rooms.SETTINGS], app[rooms.CLOCK], app[rooms.STORE] = settings, clock, store
@@ -109,12 +119,28 @@ def build_app(
     app[rooms.SYNC_DOOR] = SyncDoor(node)
     _hang_doors(app)
     app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings, node.on_demand.use.of)
-    chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER], access)
+    upkeep = RestoreUpkeep(node.catching_up, journal, authority.incarnation, settings)
+    app[rooms.JOURNAL] = journal
+    chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER], access, upkeep)
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
     app.on_shutdown.append(_close_sessions)
     app.on_cleanup.append(_close_store)
     return app
+
+
+def _open_journal(settings: Settings, clock: Clock, store: SqliteStore, authority: Authority) -> Journal:
+    """The journals, told what they missed. Raises `JournalAhead` or `StoreForeign`, with the store closed."""
+    size = settings.journal_segment_bytes
+    places = [FolderJournal(Path(folder), authority.incarnation, size) for folder in settings.journals]
+    journal = Journal(places, CopiedLedger(store, authority, clock), clock.now_us)
+    try:
+        check_same_restore(store, authority)
+        store.attach(journal)
+    except BaseException:
+        store.close()
+        raise
+    return journal
 
 
 def route_table(door: SyncDoor) -> tuple[Route, ...]:
@@ -135,6 +161,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *aggregates.ROUTES,
         *tokens.ROUTES,
         *audit.ROUTES,
+        *restores.ROUTES,
         *ops.ROUTES,
     )
     return (*table, *openapi.doors(table))

@@ -22,12 +22,13 @@ from sync_server.cli_access import access_commands, given_token
 from sync_server.cli_consent import consent_commands
 from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.cli_registry import public_key, registry_commands
+from sync_server.cli_restore import restore_commands
 from sync_server.cli_told import NOT_THERE, REFUSED, USAGE, Told
 from sync_server.client import Client, Patience, Refused, Unreachable, path_of
 from sync_server.devices.authority import rotate_key
 from sync_server.devices.enrolment import encode
 from sync_server.devices.entropy import system_entropy
-from sync_server.doctor import device_text
+from sync_server.doctor import device_text, standing_text
 from sync_server.errors import ServerError
 from sync_server.load import command as load
 from sync_server.overrides import overridden
@@ -82,7 +83,8 @@ def _serve(args: argparse.Namespace) -> None:
         settings = replace(settings, lease_us=_duration_us(args.lease))
     if args.registry_key is not None:
         settings = replace(settings, registry_key=public_key(args.registry_key))
-    settings = overridden(replace(settings, oidc=args.oidc), args.set or ())
+    settings = replace(settings, oidc=args.oidc, journals=tuple(args.journal), keys=args.keys)
+    settings = overridden(settings, args.set or ())
 
     def announce(url: str) -> None:
         if args.json:
@@ -166,13 +168,16 @@ def _doctor(args: argparse.Namespace) -> object:
             return found
         print(device_text(found))
         return None
+    ready = client.call("GET", "/readyz")
     return {
         "url": client.url,
-        "ready": client.call("GET", "/readyz"),
+        "ready": ready,
         "ledger": client.call("GET", "/v1/consent-ledger/head"),
         "devices": client.call("GET", "/v1/devices")["counts"],
         "catalogs": client.call("GET", "/v1/catalogs"),
         "key_database": "keep keys.db out of the backup that holds server.db",
+        "journals": client.call("GET", "/v1/journals")["journals"],
+        "to_do": standing_text(ready),
     }
 
 
@@ -213,6 +218,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--registry-key", metavar="HEX", help="public key that must sign privacy parts")
     made.add_argument("--oidc", type=Path, help="an OpenID Connect issuer; see docs/access.md")
     made.add_argument("--lease", help="duration of leases, e.g. 24h")
+    made.add_argument("--journal", type=Path, action="append", default=[], help="see docs/restore.md")
+    made.add_argument("--keys", type=Path, help="where keys.db lies: best on another volume")
     made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
     made = _command(commands, "enrol", _enrol, "make a one-time enrolment token")
     made.add_argument("--new-token", action="store_true", required=True)
@@ -241,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     made = _command(devices, "allow", _devices_allow, "say anew which shared channels a device may follow")
     made.add_argument("id")
     made.add_argument("--channel", action="append", default=[], help="channel pattern; none: no channel")
+    restore_commands(commands, _command, _client)
     _command(commands, "rotate-key", _rotate_key, "give the server a new signing key, named by the old one")
     load.declare(_command(commands, "load", _load, "simulate many devices and measure"))
     made = _command(commands, "doctor", _doctor, "is everything as it should be, here or on one device")

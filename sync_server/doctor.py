@@ -13,6 +13,25 @@ def device_text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def standing_text(ready: Mapping[str, Any]) -> list[str]:
+    """What an operator has to do, from the reply of `GET /readyz`; nothing when all is well."""
+    found = []
+    if ready["journals"]["failing"]:
+        found.append(f"{ready['journals']['failing']} journals are behind: see `journals`")
+    if not any(ready["journals"].values()):
+        found.append("there is no journal: what is denied after a backup is lost with this disk (--journal)")
+    if ready["backup_at"] is None:
+        found.append("there is no backup: edge-sync backup")
+    restore = ready["restore"]
+    if restore is not None and restore["state"] == "closed":
+        latest = _time(restore["open_at_latest"])
+        found.append(
+            f"closed after a restore: waiting for {restore['waiting']} devices, at latest until {latest};"
+            " edge-sync restore --open takes it upon you"
+        )
+    return found
+
+
 def _standing(found: Mapping[str, Any]) -> Iterator[str]:
     session = found["session"]
     yield f"{found['device_id']}   {_state(found)}"

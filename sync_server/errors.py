@@ -7,7 +7,9 @@
     ├── StoreError        this server's disk
     │   ├── StoreInUse    another process serves this data directory
     │   ├── StoreTooNew   written by a newer release; untouched
-    │   └── StoreForeign  not a store of ours, damaged, or without its keys; untouched
+    │   ├── StoreForeign  not a store of ours, damaged, or without its keys; untouched
+    │   ├── JournalAhead  a journal knows more than the store; untouched
+    │   └── NotRestored   a backup that cannot be made or restored from so; nothing is left behind
     ├── ChainBroken       the audit log is not as it was written
     └── KeysMissing       a store without its key file; nothing was created
 
@@ -78,6 +80,9 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "no_permission": Reply(403, "no live permission for this subject and purpose"),
     "no_catalog": Reply(503, "no catalog is active"),
     "overloaded": Reply(503, "too many sessions"),
+    "catching_up": Reply(503, "this server was restored and still hears what was denied since its backup"),
+    "journal": Reply(503, "no journal takes writes, so nothing can be given; denials are accepted"),
+    "not_restored": Reply(409, "this server was not restored, or is open already"),
     "stopping": Reply(503, "this node is about to stop"),
     "storage": Reply(503, "the store does not take writes"),
     "internal": Reply(500, "a fault of the server, logged there"),
@@ -153,6 +158,14 @@ class StoreForeign(StoreError):
 
 class ChainBroken(ServerError):
     """The audit log is not as it was written; the message names the first fault."""
+
+
+class JournalAhead(StoreError):
+    """A journal knows ledger steps that the store has not: an older copy of it was put back by hand."""
+
+
+class NotRestored(StoreError):
+    """A backup cannot be made, or cannot be restored from, in the way that was asked for."""
 
 
 class KeysMissing(ServerError):

@@ -27,6 +27,13 @@ class Settings:
     """Ed25519 public key that must have signed every catalog's privacy part; None: nothing is asked."""
 
     # Storage
+    keys: Path | None = None
+    """Where `keys.db` lies: best on another volume, so that no copy of the data directory holds it. None: in
+    the data directory."""
+    key_assurance: str = "file"
+    """What a completion receipt says of this server's own erasure. `file`: the key is overwritten in a file,
+    and remnants of the file itself are not excluded. Another word only where the volume of `keys` makes it
+    true, `volume` where it is encrypted under a key that is not on it."""
     partitions: int = 16
     """Channels hash into this many partitions, each with a dense sequence; fixed when the store is made."""
     write_chunk_rows: int = 500
@@ -42,6 +49,16 @@ class Settings:
     """A target without a receipt this long after a revocation is overdue, and named."""
     device_gives_per_hour: int = 600
     """Most consents that one device may record in an hour."""
+    journals: tuple[Path, ...] = ()
+    """Folders on other disks, each with a copy of every ledger step from its commit on: docs/restore.md."""
+    journal_segment_bytes: int = 4 * 1024 * 1024
+    """A piece of a journal that has become so large is followed by another."""
+    journal_backups: int = 2
+    """So many backups must hold what a piece of the journal tells before it goes."""
+    lost_steps: int = 100_000
+    """Most ledger steps by which devices may be ahead of a server that was restored."""
+    recalled_denials: int = 100_000
+    """Most denials that a restored server records on one device's word."""
     delete_kept_us: int = 60 * DAY_US
     """How long a delete stays as a row: longer than the longest lease plus grace."""
 
@@ -231,7 +248,7 @@ class Settings:
     @property
     def key_database(self) -> Path:
         """Payload keys of personal rows. Never in the same backup as the main store."""
-        return self.data_dir / "keys.db"
+        return self.data_dir / "keys.db" if self.keys is None else self.keys
 
     @property
     def key_file(self) -> Path:

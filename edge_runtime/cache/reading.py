@@ -249,6 +249,16 @@ class ReadTransaction:
             return LaneEntry(*fields)
         return None
 
+    def lane_after(self, seq: int) -> list[LaneEntry]:
+        """Every (pseudonym, purpose) whose state is of a later ledger position, in order."""
+        sql = "SELECT seq, subject, purpose, state, live_grant, denial FROM lane WHERE seq > ? ORDER BY seq"
+        return [LaneEntry(*fields) for fields in self._connection.execute(sql, (seq,))]
+
+    def lane_denied_after(self, seq: int) -> list[LaneEntry]:
+        """Every (pseudonym, purpose) whose newest denial is of a later ledger position."""
+        sql = "SELECT seq, subject, purpose, state, live_grant, denial FROM lane WHERE denial > ?"
+        return [LaneEntry(*fields) for fields in self._connection.execute(sql, (seq,))]
+
     def lane_in_state(self, purpose: str, states: Collection[str]) -> list[LaneEntry]:
         """Every (pseudonym, purpose) that the ledger last said is in one of `states`."""
         marks = ", ".join("?" * len(states))

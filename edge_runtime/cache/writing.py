@@ -252,6 +252,10 @@ class WriteTransaction(FetchedRows):
         rows = [(e.seq, e.subject, e.purpose, e.state, e.grant, e.denial) for e in entries]
         self._connection.executemany(sql, rows)
 
+    def drop_lane(self, pairs: Iterable[tuple[bytes, str]]) -> None:
+        """Forget what the ledger said of these (pseudonym, purpose)."""
+        self._connection.executemany("DELETE FROM lane WHERE subject = ? AND purpose = ?", list(pairs))
+
     def put_denial(self, id: bytes, body: bytes, open: bool) -> None:
         """Store a denial, replacing what was known of it.
 

@@ -23,6 +23,7 @@ from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.permit import Permits
 from edge_runtime.consent.receipt import EVERYBODY, ErasureReceipt, Receipts
 from edge_runtime.consent.record import ConsentRecord
+from edge_runtime.consent.relearning import Relearning
 from edge_runtime.consent.restored import database_is_older, note_opening
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import (
@@ -88,6 +89,11 @@ class Consents:
         self._deciding = Deciding(
             catalog, keyring, database, self._eraser, self._standing, self._ledger, lambda: self.queued()
         )
+        self.relearning = Relearning(
+            *(keyring, database, self._eraser, self._standing, self._ledger, self._deciding),
+            *(self._expire, self._on_consent, self._lock),
+        )
+        """What becomes of the part of the ledger that a restored server has lost."""
         self._recover()
 
     # ---- the gate ---------------------------------------------------------------------------------------

@@ -65,6 +65,13 @@ class LedgerSide:
         self._standing.learn(new)
         return receipts
 
+    def answer_again(self, entries: Iterable[LaneEntry]) -> None:
+        """Queue once more the answers to the newest denials of these pairs: the server has lost them."""
+        answered = [(entry, self._proven(entry)) for entry in entries]
+        with self._database.write("answer_again") as tx:
+            for entry, denial in answered:
+                self._answer(tx, entry, denial)
+
     def recorded(self, decision_id: bytes, seq: int, outcome: str, grant: int) -> None:
         """The ledger has a decision of ours: number it; erase what was collected under a superseded give."""
         with self._database.read() as tx:

@@ -86,6 +86,15 @@ class Standing:
                 self._judge(key, entry)
         self.changes += 1
 
+    def learn_anew(self, pairs: Iterable[tuple[bytes, str]]) -> None:
+        """What is stored of these (pseudonym, purpose) is another thing than before, or nothing."""
+        self._keyring.changes += 1
+        for subject, purpose in pairs:
+            key = self._keyring.held_by_pseudonym(subject, purpose)
+            if key is not None:
+                self._judge(key, self._entry(subject, purpose))
+        self.changes += 1
+
     def _load(self, key: DataKey) -> None:
         pseudonym = self._keyring.pseudonym(key.subject)
         if key.facts.ordinal < self._denied.get((pseudonym, key.purpose), 0):

@@ -19,6 +19,7 @@ from edge_runtime.sync.leaving import Leaving
 from edge_runtime.sync.memory import Memory
 from edge_runtime.sync.opening import Opening
 from edge_runtime.sync.outbox import Outbox
+from edge_runtime.sync.recalling import Recalling
 from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.reporting import Reporter, Reporting
 from edge_runtime.sync.settings import SyncSettings
@@ -54,6 +55,7 @@ class Dialogue:
         """Where the last frame of an unfinished drain ended; None when none is under way."""
         self._keys = KeyChanges(replica.keyring, memory)
         self._opening = Opening(replica, self._keys, settings.spoken, chance)
+        self._recalling = Recalling(replica.consents.relearning)
         self._leaving = Leaving(replica.shut_out, outbox)
         self._lease = LeaseRenewal(replica.leases, replica.lane_position, settings, chance)
         self._channels = FollowedChannels(replica, memory, settings)
@@ -110,6 +112,12 @@ class Dialogue:
             case m.Welcome():
                 self._opening.welcomed(message)
                 return []
+            case m.Recall():
+                assert self._opening.welcome is not None
+                return self._say([self._recalling.asked(message, self._opening.welcome)])
+            case m.Restated():
+                page = self._recalling.restated(message)
+                return [] if page is None else self._say([page])
             case m.Lane():
                 return self._take_lane(message, boot_us)
             case m.Revoked():
@@ -149,6 +157,7 @@ class Dialogue:
             return []
         self._lease.check()
         told = self._outbox.due(boot_us)
+        self._channels.again(boot_us)
         # decisions before follows: a channel may open because of a decision told just now
         repairs, keys = self._channels.repairs_due(boot_us), self._keys.due()
         channels = self._channels.due(self._fetching.subjects())

@@ -32,6 +32,8 @@ class FollowedChannels:
         """Channel that is followed -> whether its last checkpoint matched."""
         self.refused: dict[str, str] = {}
         """Channel -> why the server will not serve it in this session."""
+        self._again_us: dict[str, int] = {}
+        """Channel that the server cannot serve just now -> boot time at which to ask again."""
         self._shared: dict[str, None] = {}
         """Shared channels that this session began with, followed or not."""
         self._told: dict[str, int] = {}
@@ -131,7 +133,16 @@ class FollowedChannels:
         else:
             self._forget(channel)
             self.refused[channel] = refusal.code
+        if refusal.code == "not_now":
+            self._again_us[channel] = boot_us + refusal.retry_after_us
         return True
+
+    def again(self, boot_us: int) -> None:
+        """Channels that the server could not serve just then may be asked for again in their time."""
+        for channel in [c for c, at_us in self._again_us.items() if at_us <= boot_us]:
+            del self._again_us[channel]
+            if self.refused.get(channel) == "not_now":
+                del self.refused[channel]
 
     def _is_held_unknown(self, channel: str) -> bool:
         """Whether a shared channel was told of at cursor 0 although something of it is held."""

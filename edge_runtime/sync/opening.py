@@ -33,6 +33,8 @@ class Opening:
         self._replica, self._keys, self._spoken, self._chance = replica, keys, spoken, chance
         self._challenge: m.Challenge | None = None
         self._hello: m.Hello | None = None
+        self.welcome: m.Welcome | None = None
+        """The one that verified."""
         self.version = m.PROTOCOL
         """Of the protocol, as this session speaks it."""
         self.lane_head = 0
@@ -80,9 +82,12 @@ class Opening:
         self._keys.welcomed()
         if standing.rolled_back:
             replica.continuity.rolled_back(welcome.counter)
+        if standing.restored:  # it did not grant what we hold, and may not know yet what was denied since
+            replica.leases.distrust("the server was restored")
         incarnation, restores = self._challenge.incarnation, welcome.restores
         replica.continuity.begin(incarnation, restores, restored=standing.restored)
         replica.leases.witness.speaks(incarnation, restores)
+        self.welcome = welcome
         self.lane_head, self.ping_us = welcome.lane_head, welcome.ping_us
 
     def revoked(self, revoked: m.Revoked) -> None:

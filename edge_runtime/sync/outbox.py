@@ -88,7 +88,12 @@ class Outbox:
         self._settle(id, "receipt")
 
     def refused(self, about: str, code: str) -> None:
-        """The server will not take an item in this session; it stays, and is tried in the next."""
+        """The server will not take an item in this session; it stays, and is tried in the next.
+
+        What it cannot take just now (`not_now`) counts as lost on the way: it is sent again after a while.
+        """
+        if code == "not_now":
+            return
         self._refused[about] = code
         self._sent_us = {id_: at for id_, at in self._sent_us.items() if id_.hex() != about}
 

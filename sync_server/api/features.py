@@ -24,7 +24,7 @@ from sync_server.api.replies import (
     kept,
     repeat,
 )
-from sync_server.api.rooms import AUTHORITY, CLOCK, REGISTRY, SETTINGS, STORE
+from sync_server.api.rooms import AUTHORITY, CLOCK, NODE, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Route
 from sync_server.errors import Problem
 from sync_server.features.batch import Batch, Refused
@@ -154,8 +154,11 @@ def _as_of(request: web.Request, batch: Publish, view: View) -> int:
     if batch.as_of is not None and not 0 <= batch.as_of <= head:
         raise Problem("invalid_request", f"expected as_of between 0 and the lane's head {head}")
     entities = request.app[REGISTRY].active.entities
-    if batch.as_of is None and any(entities[kind].personal for kind in view.entity):
+    personal = any(entities[kind].personal for kind in view.entity)
+    if batch.as_of is None and personal:
         raise Problem("invalid_request", "a personal view needs as_of, the lane position that was read")
+    if batch.as_of is not None and request.app[NODE].catching_up.closed and personal:
+        raise Problem("catching_up")
     return batch.as_of or 0
 
 

@@ -10,9 +10,22 @@ import msgspec
 from aiohttp import web
 
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import ACCESS, CLOCK, HOT_KEEPER, NODE, REGISTRY, STORE, SYNC_DOOR
+from sync_server.api.rooms import (
+    ACCESS,
+    CLOCK,
+    HOT_KEEPER,
+    JOURNAL,
+    NODE,
+    REGISTRY,
+    SETTINGS,
+    STORE,
+    SYNC_DOOR,
+)
 from sync_server.api.route import Route
 from sync_server.errors import Problem
+from sync_server.journal.journal import Journal
+from sync_server.restore.backup import newest_us
+from sync_server.restore.catching_up import Standing
 from sync_server.store.records import ChannelSize
 from sync_server.sync.admission import Admission
 
@@ -27,12 +40,28 @@ class Health(msgspec.Struct):
     status: Literal["ok"]
 
 
+class RestoreReadiness(msgspec.Struct):
+    """How far a restored server has caught up; more is at `/v1/restore`."""
+
+    state: Literal["closed", "open"]
+    waiting: int
+    """Devices that were not heard yet."""
+    open_at_latest: int
+    """In microseconds."""
+
+
 class Readiness(msgspec.Struct):
     """The node takes work."""
 
     status: Literal["ready"]
     catalog: bool
     """Whether a catalog is in force."""
+    journals: dict[str, int]
+    """How many are `whole`, and how many are `failing`. While all fail, nothing can be given."""
+    backup_at: int | None
+    """When the newest backup was made, in microseconds; null: never."""
+    restore: RestoreReadiness | None
+    """Of a server that was restored. It is ready although it is `closed`: it waits for its devices."""
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -49,7 +78,15 @@ async def readyz(request: web.Request) -> web.Response:
             pass
     except sqlite3.OperationalError:
         raise Problem("storage") from None
-    return json_reply(Readiness("ready", request.app[REGISTRY].active_or_none is not None))
+    standing = request.app[NODE].catching_up.standing()
+    ready = Readiness(
+        status="ready",
+        catalog=request.app[REGISTRY].active_or_none is not None,
+        journals=_journals(request.app[JOURNAL]),
+        backup_at=newest_us(request.app[SETTINGS]),
+        restore=None if standing is None else _restore(standing),
+    )
+    return json_reply(ready)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -65,6 +102,13 @@ async def metrics(request: web.Request) -> web.Response:
             **_channels(tx.shared_channels(CHANNELS_NAMED)),
             "lane_position": ("gauge", "", {"": tx.lane_head()}),
         }
+    journal = request.app[JOURNAL]
+    families["journals"] = ("gauge", "state", _journals(journal))
+    families["journal_syncs_total"] = ("counter", "", {"": journal.syncs})
+    standing = request.app[NODE].catching_up.standing()
+    if standing is not None:
+        families["restore_closed"] = ("gauge", "", {"": int(standing.closed)})
+        families["restore_waiting"] = ("gauge", "", {"": standing.waiting})
     families["transactions_total"] = ("counter", "name", store.transactions())
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
     families["refused_calls_total"] = ("counter", "code", request.app[ACCESS].door.refused)
@@ -73,6 +117,16 @@ async def metrics(request: web.Request) -> web.Response:
     lines = [line for name, family in families.items() for line in _family(f"edge_sync_{name}", *family)]
     text = "\n".join(lines) + "\n"
     return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _restore(standing: Standing) -> RestoreReadiness:
+    state: Literal["closed", "open"] = "closed" if standing.closed else "open"
+    return RestoreReadiness(state, standing.waiting, standing.open_at_latest_us)
+
+
+def _journals(journal: Journal) -> dict[str, int]:
+    whole = sum(state == "whole" for state in journal.standing.values())
+    return {"whole": whole, "failing": len(journal.standing) - whole}
 
 
 def _channels(sizes: Sequence[ChannelSize]) -> dict[str, tuple[str, str, Samples]]:

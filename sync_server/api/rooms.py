@@ -14,6 +14,7 @@ from sync_server.clock import Clock
 from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
+from sync_server.journal.journal import Journal
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
 from sync_server.sync.door import SyncDoor
@@ -32,6 +33,7 @@ ROUNDS = web.AppKey("rounds", Rounds)
 HINTS = web.AppKey("hints", Hints)
 HOT_KEEPER = web.AppKey("hot_keeper", HotKeeper)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
+JOURNAL = web.AppKey("journal", Journal)
 NODE = web.AppKey("node", Node)
 API_TOKEN = web.AppKey("api_token", str)
 """The token of `api.token`: for the first steps, with every scope."""

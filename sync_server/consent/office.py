@@ -25,7 +25,7 @@ from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
 from sync_server.settings import Settings
 from sync_server.store.protocol import ReadTx, Store, WriteTx
-from sync_server.store.records import DENIALS, DecisionState, Evidence, RevocationRow, Target
+from sync_server.store.records import DENIALS, GIVEN, DecisionState, Evidence, RevocationRow, Target
 
 
 class ConsentOffice:
@@ -47,14 +47,20 @@ class ConsentOffice:
         self._settings, self._entropy = settings, entropy
         self._purposes, self._leases = purposes, leases
 
+        self.check_gives: Callable[[], None] = lambda: None
+        """Raises `Problem` (`catching_up`, `journal`) while nothing may be given."""
+
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def decide(self, tx: WriteTx, proposal: Proposal) -> RecordedDecision:
         """Record a decision in the caller's transaction; a denial erases and finds its targets as well.
 
-        A `given` against the subject's Global Privacy Control is recorded as `refused`.
+        A `given` against the subject's Global Privacy Control is recorded as `refused`. Raises what
+        `check_gives` raises, for a `given` alone.
         """
         now_us, proposal = self._clock.now_us(), heeded(tx, proposal)
+        if proposal.state == GIVEN and repeated(tx, proposal) is None:
+            self.check_gives()
         if proposal.state not in DENIALS:
             return record(tx, proposal, now_us=now_us, salt=self._salt())
         before = tx.decision_state(proposal.subject, proposal.purpose)
@@ -182,10 +188,11 @@ class ConsentOffice:
             ids = sorted({a.receipt for a in answers if a.device_id == target.device_id})
             proof = self._device_proof(tx, target, ids)
             (answered if target.erased_us is not None else owing).append(proof)
-        key = self._authority.signing
+        key, assurance = self._authority.signing, self._settings.key_assurance
         if standing.state == "completed":
-            return self._led(statement.completed(key, row, proven, head, standing, answered))
-        return self._led(statement.partially_completed(key, row, proven, head, standing, answered, owing))
+            return self._led(statement.completed(key, row, proven, head, standing, answered, assurance))
+        named = (answered, owing, assurance)
+        return self._led(statement.partially_completed(key, row, proven, head, standing, *named))
 
     def _device_proof(self, tx: ReadTx, target: Target, receipts: Sequence[bytes]) -> statement.DeviceProof:
         device = tx.device(target.device_id)

@@ -60,11 +60,11 @@ def revoke(
     )
     tx.add_revocation(row, denials)
     purposes = [proposal.purpose for proposal in revoking.proposals]
-    _add_targets(tx, row, purposes, recorded[-1].seq, leases, bound)
+    name_targets(tx, row, purposes, recorded[-1].seq, leases, bound)
     return row, recorded
 
 
-def _add_targets(
+def name_targets(
     tx: WriteTx,
     row: RevocationRow,
     purposes: Sequence[str],

@@ -96,9 +96,10 @@ def completed(
     head: LedgerHead,
     progress: Progress,
     devices: Iterable[DeviceProof],
+    assurance: str = "file",
 ) -> dict[str, object]:
     """The statement that every target answered, with each one's own signed receipt."""
-    body = _outcome("revocation_completed", row, denials, head, progress)
+    body = _outcome("revocation_completed", row, denials, head, progress, assurance)
     return _signed(key, body | {"devices": [_device(device, row.due_us) for device in devices]})
 
 
@@ -110,9 +111,10 @@ def partially_completed(
     progress: Progress,
     devices: Iterable[DeviceProof],
     overdue: Iterable[DeviceProof],
+    assurance: str = "file",
 ) -> dict[str, object]:
     """The statement that the due time is over: who answered, with their receipts, and who still owes one."""
-    body = _outcome("revocation_partially_completed", row, denials, head, progress)
+    body = _outcome("revocation_partially_completed", row, denials, head, progress, assurance)
     named = {
         "devices": [_device(device, row.due_us) for device in devices],
         "overdue": [_device(device, row.due_us) for device in overdue],
@@ -147,14 +149,23 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
 
 
 def _outcome(
-    kind: str, row: RevocationRow, denials: Sequence[Proven], head: LedgerHead, progress: Progress
+    kind: str,
+    row: RevocationRow,
+    denials: Sequence[Proven],
+    head: LedgerHead,
+    progress: Progress,
+    assurance: str,
 ) -> dict[str, object]:
     return _core(kind, row, denials, head) | {
         "enforced_at": progress.enforced_us,
         "erased_at": progress.erased_us,
         "completed_at": progress.completed_us,
         "amended": progress.amended,
-        "server": {"erased_at": row.server_erased_us, "rows_deleted": row.server_rows, "assurance": "file"},
+        "server": {
+            "erased_at": row.server_erased_us,
+            "rows_deleted": row.server_rows,
+            "assurance": assurance,
+        },
     }
 
 

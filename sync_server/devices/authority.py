@@ -22,6 +22,9 @@ from sync_server.errors import KeysMissing
 SUCCESSIONS: Final = 64
 """Most earlier keys that a device may still trust; a Welcome names no more."""
 
+RESTORES: Final = 64
+"""Most restores that a Welcome names; earlier ones are forgotten."""
+
 
 @prints_only("public_key")
 class Earlier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +135,18 @@ def rotate_key(path: Path, entropy: Entropy) -> bytes:
     beside.replace(path)
     _sync_folder(path.parent)
     return key
+
+
+def write_restored(source: Path, target: Path, restore: Restore) -> None:
+    """Write the key file of a new incarnation: the same keys, and one restore more. `source` stays.
+
+    Raises `KeysMissing` for a file that is not one of ours, FileExistsError; nothing was made.
+    """
+    file = _read(source)
+    made = msgspec.structs.replace(
+        file, incarnation=restore.incarnation, restores=(*file.restores, restore)[-RESTORES:]
+    )
+    write_private(target, msgspec.json.encode(made))
 
 
 def load_token(path: Path, entropy: Entropy) -> str:

@@ -162,6 +162,8 @@ class SimDevice:
                 return [self._greet(message)]
             case m.Welcome():
                 return self._take_welcome(message)
+            case m.Recall():  # it keeps no decisions: it knows of positions alone
+                return [self._say(m.Recalled(entries=[], upto=self.lane, more=False))]
             case m.Lane():
                 return self._take_lane(message)
             case m.Delta():

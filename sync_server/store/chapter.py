@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from sync_server.journal.record import Entry
 from sync_server.store.access import AccessRows
 from sync_server.store.aggregates import AggregateRows
 from sync_server.store.audit import AuditRows
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.ledger import LedgerRows
 from sync_server.store.registry import RegistryRows
+from sync_server.store.restores import RestoreRows
 
 
 class Chapter:
@@ -18,6 +20,8 @@ class Chapter:
 
     def __init__(self, connection: sqlite3.Connection, keys: KeyDatabase, digest_key: bytes) -> None:
         self._connection, self._keys, self._digest_key = connection, keys, digest_key
+        self.told: list[Entry] = []
+        """What this transaction tells the journal, once it is committed."""
 
     @property
     def access(self) -> AccessRows:
@@ -43,6 +47,11 @@ class Chapter:
     def registry(self) -> RegistryRows:
         """The registry of purposes and notices, inside this transaction."""
         return RegistryRows(self)
+
+    @property
+    def restores(self) -> RestoreRows:
+        """What is known of a restore, inside this transaction."""
+        return RestoreRows(self)
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         """Run one statement. For files in `store/` only: there is no SQL elsewhere."""

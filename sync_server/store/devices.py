@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sync_server.journal.record import Known
 from sync_server.store.chapter import Chapter
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.records import DeviceRow, GrantedLease, TokenRow
@@ -116,6 +117,7 @@ class DeviceWrites(DeviceReads):
             " lease_until_us) VALUES (?, ?, ?, ?, 0, 0, 0)",
             (device_id, public_key, json.dumps(list(patterns)), enrolled_us),
         )
+        self._tell(device_id)
 
     def revoke_device(self, device_id: str, at_us: int, why: str | None = None) -> bool:
         """Shut a device out; False when there is no such live device. A running lease stays a target.
@@ -159,10 +161,19 @@ class DeviceWrites(DeviceReads):
             " FROM device_keys WHERE device_id = ?1 ORDER BY until_us DESC LIMIT ?2)",
             (device_id, keep),
         )
+        self._tell(device_id)
 
     def _device_moved(self, device_id: str) -> None:
+        self._tell(device_id)
         self.devices_moved.add(device_id)
         self.execute("INSERT OR REPLACE INTO meta VALUES ('devices', randomblob(16))")
+
+    def _tell(self, device_id: str) -> None:
+        """The journal hears how a device is enrolled from now on."""
+        device = self.device(device_id)
+        if device is not None:
+            size = self.execute("SELECT coalesce(max(seq), 0) FROM evidence").fetchone()[0]
+            self.told.append(Known(device, size))
 
     def note_contact(self, device_id: str, at_us: int, counter: int) -> None:
         """A session opened; the highest root counter ever reported is kept."""

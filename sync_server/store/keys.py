@@ -90,6 +90,11 @@ class KeyDatabase:
             self.rollback()
             raise
 
+    def destroy_after(self, grant: int) -> int:
+        """Destroy the keys of every later grant, which this ledger never gave; returns how many."""
+        self._cache.clear()
+        return self._db.execute("DELETE FROM payload_keys WHERE grant_seq > ?", (grant,)).rowcount
+
     def nonce(self) -> bytes:
         """A fresh nonce for one sealing; random, so a restored store never repeats one."""
         return self._entropy(12)

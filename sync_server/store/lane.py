@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from edge_runtime.wire.messages import LaneEntry
 from sync_server.consent import merkle
 from sync_server.errors import StoreForeign
+from sync_server.journal.record import Step
 from sync_server.store.chapter import Chapter
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.ledger import EVIDENCE, evidence_of
@@ -37,6 +38,15 @@ class LaneReads(Chapter):
             (subject, purpose),
         ).fetchone()
         return DecisionState("unknown", 0, 0) if row is None else DecisionState(*row)
+
+    def lane_entry(self, subject: bytes, purpose: str) -> LaneEntry | None:
+        """The pair's present state with its position; None when nothing was ever said."""
+        row = self.execute(
+            "SELECT seq, subject, purpose, state, grant_seq, denial FROM lane"
+            " WHERE subject = ? AND purpose = ?",
+            (subject, purpose),
+        ).fetchone()
+        return None if row is None else LaneEntry(*row)
 
     def evidence(self, seq: int) -> Evidence | None:
         """One step of the ledger."""
@@ -148,6 +158,7 @@ class LaneWrites(LaneReads):
             "INSERT INTO ledger_nodes VALUES (?, ?, ?)", merkle.append(size, step.leaf, self.ledger_node)
         )
         self.lane_moved = True
+        self.told.append(Step(step))
 
     def put_lane(self, entry: LaneEntry) -> None:
         """Make `entry` the present state of its pair."""
@@ -160,6 +171,13 @@ class LaneWrites(LaneReads):
     def erase_keys(self, subject: bytes, purpose: str, denial: int) -> None:
         """Promise that the pair's payload keys from before `denial` go right after this commit."""
         self.execute("INSERT OR REPLACE INTO key_erasures VALUES (?, ?, ?)", (subject, purpose, denial))
+
+    def erase_denied_keys(self) -> None:
+        """Promise the same for every pair that was ever denied: keys put back from a copy go again."""
+        self.execute(
+            "INSERT OR REPLACE INTO key_erasures SELECT subject, purpose, denial FROM lane WHERE denial > 0"
+        )
+        self.lane_moved = True
 
     def keys_erased(self, subject: bytes, purpose: str, denial: int) -> None:
         """The promise was kept."""

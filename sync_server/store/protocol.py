@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from sync_server.journal.journal import Journal
 from sync_server.store.devices import DeviceReads, DeviceWrites
 from sync_server.store.doors import DoorReads, DoorWrites
 from sync_server.store.heat import HeatReads, HeatWrites
@@ -64,6 +65,13 @@ class Store(Protocol):
 
     def flush(self) -> None:
         """Wait for the disk for everything that was committed, durably or not: before it is vouched for."""
+        ...
+
+    def attach(self, journal: Journal) -> None:
+        """Open `journal`, and tell it from now on what every commit brought, before the write returns.
+
+        Inside `together` it is waited for at the end. Raises `JournalAhead`; see `Journal.open`.
+        """
         ...
 
     def listen(self, listener: Listener) -> None:

@@ -23,6 +23,8 @@ DENIALS: Final = frozenset({"refused", "withdrawn", "revoked", "expired", "objec
 BARS: Final = DENIALS | {RESTRICTED}
 """States in which nothing of the pair may be used."""
 STATES: Final = BARS | {GIVEN}
+LOST: Final = "lost"
+"""No decision: a step of a ledger that a restored server has lost keeps its number so, for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sync_server.journal.record import Revoked
 from sync_server.store.chapter import Chapter
 from sync_server.store.records import (
     UNLEASED_US,
@@ -176,6 +177,7 @@ class RevocationWrites(RevocationReads):
             "INSERT INTO denials VALUES (?, ?, ?, ?)",
             [(d.seq, d.revocation, d.subject, d.purpose) for d in denials],
         )
+        self.told.append(Revoked(row, tuple(denials)))
 
     def add_live_targets(
         self, revocation_id: str, position: int, now_us: int, limits: str, wait_us: int | None

@@ -10,6 +10,7 @@ from sync_server.store.aggregates import AGGREGATE_TABLES
 from sync_server.store.audit import AUDIT_TABLES
 from sync_server.store.ledger import LEDGER_TABLES
 from sync_server.store.registry import EVIDENCE_FROM_2, REGISTRY_TABLES
+from sync_server.store.restores import RESTORE_TABLES
 from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
 APPLICATION_ID: Final = 0x45534E43  # "ESNC"
@@ -178,7 +179,14 @@ CREATE TABLE catalogs (
 """
 
 TABLES: Final = (
-    _TABLES + ROW_TABLES + AGGREGATE_TABLES + ACCESS_TABLES + AUDIT_TABLES + REGISTRY_TABLES + LEDGER_TABLES
+    _TABLES
+    + ROW_TABLES
+    + AGGREGATE_TABLES
+    + ACCESS_TABLES
+    + AUDIT_TABLES
+    + REGISTRY_TABLES
+    + LEDGER_TABLES
+    + RESTORE_TABLES
 )
 """The whole schema, as a new file gets it."""
 
@@ -216,6 +224,7 @@ _FROM_2: Final[Sequence[str]] = (
     AUDIT_TABLES,
     REGISTRY_TABLES,
     LEDGER_TABLES,
+    RESTORE_TABLES,
 )
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from pathlib import Path
 from edge_runtime.wire import digest
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import StoreForeign, StoreTooNew
+from sync_server.journal.journal import Journal
+from sync_server.journal.record import Entry
 from sync_server.store import old_catalogs
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.protocol import Listener, ReadTx, Witness, WriteTx
@@ -49,6 +51,7 @@ class SqliteStore:
         self._together = self._owing = self._unsynced = False
         self._listeners: list[Listener] = []
         self._witnesses: list[Witness] = []
+        self._journal: Journal | None = None
         self._keys = KeyDatabase(
             key_database, entropy
         )  # first: a kill in between leaves no store without keys
@@ -103,6 +106,7 @@ class SqliteStore:
             self._unsynced = not at_once
             if moved.lane:
                 self._flush()  # a denial before the keys it destroys
+            self._copy(tx.told)
         try:
             if moved.lane:
                 self._erase_keys()
@@ -119,6 +123,14 @@ class SqliteStore:
             finally:
                 self._together = False
                 self._flush()
+                if self._journal is not None:
+                    self._journal.settle()
+
+    def attach(self, journal: Journal) -> None:
+        """See `Store.attach`."""
+        with self._lock:
+            self._journal = journal
+            journal.open()
 
     def flush(self) -> None:
         """See `Store.flush`."""
@@ -134,6 +146,11 @@ class SqliteStore:
         """See `Store.witness`."""
         self._witnesses.append(witness)
 
+    def forget_keys_after(self, grant: int) -> None:
+        """Destroy payload keys of grants later than this: of a ledger that is lost, whatever its numbers."""
+        with self._lock:
+            self._keys.destroy_after(grant)
+
     def transactions(self) -> dict[str, int]:
         """See `Store.transactions`."""
         return dict(self._counts)
@@ -144,6 +161,16 @@ class SqliteStore:
             for connection in (self._reader, self._writer):
                 connection.close()
             self._keys.close()
+            if self._journal is not None:
+                self._journal.close()
+
+    def _copy(self, told: Sequence[Entry]) -> None:
+        """Tell the journal; it is waited for at the end of what is done together, else at once."""
+        if self._journal is None or not told:
+            return
+        self._journal.tell(told)
+        if not self._together:
+            self._journal.settle()
 
     def _flush(self) -> None:
         """Wait for the disk once for all that `together` put off: one commit syncs the log before it too."""

@@ -17,6 +17,8 @@ from sync_server.consent import receipts
 from sync_server.consent.decisions import Proposal, device_actor, repeated
 from sync_server.consent.office import ConsentOffice
 from sync_server.consent.signals import SIGNALS
+from sync_server.errors import Problem
+from sync_server.restore.catching_up import RETRY_US
 from sync_server.settings import HOUR_US, Settings
 from sync_server.store.protocol import Store, WriteTx
 from sync_server.store.records import GIVEN, STATES, DeviceRow
@@ -81,6 +83,8 @@ class Desk:
                 done = self._office.decide(tx, proposal)
         except WireFailure as failure:
             return m.Refusal(code=failure.code, about=decision.id.hex(), retry_after_us=RETRY_AFTER_US)
+        except Problem:
+            return m.Refusal(code="not_now", about=decision.id.hex(), retry_after_us=RETRY_US)
         return m.DecisionAck(id=decision.id, seq=done.seq, outcome=done.outcome, grant=done.grant)
 
     def _check(self, tx: WriteTx, proposal: Proposal) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+from sync_server.restore.catching_up import RETRY_US
 from sync_server.store.records import DeviceRow
 from sync_server.sync import channels
 from sync_server.sync.admission import Stage, Visit
@@ -139,6 +140,8 @@ class Following:
         node = self._node
         try:
             self._check_room(channel)
+            if channel.startswith("~") and node.catching_up.closed:
+                raise WireFailure("not_now", "a restored server does not know yet who was denied")
             grant = channels.admit(
                 node.store, node.signing.public_key, device, channel, ticket, node.clock.now_us()
             )
@@ -146,7 +149,8 @@ class Following:
             self.forget(channel)
             if len(self.refused) < node.settings.follows:
                 self.refused[channel] = failure.code
-            return m.Refusal(code=failure.code, about=channel)
+            again_us = RETRY_US if failure.code == "not_now" else 0
+            return m.Refusal(code=failure.code, about=channel, retry_after_us=again_us)
         self.refused.pop(channel, None)
         if (before := self._follows.get(channel)) is not None:
             self._slot.sent(before, more=False)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.printing import prints_only
 from sync_server.catalog.purpose_leases import limits
+from sync_server.restore.catching_up import RETRY_US
 from sync_server.store.records import GrantedLease
 from sync_server.sync.node import Node
 
@@ -20,8 +21,12 @@ class Renewal(NamedTuple):
 
 
 def renew(node: Node, device_id: str, request: m.LeaseRequest) -> Renewal:
-    """A lease, stored durably before it is signed; refused as `lane_behind` to who has denials to hear."""
+    """A lease, stored durably before it is signed; refused as `lane_behind` to who has denials to hear,
+    and as `not_now` while a restored server does not know what it would lease."""
     settings = node.settings
+    if node.catching_up.closed:
+        refusal = m.Refusal(code="not_now", about=request.id.hex(), retry_after_us=RETRY_US)
+        return Renewal(refusal, revoked=False)
     now_us, shorter = node.clock.now_us(), limits(node.leases(), settings.lease_us)
     until_us = settings.lease_bound_us(now_us, settings.lease_us)
     stored = GrantedLease(now_us, until_us, shorter, request.cold_start)

@@ -13,6 +13,7 @@ from sync_server.consent.heads import SignedHeads
 from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
+from sync_server.restore.catching_up import CatchingUp
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
 from sync_server.sync.acks import Acks
@@ -60,6 +61,8 @@ class Node:
     ledger: SignedHeads
     leases: Callable[[], PurposeLeases]
     """What each purpose's lease is, over every registered catalog."""
+    catching_up: CatchingUp
+    """What is still to be heard after a restore."""
 
     def fraction(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -125,6 +128,7 @@ def open_node(
         steps=Steps(fanout),
         acks=Acks(store),
         pushed=pushed,
+        catching_up=CatchingUp(store, clock, settings, entropy, leases),
         ledger=SignedHeads(authority, clock),
         leases=leases,
     )

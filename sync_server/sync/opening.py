@@ -22,6 +22,8 @@ class Opened(NamedTuple):
 
     device: DeviceRow
     welcome: m.Welcome | None
+    recall: m.Recall | None = None
+    """What a restored server asks of it before anything else."""
 
 
 def challenge(node: Node, spoken: tuple[int, ...]) -> m.Challenge:
@@ -43,6 +45,8 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
     now_us = node.clock.now_us()
     node.admission.judge(visit, _claim(node, hello), now_us, node.fraction())
     device = _recognise(node, challenged, hello)
+    recall = None if device.revoked else node.catching_up.meet(device, hello.lane)
+    _check_lane(node, hello)
     succession = node.signing.succession(hello.pinned)
     with node.store.write("contact", durable=False) as tx:
         tx.note_contact(device.device_id, now_us, hello.counter)
@@ -58,7 +62,7 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
         restores=node.signing.restores,
         signature=bytes(64),
     )
-    return Opened(device, node.signing.welcome(device.device_id, challenged, welcome))
+    return Opened(device, node.signing.welcome(device.device_id, challenged, welcome), recall)
 
 
 def _claim(node: Node, hello: m.Hello) -> Claim:
@@ -79,7 +83,10 @@ def _recognise(node: Node, challenged: m.Challenge, hello: m.Hello) -> DeviceRow
         raise WireFailure("unknown_device", "no such device is enrolled")
     body = seal.hello_bytes(challenged.nonce, hello)
     seal.verify(device.public_key, seal.HELLO, body, hello.signature)
+    return device
+
+
+def _check_lane(node: Node, hello: m.Hello) -> None:
     node.lane.refresh()
     if hello.lane > node.lane.head:
         raise WireFailure("rolled_back", "the device is further in the lane than this server")
-    return device

@@ -30,6 +30,7 @@ from sync_server.sync.lane_position import LanePosition
 from sync_server.sync.node import Node
 from sync_server.sync.on_demand import Answers
 from sync_server.sync.presence import Standing
+from sync_server.sync.recalling import Recalling
 
 BACKLOG: Final = 64
 """Replies that may wait to be sent; with more the session is not listened to."""
@@ -53,6 +54,7 @@ class DeviceSession:
         "_node",
         "_nonce",
         "_quiet",
+        "_recalling",
         "_replies",
         "_revoked",
         "_since_us",
@@ -85,6 +87,8 @@ class DeviceSession:
         self._nonce = b""
         """The device's, of its Hello."""
         self._revoked = False
+        self._recalling: Recalling | None = None
+        """What a restored server asks first."""
         self._leave_by_us = 0
         self._quiet = False
         """Whether it had nothing to say when last asked; a hint of one channel is then all there is to it."""
@@ -148,6 +152,9 @@ class DeviceSession:
         if self._revoked and self._must_part():
             return self._part()
         if self.state is State.DRAINING:  # only the lane flows: a refusal now would end the session
+            if self._recalling is not None and self._recalling.waits:
+                asked = self._recalling.next()
+                return None if asked is None else self._say(asked)
             return self._lane.next()
         if self.state is State.LIVE and (lane := self._lane.next()) is not None:
             return lane
@@ -229,6 +236,8 @@ class DeviceSession:
             case m.LaneAck():
                 self._take_ack(message)
                 self._quiet = quiet and not self._subscription.rounds  # nothing follows from it
+            case m.Recalled():
+                self._take_recalled(message)
             case m.LeaseRequest():
                 self._take_lease_request(message)
             case m.Follow():
@@ -249,14 +258,23 @@ class DeviceSession:
                 raise WireFailure("out_of_turn", "a message of the server's own kind")
 
     def _take_hello(self, hello: m.Hello) -> None:
-        device, welcome = opening.take_hello(self._node, self._visit, self._challenge, hello)
+        device, welcome, recall = opening.take_hello(self._node, self._visit, self._challenge, hello)
         self._spoken, self._nonce = (hello.v,), hello.nonce
         self.device_id = self._subscription.device_id = device.device_id
         self._lane.begin(hello.lane)
         self._revoked = device.revoked
+        if recall is not None:
+            self._recalling = Recalling(self._node.catching_up, device.device_id, recall)
         if welcome is not None:
             self._reply(welcome, *self._following.resume(device, hello))
             self._node.presence.came(self)
+
+    def _take_recalled(self, recalled: m.Recalled) -> None:
+        """What the device knew goes into the ledger; the lane flows once it has said everything."""
+        if self._recalling is None:
+            raise WireFailure("out_of_turn", "nothing is being recalled")
+        self._recalling.hear(recalled)
+        self._node.lane.refresh()
 
     def _take_ack(self, ack: m.LaneAck) -> None:
         """Enforced there, durably."""
@@ -267,6 +285,9 @@ class DeviceSession:
             return
         lane.acked = ack.upto
         self._node.acks.take(self.device_id, ack.upto, self._node.clock.now_us())
+        if self._recalling is not None:
+            self._recalling.acknowledged()
+            self._recalling = None
         if first:
             self._subscription.rounds = True  # what is open is told at the beginning, and then when it moves
             self.look()

@@ -38,6 +38,8 @@ DECLARES = (
 OPEN = {
     "wire.messages.LedgerHead": {"root"},  # the ledger's root hash is published
     "consent.auditing.Audit": {"root"},  # likewise
+    "restore.manifest.Manifest": {"root"},
+    "store.copying.Copied": {"root"},
     "keys.tree.Change": {"root"},  # a `Ref`, which prints where it points to
     "cache.plain_tables.PlainTable": {"columns"},  # of tables, as declared
     "recovery.judging.Found": {"rows"},  # numbers of rows, and how long they are

@@ -1,0 +1,1 @@
+"""The denial journal: every ledger step, elsewhere, before anybody is told of it."""
