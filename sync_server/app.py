@@ -24,6 +24,7 @@ from sync_server.api import (
     catalogs,
     consents,
     devices,
+    evidence,
     features,
     hot_set,
     ledger,
@@ -47,6 +48,7 @@ from sync_server.api.problem import problem_reply
 from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
 from sync_server.clock import Clock, SystemClock
+from sync_server.consent.forgetting import Forgetting
 from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority, load_authority, load_token
 from sync_server.devices.entropy import Entropy, system_entropy
@@ -121,7 +123,13 @@ def build_app(
     app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings, node.on_demand.use.of)
     upkeep = RestoreUpkeep(node.catching_up, journal, authority.incarnation, settings)
     app[rooms.JOURNAL] = journal
-    chores = (TierWalk(store, registry, settings.write_chunk_rows), app[rooms.HOT_KEEPER], access, upkeep)
+    chores = (
+        TierWalk(store, registry, settings.write_chunk_rows),
+        app[rooms.HOT_KEEPER],
+        access,
+        upkeep,
+        Forgetting(store, settings),
+    )
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
     app.on_shutdown.append(_close_sessions)
@@ -154,6 +162,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *revocations.ROUTES,
         *subject_data.ROUTES,
         *ledger.ROUTES,
+        *evidence.ROUTES,
         *devices.ROUTES,
         *sessions.routes(door),
         *catalogs.ROUTES,

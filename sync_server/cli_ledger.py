@@ -50,6 +50,11 @@ def ledger_commands(consent: Any, command: Callable[..., argparse.ArgumentParser
     def verify(args: argparse.Namespace) -> Told:
         return verified(args.file, digest_of(args.root))
 
+    def forget(args: argparse.Namespace) -> object:
+        return client(args).call("DELETE", path_of("v1", "consent-evidence", subject=args.subject))
+
+    made = command(consent, "forget", forget, "make the evidence about a subject anonymous, for good")
+    made.add_argument("subject")
     made = command(consent, "verify", verify, "verify a receipt with a fingerprint and nothing else")
     made.add_argument("file", type=Path, help="the receipt as it was given out; - for standard input")
     made.add_argument("--root", required=True, metavar="FINGERPRINT", help="sha256:... of the server's key")

@@ -46,6 +46,8 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "too_many_tokens": Reply(409, "there are as many API tokens as there may be"),
     "not_found": Reply(404, "there is no such resource"),
     "method_not_allowed": Reply(405, "this path does not take that method"),
+    "consent_live": Reply(409, "a consent of the subject is in force"),
+    "evidence_erased": Reply(410, "the evidence of this decision was erased; its leaf stays in the ledger"),
     "not_completed": Reply(409, "the revocation is not completed yet"),
     "catalog_conflict": Reply(409, "this catalog version is registered with other content"),
     "notice_conflict": Reply(409, "this notice version is registered with another text or other purposes"),

@@ -47,6 +47,8 @@ class Settings:
     lease_margin_us: int = 5 * SECOND_US
     erasure_due_us: int = 30 * DAY_US
     """A target without a receipt this long after a revocation is overdue, and named."""
+    evidence_kept_us: int = 3 * 365 * DAY_US
+    """How long evidence names its subject after a consent has ended; then it is made anonymous."""
     device_gives_per_hour: int = 600
     """Most consents that one device may record in an hour."""
     journals: tuple[Path, ...] = ()

@@ -273,7 +273,10 @@ ROUTES = (
         scope="consent",
         replies={200: "a signed statement that verifies offline"},
         returns={200: SignedDocument},
-        problems=("not_found",),
+        problems=(
+            "not_found",
+            "evidence_erased",
+        ),
     ),
     Route(
         "DELETE",

@@ -15,7 +15,7 @@ import msgspec
 from edge_runtime.wire.messages import LaneEntry
 from edge_runtime.wire.printing import prints_only
 from sync_server.consent import ledger, merkle
-from sync_server.consent.decisions import API, judge
+from sync_server.consent.decisions import API, UNKNOWN, judge
 from sync_server.store.records import DENIALS, GIVEN, STATES, DecisionState, Evidence
 
 Pair = tuple[bytes, str]
@@ -44,7 +44,7 @@ class Found(Exception):
         super().__init__(name)
 
 
-@prints_only("size", "erased")
+@prints_only("size")
 @dataclass(slots=True)
 class Walk:
     """What was seen so far.
@@ -56,8 +56,8 @@ class Walk:
 
     fence: int = 0
     size: int = 0
-    erased: int = 0
-    """Steps whose salt was destroyed."""
+    nameless: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Seq -> (purpose, state) of each step whose salt was destroyed."""
     pairs: dict[Pair, tuple[int, DecisionState]] = field(default_factory=dict)
     """Pair -> the step that it changed at last, and what holds since."""
     denied: dict[int, Pair | None] = field(default_factory=dict)
@@ -101,11 +101,11 @@ class Walk:
     def _replay(self, step: Evidence) -> None:
         """What the rules make of it now is what was recorded then."""
         seq, pair = step.seq, (step.subject, step.purpose)
-        _, before = self.pairs.get(pair, (0, DecisionState("unknown", 0, 0)))
+        _, before = self.pairs.get(pair, (0, DecisionState(UNKNOWN, 0, 0)))
         if step.state == GIVEN and step.base >= seq:
             raise Found("base_rule", "evidence.base", seq, f"less than {seq}", step.base)
         verdict = judge(before, step.state, step.base, seq)
-        fenced = before.state == "unknown" and step.state == GIVEN and step.base < self.fence
+        fenced = before.state == UNKNOWN and step.state == GIVEN and step.base < self.fence
         if step.outcome != verdict.outcome and not (fenced and step.outcome == "superseded"):
             raise Found("base_rule", "evidence.outcome", seq, verdict.outcome, step.outcome)
         stands = step.outcome == "recorded"
@@ -123,7 +123,7 @@ class Walk:
         """Nothing in the row may lead to anybody any more."""
         if step.subject or step.decision is not None:
             raise Found("erased", "evidence.subject", step.seq, "none, as its salt was destroyed", "one")
-        self.erased += 1
+        self.nameless[step.seq] = (step.purpose, step.state)
         if step.state in DENIALS:
             self.denied[step.seq] = None
 
@@ -155,10 +155,11 @@ class Walk:
             raise Found("lane", "lane", seq, "the pair that this step changed", "none")
 
     def _fenced(self, entry: LaneEntry) -> None:
-        """A pair without evidence may only be one that stays as a fence: denied, and nothing else."""
-        denied = self.denied.get(entry.seq, (b"", ""))
-        if denied is not None or entry.grant or entry.denial != entry.seq or entry.state not in DENIALS:
+        """A pair without evidence may only be one that stays as a fence: its last step, and no grant."""
+        if self.nameless.get(entry.seq) != (entry.purpose, entry.state) or entry.grant:
             raise Found("lane", "lane", entry.seq, "no pair that no step made", "one")
+        if entry.denial > entry.seq or (entry.state in DENIALS and entry.denial != entry.seq):
+            raise Found("lane", "lane.denial", entry.seq, "its newest denial", entry.denial)
 
     def denials(self, rows: Iterable[tuple[int, str | None, bytes, str]]) -> None:
         """Every denial of a revocation is a step that denies the same; raises `Found`."""

@@ -85,7 +85,7 @@ def audit_store(rows: LedgerRows, keys: Keys | None, heads: Iterable[NamedHead] 
             check_prefix(one, walk.size, roots)
     except Found as found:
         fault = found.fault
-    return Audit(walk.size, walk.edge.root(), walk.erased, len(named), tuple(beyond), fault)
+    return Audit(walk.size, walk.edge.root(), len(walk.nameless), len(named), tuple(beyond), fault)
 
 
 def audit_leaves(

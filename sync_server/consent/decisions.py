@@ -19,6 +19,8 @@ from sync_server.store.records import (
 )
 
 API = "api"
+UNKNOWN = "unknown"
+"""State of a pair of which nothing was ever said, or nothing is known any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,11 @@ def device_actor(device_id: str) -> str:
     return f"device:{device_id}"
 
 
-def judge(before: DecisionState, state: str, base: int, seq: int) -> Verdict:
+def judge(before: DecisionState, state: str, base: int, seq: int, fence: int = 0) -> Verdict:
     """Decide what a decision said after having seen `base` does to a pair, when it would stand at `seq`.
+
+    Args:
+        fence: newest denial of any pair that was forgotten; a pair of which nothing is known may be that one.
 
     >>> judge(DecisionState("withdrawn", 0, 7), "given", base=6, seq=9).outcome
     'superseded'
@@ -80,6 +85,8 @@ def judge(before: DecisionState, state: str, base: int, seq: int) -> Verdict:
         return Verdict("recorded", DecisionState(state, 0, seq, seq), "a denial is always accepted")
     if state == RESTRICTED:
         return Verdict("recorded", DecisionState(state, before.grant, before.denial, seq), "kept, not used")
+    if before.state == UNKNOWN and fence > base:
+        return Verdict("superseded", None, "a denial that was forgotten may lie after the base")
     if before.denial > base:  # law 2: nothing older than a withdrawal brings anything back
         return Verdict("superseded", None, "a denial lies after the base")
     if before.state == RESTRICTED and before.since > base:
@@ -107,7 +114,7 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
     if proposal.state == GIVEN and proposal.base >= seq:
         raise WireFailure("malformed", "expected a base that the lane has reached")
     proposal = replace(proposal, base=seen(tx, proposal))
-    verdict = judge(before, proposal.state, proposal.base, seq)
+    verdict = judge(before, proposal.state, proposal.base, seq, tx.ledger.fence())
     after = verdict.now or before
     tx.append_evidence(_evidence(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt))
     if verdict.now is not None:

@@ -120,7 +120,7 @@ class ConsentOffice:
         stands under its name; or a denial ended it for which nobody had to be asked.
         """
         step = self.record_named(tx, name)
-        if step is None:
+        if step is None or step.erased:
             return None
         later = tx.decision_state(step.subject, step.purpose).denial
         if later >= step.seq:
@@ -157,7 +157,12 @@ class ConsentOffice:
         return step
 
     def receipt(self, tx: ReadTx, step: Evidence) -> SignedDocument:
-        """The signed receipt of a decision, with its proof under the ledger's present head."""
+        """The signed receipt of a decision, with its proof under the ledger's present head.
+
+        Raises `Problem("evidence_erased")`: nobody can say any more whom it was about.
+        """
+        if step.erased:
+            raise Problem("evidence_erased")
         head = self.head(tx)
         inclusion = merkle.inclusion(step.seq - 1, head.size, tx.ledger_node)
         decided = Decided(self.record_id(step), step, inclusion, head)

@@ -91,9 +91,12 @@ def _opened(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes) -> Re
 
 def _named(tx: WriteTx, device: DeviceRow, receipt: Receipt) -> dict[int, str]:
     """seq -> purpose of the denials that the receipt itself names."""
-    steps = [_denial_step(tx.evidence(seq), receipt) for seq in receipt.denials]
+    found = [tx.evidence(seq) for seq in receipt.denials]
     actor = device_actor(device.device_id)
-    steps += [_denial_step(tx.evidence_of_decision(actor, d), receipt) for d in receipt.decisions]
+    found += [tx.evidence_of_decision(actor, d) for d in receipt.decisions]
+    if any(step is not None and step.erased for step in found):
+        return {}  # it comes after the evidence was erased: nobody asks any more
+    steps = [_denial_step(step, receipt) for step in found]
     return {step.seq: step.purpose for step in steps}
 
 

@@ -28,6 +28,7 @@ from sync_server.devices.enrolment import decode, encode
 from sync_server.store.records import DENIALS, Evidence, RevocationRow, StoredReceipt, Target
 
 ANONYMITY = "pseudonymous until the salts are destroyed"
+ANONYMOUS = "anonymous: the salts were destroyed, and the devices' receipts with them"
 
 
 class StatementFailure(Exception):
@@ -174,17 +175,17 @@ def _core(kind: str, row: RevocationRow, denials: Sequence[Proven], head: Ledger
         "v": 1,
         "kind": kind,
         "id": row.id,
-        "subject": seal.subject_token(row.subject),
+        "subject": seal.subject_token(row.subject) if row.subject else None,
         "purposes": sorted(d.step.purpose for d in denials),
         "initiator": row.initiator,
         "accepted_at": row.accepted_us,
         "due_at": row.due_us,
-        "anonymity": ANONYMITY,
+        "anonymity": ANONYMITY if row.subject else ANONYMOUS,
         "denials": [
             {
                 "seq": d.step.seq,
                 "leaf": encode(d.step.leaf),
-                "salt": encode(d.step.salt),
+                "salt": None if d.step.erased else encode(d.step.salt),
                 "inclusion": [encode(step) for step in d.inclusion],
             }
             for d in denials
@@ -249,7 +250,7 @@ def _verified_leaf(
 ) -> str:
     """The purpose of a leaf that is in the log, denies, was recorded when it is said, and is about `subject`.
 
-    Of an anonymous statement nobody can say any more whom a leaf is about.
+    Of a leaf without its salt nobody can say any more whom it is about.
     """
     raw, proof = decode(document["leaf"]), [decode(step) for step in document["inclusion"]]
     if not verify_inclusion(raw, document["seq"] - 1, head.size, proof, head.root):
@@ -259,7 +260,9 @@ def _verified_leaf(
         raise ValueError("a leaf is not the denial it is said to be")
     if leaf.recorded_us != body["accepted_at"]:
         raise ValueError("a denial was recorded at another time than the statement says")
-    if subject is not None and leaf.commitment != ledger.commitment(decode(document["salt"]), subject):
+    if document["salt"] is None:
+        return leaf.purpose
+    if subject is None or leaf.commitment != ledger.commitment(decode(document["salt"]), subject):
         raise ValueError("a leaf is about another subject")
     return leaf.purpose
 

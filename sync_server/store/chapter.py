@@ -9,6 +9,7 @@ from sync_server.journal.record import Entry
 from sync_server.store.access import AccessRows
 from sync_server.store.aggregates import AggregateRows
 from sync_server.store.audit import AuditRows
+from sync_server.store.forgetting import ForgettingRows
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.ledger import LedgerRows
 from sync_server.store.registry import RegistryRows
@@ -37,6 +38,11 @@ class Chapter:
     def aggregates(self) -> AggregateRows:
         """The aggregates' rows, inside this transaction."""
         return AggregateRows(self)
+
+    @property
+    def forgetting(self) -> ForgettingRows:
+        """Evidence that is no longer needed, inside this transaction."""
+        return ForgettingRows(self)
 
     @property
     def ledger(self) -> LedgerRows:

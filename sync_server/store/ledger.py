@@ -22,7 +22,7 @@ EVIDENCE: Final = (
     " grant_seq, salt, leaf, notice_hash, registry, signals"
 )
 FENCE: Final = "erased_denial"
-"""In `meta`, as decimal digits; see `LedgerRows.fence`."""
+"""In `meta`: `<seq> <when it was recorded>` in decimal digits; see `store.forgetting`."""
 _PAGE: Final = 1_000
 
 
@@ -93,9 +93,9 @@ class LedgerRows:
         return (bytes(row[0]) for row in self._execute("SELECT body FROM idempotency ORDER BY created_us"))
 
     def fence(self) -> int:
-        """The newest denial whose evidence and lane entry were erased; 0 for none."""
+        """The newest step whose evidence and lane entry were erased; 0 for none."""
         row = self._execute("SELECT value FROM meta WHERE key = ?", (FENCE,)).fetchone()
-        return 0 if row is None else int(row[0])
+        return 0 if row is None else int(bytes(row[0]).split()[0])
 
     def keys(self) -> dict[bytes, int]:
         """Signing key -> how many leaves there were when it first signed."""

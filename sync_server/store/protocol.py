@@ -74,6 +74,10 @@ class Store(Protocol):
         """
         ...
 
+    def scrub(self) -> None:
+        """What was deleted stands nowhere in the files any more, the log neither, when this returns."""
+        ...
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` after each commit that moved the lane or a channel."""
         ...

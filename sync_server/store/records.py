@@ -191,6 +191,11 @@ class Evidence:
     signals: tuple[str, ...]
     """What the subject's software said beside the subject: `gpc`."""
 
+    @property
+    def erased(self) -> bool:
+        """Whether its salt was destroyed: it is about nobody any more."""
+        return not self.salt
+
 
 @dataclass(frozen=True, slots=True)
 class RevocationRow:

@@ -138,6 +138,11 @@ class SqliteStore:
             self._owing |= self._unsynced
             self._flush()
 
+    def scrub(self) -> None:
+        """See `Store.scrub`. Freed space was overwritten as it was freed (`secure_delete`)."""
+        with self._lock:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def listen(self, listener: Listener) -> None:
         """See `Store.listen`."""
         self._listeners.append(listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from edge_runtime.wire import messages as m
@@ -50,6 +51,9 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
     succession = node.signing.succession(hello.pinned)
     with node.store.write("contact", durable=False) as tx:
         tx.note_contact(device.device_id, now_us, hello.counter)
+        if not device.revoked and _behind_fence(tx.forgetting.fence(), device, hello):
+            tx.revoke_device(device.device_id, now_us, "behind decisions whose evidence was erased")
+            device = replace(device, revoked=True)
     if device.revoked and not succession:
         return Opened(device, None)
     welcome = m.Welcome(
@@ -63,6 +67,16 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
         signature=bytes(64),
     )
     return Opened(device, node.signing.welcome(device.device_id, challenged, welcome), recall)
+
+
+def _behind_fence(fence: tuple[int, int], device: DeviceRow, hello: m.Hello) -> bool:
+    """Whether the device may hold what a denial ended that the lane cannot tell it any more (law 2).
+
+    It was there before that denial, and has not heard it, or is a copy of itself from before: it must begin
+    anew.
+    """
+    denial, recorded_us = fence
+    return hello.lane < denial and device.enrolled_us <= recorded_us
 
 
 def _claim(node: Node, hello: m.Hello) -> Claim:

@@ -1,0 +1,273 @@
+"""Evidence that is over is made anonymous: nobody is found again, every proof holds, nothing comes back."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import SyncRefused
+from edge_runtime.wire import messages as m
+from edge_runtime.wire import seal
+from edge_runtime.wire.fingerprint import digest_of
+from sync_server.consent import statement
+from sync_server.consent.audit_heads import heads_in
+from sync_server.consent.auditing import Audit, Keys, audit_store
+from sync_server.consent.decisions import API, Proposal, record
+from sync_server.consent.forgetting import Forgetting, forget_subject
+from sync_server.consent.statement import head_document
+from sync_server.consent.verifying import verify_with_root
+from sync_server.errors import Problem
+from sync_server.store.looking import look
+from tests.support.shop_server import FakeDevice, ShopServer
+from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
+
+YEAR_S = 365 * 86_400
+
+
+def meet(kiosk: Kiosk) -> Session:
+    """A session, until neither has anything to say."""
+    session = Session(kiosk)
+    session.settle()
+    session.close()
+    return session
+
+
+def revoke(town: Town, subject: str) -> str:
+    with town.store.write("revoke") as tx:
+        row, _ = town.office.revoke(tx, town.pseudonym(subject), [P], "subject", "2026-11")
+    town.office.settle()
+    return row.id
+
+
+def forget(town: Town, subject: str) -> int:
+    with town.store.write("forget") as tx:
+        return forget_subject(tx, town.office, town.pseudonym(subject)).steps
+
+
+def upkeep(town: Town) -> None:
+    """What the chore does, until there is no more."""
+    chore = Forgetting(town.store, town.settings)
+    while chore.step(town.clock.now_us()):
+        pass
+
+
+def audited(town: Town, *heads: object) -> Audit:
+    made = town.authority
+    keys = Keys(made.chain, made.public_key, made.incarnation, made.restores)
+    named = [one for n, head in enumerate(heads) for one in heads_in(str(n), head)]
+    with look(town.settings.database) as rows:
+        return audit_store(rows, keys, named)
+
+
+@contextmanager
+def withdrawn(town: Town, kiosk: Kiosk) -> Iterator[str]:
+    """Alice gave, a device held, she withdrew, the device answered; bob's consent lives on."""
+    kiosk.give(ALICE)
+    town.decide(BOB, "given")
+    meet(kiosk)
+    town.put_profile(ALICE)
+    meet(kiosk)
+    name = revoke(town, ALICE)
+    meet(kiosk)
+    yield name
+
+
+def stands(town: Town, subject: str) -> str:
+    with town.store.read() as tx:
+        return tx.decision_state(town.pseudonym(subject), P).state
+
+
+def test_erased_evidence_is_anonymous_and_every_proof_holds(town: Town, kiosk: Kiosk) -> None:
+    """The audit walks it, older heads are its beginning, and the receipt verifies and says anonymous."""
+    with withdrawn(town, kiosk) as name:
+        with town.store.read() as tx:
+            row = tx.revocation(name)
+            assert row is not None
+            before, head = town.office.outcome(tx, row), head_document(town.office.head(tx))
+        root = digest_of(town.authority.root)
+        assert len(verify_with_root(before, root).proven.receipts) == 1
+        assert forget(town, ALICE) == 2
+        found = audited(town, head)
+        assert (found.fault, found.erased, found.heads) == (None, 2, 1)
+        with town.store.read() as tx:
+            row = tx.revocation(name)
+            assert row is not None
+            after = town.office.outcome(tx, row)
+        proof = verify_with_root(after, root)
+        assert proof.document()["anonymity"].startswith("anonymous")
+        assert (proof.proven.subject, proof.proven.receipts) == (None, ())
+        assert verify_with_root(before, root).proven.denials == proof.proven.denials
+        assert stands(town, BOB) == "given"
+
+
+def test_law_2_the_fence_stays_until_every_device_has_heard(town: Town, kiosk: Kiosk, tmp_path: Path) -> None:
+    """While a device may still hold something, the denial stays in the lane and reaches it; then it goes."""
+    silent = Kiosk(town, tmp_path / "silent")
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        upkeep(town)
+        assert stands(town, ALICE) == "withdrawn"
+        meet(silent)
+        town.node.acks.write()
+        town.clock.advance(seconds=3_700)
+        upkeep(town)
+        assert stands(town, ALICE) == "unknown"
+        assert audited(town).fault is None
+    silent.close()
+
+
+def test_law_2_what_saw_less_than_the_fence_brings_nothing_back(town: Town, kiosk: Kiosk) -> None:
+    """Without a pair to compare with, a consent from before is superseded; a new one is taken."""
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        town.node.acks.write()
+        upkeep(town)
+        assert stands(town, ALICE) == "unknown"
+        for base, outcome in ((1, "superseded"), (town.lane_head(), "recorded")):
+            with town.store.write("late") as tx:
+                late = Proposal(town.pseudonym(ALICE), P, "given", "2026-11", base, 1, API)
+                assert record(tx, late, now_us=1, salt=b"s" * 32).outcome == outcome
+        assert audited(town).fault is None
+
+
+def test_law_2_an_image_from_before_the_fence_must_begin_anew(
+    town: Town, kiosk: Kiosk, tmp_path: Path
+) -> None:
+    """A device put back to when alice's consent lived hears of no withdrawal: it is told to wipe itself."""
+    kiosk.give(ALICE)
+    meet(kiosk)
+    kiosk.close()
+    shutil.copytree(kiosk.folder, tmp_path / "image")
+    again = Kiosk(town, kiosk.folder)
+    revoke(town, ALICE)
+    meet(again)
+    town.node.acks.write()
+    forget(town, ALICE)
+    upkeep(town)
+    assert stands(town, ALICE) == "unknown"
+    meet(again)
+    assert again.consents.state(ALICE, P) == "withdrawn"  # it is as far as the fence, and goes on
+    again.close()
+    image = Kiosk(town, tmp_path / "image")
+    assert image.consents.state(ALICE, P) == "given"
+    session = Session(image)
+    with pytest.raises(SyncRefused, match="device_revoked"):
+        session.settle()
+    assert session.heard_of(m.Revoked) != []
+    assert image.keyring.key(ALICE, P) is None
+    session.close()
+    image.close()
+
+
+def test_evidence_is_kept_for_its_time_and_no_longer(town: Town, kiosk: Kiosk) -> None:
+    """Three years after the end of a consent; never while it lives."""
+    with withdrawn(town, kiosk):
+        town.clock.advance(seconds=3 * YEAR_S - 60)
+        upkeep(town)
+        assert audited(town).erased == 0
+        town.clock.advance(seconds=3_700)
+        upkeep(town)
+        found = audited(town)
+        assert (found.fault, found.erased) == (None, 2)
+        assert stands(town, BOB) == "given"
+        town.clock.advance(seconds=9 * YEAR_S)
+        upkeep(town)
+        assert audited(town).erased == 2
+
+
+async def test_a_receipt_that_comes_after_the_erasure_is_taken_off_the_device(shop: ShopServer) -> None:
+    """It is acknowledged, so that the device need not bring it for ever, and not kept: it names her."""
+    device = await FakeDevice(shop, 1).enrol()
+    device.lease()
+    await shop.give("alice")
+    made = await shop.revoke("alice")
+    shop.clock.advance(seconds=4 * YEAR_S)
+    while Forgetting(shop.store, shop.settings).step(shop.clock.now_us()):
+        pass
+    device.answer(made.body, shop.pseudonym("alice"))
+    with shop.store.read() as tx:
+        assert tx.answers(made.body["id"]) == []
+        assert tx.execute("SELECT count(*) FROM receipts").fetchone() == (0,)
+
+
+# ---- threat T30: nobody can be found again -----------------------------------------------------------------
+
+
+def forms(authority_key: bytes, subject: str) -> list[bytes]:
+    """Every way in which the id, or its pseudonym, could be written down."""
+    typed = f"user:{subject}"
+    raw = seal.pseudonym(authority_key, typed)
+    token = seal.subject_token(raw)
+    texts = [typed, subject, token, token[1:], token[1:].upper(), raw.hex(), raw.hex().upper()]
+    texts += [base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("=")]
+    return [raw, *(text.encode() for text in texts)]
+
+
+def found_in(folder: Path, needles: list[bytes]) -> dict[str, int]:
+    """File -> how many of the needles are in its bytes; the key file aside, which holds no subject."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert {"server.db", "keys.db"} <= {file.name for file in files}
+    held = {file.name: sum(needle in file.read_bytes() for needle in needles) for file in files}
+    return {name: count for name, count in held.items() if count}
+
+
+async def test_t30_after_the_erasure_no_file_leads_to_the_subject(shop: ShopServer) -> None:
+    """The operator has every key, and searches every byte: database, log, payload keys, kept receipts."""
+    name = "zephyrine-t30"
+    device = await FakeDevice(shop, 1).enrol()
+    device.lease()
+    await shop.give(name)
+    row = {"entity": f"user:{name}", "event_time": 10, "values": {"country": "DE"}}
+    head = (await shop.call("GET", "/v1/consent-ledger/head")).body["size"]
+    assert (await shop.publish("profile", [row], as_of=head)).body["accepted"] == 1
+    made = await shop.revoke(name)
+    needles = forms(shop.authority.pseudonym_key, name)
+    assert found_in(shop.settings.data_dir, needles) != {}
+    path = f"/v1/consent-evidence?subject={name}"
+    assert (await shop.call("DELETE", path)).body["code"] == "not_completed"
+    device.answer(made.body, shop.pseudonym(name))
+    gone = await shop.call("DELETE", path)
+    assert (gone.status, gone.body["steps"]) == (200, len(made.body["denials"]) + 1)
+    while Forgetting(shop.store, shop.settings).step(shop.clock.now_us()):
+        pass
+    shop.store.scrub()
+    assert found_in(shop.settings.data_dir, needles) == {}
+    shown = await shop.call("GET", made.headers["Location"])
+    assert shown.body["state"] == "completed"
+    proof = (await shop.call("GET", made.headers["Location"] + "/receipt")).body
+    assert statement.verify(proof, shop.authority.public_key).subject is None
+    assert (await shop.call("DELETE", path)).body["steps"] == 0
+
+
+async def test_erasing_evidence_is_refused_while_it_is_needed(shop: ShopServer) -> None:
+    """A consent in force has to be shown; who asks needs both scopes; nothing was changed."""
+    made = await shop.give("alice")
+    path = "/v1/consent-evidence?subject=alice"
+    refused = await shop.call("DELETE", path)
+    assert (refused.status, refused.body["code"]) == (409, "consent_live")
+    for scopes in (["operator"], ["consent"]):
+        token = await shop.call("POST", "/v1/tokens", {"name": "t", "scopes": scopes})
+        assert token.status == 201, token.body
+        reply = await shop.call("DELETE", path, token=token.body["token"])
+        assert (reply.status, reply.body["code"]) == (403, "missing_scope")
+    await shop.revoke("alice")
+    assert (await shop.call("DELETE", path)).status == 200
+    receipt = await shop.call("GET", made.headers["Location"] + "/receipt")
+    assert (receipt.status, receipt.body["code"]) == (410, "evidence_erased")
+    assert (await shop.call("DELETE", made.headers["Location"])).status == 204
+    assert (await shop.give("alice")).body["outcome"] == "recorded"
+
+
+@pytest.mark.parametrize("state", ["given", "restricted"])
+def test_a_subject_whose_consent_lives_is_not_forgotten(town: Town, state: str) -> None:
+    """Restricted, what is held stays, and so does what allows to hold it."""
+    town.decide(ALICE, "given")
+    town.decide(ALICE, state)
+    with pytest.raises(Problem, match="consent_live"):
+        forget(town, ALICE)
+    assert audited(town).erased == 0
