@@ -47,7 +47,7 @@ def run(decisions: int = DECISIONS, revocations: int = REVOCATIONS) -> dict[str,
     with TemporaryDirectory() as name:
         folder = Path(name)
         before = _by_hand(folder)
-        with Served(folder / "server", DEVICES, NO_LIMIT) as server:
+        with Served(folder / "server", DEVICES, {}) as server:
             found = asyncio.run(Load(server, decisions, revocations).run())
         after = _by_hand(folder)
     hand = {name: (before[name] + after[name]) / 2 for name in before}
@@ -59,10 +59,6 @@ def run(decisions: int = DECISIONS, revocations: int = REVOCATIONS) -> dict[str,
 def main() -> None:
     """Print the table and the JSON line."""
     print(json.dumps(run()))
-
-
-NO_LIMIT: Final[dict[str, int]] = {}
-"""Settings of the server: those that would slow a single caller down."""
 
 
 class Load:
