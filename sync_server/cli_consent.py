@@ -68,6 +68,9 @@ def consent_commands(
         counts = {part: len(found[part]) for part in ("decisions", "rows", "denials")}
         return {"written": str(args.out), **counts}
 
+    def opt_out(args: argparse.Namespace) -> object:
+        return client(args).call("POST", "/v1/opt-outs", {"subject": args.subject})
+
     consent = commands.add_parser("consent", help="decisions and revocations").add_subparsers(required=True)
     made = command(consent, "give", give, "record a decision")
     made.add_argument("subject")
@@ -84,6 +87,10 @@ def consent_commands(
     made.add_argument("--key", help="an idempotency key: the same command again is the same revocation")
     made.add_argument("--wait", choices=("enforced", "erased", "completed"), help="until it has come so far")
     made.add_argument("--timeout", default="1m", help="longest wait, e.g. 30s; after it the exit code is 4")
+    made = command(
+        consent, "opt-out", opt_out, "heed Global Privacy Control: deny what sells, shares, targets"
+    )
+    made.add_argument("subject")
     made = command(consent, "export", export, "everything held on a subject, into a new file for you alone")
     made.add_argument("subject")
     made.add_argument("--out", type=Path, required=True, metavar="FILE")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +22,8 @@ from sync_server.consent.documents import (
     ConsentRecorded,
     Initiator,
     LedgerHead,
+    OptedOut,
+    OptOut,
     Revocation,
     RevocationAccepted,
     RevocationBrief,
@@ -32,6 +35,7 @@ from sync_server.consent.documents import (
     Subject,
 )
 from sync_server.consent.signed_document import SignedDocument
+from sync_server.consent.subject_data import SubjectData
 from sync_server.consent.verifying import Proof, VerifyFailure, verify_with_root
 
 T = TypeVar("T")
@@ -71,10 +75,17 @@ class ConsentClient:
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def give(
-        self, subject: Subject, purpose: str, *, notice: str, base: int | None = None, key: str | None = None
+        self,
+        subject: Subject,
+        purpose: str,
+        *,
+        notice: str,
+        base: int | None = None,
+        key: str | None = None,
+        gpc: bool = False,
     ) -> ConsentRecorded:
         """Record that the subject said yes after having read `notice`; see `decide`."""
-        return self.decide(subject, purpose, "given", notice=notice, base=base, key=key)
+        return self.decide(subject, purpose, "given", notice=notice, base=base, key=key, gpc=gpc)
 
     def decide(
         self,
@@ -85,15 +96,35 @@ class ConsentClient:
         notice: str,
         base: int | None = None,
         key: str | None = None,
+        gpc: bool = False,
     ) -> ConsentRecorded:
         """Record what the subject said.
 
         Args:
             base: `ConsentHistory.lane` that was seen when it was said; None: it is said now.
             key: an idempotency key of the caller's own, to repeat the call after a crash.
+            gpc: whether the subject's software sent `Sec-GPC: 1`; then look at `gpc_conflict`.
         """
         body = Consent(subject=subject, purpose=purpose, notice=notice, state=state, base=base)
-        return self._post(CONSENTS, body, key, ConsentRecorded)
+        return self._post(CONSENTS, body, key, ConsentRecorded, {"Sec-GPC": "1"} if gpc else {})
+
+    def opt_out(self, subject: Subject, notice: str = "none") -> OptedOut:
+        """Deny every purpose that sells, shares or targets; what is denied already is left as it is."""
+        return self._post(("v1", "opt-outs"), OptOut(subject=subject, notice=notice), None, OptedOut)
+
+    def consent_receipt(self, consent_id: str) -> SignedDocument:
+        """The subject's receipt of one decision; `edge-sync consent verify` checks it."""
+        return self._get(path_of(*CONSENTS, consent_id, "receipt"), SignedDocument)
+
+    def subject_data(self, subject: str) -> Iterator[SubjectData]:
+        """Everything held on the subject, page by page."""
+        after: str | None = None
+        while True:
+            page = self._get(path_of("v1", "subject-data", subject=subject, after=after), SubjectData)
+            yield page
+            after = page.next
+            if after is None:
+                return
 
     def look(
         self,
@@ -210,8 +241,15 @@ class ConsentClient:
     def _get(self, path: str, kind: type[T]) -> T:
         return msgspec.json.decode(self._client.patiently(lambda: self._client.ask("GET", path)), type=kind)
 
-    def _post(self, where: Sequence[str], body: msgspec.Struct, key: str | None, kind: type[T]) -> T:
-        named = {"Idempotency-Key": f'"{uuid.uuid4()}"' if key is None else key}
+    def _post(
+        self,
+        where: Sequence[str],
+        body: msgspec.Struct,
+        key: str | None,
+        kind: type[T],
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> T:
+        named = {**headers, "Idempotency-Key": f'"{uuid.uuid4()}"' if key is None else key}
         path, sent = path_of(*where), msgspec.to_builtins(body)
         raw = self._client.patiently(lambda: self._client.ask("POST", path, sent, headers=named))
         return msgspec.json.decode(raw, type=kind)

@@ -93,8 +93,12 @@ class RegistryRows:
 
     def fingerprint(self) -> bytes:
         """Of the version in force; empty before the first catalog."""
-        found = self.in_force()
-        return b"" if found is None else found.fingerprint
+        row = self._tx.execute(
+            "SELECT fingerprint FROM registry_versions"
+            " WHERE version = (SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?)",
+            (_IN_FORCE,),
+        ).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def versions(self, limit: int) -> list[RegistryRow]:
         """Every version, newest first."""
@@ -136,8 +140,8 @@ class RegistryRows:
 
     def notice_hash(self, version: str) -> bytes:
         """SHA-256 of a notice's text; empty when nobody declared it."""
-        found = self.notice(version)
-        return b"" if found is None else found.content_hash
+        row = self._tx.execute("SELECT content_hash FROM notices WHERE version = ?", (version,)).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def notices(self, limit: int) -> list[NoticeRow]:
         """Notices by version."""

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
+from edge_runtime.wire.fingerprint import digest_of
 from sync_server.api import rooms
 from sync_server.client import Client, NotYet, Patience, Refused, Unreachable, path_of
-from sync_server.consent.verifying import VerifyFailure
+from sync_server.consent.verifying import VerifyFailure, verify_with_root
+from tests.support.broken_catalog import changed, put
 from tests.support.served import free_port
 from tests.support.shop_server import FakeDevice, ShopServer
 
@@ -202,3 +205,20 @@ def test_a_path_quotes_what_it_is_made_of() -> None:
     """Nobody's id leads elsewhere; what is None is left out."""
     path = path_of("v1", "consents", "../x y", subject="a&b=c", purpose=None, after=7)
     assert path == "/v1/consents/..%2Fx%20y?subject=a%26b%3Dc&after=7"
+
+
+async def test_signals_receipts_and_exports_in_types(shop: ShopServer) -> None:
+    """A browser's signal, the subject's receipt, and everything that is held."""
+    table = changed(put("catalog/version", 5))
+    put(f"purposes/{P}/uses", ["targeting"])(table)
+    assert (await shop.call("PUT", "/v1/catalogs/shop/5?activate=true", table)).status == 201
+    at = Shop(shop)
+    root = (await at.do(at.consent.head)).root_fingerprint
+    refused = await at.do(lambda: at.consent.give("alice", P, notice="2026-11", gpc=True))
+    assert (refused.state, refused.gpc_conflict, refused.signals) == ("refused", True, ["gpc"])
+    opted = await at.do(lambda: at.consent.opt_out("bob"))
+    assert ([record.purpose for record in opted.denied], opted.opted_out) == ([P], [P])
+    receipt = await at.do(lambda: at.consent.consent_receipt(refused.id))
+    assert verify_with_root(msgspec.to_builtins(receipt), digest_of(root)).document()["state"] == "refused"
+    pages = await at.do(lambda: list(at.consent.subject_data("alice")))
+    assert [record.id for page in pages for record in page.decisions] == [refused.id]
