@@ -171,6 +171,7 @@ ROUTES = (
         "aggregates",
         scope="analyst",
         body=NewRound,
+        example={"closes_in_s": 3600},
         replies={201: "the round, now offered to devices", 200: "the round that is open already"},
         returns={201: Round, 200: Round},
         tells={201: _LOCATION, 200: _LOCATION},

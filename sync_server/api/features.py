@@ -194,6 +194,11 @@ ROUTES = (
         "features",
         scope="publish",
         body=Publish,
+        example={
+            "view": "item_stats",
+            "rows": [{"entity": "item:85123A", "event_time": 1.7e9, "values": {"popularity": 0.5}}],
+            "job": {"who": "growth", "name": "nightly", "run": "2026-11-30"},
+        },
         parts=(FeatureRow, Job),
         idempotent=True,
         replies={200: "what stands, and why the other rows do not"},

@@ -209,6 +209,7 @@ ROUTES = (
         "features",
         scope="publish",
         body=Importance,
+        example={"view": "item_stats", "entity": "item:85123A", "importance": 0.9},
         replies={200: "as it stands now"},
         returns={200: Importance},
         problems=("unknown_view", "other_team", "invalid_id", "no_catalog"),

@@ -75,7 +75,7 @@ def doors(routes: Sequence[Route]) -> tuple[Route, ...]:
         return json_reply(openapi(everything))
 
     async def page(_: web.Request) -> web.Response:
-        return web.Response(text=docs_page(everything), content_type="text/html")
+        return web.Response(text=docs_page(openapi(everything)), content_type="text/html")
 
     own = (
         Route(
@@ -156,7 +156,8 @@ def _operation(route: Route, described: Described) -> dict[str, object]:
         made["requestBody"] = {"required": False, "content": {route.media: {"schema": _BYTES}}}
     if route.body is not None:
         schema = described.schema(route.body)
-        content = {kind: {"schema": schema} for kind in BODIES}
+        shown = {} if route.example is None else {"example": route.example}
+        content = {kind: {"schema": schema, **shown} for kind in BODIES}
         made["requestBody"] = {"required": route.body_needed, "content": content}
     return made
 

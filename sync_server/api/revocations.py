@@ -178,6 +178,7 @@ ROUTES = (
         "consent",
         scope="consent",
         body=Revocation,
+        example={"subject": "user:alice", "purposes": ["personalization"]},
         parts=(SubjectIdentifier,),
         idempotent=True,
         keyed=True,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -15,8 +16,11 @@ from aiohttp.typedefs import Handler
 import sync_server.api
 from sync_server.api import rooms
 from sync_server.api.described import field_notes
+from sync_server.api.docs_page import OF_ALL, anchor
 from sync_server.api.features import Published
+from sync_server.api.remedies import REMEDIES
 from sync_server.api.route import BODILESS
+from sync_server.api.schema_text import type_text
 from sync_server.app import route_table
 from sync_server.errors import PROBLEMS
 from tests.support.clock import ManualClock
@@ -141,13 +145,23 @@ def _raised(path: Path) -> dict[str, set[str]]:
 
 
 async def test_the_page_reads_by_itself(shop: ShopServer) -> None:
-    """Contents, every door with its problems, every code; nothing is loaded from elsewhere."""
+    """Contents, every door with scope, fields and problems, every code; nothing is loaded from elsewhere."""
     page = (await shop.call("GET", "/docs", token=None)).body.decode()
-    anchors = set(re.findall(r'id="([^"]+)"', page))
-    assert set(re.findall(r'href="#([^"]+)"', page)) <= anchors
+    anchors = re.findall(r'id="([^"]+)"', page)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(anchors)
+    for route in route_table(shop.app[rooms.SYNC_DOOR]):
+        _, _, after = page.partition(f'<section id="{anchor(route.method, route.path)}">')
+        section = after.partition("</section>")[0]
+        assert (route.scope or "no token") in section, route.path
+        assert all(code in section for code in set(route.problems) - OF_ALL), route.path
+        assert all(f"<code>{query.name}</code>" in section for query in route.query), route.path
     for code in PROBLEMS:
         assert f'id="{code}"' in page
+    for name in shop.document["components"]["schemas"]:
+        assert f'id="type-{name}"' in page
     assert not re.findall(r"<(?:script|img|link|iframe)|@import|url\(", page)
+    assert len(page) < 400_000
 
 
 async def test_every_reply_has_a_type_or_a_media_type_or_no_body(shop: ShopServer) -> None:
@@ -234,3 +248,41 @@ def test_field_notes_are_what_stands_below_the_fields() -> None:
     assert field_notes(Published)["accepted"] == "Rows that stand."
     assert "view" in field_notes(Published)
     assert field_notes(dict) == {}
+
+
+async def test_every_body_is_shown_by_an_example_that_the_route_takes(shop: ShopServer) -> None:
+    """A newcomer copies it; enrolment alone needs a signature of its own."""
+    for route in route_table(shop.app[rooms.SYNC_DOOR]):
+        if route.body is None or route.body is dict or route.path == "/v1/devices":
+            continue
+        assert route.example is not None, (route.method, route.path)
+        msgspec.convert(route.example, route.body, strict=True)
+
+
+def test_every_problem_says_what_to_do() -> None:
+    """On the docs page, beside what it means."""
+    assert set(REMEDIES) == set(PROBLEMS)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (
+            {"type": "string", "minLength": 1, "maxLength": 9},
+            "text (1 characters or more, at most 9 characters)",
+        ),
+        (
+            {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]},
+            "whole number (at least 0), or null",
+        ),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, "list of <code>a</code> or <code>b</code>"),
+        ({"type": "array", "items": {"anyOf": [{"type": "string"}, {}]}}, "list of text"),
+        ({"$ref": "#/components/schemas/Round"}, '<a href="#type-Round">Round</a>'),
+        ({"type": "object", "additionalProperties": {"type": "number"}}, "object of number"),
+        ({"type": "string", "pattern": "^<a>$"}, "text (matching <code>^&lt;a&gt;$</code>)"),
+        ({}, "anything"),
+    ],
+)
+def test_a_schema_in_words(schema: dict[str, Any], text: str) -> None:
+    """As it stands on the docs page."""
+    assert type_text(schema) == text
