@@ -17,7 +17,8 @@ assert set(_SCOPES) == set(get_args(Scope))
 
 INTRODUCTION: Final = f"""
 <h2 id="begin">How to begin</h2>
-<p>The server's first token lies in <code>api.token</code> in its data directory. Ask with it:</p>
+<p>The server's first token lies in <code>api.token</code> in its data directory, and may do everything;
+<a href="#post-v1-tokens">make others</a> for whoever needs less. Ask with it:</p>
 <pre>curl -H "Authorization: Bearer $(cat DATA/api.token)" \\
      -H "Content-Type: application/json" -H "Idempotency-Key: $(uuidgen)" \\
      -d '{{"subject": "alice"}}' http://127.0.0.1:8080/v1/consent-revocations</pre>

@@ -59,6 +59,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "overloaded": "Come back after `Retry-After` seconds.",
     "stopping": "Come back after `Retry-After` seconds, or ask another node.",
     "storage": "Free space on the server's disk, or look at its log; then try again.",
+    "journal": "Make the place of the denial journal writable, or wait until it is; then try again.",
+    "catching_up": "Wait: a restored server opens to subjects when it has heard every denial it had lost.",
+    "not_restored": "Nothing: this server was never restored from a backup.",
     "internal": "Tell whoever runs the server; the log there says where it happened.",
 }
 """Code -> what a caller does about it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import schemathesis
 from schemathesis import SerializationContext
 from schemathesis.config import SchemathesisConfig
@@ -33,12 +35,28 @@ from edge_runtime.wire import bundle
 from tests.support.clock import ManualClock
 from tests.support.shop_server import ShopServer
 
-LIMITS: Mapping[str, Any] = {"poll_wait_us": 50_000, "hello_timeout_us": 1_000_000}
-"""Settings of the server: nothing waits for long."""
+LIMITS: Mapping[str, Any] = {
+    "poll_wait_us": 50_000,
+    "hello_timeout_us": 1_000_000,
+    "token_requests_per_s": 10**6,
+    "token_burst": 10**6,
+    "refusals_per_s": 10**6,
+    "refusal_burst": 10**6,
+}
+"""Settings of the server: nothing waits for long, and nobody is asked to come more slowly."""
 
 
 REFUSED = ("400", "401", "403", "404", "405", "408", "409", "410", "413", "415", "422", "426", "429", "503")
 """Statuses that take no bad data in."""
+
+
+@schemathesis.serializer("application/msgpack")
+def packed(_: SerializationContext, value: object) -> bytes:
+    """The value; what MessagePack cannot hold goes as JSON, which is malformed then."""
+    try:
+        return msgspec.msgpack.encode(value)
+    except (OverflowError, UnicodeError, TypeError):
+        return json.dumps(value, default=str).encode()
 
 
 @schemathesis.serializer(bundle.MEDIA_TYPE)
