@@ -62,6 +62,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "journal": "Make the place of the denial journal writable, or wait until it is; then try again.",
     "catching_up": "Wait: a restored server opens to subjects when it has heard every denial it had lost.",
     "not_restored": "Nothing: this server was never restored from a backup.",
+    "consent_live": "Withdraw the consent first; evidence of what still holds stays.",
+    "evidence_erased": "Nothing: the salts were destroyed, and the leaf can no longer be opened.",
     "internal": "Tell whoever runs the server; the log there says where it happened.",
 }
 """Code -> what a caller does about it."""
