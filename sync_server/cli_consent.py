@@ -87,9 +87,7 @@ def consent_commands(
     made.add_argument("--key", help="an idempotency key: the same command again is the same revocation")
     made.add_argument("--wait", choices=("enforced", "erased", "completed"), help="until it has come so far")
     made.add_argument("--timeout", default="1m", help="longest wait, e.g. 30s; after it the exit code is 4")
-    made = command(
-        consent, "opt-out", opt_out, "heed Global Privacy Control: deny what it speaks of"
-    )
+    made = command(consent, "opt-out", opt_out, "heed Global Privacy Control: deny what it speaks of")
     made.add_argument("subject")
     made = command(consent, "export", export, "everything held on a subject, into a new file for you alone")
     made.add_argument("subject")

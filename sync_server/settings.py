@@ -26,6 +26,9 @@ class Settings:
     registry_key: bytes | None = None
     """Ed25519 public key that must have signed every catalog's privacy part; None: nothing is asked."""
 
+    registry_versions_shown: int = 100
+    """Most versions of the registry in one reply, the newest."""
+
     # Storage
     keys: Path | None = None
     """Where `keys.db` lies: best on another volume, so that no copy of the data directory holds it. None: in
@@ -93,6 +96,8 @@ class Settings:
     importances: int = 10_000
     """Most rows and views of which somebody set the importance."""
     idempotency_kept_us: int = DAY_US
+    export_page_bytes: int = 1024 * 1024
+    """Bytes of rows after which a page of a subject's export ends, give or take 16 rows."""
     page_rows: int = 1_000
     """Most items in one listing."""
     overdue_named: int = 100

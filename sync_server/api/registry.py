@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -16,9 +17,10 @@ from sync_server.consent import processing_record as processing
 from sync_server.consent.signed_document import SignedDocument, signed
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx
-from sync_server.store.registry import NoticeRow, RegistryRow
+from sync_server.store.registry import NoticeRow, RegistryNote, RegistryRow
 
 CSV: Final = "text/csv"
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Table = dict[str, object]
 
 
@@ -26,7 +28,7 @@ async def purposes(request: web.Request) -> web.Response:
     """Every purpose in force, and the versions that the registry has had."""
     with request.app[STORE].read() as tx:
         row = _in_force(tx)
-        versions = tx.registry.versions(request.app[SETTINGS].page_rows)
+        versions = tx.registry.versions(request.app[SETTINGS].registry_versions_shown)
     part = _part(row)
     named = {name: _purpose(purpose) for name, purpose in part["purposes"].items()}
     statement: Table = {"kind": "purposes", "registry": version_note(row), "controller": part["controller"]}
@@ -38,17 +40,17 @@ async def purposes(request: web.Request) -> web.Response:
 async def purpose(request: web.Request) -> web.Response:
     """One purpose as each registry version declared it, newest first; also one that is gone."""
     name = request.match_info["name"]
+    if _NAME.fullmatch(name) is None:
+        raise Problem("not_found", "no purpose is named so")
     with request.app[STORE].read() as tx:
         row = _in_force(tx)
-        versions = tx.registry.versions(request.app[SETTINGS].page_rows)
-    declared = [(known, _part(known)["purposes"].get(name)) for known in versions]
-    history = [
-        {"registry": version_note(known), "purpose": _purpose(table)}
-        for known, table in declared
-        if table is not None
-    ]
-    if not history:
+        declared = tx.registry.purpose(name, request.app[SETTINGS].registry_versions_shown)
+    if not declared:
         raise Problem("not_found", "no registry version declares such a purpose")
+    history = [
+        {"registry": version_note(note), "purpose": _purpose(msgspec.json.decode(text, type=Table))}
+        for note, text in declared
+    ]
     present = name in _part(row)["purposes"]
     statement: Table = {"kind": "purpose", "name": name, "in_force": present, "versions": history}
     return _reply(request, statement)
@@ -85,7 +87,7 @@ async def processing_record(request: web.Request) -> web.Response:
     return json_reply(made)
 
 
-def version_note(row: RegistryRow) -> Table:
+def version_note(row: RegistryNote) -> Table:
     """A registry version by number and fingerprint, with the privacy team's signature where there is one."""
     return {
         "version": row.version,

@@ -15,7 +15,7 @@ from edge_runtime.wire.printing import prints_only
 from sync_server.api.asked import LIMIT, asked, page_limit
 from sync_server.api.consents import shown, state_now
 from sync_server.api.replies import json_reply, subject_of
-from sync_server.api.rooms import CLOCK, OFFICE, REGISTRY, STORE
+from sync_server.api.rooms import CLOCK, OFFICE, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Query, Route
 from sync_server.consent.documents import ConsentRecord
 from sync_server.consent.office import ConsentOffice
@@ -32,6 +32,8 @@ from sync_server.store.records import Denial, RowState
 
 PATH: Final = "/v1/subject-data"
 MSGPACK: Final = "application/msgpack"
+_FEW: Final = 16
+"""Rows that are opened before the page's bytes are looked at again."""
 PARTS: Final = ("decisions", "rows", "denials")
 After = Annotated[str, msgspec.Meta(pattern=r"^(decisions|rows|denials):[0-9]{1,18}$")]
 
@@ -42,7 +44,8 @@ async def export(request: web.Request) -> web.Response:
     part, _, place = asked(request, "after", f"{PARTS[0]}:0").partition(":")
     catalog = request.app[REGISTRY].active
     with request.app[STORE].read() as tx:
-        page = _Page(tx, request.app[OFFICE], catalog, subject, limit)
+        budget = request.app[SETTINGS].export_page_bytes
+        page = _Page(tx, request.app[OFFICE], catalog, subject, limit, budget)
         after = page.fill(part, int(place))
         purposes = page.purposes()
     found = SubjectData(
@@ -67,6 +70,9 @@ class _Page:
     catalog: Catalog
     subject: bytes
     room: int
+    """Items that it may still hold."""
+    budget_bytes: int
+    """Bytes of rows after which it ends."""
     decisions: list[ConsentRecord] = field(default_factory=list)
     rows: list[RowHeld] = field(default_factory=list)
     denials: list[DenialHeld] = field(default_factory=list)
@@ -81,7 +87,7 @@ class _Page:
         for name in PARTS[PARTS.index(part) :]:
             taken = takers[name](place)
             self.room -= len(taken)
-            if self.room == 0:
+            if self.room == 0 or self.budget_bytes <= 0:
                 return f"{name}:{taken[-1] if taken else place}"
             place = 0
         return None
@@ -110,9 +116,16 @@ class _Page:
         return [step.seq for step in steps]
 
     def _rows(self, after: int) -> list[int]:
-        found = self.tx.rows_of_subject(self.subject, after, self.room)
-        self.rows += [self._row(row) for row in found]
-        return [row.id for row in found]
+        taken: list[int] = []
+        while self.budget_bytes > 0 and len(taken) < self.room:
+            few = min(_FEW, self.room - len(taken))
+            found = self.tx.rows_of_subject(self.subject, taken[-1] if taken else after, few)
+            self.rows += [self._row(row) for row in found]
+            taken += [row.id for row in found]
+            self.budget_bytes -= sum(row.stored_bytes for row in found)
+            if len(found) < few:
+                break
+        return taken
 
     def _row(self, row: RowState) -> RowHeld:
         assert row.purpose is not None

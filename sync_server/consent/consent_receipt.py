@@ -60,8 +60,8 @@ class VerifiedReceipt:
     """What a receipt proved."""
 
     record: str
-    subject: bytes | None
-    """Pseudonym; None where the salt was destroyed."""
+    subject: bytes
+    """Pseudonym."""
     purpose: str
     state: str
     seq: int
@@ -126,9 +126,8 @@ def _verified(statement: Mapping[str, Any], server_key: bytes) -> VerifiedReceip
     if not verify_inclusion(raw, proof["seq"] - 1, head.size, path, head.root):
         raise ValueError("the decision is not included under the head")
     leaf = msgspec.msgpack.decode(raw, type=ledger.Leaf)
-    named = statement["header"]["pii_principal_id"]
-    subject = None if named is None else seal.token_subject(named)
-    if subject is not None and leaf.commitment != ledger.commitment(decode(proof["salt"]), subject):
+    subject = seal.token_subject(statement["header"]["pii_principal_id"])
+    if leaf.commitment != ledger.commitment(decode(proof["salt"]), subject):
         raise ValueError("the leaf is about another subject")
     (processed,) = statement["processing"]["purposes"]
     notice, version = statement["processing"]["privacy_notice"], statement["registry"]
@@ -150,7 +149,7 @@ def _header(decided: Decided) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA,
         "record_id": decided.id,
-        "pii_principal_id": _token(decided.step),
+        "pii_principal_id": seal.subject_token(decided.step.subject),
     }
 
 
@@ -186,18 +185,13 @@ def _processing(step: Evidence, part: Mapping[str, Any], notice: NoticeRow | Non
 
 
 def _parties(step: Evidence, controller: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    subject = {"party_role": "pii_principal", "party_id": _token(step)}
+    subject = {"party_role": "pii_principal", "party_id": seal.subject_token(step.subject)}
     if controller is None:
         return [subject]
     contact, officer = controller.get("contact"), controller.get("dpo")
     named = {"party_role": "pii_controller", "party_name": controller["name"], "party_contact": contact}
     protecting = [] if officer is None else [{"party_role": "dpo", "party_contact": officer}]
     return [named, *protecting, subject]
-
-
-def _token(step: Evidence) -> str | None:
-    """The subject's pseudonym; None once the salt is destroyed, for then nobody knows."""
-    return seal.subject_token(step.subject) if step.salt else None
 
 
 def _event(step: Evidence) -> dict[str, Any]:

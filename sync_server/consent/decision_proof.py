@@ -33,7 +33,7 @@ class DecisionProof:
             "holds": True,
             "kind": KIND,
             "id": found.record,
-            "subject": None if found.subject is None else subject_token(found.subject),
+            "subject": subject_token(found.subject),
             "purpose": found.purpose,
             "state": found.state,
             "at": found.at_us,
@@ -45,14 +45,13 @@ class DecisionProof:
     def text(self) -> str:
         """As a person reads it."""
         found, notice = self.proven, self.statement["processing"]["privacy_notice"]
-        about = "nobody any more" if found.subject is None else subject_token(found.subject)
         shown = f"notice {notice['version']}, sha256 {notice['content_hash'] or 'not declared'}"
         when = datetime.fromtimestamp(found.at_us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return "\n".join(
             [
                 f"It holds: consent receipt  {found.record}",
                 f"  signed with      key {self.led.place} of the server; key {self.led.root_place} is pinned",
-                f"  about            {about}",
+                f"  about            {subject_token(found.subject)}",
                 f"  said             {found.state} for {found.purpose}, {when}",
                 f"  was shown        {shown}",
                 f"  in the ledger    step {found.seq}, proven under the signed head of {found.size} steps",

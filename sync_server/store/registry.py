@@ -33,22 +33,28 @@ ALTER TABLE evidence ADD COLUMN registry BLOB NOT NULL DEFAULT x'';
 ALTER TABLE evidence ADD COLUMN signals TEXT NOT NULL DEFAULT '';
 """
 
-_VERSION: Final = "version, fingerprint, part, signature, registered_us"
+_NOTE: Final = "version, fingerprint, signature, registered_us"
 _IN_FORCE: Final = "registry"
 """In `meta`: the version in force, as decimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryRow:
-    """One version of the privacy part."""
+class RegistryNote:
+    """One version of the privacy part, by what names it."""
 
     version: int
     fingerprint: bytes
-    part: bytes
-    """Canonical JSON."""
     signature: bytes | None
     """The newest one over it, JSON; None: nobody signed it."""
     registered_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRow(RegistryNote):
+    """One version of the privacy part, whole."""
+
+    part: bytes
+    """Canonical JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class RegistryRows:
     def in_force(self) -> RegistryRow | None:
         """The version in force; None before the first catalog."""
         row = self._tx.execute(
-            f"SELECT {_VERSION} FROM registry_versions"
+            f"SELECT {_NOTE}, part FROM registry_versions"
             " WHERE version = (SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?)",
             (_IN_FORCE,),
         ).fetchone()
@@ -87,7 +93,7 @@ class RegistryRows:
     def named(self, fingerprint: bytes) -> RegistryRow | None:
         """The version with this fingerprint."""
         row = self._tx.execute(
-            f"SELECT {_VERSION} FROM registry_versions WHERE fingerprint = ?", (fingerprint,)
+            f"SELECT {_NOTE}, part FROM registry_versions WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
         return None if row is None else RegistryRow(*row)
 
@@ -100,13 +106,25 @@ class RegistryRows:
         ).fetchone()
         return b"" if row is None else bytes(row[0])
 
-    def versions(self, limit: int) -> list[RegistryRow]:
-        """Every version, newest first."""
+    def versions(self, limit: int) -> list[RegistryNote]:
+        """At most `limit` versions, newest first."""
         found = self._tx.execute(
-            f"SELECT {_VERSION} FROM registry_versions ORDER BY version DESC LIMIT ?",
-            (limit,),
+            f"SELECT {_NOTE} FROM registry_versions ORDER BY version DESC LIMIT ?", (limit,)
         )
-        return [RegistryRow(*row) for row in found]
+        return [RegistryNote(*row) for row in found]
+
+    def purpose(self, name: str, limit: int) -> list[tuple[RegistryNote, str]]:
+        """A purpose as JSON in each of the newest `limit` versions that declare it, newest first.
+
+        Args:
+            name: of letters, digits, `_` and `-`, as purposes are named.
+        """
+        newest = f"SELECT {_NOTE}, part FROM registry_versions ORDER BY version DESC LIMIT ?"
+        found = self._tx.execute(
+            f"SELECT {_NOTE}, json_extract(CAST(part AS TEXT), ?) FROM ({newest})",
+            (f'$.purposes."{name}"', limit),
+        )
+        return [(RegistryNote(*row[:-1]), row[-1]) for row in found if row[-1] is not None]
 
     def put_in_force(self, fingerprint: bytes, part: bytes, signature: bytes | None, now_us: int) -> int:
         """Make this privacy part the one in force; it gets the next version unless it has one. Returns it."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from yarl import URL
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.signed import sign
@@ -76,6 +77,13 @@ async def test_a_purpose_is_told_through_its_versions_also_when_it_is_gone(shop:
     assert (gone["in_force"], [v["registry"]["version"] for v in gone["versions"]]) == (False, [1])
     assert gone["versions"][0]["purpose"]["legal_basis_dpv"].endswith("gdpr#A6-1-a")
     assert (await shop.call("GET", "/v1/purposes/ads")).status == 404
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "%00", "a%2Fb", "x" * 65, "$", '".x', "%F0%9F%98%80"])
+async def test_a_name_that_no_purpose_can_have_is_not_found(shop: ShopServer, name: str) -> None:
+    """Nothing of it gets to the store."""
+    for path in (f"/v1/purposes/{name}", f"/v1/notices/{name}"):
+        assert (await shop.call("GET", URL(path, encoded=True))).body["code"] == "not_found"
 
 
 async def test_a_document_changed_on_the_way_does_not_hold(shop: ShopServer) -> None:

@@ -14,6 +14,7 @@ from edge_runtime.wire import seal
 from sync_server import cli
 from sync_server.consent.subject_data import SubjectData
 from tests.support.broken_catalog import changed, put
+from tests.support.clock import ManualClock
 from tests.support.shop_server import ShopServer
 
 BASIS = {"legal_basis": "legitimate_interest", "terminal_access": "strictly_necessary", "retention": "1d"}
@@ -98,6 +99,23 @@ async def test_pages_put_together_are_the_whole(held: ShopServer, limit: int) ->
     assert len(whole["denials"]) == 1
     first = (await held.call("GET", f"/v1/subject-data?subject=alice&limit={limit}")).body
     assert sum(len(first[part]) for part in ("decisions", "rows", "denials")) == limit
+
+
+async def test_large_rows_end_a_page_by_their_bytes(tmp_path: Path) -> None:
+    """Whatever their number; the pages together are the whole."""
+    async with ShopServer(tmp_path / "data", ManualClock(), export_page_bytes=1) as shop:
+        table = changed(put("catalog/version", 5))
+        view = table["views"]["profile"]
+        table["views"] |= {f"extra_{n}": view for n in range(40)}
+        assert (await shop.call("PUT", "/v1/catalogs/shop/5?activate=true", table)).status == 201
+        await shop.give("alice")
+        for n in range(40):
+            row = {"entity": "user:alice", "event_time": 1, "values": {"country": "DE"}}
+            assert (await shop.publish(f"extra_{n}", [row], as_of=1)).body["accepted"] == 1
+        first = (await shop.call("GET", "/v1/subject-data?subject=alice")).body
+        assert (len(first["rows"]), first["next"]) == (16, f"rows:{16}")
+        whole = await export(shop)
+        assert len({row["view"] for row in whole["rows"]}) == len(whole["rows"]) == 40
 
 
 async def test_messagepack_says_the_same(held: ShopServer) -> None:
