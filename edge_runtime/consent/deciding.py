@@ -8,13 +8,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
+
 from edge_runtime.cache.database import Database
+from edge_runtime.consent import restricting
 from edge_runtime.consent.denying import base_of, followed, new_denial
 from edge_runtime.consent.erasure import Eraser
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.standing import Standing
 from edge_runtime.consent.words import Declared
-from edge_runtime.keys.datakey import KeyFacts, new_facts
+from edge_runtime.keys.datakey import KeyFacts, Restriction, new_facts
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Decision
@@ -63,7 +66,10 @@ class Deciding:
             if facts:
                 self._keyring.create([(subject, one) for one in facts], resting=resting)
         for purpose, key in held.items():
-            self._keyring.renew(key, notice, base, decisions[purpose], pending=enrolled, signals=signals)
+            newer = (notice, base, decisions[purpose])
+            self._keyring.renew(key, *newer, pending=enrolled, signals=signals, after=after[purpose])
+        if not enrolled:
+            self._lift_alone(subject, purposes)
         over -= set(self._settled_denials(subject))
         name, said = self._keyring.pseudonym(subject), (notice, base, at_us, signals)
         told = [Decision(decisions[p], name, p, "given", *said, after=after[p]) for p in purposes if enrolled]
@@ -136,6 +142,47 @@ class Deciding:
         self._queued()
         return [denial or done[name] for name, denial in zip(purposes, standing, strict=True)]
 
+    def restrict(self, subject: str, purposes: Sequence[str], at_us: int) -> list[bytes]:
+        """Keep what is held and let nobody use it, from now on; returns the decisions' ids in order.
+
+        The keystore holds it first, so that an older copy of the database does not forget it; where there is
+        no key, nothing is held either, and the database says alone that none may come.
+        """
+        name, base = self._keyring.pseudonym(subject), base_of(self._keyring, self._database)
+        told = []
+        for purpose in purposes:
+            said, key = Restriction(secrets.token_bytes(16), base, at_us), self._keyring.key(subject, purpose)
+            if key is not None:
+                self._keyring.restrict(key, said)
+            told.append(restricting.decision_of(name, purpose, said, key))
+        self._tell_restrictions(told)
+        for purpose in purposes:
+            self._standing.decided(subject, purpose)
+        return [decision.id for decision in told]
+
+    def _tell_restrictions(self, told: Sequence[Decision]) -> None:
+        enrolled = self._keyring.enrolled
+        with self._database.write("restrict") as tx:
+            for decision in told:
+                restricting.mark(tx, decision.subject, decision.purpose, decision.base)
+                if enrolled:
+                    tx.enqueue("decision", decision.id, canonical(decision))
+        self._keyring.told((decision.subject, decision.purpose) for decision in told)
+        if enrolled:
+            self._queued()
+
+    def _lift_alone(self, subject: str, purposes: Sequence[str]) -> None:
+        """Without a ledger a new consent lifts a restriction: the subject has nobody else to ask."""
+        for purpose in purposes:
+            key = self._keyring.key(subject, purpose)
+            if key is not None and key.facts.restricted is not None:
+                self._keyring.restrict(key, None)
+        with self._database.write("lift") as tx:
+            for purpose in purposes:
+                entry = tx.lane_entry(self._keyring.pseudonym(subject), purpose)
+                if entry is not None and entry.state == restricting.RESTRICTED:
+                    tx.put_lane([msgspec.structs.replace(entry, state="given", seq=self._keyring.sequence)])
+
     def queue_pending_gives(self, *, compare: bool) -> None:
         """Put back into the outbox what a crash kept from it.
 
@@ -150,9 +197,16 @@ class Deciding:
             facts = key.facts
             missing = [id_ for id_ in facts.pending if id_ not in waiting]
             name = self._keyring.pseudonym(key.subject)
-            said = (facts.notice, facts.base, facts.at_us, facts.signals)
-            again = [Decision(id_, name, key.purpose, "given", *said, after=facts.after) for id_ in missing]
+            shown = (facts.notice, facts.base, facts.at_us, facts.signals)
+            again = [Decision(id_, name, key.purpose, "given", *shown, after=facts.after) for id_ in missing]
+            limits = [] if facts.restricted is None or facts.restricted.id in waiting else [facts.restricted]
+            told = [restricting.decision_of(name, key.purpose, said, key) for said in limits]
+            followed_by = any(said.id == facts.after for said in limits)  # then it goes before the consents
+            if followed_by:
+                self._tell_restrictions(told)
             self._conclude(again, ())
+            if told and not followed_by:
+                self._tell_restrictions(told)
         self._keyring.told(self._keyring.doubt)
 
     def _standing_denial(self, subject: str, purpose: str, state: str) -> Denial | None:

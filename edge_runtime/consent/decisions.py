@@ -283,6 +283,39 @@ class Consents:
             denials = self._deciding.deny(typed, names, "withdrawn", None, self._clock.now_us())
             return self._receipts.of(denials)
 
+    def object(self, subject: str, purposes: Iterable[str]) -> ErasureReceipt:
+        """Object to purposes that rest on another basis than consent (Art. 21); erased when this returns.
+
+        They are not computed, kept or used for the subject any more, until it gives consent to them.
+
+        Raises `MalformedRequest` for a purpose that rests on consent: that is withdrawn.
+        """
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            names = purposes_of(self._catalog, purposes)
+            if any(self._catalog.purposes[name].legal_basis == "consent" for name in names):
+                other = "purposes under another basis than consent, which is withdrawn"
+                raise MalformedRequest("purposes", other, "one under consent")
+            denials = self._deciding.deny(typed, names, "objected", None, self._clock.now_us())
+            return self._receipts.of(denials)
+
+    def restrict(self, subject: str, purposes: Iterable[str]) -> ConsentRecord:
+        """Keep what is held and use none of it, from now on (Art. 18), whatever the purposes rest on.
+
+        A consent given later, here or elsewhere, lifts it once the ledger has it; on a standalone runtime at
+        once. Raises `MalformedRequest` with nothing changed.
+        """
+        with self._lock:
+            typed = subject_of(self._catalog, subject)
+            held = [key.purpose for key in self._keyring.keys_of(typed)]
+            names = purposes_of(self._catalog, purposes, also=held)
+            now_us = self._clock.now_us()
+            self._eraser.finish_pending()
+            ids = tuple(self._deciding.restrict(typed, names, now_us))
+            keys = [self._keyring.key(typed, name) for name in names]
+            grants = tuple(0 if key is None else key.grant for key in keys)
+            return ConsentRecord(typed, tuple(names), "restricted", "", now_us, ids, grants)
+
     def leave(self, subject: str) -> None:
         """The subject walks away: keys that were kept in memory only are gone, and what they held."""
         with self._lock:

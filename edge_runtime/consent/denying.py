@@ -24,16 +24,18 @@ def base_of(keyring: Keyring, database: Database) -> int:
 
 
 def followed(keyring: Keyring, subject: str, purpose: str) -> bytes | None:
-    """Id of this device's own newest denial of (typed subject, purpose), which a decision taken now knows.
+    """Id of our own newest denial or restriction of (typed subject, purpose): a decision taken now knows it.
 
     One that the ledger has and that the decision's base has seen is named for nothing; that does no harm.
     """
+    key = keyring.key(subject, purpose)
+    if key is not None and key.facts.restricted is not None:
+        return key.facts.restricted.id
     mine = [
         d for d in keyring.denials_of(keyring.pseudonym(subject)) if d.purpose == purpose and d.taken_here
     ]
     if mine:
         return max(mine, key=lambda denial: denial.ordinal).id
-    key = keyring.key(subject, purpose)
     return None if key is None else key.facts.after
 
 

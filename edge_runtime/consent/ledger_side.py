@@ -10,6 +10,7 @@ import msgspec
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
+from edge_runtime.consent import restricting
 from edge_runtime.consent.denying import base_of, knows, new_denial
 from edge_runtime.consent.erasure import Eraser
 from edge_runtime.consent.receipt import ErasureReceipt, Receipts
@@ -81,6 +82,8 @@ class LedgerSide:
         decision = msgspec.msgpack.decode(payload, type=Decision)
         if decision.state in GIVEN:
             self._grant_recorded(decision, outcome, grant)
+        elif decision.state == restricting.RESTRICTED:
+            self._restriction_recorded(decision, seq)
         else:
             self._denial_recorded(decision, seq)
         with self._database.write("recorded") as tx:
@@ -147,10 +150,24 @@ class LedgerSide:
             self._keyring.set_grant(key, grant, decision.id)
             self._standing.decided(key.subject, key.purpose)
             return
+        if key.grant and grant == key.grant:
+            # a restriction stood there that we had not seen: the grant lives on, so what is held is kept
+            self._keyring.set_grant(key, grant, decision.id)
+            return
         # a denial stood in the ledger that we had not seen: its lane entry is still to come
         denial = self._denial(key, "withdrawn")
         came = msgspec.structs.replace(denial, taken_here=False, settled=True)
         self._carry_out([came])
+
+    def _restriction_recorded(self, decision: Decision, seq: int) -> None:
+        with self._database.write("recorded") as tx:
+            restricting.mark(tx, decision.subject, decision.purpose, seq)
+        key = self._keyring.by_pseudonym(decision.subject, decision.purpose)
+        if key is None:
+            return
+        if key.facts.restricted is not None and key.facts.restricted.id == decision.id:
+            self._keyring.restrict(key, None)
+        self._standing.decided(key.subject, key.purpose)
 
     def _denial_recorded(self, decision: Decision, seq: int) -> None:
         kept = [d for d in self._keyring.denials_of(decision.subject) if d.id == decision.id]

@@ -106,7 +106,9 @@ class Standing:
             key.barred = "unknown"  # what the ledger says of it cannot be read: unknown means no
 
     def _judge(self, key: DataKey, entry: LaneEntry | None) -> None:
-        if entry is None:
+        if key.facts.restricted is not None:
+            key.barred = "restricted"
+        elif entry is None:
             key.barred = None
         elif entry.state in GIVEN:  # by whose decision, the ledger says of ours when it has it
             unheard = not key.grant and entry.denial > key.facts.base

@@ -24,6 +24,15 @@ _NONCE_BYTES: Final = 12
 _CANARY: Final = b"edge-canary-1"
 
 
+class Restriction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A restriction (Art. 18) taken on this device that the ledger has not acknowledged."""
+
+    id: Bytes16
+    """Of the decision."""
+    base: Position
+    at_us: int
+
+
 class KeyFacts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What is known of a data key besides its secret and its subject."""
 
@@ -49,6 +58,8 @@ class KeyFacts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """What the subject's software said beside the subject: `gpc`."""
     after: Bytes16 | None = None
     """Id of this device's own denial that its decision knowingly follows; see `Decision.after`."""
+    restricted: Restriction | None = None
+    """While it stands here, nothing is used under the key, whatever the lane says."""
 
     def __repr__(self) -> str:
         return f"KeyFacts(purpose={self.purpose!r}, grant={self.grant})"

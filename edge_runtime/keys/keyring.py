@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_runtime.cache.process import Ownership
 from edge_runtime.errors import MalformedRequest
-from edge_runtime.keys.datakey import DataKey, KeyFacts
+from edge_runtime.keys.datakey import DataKey, KeyFacts, Restriction
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.edit import Edit
 from edge_runtime.keys.entry import Entry, Kept
@@ -332,18 +332,30 @@ class Keyring:
         *,
         pending: bool,
         signals: tuple[str, ...] = (),
+        after: bytes | None = None,
     ) -> None:
-        """The subject gave again: the key and its grant stay; notice, base and signals are the newer ones."""
+        """The subject gave again: the key and its grant stay; notice, base, signals and what it follows are
+        the newer ones."""
         before = key.facts
-        waiting = (*before.pending, decision) if pending else before.pending
-        base = max(base, before.base)
-        after = msgspec.structs.replace(before, notice=notice, base=base, pending=waiting, signals=signals)
-        self._know(key, after, {(self.pseudonym(key.subject), key.purpose)} if pending else set())
+        newer = msgspec.structs.replace(
+            before,
+            notice=notice,
+            base=max(base, before.base),
+            pending=(*before.pending, decision) if pending else before.pending,
+            signals=signals,
+            after=after,
+        )
+        self._know(key, newer, {(self.pseudonym(key.subject), key.purpose)} if pending else set())
 
     def set_grant(self, key: DataKey, grant: int, decision: bytes | None = None) -> None:
         """The ledger numbered the key's grant, acknowledging `decision`."""
         waiting = tuple(id_ for id_ in key.facts.pending if id_ != decision)
         self._know(key, msgspec.structs.replace(key.facts, grant=grant, pending=waiting), set())
+
+    def restrict(self, key: DataKey, restriction: Restriction | None) -> None:
+        """Nothing may be used under the key, durably, until this is called with None."""
+        waits = {(self.pseudonym(key.subject), key.purpose)} if restriction and self.enrolled else set()
+        self._know(key, msgspec.structs.replace(key.facts, restricted=restriction), waits)
 
     def _know(self, key: DataKey, facts: KeyFacts, doubted: set[Pair]) -> None:
         with self._lock:

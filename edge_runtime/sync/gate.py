@@ -409,6 +409,9 @@ def check_checkpoint(checkpoint: m.Checkpoint, server_key: bytes, cursor: int, t
 
 
 def may_repair(repairs_us: Mapping[str, list[int]], channel: str, now_us: int, per_hour: int) -> bool:
-    """Whether `channel` may be repaired once more: fewer than `per_hour` repairs in the last hour."""
-    recent = [at for at in repairs_us.get(channel, ()) if now_us - at < 3_600_000_000]
+    """Whether `channel` may be repaired once more: fewer than `per_hour` repairs in the last hour.
+
+    Times ahead of now are of a boot clock that went back since, and tell nothing.
+    """
+    recent = [at for at in repairs_us.get(channel, ()) if 0 <= now_us - at < 3_600_000_000]
     return len(recent) < per_hour

@@ -9,6 +9,7 @@ from edge_runtime.wire.failure import WireFailure
 from sync_server.consent import ledger
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import (
+    BARS,
     DENIALS,
     GIVEN,
     RESTRICTED,
@@ -41,7 +42,7 @@ class Proposal:
     decision: bytes | None = None
     """The author's own id for it; the same id again is the same decision."""
     after: bytes | None = None
-    """The author's own denial of the pair that it knowingly follows, by its id; see `seen`."""
+    """The author's own denial or restriction of the pair that it knowingly follows, by id; see `seen`."""
     signals: tuple[str, ...] = ()
     """What the subject's software said beside the subject: `gpc`."""
 
@@ -126,9 +127,9 @@ def seen(tx: ReadTx, proposal: Proposal) -> int:
     """The newest lane position that a decision can be said to have seen: its base, or its own denial's.
 
     Who withdraws and gives again without contact has seen the withdrawal, though the lane has not brought it.
-    `after` names it. It counts only as a denial of the same pair by the same author, and only where nothing
-    lies before it that ended or restricted the permission and that neither decision had seen. What the denial
-    itself had seen is in its own recorded base, so a chain of own denials carries.
+    `after` names it. It counts only as a denial or restriction of the same pair by the same author, and only
+    where nothing lies before it that ended or restricted the permission and that neither decision had seen.
+    What the denial itself had seen is in its own recorded base, so a chain of own denials carries.
 
     That the author is the same is not enough. An older copy of a device, put back, speaks in its name and
     knows nothing of what the newer one said: it cannot name what it never knew, and what it can name is not
@@ -137,7 +138,7 @@ def seen(tx: ReadTx, proposal: Proposal) -> int:
     if proposal.after is None:
         return proposal.base
     step = tx.evidence_of_decision(proposal.actor, proposal.after)
-    if step is None or step.state not in DENIALS or step.seq <= proposal.base:
+    if step is None or step.state not in BARS or step.seq <= proposal.base:
         return proposal.base
     if (step.subject, step.purpose) != (proposal.subject, proposal.purpose):
         return proposal.base

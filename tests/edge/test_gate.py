@@ -322,6 +322,7 @@ def test_law_11_repairs_are_counted_by_the_hour() -> None:
     assert not gate.may_repair(repairs, "all", hour - 1, 3)
     assert gate.may_repair(repairs, "all", hour, 3)
     assert gate.may_repair(repairs, "other", 30, 3)
+    assert gate.may_repair({"all": [9 * hour] * 3}, "all", hour, 3), "of before the boot clock went back"
 
 
 # ---- the table ---------------------------------------------------------------------------------------------
