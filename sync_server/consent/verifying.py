@@ -28,6 +28,11 @@ _COLD_START: Final = {
     "lease": "its lease outlives a restart and then also counts on the wall clock",
     "standalone": "it had no server and so no lease",
 }
+_STOPPED: Final = {
+    "acknowledged": "it acknowledged the denial",
+    "wiped": "it had erased everything",
+    "lease_ended": "its lease had run out, which locked it by itself",
+}
 NOT_PROVEN: Final = (
     "that these devices were all that could hold something: the server names them",
     "what time it was: all times are by the server's and the devices' own clocks",
@@ -97,17 +102,21 @@ class Proof:
 
     def _devices(self) -> Iterator[str]:
         by_device = {receipt.device_id: receipt for receipt in self.proven.receipts}
-        if "devices" in self.statement:
+        said = {device["device_id"]: device for device in self.statement.get("devices", ())}
+        if self.proven.subject is None and said:
+            yield f"  devices          {len(said)} answered; their receipts went with the salts"
+        elif said:
             yield f"  devices          {len(by_device)} answered under their own signatures"
         for receipt in by_device.values():
             erased = f"erased: {receipt.keys_destroyed} keys destroyed, {_CANARY[receipt.canary_unreadable]}"
             yield f"    {receipt.device_id}  {erased if receipt.kind == 'erased' else 'held nothing'}"
+            yield f"      {_use_ended(said.get(receipt.device_id, {}))}"
             yield f"      assurance {receipt.assurance}: {_ASSURANCE[receipt.assurance]}"
             yield f"      {_COLD_START[receipt.cold_start]}"
+        owing = {device["device_id"]: device for device in self.statement.get("overdue", ())}
         for device_id in self.proven.overdue:
-            yield f"    {device_id}  OVERDUE: owes a receipt"
-        for device in self.proven.overdue:
-            yield f"    {device}  OVERDUE: it owes a receipt; when its lease ran out it was locked by itself"
+            yield f"    {device_id}  OVERDUE: it owes a receipt"
+            yield f"      {_use_ended(owing[device_id])}"
 
     def _limits(self) -> Iterator[str]:
         yield "Not proven:"
@@ -143,6 +152,17 @@ def _device(receipt: Receipt) -> dict[str, Any]:
         "canary_unreadable": receipt.canary_unreadable,
         "at": receipt.at_us,
     }
+
+
+def _use_ended(device: Mapping[str, Any]) -> str:
+    """How the device stopped using the data, by the server's word."""
+    how = device.get("enforced_by")
+    if how is None:
+        return "nothing says that it has stopped using the data"
+    remark = device.get("remark")
+    return f"stopped using it {_time(device['enforced_at'])}: {_STOPPED[how]}" + (
+        f" ({remark})" if remark else ""
+    )
 
 
 def _time(us: int | None) -> str:
