@@ -114,8 +114,11 @@ class LedgerSide:
             if fresh:
                 facts = [(subject, self._taken_up(purpose, grants[purpose])) for purpose in fresh]
                 self._keyring.create(facts, resting=on_disk)
-        keys = [self._keyring.key(subject, purpose) for purpose in grants]
-        return [key for key in keys if key is not None]
+        keys = [key for purpose in grants if (key := self._keyring.key(subject, purpose)) is not None]
+        for key in keys:
+            if key.grant == 0 and not key.facts.pending:  # made under a declared basis, before any decision
+                self._keyring.set_grant(key, grants[key.purpose])
+        return keys
 
     def _taken_up(self, purpose: str, grant: int) -> KeyFacts:
         return new_facts(

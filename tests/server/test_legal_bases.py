@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.catalog import Catalog
 from edge_runtime.wire import messages as m
-from edge_runtime.wire import seal
+from edge_runtime.wire import seal, ticket
 from edge_runtime.wire.failure import WireFailure
 from sync_server.api import rooms
 from sync_server.consent.decisions import API, Proposal
 from sync_server.sync import channels
+from tests.support.broken_catalog import changed, put
 from tests.support.clock import ManualClock
 from tests.support.legal_bases import CASES, Case, allowed, catalog
 from tests.support.shop_server import FakeDevice, ShopServer
+from tests.support.town import ALICE, Kiosk, P, Session, Town
 
 CATALOG = catalog()
 
@@ -89,3 +92,53 @@ async def test_law_1_every_legal_basis_and_state_reports_exactly_when_allowed(ba
             tickets = rounds.issue_tickets(tx, row, m.TicketRequest(round_id=opened.id, subjects=asked))
             granted = {ticket.subject for ticket in tickets.granted}
             assert granted == {pseudonym(bases, case) for case in cases if allowed(case)}, purpose
+
+
+# ---- rows under another basis than consent, end to end ---------------------------------------------------
+
+PURPOSE = f"purposes/{P}"
+SILENT = ("contract", "strictly_necessary")
+
+
+@pytest.mark.parametrize("collected_before", [False, True])
+def test_law_1_rows_under_a_contract_reach_a_device_once_the_decision_stands(
+    town: Town, tmp_path: Path, collected_before: bool
+) -> None:
+    """Also one that collected under the declared basis before, with a key that had no number yet."""
+    kiosk = Kiosk(town, tmp_path / "kiosk", catalog=under(*SILENT))
+    if collected_before:
+        key = kiosk.consents.key(ALICE, P)
+        assert key is not None
+        assert key.grant == 0
+    town.decide(ALICE, "given")
+    session = Session(kiosk)
+    session.settle()
+    admit(kiosk)
+    town.put_profile(ALICE)
+    session.settle()
+    key = kiosk.keyring.key(ALICE, P)
+    assert key is not None
+    assert key.grant == 1
+    assert kiosk.sealed_rows(ALICE) == 2  # the row, and where the channel stands
+    town.decide(ALICE, "objected")
+    session.settle()
+    assert kiosk.keyring.key(ALICE, P) is None
+    assert not kiosk.consents.permission(ALICE, P).allowed
+
+
+def admit(kiosk: Kiosk) -> None:
+    """As the app does with a ticket of its backend."""
+    town, channel = kiosk.town, kiosk.personal_channel(ALICE)
+    expires_us = town.clock.now_us() + 60_000_000
+    word = ticket.issue(town.authority.signing, kiosk.device_id, town.pseudonym(ALICE), [P], expires_us)
+    kiosk.consents.admit(ALICE, [P], word)
+    kiosk.memory.tickets[channel] = word
+
+
+def under(basis: str, access: str) -> Catalog:
+    """The shop with its purpose on another basis."""
+    changes = (put(f"{PURPOSE}/legal_basis", basis), put(f"{PURPOSE}/terminal_access", access))
+    table = changed(lambda table: None)
+    for change in changes:
+        change(table)
+    return Catalog.from_dict(table)
