@@ -37,7 +37,7 @@ class Client:
         waiter: Waiter | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._connection = Connection(url.rstrip("/"), token)
+        self._connection = Connection(url.rstrip("/"), token.strip())
         self._patience = Patience() if patience is None else patience
         self.waiter: Waiter = SystemWaiter() if waiter is None else waiter
         self._rng = random.SystemRandom() if rng is None else rng

@@ -30,11 +30,16 @@ class Connection:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """The body of the reply; raises `Refused` or `Unreachable`."""
-        given = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(
-            self.url + path, data=body, method=method, headers={**given, **(headers or {})}
-        )
+        """The body of the reply; raises `Refused`, `Unreachable`, or ValueError for what no header holds."""
+        given = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
+        for name, value in given.items():
+            if not (value.isascii() and value.isprintable()):  # else an error of http.client would quote it
+                raise ValueError(f"expected {name} of printable ASCII")
+        request = urllib.request.Request(self.url + path, data=body, method=method, headers=given)
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as reply:
                 found: bytes = reply.read()

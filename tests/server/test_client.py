@@ -189,6 +189,16 @@ def test_two_withdrawals_have_two_keys_and_a_caller_may_bring_its_own() -> None:
     assert keys[2] == "of-ticket-4711"
 
 
+def test_what_no_header_holds_is_refused_without_being_quoted() -> None:
+    """A line break in a key or token would end up in a traceback; one around a token comes from its file."""
+    with Scripted((202, {}, ACCEPTED)).serving() as server:
+        with pytest.raises(ValueError, match="expected Idempotency-Key of printable ASCII"):
+            Client(server.url, "t").consent.revoke("alice", key="alice\n")
+        with pytest.raises(ValueError, match="expected Authorization of printable ASCII"):
+            Client(server.url, "t\nu").consent.revoke("alice")
+        assert Client(server.url, "t\n").consent.revoke("alice").id == "rev-1"
+
+
 def test_patience_ends() -> None:
     """Nobody answers: `Unreachable` when the next attempt would be too late; pauses grow to their limit."""
     waiter = ManualWaiter()
