@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -70,7 +70,7 @@ def into(value: object, wanted: type[T]) -> T:
     try:
         return msgspec.convert(value, wanted, strict=True)
     except (msgspec.ValidationError, UnicodeError) as error:
-        fault = _without_values(str(error))
+        fault = _without_values(str(error), wanted)
     raise Problem("invalid_request", fault)  # here, and so without the error that may quote a value
 
 
@@ -125,7 +125,7 @@ def _check_text(text: str) -> None:
         raise Problem("malformed_json", "a lone surrogate is not Unicode")
 
 
-def _without_values(text: str) -> str:
+def _without_values(text: str, wanted: Any) -> str:
     """A validation message without what the caller sent: the expectation where it is ours, and the place."""
     found = _PLACE.search(text)
     place = found["place"] if found else "$"
@@ -133,6 +133,13 @@ def _without_values(text: str) -> str:
     for kind in ("Expected", "Object missing"):
         if text.startswith(kind):
             return text
+    fields = {}
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(wanted)}
     if text.startswith("Object contains unknown field"):
-        return f"an unknown field - at `{place}`"
+        known = f": expected only {', '.join(fields)}" if fields and place == "$" else ""
+        return f"an unknown field{known} - at `{place}`"
+    match msgspec.inspect.type_info(fields.get(place.removeprefix("$."), object)):
+        case msgspec.inspect.LiteralType(values=values):
+            return f"a value that is not allowed: expected {', '.join(map(str, values))} - at `{place}`"
     return f"a value that is not allowed - at `{place}`"

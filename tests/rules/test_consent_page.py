@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -59,5 +60,5 @@ def test_the_consent_page_names_codes_and_states_that_exist() -> None:
     named = set(re.findall(r"\b(?:400|409|422) `(\w+)`", PAGE.read_text()))
     assert named
     assert named <= set(PROBLEMS)
-    for state in State.__args__:
+    for state in get_args(State):
         assert f"`{state}`" in PAGE.read_text()

@@ -240,6 +240,26 @@ async def test_law_12_a_subject_that_is_none_is_refused_and_nothing_is_changed(
     assert stored(shop) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"erase": False}, "expected only subject, purposes, initiator, notice"),
+        ({"initiator": "nobody"}, "expected controller, subject - at `$.initiator`"),
+        ({"purposes": []}, "$.purposes"),
+        ({"subject": {"format": "opaque", "name": "x"}}, "$.subject"),
+    ],
+)
+async def test_law_12_a_problem_says_what_to_mend(
+    shop: ShopServer, change: dict[str, Any], detail: str
+) -> None:
+    """Which fields there are, which values, and where; never what came."""
+    body = {"subject": "alice", **change}
+    reply = await shop.call("POST", "/v1/consent-revocations", body, headers={"Idempotency-Key": "k"})
+    assert (reply.status, reply.body["code"]) == (422, "invalid_request")
+    assert detail in reply.body["detail"]
+    assert "nobody" not in reply.body["detail"]
+
+
 async def test_law_12_a_query_for_nobody_is_refused(shop: ShopServer) -> None:
     """The same rules for the subject of a question."""
     for subject in ("", "a%00b", "s" * 3_000):
