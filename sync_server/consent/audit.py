@@ -16,7 +16,7 @@ from edge_runtime.wire.messages import LaneEntry
 from edge_runtime.wire.printing import prints_only
 from sync_server.consent import ledger, merkle
 from sync_server.consent.decisions import API, UNKNOWN, judge
-from sync_server.store.records import DENIALS, GIVEN, STATES, DecisionState, Evidence
+from sync_server.store.records import DENIALS, GIVEN, LOST, STATES, DecisionState, Evidence
 
 Pair = tuple[bytes, str]
 _decoder: Final = msgspec.msgpack.Decoder(ledger.Leaf)
@@ -101,6 +101,10 @@ class Walk:
     def _replay(self, step: Evidence) -> None:
         """What the rules make of it now is what was recorded then."""
         seq, pair = step.seq, (step.subject, step.purpose)
+        if step.state == LOST:  # a restored server has only its number
+            if step.outcome != "superseded" or step.purpose or step.grant:
+                raise Found("leaf", "evidence", seq, "nothing but the number of a lost step", "a decision")
+            return
         _, before = self.pairs.get(pair, (0, DecisionState(UNKNOWN, 0, 0)))
         if step.state == GIVEN and step.base >= seq:
             raise Found("base_rule", "evidence.base", seq, f"less than {seq}", step.base)
@@ -184,7 +188,7 @@ def _opened(step: Evidence) -> ledger.Leaf:
         raise Found("leaf", "evidence.leaf", step.seq, "a ledger leaf", "other bytes") from None
     if ledger.leaf_bytes(leaf) != step.leaf and leaf.v >= 2:
         raise Found("leaf", "evidence.leaf", step.seq, "the canonical form of a leaf", "another")
-    if leaf.state not in STATES:
+    if leaf.state not in STATES | {LOST}:
         raise Found("leaf", "evidence.leaf", step.seq, "a state of decisions", leaf.state)
     return leaf
 

@@ -117,7 +117,7 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
     proposal = replace(proposal, base=seen(tx, proposal))
     verdict = judge(before, proposal.state, proposal.base, seq, tx.ledger.fence())
     after = verdict.now or before
-    tx.append_evidence(_evidence(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt))
+    tx.append_evidence(evidence_of(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt))
     if verdict.now is not None:
         tx.put_lane(m.LaneEntry(seq, *pair, after.state, after.grant, after.denial))
     return RecordedDecision(seq, verdict.outcome, after.grant)
@@ -154,9 +154,10 @@ def repeated(tx: ReadTx, proposal: Proposal) -> RecordedDecision | None:
     return None if old is None else RecordedDecision(old.seq, old.outcome, old.grant, repeated=True)
 
 
-def _evidence(
+def evidence_of(
     tx: ReadTx, p: Proposal, seq: int, outcome: Outcome, grant: int, now_us: int, salt: bytes
 ) -> Evidence:
+    """The step that says of `p` what became of it, with its leaf."""
     notice_hash, registry = tx.registry.notice_hash(p.notice), tx.registry.fingerprint()
     leaf = ledger.Leaf(
         v=ledger.LEAF_VERSION,

@@ -11,10 +11,10 @@ from edge_runtime.wire.printing import prints_only
 from sync_server.catalog.purpose_leases import PurposeLeases
 from sync_server.consent import ledger
 from sync_server.consent.decisions import Proposal, record
-from sync_server.consent.revocations import Bound, Revoking, revoke
+from sync_server.consent.revocations import Bound, Revoking, name_targets, revoke
 from sync_server.devices.entropy import Entropy
 from sync_server.store.protocol import WriteTx
-from sync_server.store.records import DENIALS, RESTRICTED
+from sync_server.store.records import DENIALS, RESTRICTED, Denial, Evidence, RevocationRow
 
 _BY_OTHERS = frozenset({"revoked", "expired"})
 
@@ -61,17 +61,30 @@ class Recorder:
         proposal = Proposal(bar.subject, bar.purpose, bar.state, "", head, self.now_us, bar.actor)
         salt = self.salt()
         if bar.state == RESTRICTED:
-            if standing.state == RESTRICTED:
+            if standing.state == RESTRICTED and standing.since > kept:
                 return False
             record(tx, proposal, now_us=self.now_us, salt=salt)
             return True
         if standing.denial > kept:
             return False
-        name = "rev-" + base64.b32encode(self.entropy(15)).decode().lower()
+        name = self._name()
         initiator: Literal["subject", "controller"] = "controller" if bar.state in _BY_OTHERS else "subject"
         revoking = Revoking(name, initiator, [proposal], [salt], self.due_us)
         revoke(tx, revoking, self.leases, self.bound, now_us=self.now_us)
         return True
+
+    def revocation_of(self, tx: WriteTx, step: Evidence) -> None:
+        """A revocation for a denial that stands in the ledger without one."""
+        initiator: Literal["subject", "controller"] = "controller" if step.state in _BY_OTHERS else "subject"
+        name = self._name()
+        row = RevocationRow(
+            *(name, step.subject, initiator, step.actor, step.recorded_us, self.due_us, None, 0, None)
+        )
+        tx.add_revocation(row, [Denial(step.seq, name, step.subject, step.purpose)])
+        name_targets(tx, row, [step.purpose], step.seq, self.leases, self.bound)
+
+    def _name(self) -> str:
+        return "rev-" + base64.b32encode(self.entropy(15)).decode().lower()
 
     def salt(self) -> bytes:
         """For one leaf."""

@@ -161,6 +161,7 @@ def _build(
             tx.restores.leases_may_run(until_us)
             why, alive_us, replay = _replay(tx, sources, authority, lineage, recorder)
             tx.restores.leases_may_run(until_us)  # of devices that the journal brought, too
+            replay.finish()
             kept = tx.lane_head()
             row = RestoreRow(at_us, incarnation, kept, made.size, until_us, None, None)
             tx.restores.begin(row if why else replace(row, opened_us=at_us, opened_by="journal"))

@@ -47,6 +47,8 @@ class Replay:
     def __init__(self, tx: WriteTx, keys: Collection[bytes], recorder: Recorder) -> None:
         self._tx, self._keys, self._recorder = tx, keys, recorder
         self.found = Replayed()
+        self._unclaimed: dict[int, Evidence] = {}
+        """Denials, by seq, whose revocation was not told: the journal ended between the two."""
         self.bars: list[tuple[int, Bar]] = []
         """(seq, what it took away) beyond a gap: it cannot have its place in this ledger, but it holds."""
 
@@ -72,6 +74,11 @@ class Replay:
                 case Begin():
                     pass
 
+    def finish(self) -> None:
+        """A denial without its revocation gets one: it is owed answers like any other."""
+        for step in self._unclaimed.values():
+            self._recorder.revocation_of(self._tx, step)
+
     def _step(self, evidence: Evidence) -> None:
         known = self._tx.evidence(evidence.seq)
         if known is not None:
@@ -81,7 +88,10 @@ class Replay:
                     " servers, or of two incarnations; nothing was restored"
                 )
             return
+        before = self._tx.decision_state(evidence.subject, evidence.purpose)
         replay_step(self._tx, evidence)
+        if evidence.state in DENIALS and (evidence.state != "refused" or before.grant):
+            self._unclaimed[evidence.seq] = evidence
         self.found.steps += 1
         self.found.denials += evidence.state in DENIALS
 
@@ -118,6 +128,8 @@ class Replay:
         if tx.revocation(entry.row.id) is not None or entry.denials[-1].seq > tx.lane_head():
             return
         tx.add_revocation(entry.row, entry.denials)
+        for denial in entry.denials:
+            self._unclaimed.pop(denial.seq, None)
         purposes, position = [d.purpose for d in entry.denials], entry.denials[-1].seq
         name_targets(tx, entry.row, purposes, position, self._recorder.leases, self._recorder.bound)
         self.found.revocations += 1

@@ -17,8 +17,10 @@ from tests.support.town import ALICE, BOB, Kiosk, P
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Night]:
+    """Whatever happened: in the end the ledger holds, step for step."""
     made = Night(tmp_path)
     yield made
+    assert made.audit().fault is None
     made.close()
 
 

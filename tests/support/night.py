@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from sync_server.consent.auditing import Audit, Keys, audit_store
 from sync_server.journal.copied import CopiedLedger
 from sync_server.journal.folder import FolderJournal
 from sync_server.journal.journal import Journal
@@ -104,3 +105,10 @@ class Night:
     def state(self, subject: str, purpose: str) -> str:
         with self.town.store.read() as tx:
             return tx.decision_state(self.town.pseudonym(subject), purpose).state
+
+    def audit(self) -> Audit:
+        """The whole ledger of the present server, walked from its first step."""
+        authority = self.town.authority
+        keys = Keys([], authority.public_key, authority.incarnation, authority.restores)
+        with self.town.store.read() as tx:
+            return audit_store(tx.ledger, keys)
