@@ -14,7 +14,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from sync_server.journal.record import CHAIN_BYTES, Begin, Entry, Place, Reading, Step, written
+from edge_runtime.wire.messages import LedgerHead
+from sync_server.journal.record import (
+    CHAIN_BYTES,
+    Begin,
+    Entry,
+    Place,
+    Reading,
+    Signed,
+    Step,
+    Upto,
+    written,
+)
 
 _ZERO: Final = bytes(CHAIN_BYTES)
 
@@ -32,12 +43,13 @@ class FolderJournal:
         self._segment_bytes = segment_bytes
         self._file: int | None = None
         self._chain, self._size = _ZERO, 0
+        self._head: LedgerHead | None = None
         self._written = self._synced = 0
         """Bytes of the newest segment; and those that are surely on the disk."""
         self._unsynced = False
 
-    def open(self, size: int) -> int | None:
-        """Ready to append; returns the number of ledger steps that it goes up to.
+    def open(self, size: int) -> Upto | None:
+        """Ready to append; returns how far it goes.
 
         A torn tail is cut off. Raises FileNotFoundError when the folder, which is perhaps a mount, is not
         there.
@@ -56,7 +68,7 @@ class FolderJournal:
             self._begin(size)
             return None
         self._go_on(paths)
-        return self._size
+        return Upto(self._size, self._head)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write `entries`; durable after the next `sync`."""
@@ -137,13 +149,15 @@ class FolderJournal:
     def _go_on(self, paths: Sequence[Path]) -> None:
         """Append to the newest segment from its last whole record; one without any is made anew."""
         path, end = paths[-1], 0
-        self._chain, self._size = _ZERO, 0
+        self._chain, self._size, self._head = _ZERO, 0, None
         for place in _records(path, None):
             self._chain, end = place.chain, place.end
             if isinstance(place.entry, Begin):
                 self._size = place.entry.size
             elif isinstance(place.entry, Step):
                 self._size = place.entry.evidence.seq
+            elif isinstance(place.entry, Signed):
+                self._head = place.entry.head
         if end == 0:
             path.unlink()
             earlier = segments(self._folder)

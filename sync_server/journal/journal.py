@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from edge_runtime.wire.messages import LedgerHead
 from sync_server.errors import JournalAhead
-from sync_server.journal.record import Entry, Signed, Step
+from sync_server.journal.record import Entry, Signed, Step, Upto
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ class Place(Protocol):
 
     name: str
 
-    def open(self, size: int) -> int | None:
-        """Ready to append; the ledger steps it goes up to, None when it begins now, at `size`."""
+    def open(self, size: int) -> Upto | None:
+        """Ready to append; how far it goes, None when it begins now, at `size`."""
         ...
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -148,18 +148,28 @@ class Journal:
     def _catch_up(self, place: Place, *, devices: bool) -> None:
         size, begins = self._ledger.size(), self._ledger.begins()
         upto = place.open(begins)
-        if upto is not None and upto > size:
-            place.close()
-            raise JournalAhead(
-                f"the journal in {place.name} knows {upto} ledger steps, the store {size}: an older copy was"
-                " put in its place by hand. Nothing was changed; use edge-sync restore"
-            )
-        missed = list(self._ledger.after(begins if upto is None else upto, devices=devices))
+        if upto is not None:
+            self._check(place, upto, size)
+        missed = list(self._ledger.after(begins if upto is None else upto.size, devices=devices))
         if missed:
             place.append([*missed, Signed(self._ledger.head(size))])
         place.sync()
         place.mark(self._now_us())
         self._faults.pop(place.name, None)
+
+    def _check(self, place: Place, upto: Upto, size: int) -> None:
+        """The journal is of this ledger, and of no more of it; else its store was exchanged."""
+        why = ""
+        if upto.size > size:
+            why = f"knows {upto.size} ledger steps, the store {size}"
+        elif upto.head is not None and self._ledger.head(upto.head.size).root != upto.head.root:
+            why = f"has another ledger than the store at step {upto.head.size}"
+        if why:
+            place.close()
+            raise JournalAhead(
+                f"the journal in {place.name} {why}: another copy of the store was put in its place by hand."
+                " Nothing was changed; use edge-sync restore"
+            )
 
     def _each(self, act: Callable[[Place], object]) -> None:
         for place in self._places:

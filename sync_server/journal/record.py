@@ -71,6 +71,15 @@ Entry = Begin | Step | Revoked | Known | Signed
 _entries: Final = msgspec.msgpack.Decoder(Entry)
 
 
+class Upto(NamedTuple):
+    """How far a journal goes."""
+
+    size: int
+    """Ledger steps."""
+    head: LedgerHead | None
+    """The newest signed head in its newest piece."""
+
+
 class Place(NamedTuple):
     """A record that was read."""
 

@@ -99,12 +99,12 @@ def restore(sources: Sources, settings: Settings, now_us: int, entropy: Entropy)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    (part / MARK).unlink()
     _sync(part)
     if target.exists():
         target.rmdir()
     part.rename(target)
     _sync(target.parent)
+    (target / MARK).unlink()
     return found
 
 
@@ -256,7 +256,7 @@ def _check(database: Path, made: Manifest) -> None:
 def _fresh(part: Path) -> Path:
     """An empty directory to build in; what an earlier restore left there goes."""
     if part.exists():
-        if not (part / MARK).exists():
+        if not (part / MARK).exists() and any(part.iterdir()):
             raise NotRestored(f"{part} is in the way and was not made by a restore; nothing was restored")
         shutil.rmtree(part)
     part.mkdir(mode=0o700, parents=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
 from sync_server.errors import NotRestored, Problem
+from sync_server.restore.rebuild import Sources, restore
+from sync_server.settings import Settings
 from tests.support.night import Night
 from tests.support.town import ALICE, BOB, Kiosk, P
 
@@ -304,3 +309,87 @@ def test_what_cannot_be_restored_from_says_so_and_leaves_nothing(night: Night, k
     manifest.write_text(text)
     assert not list(night._folder.glob("life-*"))
     night.restore()
+
+
+def test_a_device_that_knows_more_than_the_journal_closes_the_server_again(
+    night: Night, other: Kiosk, kiosk: Kiosk
+) -> None:
+    """Its journal seemed whole and was not: an older copy of it. Nobody is served on its word any more."""
+    old = night._folder / "old-journal"
+    shutil.copytree(night.journals[0], old)
+    kiosk.consents.withdraw(ALICE, [P])
+    night.meet(kiosk).close()
+    night.lose()
+    done = night.restore(journals=[old])
+    catching_up = night.town.node.catching_up
+    assert (done.whole, catching_up.closed) == (True, False)
+    assert night.state(ALICE, P) == "given"
+    session = night.meet(kiosk)
+    assert night.state(ALICE, P) == "withdrawn"
+    standing = catching_up.standing()
+    assert standing is not None
+    assert (standing.closed, standing.waiting) == (True, 1)
+    night.meet(other).close()
+    night.clock.advance(seconds=60)
+    session.settle()
+    assert (given(kiosk, ALICE), given(kiosk, BOB)) == (False, True)
+
+
+def test_law_6_a_restore_that_was_killed_is_run_again(night: Night, kiosk: Kiosk) -> None:
+    """Killed at any of its steps it leaves no data directory, and the next one is as the first."""
+    kiosk.consents.withdraw(ALICE, [P])
+    night.meet(kiosk).close()
+    head = night.town.lane_head()
+    night.lose()
+    data = night._folder / "life-1"
+    sources = Sources(
+        backup=night.backup, authority=night._folder / "server.key", keys=night.keys, journals=night.journals
+    )
+    whole = call_count(sources, data.with_name("counted"), night)
+    assert whole > 10
+    for at in range(1, whole + 1):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException), Dying(at).watching():
+                restore(sources, Settings(data_dir=data), night.clock.now_us(), night.town.entropy)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 9
+        if data.exists():  # killed after it was moved to its place
+            assert (data / "server.key").exists()
+            shutil.rmtree(data)
+    done = night.restore(journals=night.journals)
+    assert (done.whole, done.kept) == (True, head)
+    assert night.meet(kiosk).device.caught_up
+
+
+def call_count(sources: Sources, data: Path, night: Night) -> int:
+    """How many entropy draws, renames and syncs one restore makes: the places to die at."""
+    counted = Dying(0)
+    with counted.watching():
+        restore(sources, Settings(data_dir=data), night.clock.now_us(), night.town.entropy)
+    shutil.rmtree(data)
+    return counted.passed
+
+
+class Dying:
+    """Counts what makes something durable or in place, and dies at one of them as by `kill -9`."""
+
+    def __init__(self, at: int) -> None:
+        self._at, self.passed = at, 0
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patched:
+            for name in ("fsync", "open", "unlink", "chmod", "rename", "mkdir"):
+                patched.setattr(os, name, self._counted(getattr(os, name)))
+            yield
+
+    def _counted(self, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **more: object) -> object:
+            self.passed += 1
+            if self.passed == self._at:
+                os._exit(9)
+            return real(*args, **more)
+
+        return call
