@@ -98,10 +98,26 @@ def _view_text(view: ExplainedView) -> str:
 def _plan(options: argparse.Namespace) -> tuple[int, Out, str]:
     from edge_runtime.catalog import Catalog
     from edge_runtime.catalog.evolution import evolve
+    from edge_runtime.catalog.privacy import privacy_part
+    from edge_runtime.catalog.weakening import weakenings
 
-    changes = evolve(Catalog.load(options.old), Catalog.load(options.new))
+    old, new = Catalog.load(options.old), Catalog.load(options.new)
+    changes, before, after = evolve(old, new), privacy_part(old), privacy_part(new)
+    weaker = weakenings(before, after)
     loses = any(change.loses for change in changes)
-    out: Out = {"loses": loses, "changes": [change._asdict() for change in changes]}
+    out: Out = {
+        "loses": loses,
+        "changes": [change._asdict() for change in changes],
+        "privacy": {"changed": before != after, "weaker": weaker},
+    }
     rows = [("!" if c.loses else "", c.outcome, c.place, c.detail) for c in changes]
     verdict = "state is lost or a contract changes (!)" if loses else "nothing is lost, no contract changes"
-    return int(loses), out, f"{table(('', 'outcome', 'what', 'how'), rows)}\n\n{verdict}"
+    privacy = _privacy_text(before != after, weaker)
+    return int(loses), out, f"{table(('', 'outcome', 'what', 'how'), rows)}\n\n{privacy}\n{verdict}"
+
+
+def _privacy_text(changed: bool, weaker: list[str]) -> str:
+    if not changed:
+        return "the privacy part is the same: its signature holds"
+    where = f", and protects less at {' '.join(weaker)}" if weaker else ", and protects no less"
+    return f"the privacy part is another{where}: where a registry key is pinned, it must be signed anew"

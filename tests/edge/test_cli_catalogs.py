@@ -188,3 +188,23 @@ def test_a_traceback_shows_the_line_of_the_code_that_explain_shows(
         assert frame.line
         assert frame.line in text
         assert text[text.index("# View") :].splitlines()[(frame.lineno or 0) - 1].strip() == frame.line
+
+
+def test_plan_says_whether_the_privacy_part_must_be_signed_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same for other features; another, and where it protects less, for a longer lease."""
+    text, new = SHOP.read_text(), tmp_path / "new.toml"
+    for ttl, lease, found in (
+        ("8d", "24h", {"changed": False, "weaker": []}),
+        ("7d", "12h", {"changed": True, "weaker": []}),
+        ("7d", "48h", {"changed": True, "weaker": ["purposes.personalization.lease"]}),
+    ):
+        changed = text.replace('lease = "24h"', f'lease = "{lease}"', 1).replace(
+            'ttl = "7d"', f'ttl = "{ttl}"'
+        )
+        new.write_text(changed)
+        main(["plan", str(SHOP), str(new), "--json"])
+        assert json.loads(capsys.readouterr().out)["privacy"] == found
+        main(["plan", str(SHOP), str(new)])
+        assert ("purposes.personalization.lease" in capsys.readouterr().out) is bool(found["weaker"])
