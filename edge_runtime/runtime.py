@@ -23,6 +23,7 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock, SystemClock
 from edge_runtime.consent import registry_pin
 from edge_runtime.consent.decisions import Consents
+from edge_runtime.consent.grace import Grace
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.rotation import rekey, rotate_root
@@ -110,7 +111,8 @@ class Runtime:
         self._reader = Reader(catalog, self._source, clock, settings, self._presence)
         memory = Remembered(self._source, self._reader, self._lock)
         held = (self._states, self._commit, memory, clock, self._lock)
-        self._upkeep = Upkeep(catalog, plan, database, keyring, *held, settings, free_bytes=free_bytes)
+        grace = Grace(self._leases, database, clock, settings.grace_us)
+        self._upkeep = Upkeep(catalog, plan, database, keyring, *held, settings, grace, free_bytes=free_bytes)
         room, changed, read = self._upkeep.room, memory.changed, self._read_subject
         lent = (*rooms, self._leases, clock, self._lock)
         self._far_side = FarSide(

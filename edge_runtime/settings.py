@@ -13,6 +13,9 @@ class Settings:
     cold_start: Literal["server", "lease"] = "server"
     """After a restart an enrolled runtime opens consented data once the server has answered (`server`), or on
     the stored lease alone (`lease`, which status and receipts then say)."""
+    grace_us: int = 604_800_000_000
+    """After being locked for so long by the end of its lease, the server's rows under consent are deleted, at
+    most a day later; the next session brings them anew. Consents and what was collected here stay."""
     commit_interval_us: int = 50_000
     """Longest time that a tracked event waits for its group commit."""
     pending_events: int = 20_000

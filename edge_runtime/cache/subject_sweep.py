@@ -29,10 +29,18 @@ class SubjectSweep:
         terms: of every purpose that may rest on disk, by name; one that the catalog no longer has is not
             judged.
         about_nobody: the terms of the device's own key.
+        lapsed: whether a purpose's server rows go, for want of a lease since long.
     """
 
-    def __init__(self, hands: Hands, terms: Mapping[str, Terms], about_nobody: Terms) -> None:
+    def __init__(
+        self,
+        hands: Hands,
+        terms: Mapping[str, Terms],
+        about_nobody: Terms,
+        lapsed: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._hands, self._terms, self._about_nobody = hands, terms, about_nobody
+        self._lapsed = lapsed
         self.events, self.states, self.rows = EventSweep(hands), StateSweep(hands), SealedRowSweep(hands)
         self.trouble: StorageError | None = None
         """Why a key was left as it was in the last walk; the others were not held up by it."""
@@ -72,12 +80,22 @@ class SubjectSweep:
         now_us = self._hands.clock.now_us()
         in_journal = yield from self.events.of(key, terms, now_us)
         in_states = yield from self.states.of(key, terms, now_us)
+        if key.subject and self._lapsed(key.purpose):
+            yield from self._drop_rows(key, terms)
         in_rows = yield from self.rows.of(key, terms, now_us)
         seen = [day for day in (in_journal, in_states, in_rows) if day is not None]
         # without any event, the decision is the last that was heard of the subject
         heard = max(seen, default=key.facts.at_us // DAY_US)
         if heard < terms.gone_before(now_us) and self._left(key):
             yield from self._end(key, terms, now_us)
+
+    def _drop_rows(self, key: DataKey, terms: Terms) -> Steps:
+        """Delete the server's rows: where their channel stands first, so that they are not received yet."""
+        with self._hands.database.write("sweep") as tx:
+            if not key.alive or tx.personal_part(key.handle, b"", 1) == []:
+                return
+            tx.delete_personal_row(key.handle, stand_slot(key))
+        yield from self.rows.end(key, terms)
 
     def _left(self, key: DataKey) -> bool:
         with self._hands.database.read() as tx:

@@ -41,6 +41,7 @@ class Sweeper:
     Args:
         step_us: how long a step should take, on the clock that cannot be set.
         compact: does one step of keystore compaction; whether there is more to do.
+        begins: called as a round begins.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class Sweeper:
         backlog: Backlog,
         step_us: int,
         compact: Callable[[], bool],
+        begins: Callable[[], None] = lambda: None,
     ) -> None:
         self._hands, self._room, self._step_us = hands, room, step_us
         self._rows, self._subjects, self._relief = rows, subjects, relief
-        self._backlog, self._compact = backlog, compact
+        self._backlog, self._compact, self._begins = backlog, compact, begins
         self._turn = threading.Lock()
         self._round: Steps | None = None
         self._walked_day: int | None = None
@@ -117,6 +119,7 @@ class Sweeper:
     def _steps(self, *, full: bool) -> Steps:
         hands, self._failed = self._hands, None
         swept = hands.swept = Swept()
+        self._begins()
         self._room.look()
         with hands.database.read() as tx:
             before = tx.size()

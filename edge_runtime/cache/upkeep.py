@@ -22,6 +22,7 @@ from edge_runtime.cache.swept import Swept
 from edge_runtime.cache.working_set import WorkingSet
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
+from edge_runtime.consent.grace import Grace
 from edge_runtime.errors import EdgeError
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.session.plan import Plan
@@ -48,6 +49,7 @@ class Upkeep:
         clock: Clock,
         lock: threading.RLock,
         settings: Settings,
+        grace: Grace,
         *,
         free_bytes: Callable[[], int] | None = None,
     ) -> None:
@@ -61,7 +63,9 @@ class Upkeep:
         ttls_us = {view.key: view.ttl_us for view in catalog.views.values() if view.source == "server"}
         terms = {p.name: Terms.of(p, catalog.views) for p in catalog.purposes.values() if p.on_disk}
         rows = RowSweep(hands, ttls_us)
-        subjects = SubjectSweep(hands, terms, Terms.about_nobody(catalog))
+        asking = {p.name for p in catalog.purposes.values() if p.asks}
+        lapsed = lambda purpose: purpose in asking and grace.over  # noqa: E731
+        subjects = SubjectSweep(hands, terms, Terms.about_nobody(catalog), lapsed)
         stages = (ColdRows(hands, rows), SubjectRows(hands, subjects), CoveredEvents(hands, subjects))
         relief = Relief(hands, self.room, stages)
         self.sweeper = Sweeper(
@@ -73,6 +77,7 @@ class Upkeep:
             self._backlog,
             settings.sweep_step_us,
             keyring.upkeep.advance,
+            grace.look,
         )
         paces = (
             settings.commit_interval_us,

@@ -90,9 +90,15 @@ class Shop:
 
 
 @contextmanager
-def shop(clock: ManualClock, *, held_rows: int = 4_096, live_states: int = 20_000) -> Iterator[Shop]:
+def shop(
+    clock: ManualClock,
+    *,
+    held_rows: int = 4_096,
+    live_states: int = 20_000,
+    grace_us: int = 7 * DAY_US,
+) -> Iterator[Shop]:
     """Opened in memory at this clock."""
-    settings_ = er.Settings(held_rows=held_rows, live_states=live_states)
+    settings_ = er.Settings(held_rows=held_rows, live_states=live_states, grace_us=grace_us)
     with er.Runtime.open(
         ":memory:", catalog=CATALOG, key=er.KeyMemory(), clock=clock, settings=settings_
     ) as rt:

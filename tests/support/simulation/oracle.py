@@ -100,7 +100,8 @@ class Known:
         """The ledger's word on a decision taken here."""
         pair = self.told.pop(ack.id, None)
         if pair is not None and ack.outcome == "superseded":
-            self.close(pair)
+            if not 0 < ack.grant <= self.given[pair]:  # else it had the grant that lives on
+                self.close(pair)
         elif pair is not None:
             self.given[pair] = max(self.given[pair], ack.grant)
             self.unheard.discard(pair)
