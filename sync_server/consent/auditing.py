@@ -45,7 +45,7 @@ class Audit:
     heads: int
     """Signed heads that were compared."""
     beyond: tuple[str, ...]
-    """Heads of an earlier incarnation of which a restore lost leaves: with those nothing can be compared."""
+    """Heads of an earlier incarnation of which a restore lost leaves, or may have: nothing compares those."""
     fault: Fault | None
 
     def document(self) -> dict[str, Any]:
@@ -98,10 +98,12 @@ def audit_leaves(
 
     Args:
         leaves: (seq, leaf) from the first on; those after `signed` are left out.
+        heads: one of an earlier incarnation that differs is only told: how much a restore lost, the API does
+            not say.
         signed: the server's present head.
         keys: the server's signing keys in order, the last one signed it.
     """
-    edge, named, fault = RightEdge(), [signed, *heads], None
+    edge, named, fault, beyond = RightEdge(), [signed, *heads], None, list[str]()
     wanted, roots = {one.head.size for one in named}, {0: EMPTY_ROOT}
     try:
         for seq, leaf in leaves:
@@ -115,10 +117,15 @@ def audit_leaves(
         check_signer(signed, keys[-1:], {})
         for one in named:
             check_signer(one, keys, {})
-            check_prefix(one, edge.size, roots)
+            try:
+                check_prefix(one, edge.size, roots)
+            except Found:
+                if one.head.incarnation == signed.head.incarnation:
+                    raise
+                beyond.append(one.name)
     except Found as found:
         fault = found.fault
-    return Audit(edge.size, edge.root(), None, len(named), (), fault)
+    return Audit(edge.size, edge.root(), None, len(named), tuple(beyond), fault)
 
 
 def _kept(rows: LedgerRows) -> Iterable[NamedHead]:

@@ -357,6 +357,10 @@ async def test_a_running_server_is_audited_by_its_leaves(
     told = json.loads(capsys.readouterr().out)
     assert (told["leaves"], told["heads"]) == (7, 2)
     forked, made = MadeUp(leaves(9)), shop.authority
+    earlier = forked.head(made.signing, 7)  # of another incarnation: a restore may have lost its leaves
+    (tmp_path / "head.json").write_text(json.dumps(head_document(earlier)))
+    assert await asyncio.to_thread(main, command) == 0
+    assert json.loads(capsys.readouterr().out)["beyond"] == [file]
     for size, name in ((7, "fork"), (9, "cut_tail")):
         head = forked.head(made.signing, size, incarnation=made.incarnation)
         (tmp_path / "head.json").write_text(json.dumps(head_document(head)))
