@@ -86,7 +86,8 @@ class Witness:
         self._clock, self._keyring, self._database = clock, keyring, database
         self._incarnation, self._restores = b"", tuple[Restore, ...]()
         with database.read() as tx:
-            self._kept, self._conflict = stored(tx)
+            kept, self._conflict = stored(tx)
+        self._kept = longer(kept, keyring.ledger_note)
 
     def speaks(self, incarnation: bytes, restores: Sequence[Restore] = ()) -> None:
         """A server proved who it is: heads of this incarnation are believed from now on.
@@ -169,10 +170,22 @@ class Witness:
         with self._database.write("ledger_head") as tx:
             tx.set_meta(KEPT, msgspec.msgpack.encode(kept))
         self._kept = kept
+        self._keyring.ledger_note = msgspec.msgpack.encode(kept)
 
     def status(self) -> dict[str, object]:
         """What is kept, for a person: nothing personal in it."""
         return told(self.kept, self.conflict)
+
+
+def longer(kept: Kept | None, note: bytes) -> Kept | None:
+    """The later of what the database keeps and what the keystore took along: either may be an older copy."""
+    if not note:
+        return kept
+    noted = msgspec.msgpack.decode(note, type=Kept)
+    if kept is None or kept.device_id != noted.device_id:
+        return noted if kept is None else kept
+    ours, noted_head = kept.signed.head, noted.signed.head
+    return noted if (noted_head.time_us, noted_head.size) > (ours.time_us, ours.size) else kept
 
 
 def stored(tx: ReadTransaction) -> tuple[Kept | None, Conflict | None]:

@@ -59,6 +59,9 @@ class Keyring:
         """Counts the keys that came or went, new denials and every change of identity."""
         self.authority_changed: Callable[[], None] = lambda: None
         """Called after the identity's authority changed; the consent room drops what the old one said."""
+        self.ledger_note = b""
+        """The ledger head that the consent room keeps. The keystore takes it along when it changes, so that
+        a database put back from an older copy does not take the device's memory of it with it."""
         self.judge: Callable[[DataKey], None] = lambda _: None
         """Called with each key that was loaded, before anybody gets it; the consent room sets its bar."""
 
@@ -93,6 +96,7 @@ class Keyring:
         """
         trunk = self._vault.read()
         self._sequence, self.enrolled = trunk.sequence, trunk.identity.enrolled
+        self.ledger_note = trunk.ledger
         facts = KeyFacts(trunk.device_handle, "", 0, bytes(16), "", 0, 0, 0)
         self._device = DataKey(self._vault.slot.database_id, "", facts, bytearray(trunk.device_secret))
         return self
@@ -505,6 +509,7 @@ class Keyring:
             keys=trunk.keys + growth.keys,
             subjects=trunk.subjects + growth.subjects,
             doubt=tuple(sorted({*trunk.doubt} - told | {*doubted})),
+            ledger=self.ledger_note,
             **facts,
         )
         try:

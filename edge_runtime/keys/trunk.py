@@ -56,6 +56,8 @@ class Trunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     tree: TreeRoot | None
     live_bytes: Position
     """How long the living nodes of the tree are; the rest of the file is waste."""
+    ledger: bytes = b""
+    """The server's ledger head as it was kept at the last change of the keystore; see `consent.witness`."""
 
     @classmethod
     def new(cls) -> Self:

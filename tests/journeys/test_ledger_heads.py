@@ -311,3 +311,28 @@ def test_two_heads_and_a_proof_are_all_that_a_stranger_needs() -> None:
         check_goes_on(after, before, [])
     with pytest.raises(WireFailure, match="ledger_forked"):
         check_goes_on(FORK.head(SERVER_KEY, 5), after, LOG.proof(5, 8))
+
+
+def test_a_database_from_a_backup_does_not_take_the_head_back(tmp_path: Path) -> None:
+    """What the keystore took along since still holds: the older ledger is a cut tail."""
+    place, image = tmp_path / "device", tmp_path / "image"
+    place.mkdir()
+    kept_five(place).close()
+    shutil.copytree(place, image)
+    with Room(place) as room:
+        room.leases.opened_by_server()
+        room.leases.begin_request(b"1" * 16)
+        room.leases.granted(room.signed(changed(room.lease(b"1" * 16, upto=5), LOG, 8)))
+        room.consents.give("user:alice", ["personalization"], notice="n")  # the keystore changes
+    for file in image.glob("cache.db*"):
+        if "-keys" not in file.name:
+            shutil.copy(file, place)
+    for file in set(place.glob("cache.db*")) - {place / one.name for one in image.glob("cache.db*")}:
+        if "-keys" not in file.name:
+            file.unlink()
+    with Room(place) as room:
+        room.leases.opened_by_server()
+        assert room.leases.begin_request(b"2" * 16) == 8
+        shorter = changed(room.lease(b"2" * 16, upto=5), LOG, 6, consistency=[])
+        with pytest.raises(WireFailure, match="ledger_shorter"):
+            room.leases.granted(room.signed(shorter))
