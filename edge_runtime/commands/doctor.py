@@ -33,7 +33,7 @@ def add(command: Declare) -> None:
     """Declare the command."""
     doctor = command("doctor", _doctor, _ABOUT)
     doctor.add_argument("database", type=Path)
-    doctor.add_argument("--catalog", type=Path, help="also check that this catalog loads")
+    doctor.add_argument("--catalog", type=Path, help="also check that this catalog loads, and who signed it")
     doctor.add_argument("--deep", action="store_true", help="open every sealed row, compare every index")
     doctor.add_argument(
         "--repair", action="store_true", help="rebuild a damaged database, finish what was cut"
@@ -59,18 +59,20 @@ def _doctor(options: argparse.Namespace) -> tuple[int, Out, str]:
 
     if not _anything(options.database):
         raise KeyMissing("expected an existing cache; nothing was created")
-    if options.catalog is not None:
-        Catalog.load(options.catalog)
+    catalog = None if options.catalog is None else Catalog.load(options.catalog)
     provider = key_options.provider(options)
     seen, found = _examined(options, provider)
     repaired: list[str] = []
     if options.repair and _repairable(found):
         repaired = _repair(options.database, provider)
         seen, found = _examined(options, provider)
+    if catalog is not None:
+        found = [*found, checks.registry(catalog, seen.registry_key)]
     state = checks.worst(found)
     out: Out = {
         "state": state,
         "authority": seen.authority,
+        "registry_key": None if seen.registry_key is None else seen.registry_key.hex(),
         "ledger": seen.ledger,
         "assurance": provider.assurance,
         "checks": [check.to_dict() for check in found],

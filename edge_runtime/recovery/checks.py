@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from edge_runtime.catalog import Catalog
+from edge_runtime.catalog.signed import check
+from edge_runtime.errors import CatalogError
+
 State = Literal["ok", "warn", "fault"]
 
 REPAIR: Final = (
@@ -108,6 +112,19 @@ def slot_unreadable(why: str) -> Check:
         "cache can ever be read"
     )
     return Check("key", "fault", why.partition(";")[0], advice)
+
+
+def registry(catalog: Catalog, registry_key: bytes | None) -> Check:
+    """What the privacy part of a catalog rests on."""
+    if registry_key is None:
+        word = "unsigned" if catalog.signature is None else "signed"
+        return Check("registry", "ok", f"{word}; no registry key is pinned here, so nobody asks")
+    try:
+        check(catalog, registry_key)
+    except CatalogError as error:
+        advice = "open with a catalog that the privacy team signed: this one is refused"
+        return Check("registry", "fault", error.faults[0].reason, advice)
+    return Check("registry", "ok", "signed by the pinned registry key")
 
 
 def keystore(facts: KeystoreFacts) -> Check:

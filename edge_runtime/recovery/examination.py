@@ -66,6 +66,8 @@ class Examination:
         self._stack = ExitStack()
         self.authority: str | None = None
         """`server` or `standalone`; None where no keystore tells."""
+        self.registry_key: bytes | None = None
+        """The key that is pinned to sign privacy parts; None: none is, or no keystore tells."""
         self.ledger: dict[str, object] | None = None
         """What is kept of the server's ledger, see `witness.told`; None where it cannot be read."""
 
@@ -121,6 +123,7 @@ class Examination:
         except OSError as error:
             return None, checks.keystore_unreadable(str(failure.of_file(error, "keystore")))
         self.authority = "server" if keyring.identity.enrolled else "standalone"
+        self.registry_key = keyring.identity.registry_key
         return keyring, checks.keystore(facts)
 
     def _counted(self, keyring: Keyring) -> checks.KeystoreFacts:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import edge_runtime as er
 from edge_runtime.catalog.signed import sign
+from edge_runtime.cli import main
 from edge_runtime.errors import CatalogError
 from edge_runtime.wire import seal
 from sync_server.app import build_app
@@ -107,3 +108,33 @@ def test_without_a_pin_nothing_is_asked_and_the_status_says_what_there_is(tmp_pa
         assert rt.status()["registry"] == "unsigned"
     with open_with(tmp_path, signed(5)) as rt:
         assert rt.status()["registry"] == "signed"
+
+
+async def test_the_doctor_says_what_a_catalog_rests_on(
+    pinning: TestServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault where the pinned key did not sign it, and no word of praise where nobody asks."""
+
+    def told(catalog: er.Catalog) -> tuple[int, dict[str, str], str | None]:
+        path = tmp_path / "shown.json"
+        path.write_text(json.dumps(catalog.to_dict()))
+        words = ["doctor", str(tmp_path / "cache.db"), "--key-file", str(tmp_path / "device.key")]
+        code = main([*words, "--catalog", str(path), "--json"])
+        answer = json.loads(capsys.readouterr().out)
+        (found,) = [check for check in answer["checks"] if check["name"] == "registry"]
+        return code, found, answer["registry_key"]
+
+    open_with(tmp_path, unsigned()).close()
+    capsys.readouterr()
+    code, found, key = told(unsigned())
+    assert (code, found["found"], key) == (
+        0,
+        "unsigned; no registry key is pinned here, so nobody asks",
+        None,
+    )
+    await enrolled(tmp_path, pinning, signed(5))
+    capsys.readouterr()
+    code, found, key = told(unsigned())
+    assert (code, found["state"], key) == (1, "fault", PUBLIC.hex())
+    code, found, _ = told(signed(5))
+    assert (code, found["found"]) == (0, "signed by the pinned registry key")
