@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from edge_runtime.catalog import Catalog
 from edge_runtime.consent.lease import CEILING_US
+from edge_runtime.sync.lease_renewal import LeaseRenewal
+from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import LeaseRequest
 from tests.support.clock import ManualClock
-from tests.support.consent_room import DAY_US, M, P, Room
+from tests.support.consent_room import DAY_US, SHOP, M, P, Room
 
 HOUR_US = 3_600_000_000
 
@@ -191,6 +196,103 @@ def test_an_overtaken_answer_does_not_shorten_the_newer_lease(tmp_path: Path) ->
         room.leases.granted(room.lease(b"7" * 16))
         room.leases.granted(room.lease(b"6" * 16))
         assert room.leases.remaining_us() == DAY_US
+
+
+def granted(room: Room, id: bytes, **said: Any) -> None:
+    room.leases.begin_request(id)
+    room.leases.granted(room.lease(id, **said))
+
+
+def test_law_3_what_the_lease_says_of_a_purpose_ends_it_whatever_the_catalog_says(tmp_path: Path) -> None:
+    """The server counts on it: it need not know which catalog a device has."""
+    clock = ManualClock()
+    with enrolled(tmp_path, clock) as room:
+        granted(room, b"8" * 16, limits={P: 2 * HOUR_US, M: 5 * HOUR_US})
+        clock.advance(us=HOUR_US)
+        assert not room.allowed(purpose=M), "the catalog's own hour is shorter"
+        clock.advance(us=HOUR_US - 1)
+        assert room.allowed()
+        clock.advance(us=1)
+        assert not room.allowed()
+        assert room.leases.state == "fresh"
+        granted(room, b"9" * 16)
+        assert room.allowed(), "a newer lease says nothing of it any more"
+
+
+def test_law_3_a_limit_that_somebody_took_out_does_not_verify(tmp_path: Path) -> None:
+    with enrolled(tmp_path, ManualClock()) as room:
+        room.leases.begin_request(b"8" * 16)
+        longer = msgspec.structs.replace(room.lease(b"8" * 16, limits={P: HOUR_US}), limits={})
+        with pytest.raises(WireFailure, match="signature"):
+            room.leases.granted(longer)
+
+
+def test_law_3_a_stored_lease_keeps_its_limits_under_a_later_catalog(tmp_path: Path) -> None:
+    """Restarted without contact, with an app whose catalog leases the purpose for longer."""
+    clock = ManualClock()
+    room = enrolled(tmp_path, clock, cold_start="lease")
+    granted(room, b"8" * 16, limits={M: HOUR_US // 2})
+    room.leases.keep()
+    room.close()
+    longer = SHOP.to_dict()
+    longer["purposes"]["measurement"]["lease"] = "24h"
+    with Room(tmp_path, clock=clock, cold_start="lease", catalog=Catalog.from_dict(longer)) as room:
+        clock.advance(us=HOUR_US // 2 - 1)
+        assert room.allowed(purpose=M)
+        clock.advance(us=1)
+        assert not room.allowed(purpose=M)
+        assert room.allowed()
+
+
+def test_law_3_a_request_in_flight_over_a_suspend_is_counted_from_its_sending(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with enrolled(tmp_path, clock) as room:
+        room.leases.begin_request(b"8" * 16)
+        clock.uptime_us += 10 * HOUR_US  # suspended, and awake again; then the answer
+        room.leases.granted(room.lease(b"8" * 16))
+        assert room.leases.remaining_us() == 14 * HOUR_US
+
+
+def test_law_3_a_request_answered_after_its_whole_lease_unlocks_nothing(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with enrolled(tmp_path, clock) as room:
+        room.leases.begin_request(b"8" * 16)
+        clock.uptime_us += DAY_US
+        room.leases.granted(room.lease(b"8" * 16))
+        assert room.leases.remaining_us() == 0
+        assert not room.allowed()
+
+
+@pytest.mark.parametrize("cold_start", ["server", "lease"])
+def test_law_3_a_wall_clock_set_forward_consumes_only_a_lease_that_trusts_it(
+    tmp_path: Path, cold_start: str
+) -> None:
+    clock = ManualClock()
+    with enrolled(tmp_path, clock, cold_start=cold_start) as room:
+        clock.set_wall(clock.now_us() + 2 * DAY_US)
+        assert room.allowed() is (cold_start == "server")
+
+
+def test_law_3_a_purpose_kept_in_memory_is_under_the_lease_as_well(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with enrolled(tmp_path, clock) as room:
+        room.consents.give("guest", ["guest"], notice="v1")
+        assert room.allowed("guest", "guest")
+        clock.advance(us=DAY_US)
+        assert not room.allowed("guest", "guest")
+    with enrolled(tmp_path, clock) as room:
+        room.answered()
+        assert room.consents.state("guest", "guest") == "unknown", "and over with the process"
+
+
+def test_a_request_says_whether_the_wall_clock_is_trusted(tmp_path: Path) -> None:
+    for cold_start in ("server", "lease"):
+        with enrolled(tmp_path, ManualClock(), cold_start=cold_start) as room:
+            settings, chance = SyncSettings(), bytes
+            renewal = LeaseRenewal(room.leases, room.position, settings, chance)
+            (request,) = renewal.due(room.clock.boot_us() + DAY_US)
+            assert isinstance(request, LeaseRequest)
+            assert request.cold_start == cold_start
 
 
 class OvertakenClock(ManualClock):

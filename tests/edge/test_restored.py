@@ -116,6 +116,22 @@ def test_law_3_everything_put_back_stays_closed_until_the_server_has_answered(tm
         assert not room.allowed("bob")
 
 
+def test_everything_put_back_opens_on_the_word_of_the_wall_clock_where_the_operator_chose_that(
+    tmp_path: Path,
+) -> None:
+    """What `cold_start = "lease"` costs: only the server sees it, and the receipts say on what they rest."""
+    device, clock = yesterday(tmp_path), ManualClock()
+    later(device, withdraw=True)
+    put_back(device, DATABASE, KEYSTORE, SLOT)
+    with Room(device, cold_start="lease", clock=clock) as room:
+        assert room.allowed("alice")
+        assert room.consents.withdraw("bob", [P]).receipt.cold_start == "lease"
+    put_back(device, DATABASE, KEYSTORE, SLOT)
+    clock.set_wall(clock.now_us() + 2 * 86_400_000_000)
+    with Room(device, cold_start="lease", clock=clock) as room:
+        assert not room.allowed("alice"), "and no longer than that clock says"
+
+
 def test_a_key_that_outlived_its_database_is_never_used_again(tmp_path: Path) -> None:
     """An app was removed and its keychain entry was not: the new database has new keys."""
     device = yesterday(tmp_path, enrolled=False)

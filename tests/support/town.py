@@ -26,6 +26,7 @@ from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from sync_server.aggregates.rounds import Rounds
+from sync_server.catalog.purpose_leases import PurposeLeases
 from sync_server.consent.decisions import API, Proposal, RecordedDecision
 from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import load_authority
@@ -52,8 +53,9 @@ class Town:
         *,
         settings: Callable[[Settings], Settings] = lambda s: s,
         catalog: Catalog | None = None,
+        leases: PurposeLeases | None = None,
     ) -> None:
-        self.folder, self.catalog = folder, catalog
+        self.folder, self.catalog, self.leases = folder, catalog, leases or {}
         folder.mkdir(parents=True, exist_ok=True)
         self.clock = clock or ManualClock()
         self.entropy = CountingEntropy()
@@ -63,12 +65,11 @@ class Town:
         self.store = SqliteStore(
             path, self.settings.key_database, digest_key=self.authority.digest_key, entropy=self.entropy
         )
-        self.office = ConsentOffice(
-            self.store, self.authority, self.clock, self.settings, self.entropy, lambda: [P, "measurement"]
-        )
+        said = (self.settings, self.entropy, lambda: [P, "measurement"], lambda: self.leases)
+        self.office = ConsentOffice(self.store, self.authority, self.clock, *said)
         self.rounds = Rounds(self.clock, self.entropy, self.authority.tag_key)
         rooms = (self.store, self.authority, self.office, self.rounds, self.entropy)
-        self.node = open_node(self.settings, self.clock, *rooms, catalog=lambda: self.catalog)
+        self.node = open_node(*(self.settings, self.clock, *rooms), lambda: self.catalog, lambda: self.leases)
 
     def close(self) -> None:
         self.store.close()
