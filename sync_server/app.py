@@ -253,5 +253,7 @@ async def _close_sessions(app: web.Application) -> None:
 
 async def _close_store(app: web.Application) -> None:
     app[rooms.NODE].fanout.close()
-    await app[rooms.ACCESS].close()
-    app[rooms.STORE].close()
+    try:
+        await app[rooms.ACCESS].close()
+    finally:
+        app[rooms.STORE].close()

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from edge_runtime.catalog import MalformedRequest
 from edge_runtime.wire.printing import prints_only
-from sync_server.access.audit import present_caller
+from sync_server.access.audit import about, present_caller
 from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.caller import check_team
@@ -136,6 +136,7 @@ async def say_importance(request: web.Request) -> web.Response:
             known = tx.importances()
             if (view.key, entity) not in known:
                 raise Problem("too_large", f"expected at most {limit} importances")
+        about(f"view:{view.key}")
         tx.set_importance(view.key, entity, said.importance)
     return json_reply(Importance(view.key, said.importance, said.entity))
 
@@ -208,6 +209,7 @@ ROUTES = (
         "Say how important a view, or one entity in it, is to devices: 0 to 1, 0.5 where nothing is said.",
         "features",
         scope="publish",
+        audit=True,
         body=Importance,
         example={"view": "item_stats", "entity": "item:85123A", "importance": 0.9},
         replies={200: "as it stands now"},

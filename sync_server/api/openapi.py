@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from sync_server.api.described import REFERENCE, Described
 from sync_server.api.docs_page import docs_page
 from sync_server.api.problem import PROBLEM_MEDIA, ProblemDocument
-from sync_server.api.replies import IDEMPOTENCY_KEY, json_reply
+from sync_server.api.replies import IDEMPOTENCY_KEY
 from sync_server.api.route import Name, Query, Route, Told
 from sync_server.errors import PROBLEMS
 
@@ -71,11 +73,19 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
 def doors(routes: Sequence[Route]) -> tuple[Route, ...]:
     """The two routes that describe `routes` and themselves."""
 
+    @cache  # anybody may ask, and making it takes as long as fifty requests
+    def described() -> bytes:
+        return msgspec.json.encode(openapi(everything))
+
+    @cache
+    def shown() -> str:
+        return docs_page(openapi(everything))
+
     async def document(_: web.Request) -> web.Response:
-        return json_reply(openapi(everything))
+        return web.Response(body=described(), content_type="application/json")
 
     async def page(_: web.Request) -> web.Response:
-        return web.Response(text=docs_page(openapi(everything)), content_type="text/html")
+        return web.Response(text=shown(), content_type="text/html")
 
     own = (
         Route(

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from edge_runtime.wire.printing import prints_only
+from sync_server.access.audit import about
 from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.caller import check_teamless
@@ -157,6 +158,7 @@ async def _change(
     """Bring about the changes, some rows a transaction; a repeat after a kill brings about the rest."""
     limits, chunk = SegmentLimits.of(request.app[SETTINGS]), request.app[SETTINGS].write_chunk_rows
     now_us, counts = request.app[CLOCK].now_us(), {True: 0, False: 0}
+    about(f"segment:{name}")
     waiting = iter(changes)
     change = next(waiting, None)
     while change is not None:
@@ -247,6 +249,7 @@ ROUTES = (
         "Replace the members of a segment. Rows of its entities leave `all` for `segment:<name>`.",
         "features",
         scope="publish",
+        audit=True,
         body=Members,
         example={"members": ["item:85123A", "item:22423"]},
         places=_PLACES,
@@ -261,6 +264,7 @@ ROUTES = (
         "Add and remove members of a segment. Each id changes or is refused by itself.",
         "features",
         scope="publish",
+        audit=True,
         body=Regroup,
         example={"add": ["item:85123A"], "remove": ["item:22423"]},
         places=_PLACES,

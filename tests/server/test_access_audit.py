@@ -137,7 +137,16 @@ async def test_law_12_no_word_of_a_caller_gets_into_the_log(shop: ShopServer) ->
 
 
 async def test_publishing_is_not_logged_and_being_refused_there_is(shop: ShopServer) -> None:
+    """Who moves rows or weighs them is: that reaches the rows of others."""
     await shop.publish("item_stats", [])
+    await shop.call("PUT", "/v1/segments/gold", {"members": ["item:a"]})
+    await shop.call("POST", "/v1/segments/gold", {"remove": ["item:a"]})
+    await shop.call("PUT", "/v1/hot-set/importance", {"view": "item_stats", "importance": 1})
+    assert stored(shop) == [
+        ("/v1/segments/{name}", "changed", "segment:gold"),
+        ("/v1/segments/{name}", "changed", "segment:gold"),
+        ("/v1/hot-set/importance", "changed", "view:item_stats@1"),
+    ]
     reader = await make_token(shop, ["consent"])
     await shop.call("POST", "/v1/features", {}, token=reader.text)
     found = [told(line) for line in await entries(shop) if line["route"] == "/v1/features"]

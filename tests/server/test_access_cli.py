@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync_server.cli import main
-from sync_server.cli_told import REFUSED, USAGE
+from sync_server.cli_told import NOT_THERE, REFUSED, USAGE
 from tests.support.shop_server import ShopServer
 
 
@@ -115,3 +115,16 @@ async def test_the_audit_log_is_read_and_verified_from_the_command_line(
     db.close()
     broken = await shell("audit", "--verify", "--since", end, code=REFUSED)
     assert f"row {seq} is gone, or not as it was" in broken["error"]
+
+
+def test_a_server_with_a_wrong_issuer_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would refuse people, or let the wrong ones in; the place is said."""
+    file = tmp_path / "oidc.toml"
+    file.write_text('issuer = "x"\naudience = "y"\njwks = "http://elsewhere/keys"\n[grants]\n')
+    words = ["serve", "--data", str(tmp_path / "data"), "--port", "0", "--oidc", str(file), "--json"]
+    assert main(words) == USAGE
+    assert "oidc.toml: expected an https URL in jwks" in capsys.readouterr().err
+    file.unlink()
+    assert main(words) == NOT_THERE
