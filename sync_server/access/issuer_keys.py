@@ -75,8 +75,7 @@ class IssuerKeys:
     async def _fetch(self) -> bytes:
         limit = self._settings.oidc_keys_bytes
         if self._source.file is not None:
-            with self._source.file.open("rb") as file:
-                return file.read(limit + 1)
+            return self._source.file.read_bytes()
         assert self._source.url is not None
         timeout = aiohttp.ClientTimeout(total=self._settings.oidc_timeout_us / 1_000_000)
         async with (
@@ -89,7 +88,7 @@ class IssuerKeys:
             async for chunk in reply.content.iter_chunked(64 * 1024):
                 found += chunk
                 if len(found) > limit:
-                    break
+                    raise KeysUnusable(f"expected at most {limit} bytes")
             return bytes(found)
 
 

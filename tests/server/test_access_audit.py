@@ -72,6 +72,14 @@ async def test_a_change_and_its_row_are_one_transaction(shop: ShopServer) -> Non
     ]
 
 
+async def test_a_repeat_that_changes_nothing_is_not_told_as_a_change(shop: ShopServer) -> None:
+    first = await shop.revoke("alice", **{"Idempotency-Key": "k"})
+    again = await shop.revoke("alice", **{"Idempotency-Key": "k"})
+    assert (again.status, again.body) == (first.status, first.body)
+    found = [(line["outcome"], line["status"]) for line in await entries(shop)]
+    assert sorted(found) == [("answered", 202), ("changed", 202)]
+
+
 async def test_a_change_that_is_rolled_back_leaves_no_row_of_a_change(shop: ShopServer) -> None:
     """The row was in the same transaction; what the log keeps then is that the call failed."""
     db = sqlite3.connect(shop.settings.database)
