@@ -21,7 +21,7 @@ from edge_runtime.consent.erasure import Eraser, Forget
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
 from edge_runtime.consent.permit import Permits
-from edge_runtime.consent.receipt import EVERYBODY, ErasureReceipt, Receipts
+from edge_runtime.consent.receipt import ErasureReceipt, Receipts
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.relearning import Relearning
 from edge_runtime.consent.restored import database_is_older, note_opening
@@ -43,6 +43,7 @@ from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.vault import no_step
 from edge_runtime.wire.messages import LaneEntry
+from edge_runtime.wire.receipt import EVERYBODY
 
 __all__ = ["ConsentRecord", "Consents", "Permission"]
 

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -19,9 +19,6 @@ from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import ReceiptNote
 from edge_runtime.wire.receipt import Receipt, open_receipt, receipt_bytes
-
-EVERYBODY: Final = bytes(16)
-"""What a receipt names as its subject when everything was erased: nobody's pseudonym."""
 
 
 @dataclass(frozen=True)

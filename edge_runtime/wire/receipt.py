@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,6 +10,9 @@ from edge_runtime.wire.codec import FRAME_LIMIT_BYTES, unpack
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import Bytes16, Micros, Name, Position
 from edge_runtime.wire.seal import RECEIPT, canonical, verify
+
+EVERYBODY: Final = bytes(16)
+"""The subject of a receipt for all that a device held: nobody's pseudonym."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.receipt import Receipt, open_receipt
+from edge_runtime.wire.receipt import EVERYBODY, Receipt, open_receipt
 from sync_server.consent.decisions import device_actor
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DENIALS, Answer, Denial, DeviceRow, Evidence, StoredReceipt
-
-EVERYBODY: Final = bytes(16)
-"""The subject of a receipt for all that a device held."""
 
 
 class Accepted(NamedTuple):

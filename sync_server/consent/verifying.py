@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from edge_runtime.wire.receipt import Receipt
+from edge_runtime.wire.receipt import EVERYBODY, Receipt
 from edge_runtime.wire.seal import subject_token
 from sync_server.consent import consent_receipt
 from sync_server.consent.decision_proof import DecisionProof, decision_proof
@@ -101,22 +102,23 @@ class Proof:
         return f"to which key {self.led.root_place}, the one you pinned, leads"
 
     def _devices(self) -> Iterator[str]:
-        by_device = {receipt.device_id: receipt for receipt in self.proven.receipts}
+        answers: dict[str, list[Receipt]] = {}
+        for receipt in self.proven.receipts:
+            answers.setdefault(receipt.device_id, []).append(receipt)
         said = {device["device_id"]: device for device in self.statement.get("devices", ())}
         if self.proven.subject is None and said:
             yield f"  devices          {len(said)} answered; their receipts went with the salts"
         elif said:
-            yield f"  devices          {len(by_device)} answered under their own signatures"
-        for receipt in by_device.values():
-            erased = f"erased: {receipt.keys_destroyed} keys destroyed, {_CANARY[receipt.canary_unreadable]}"
-            yield f"    {receipt.device_id}  {erased if receipt.kind == 'erased' else 'held nothing'}"
-            yield f"      {_use_ended(said.get(receipt.device_id, {}))}"
-            yield f"      assurance {receipt.assurance}: {_ASSURANCE[receipt.assurance]}"
-            yield f"      {_COLD_START[receipt.cold_start]}"
+            yield f"  devices          {len(answers)} answered under their own signatures"
+        for device_id, receipts in answers.items():
+            yield f"    {device_id}  {'; '.join(map(_answer, receipts))}"
+            yield f"      {_use_ended(said.get(device_id, {}))}"
         owing = {device["device_id"]: device for device in self.statement.get("overdue", ())}
         for device_id in self.proven.overdue:
             yield f"    {device_id}  OVERDUE: it owes a receipt"
             yield f"      {_use_ended(owing[device_id])}"
+        for words, count in Counter(_strength(receipts[-1]) for receipts in answers.values()).items():
+            yield f"  {count} of them: {words}"
 
     def _limits(self) -> Iterator[str]:
         yield "Not proven:"
@@ -140,6 +142,18 @@ def verify_with_root(document: Any, root: bytes) -> Proof | DecisionProof:
         raise VerifyFailure(str(failure)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VerifyFailure(f"expected a signed receipt ({type(error).__name__})") from None
+
+
+def _answer(receipt: Receipt) -> str:
+    what = "everything" if receipt.subject == EVERYBODY else ", ".join(receipt.purposes)
+    if receipt.kind == "held_none":
+        return f"held nothing for {what}"
+    return f"erased {what}: {receipt.keys_destroyed} keys destroyed, {_CANARY[receipt.canary_unreadable]}"
+
+
+def _strength(receipt: Receipt) -> str:
+    kept, opens = _ASSURANCE[receipt.assurance], _COLD_START[receipt.cold_start]
+    return f"assurance {receipt.assurance}: {kept}; {opens}"
 
 
 def _device(receipt: Receipt) -> dict[str, Any]:

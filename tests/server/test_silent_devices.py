@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from edge_runtime.wire import seal
-from edge_runtime.wire.receipt import open_receipt, receipt_bytes
+from edge_runtime.wire.receipt import EVERYBODY, open_receipt, receipt_bytes
 from sync_server.consent import statement
-from sync_server.consent.receipts import EVERYBODY
 from sync_server.consent.statement import StatementFailure
 from sync_server.devices.enrolment import encode
 from sync_server.settings import DAY_US

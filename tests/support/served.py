@@ -37,7 +37,7 @@ def free_port() -> int:
 class Served:
     """A server on `data`; `limits` are Settings by name, `clock` the file of a `fleet.SharedClock`."""
 
-    def __init__(self, data: Path, clock: Path | None = None, **limits: Any) -> None:
+    def __init__(self, data: Path, clock: Path | None = None, /, **limits: Any) -> None:
         self.data, self.port, self._limits = data, free_port(), limits
         self._clock = [] if clock is None else [str(clock)]
         self.url = f"http://127.0.0.1:{self.port}"
