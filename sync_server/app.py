@@ -24,12 +24,16 @@ from sync_server.api import (
     catalogs,
     consents,
     devices,
+    discovery,
+    event_poll,
+    event_streams,
     evidence,
     features,
     hot_set,
     ledger,
     openapi,
     ops,
+    recipients,
     restores,
     revocations,
     rooms,
@@ -38,7 +42,9 @@ from sync_server.api import (
     standing,
     subject_data,
     tokens,
+    webhooks,
 )
+from sync_server.api import events as events_api
 from sync_server.api import registry as registry_api
 from sync_server.api.access_log import keep_names_out
 from sync_server.api.asked import check_query, route_of
@@ -53,6 +59,8 @@ from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority, load_authority, load_token
 from sync_server.devices.entropy import Entropy, system_entropy
 from sync_server.errors import Problem
+from sync_server.events.keeping import EventKeeper
+from sync_server.events.room import Events, open_events
 from sync_server.features.tiers import TierWalk
 from sync_server.housekeeping import Housekeeping
 from sync_server.journal.copied import CopiedLedger
@@ -122,6 +130,7 @@ def build_app(
     _hang_doors(app)
     app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings, node.on_demand.use.of)
     upkeep = RestoreUpkeep(node.catching_up, journal, authority.incarnation, settings)
+    app[rooms.EVENTS] = events = open_events(settings, clock, store, authority, entropy)
     app[rooms.JOURNAL] = journal
     chores = (
         TierWalk(store, registry, settings.write_chunk_rows),
@@ -129,9 +138,10 @@ def build_app(
         access,
         upkeep,
         Forgetting(store, settings),
+        EventKeeper(store, settings),
     )
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
-    app.cleanup_ctx.append(lambda _: _running(node, keeper, settings))
+    app.cleanup_ctx.append(lambda _: _running(node, keeper, events, settings))
     app.on_shutdown.append(_close_sessions)
     app.on_cleanup.append(_close_store)
     return app
@@ -167,6 +177,12 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *sessions.routes(door),
         *catalogs.ROUTES,
         *registry_api.ROUTES,
+        *events_api.ROUTES,
+        *event_streams.ROUTES,
+        *event_poll.ROUTES,
+        *webhooks.ROUTES,
+        *recipients.ROUTES,
+        *discovery.ROUTES,
         *aggregates.ROUTES,
         *tokens.ROUTES,
         *audit.ROUTES,
@@ -233,11 +249,14 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
     return None
 
 
-async def _running(node: Node, keeper: Housekeeping, settings: Settings) -> AsyncIterator[None]:
-    """Own the two tasks that run beside the doors."""
+async def _running(
+    node: Node, keeper: Housekeeping, events: Events, settings: Settings
+) -> AsyncIterator[None]:
+    """Own the three tasks that run beside the doors."""
     tasks = [
         asyncio.create_task(node.heads.run(settings.heads_poll_us), name="poll heads"),
         asyncio.create_task(keeper.run(), name="housekeeping"),
+        asyncio.create_task(events.courier.run(), name="courier"),
     ]
     yield
     for task in tasks:
@@ -248,6 +267,7 @@ async def _running(node: Node, keeper: Housekeeping, settings: Settings) -> Asyn
 
 
 async def _close_sessions(app: web.Application) -> None:
+    app[rooms.EVENTS].bell.close()
     await app[rooms.SYNC_DOOR].close()
 
 

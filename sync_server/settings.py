@@ -147,6 +147,57 @@ class Settings:
     oidc_leeway_us: int = 30 * SECOND_US
     """How far the issuer's clock may be from ours."""
 
+    # Events: streams, webhooks, callbacks, onward recipients (docs/events.md)
+    public_url: str = ""
+    """How others reach this server (`https://sync.example`); it is the issuer of every event. Empty: host and
+    port above, by plain http."""
+    deliver_to: tuple[str, ...] = ()
+    """What events may be sent to besides public https addresses: `loopback` (plain http too), `private`."""
+    callback_origins: tuple[str, ...] = ()
+    """Origins (`https://crm.example`) to which a revocation's `callback_urls` may point, besides those of
+    registered webhooks."""
+    callback_urls: int = 4
+    """Most callbacks of one revocation."""
+    destinations: int = 64
+    """Most streams and webhooks."""
+    recipients: int = 256
+    """Most onward recipients."""
+    undelivered_events: int = 100_000
+    """With more events that somebody has not acknowledged, `readyz`, `doctor` and the metrics warn. None is
+    dropped for that, and no revocation fails."""
+    events_look_us: int = SECOND_US
+    """How often it is looked for events to send and for what time has made true, when nothing is heard."""
+    notice_chunk: int = 50
+    """Revocations looked at in one transaction for what time has made true."""
+    deliveries_at_once: int = 256
+    """Most requests under way to receivers."""
+    deliveries_per_host: int = 4
+    """Of those, most to one host and port."""
+    delivery_timeout_us: int = 10 * SECOND_US
+    """A receiver that takes longer to answer has not received."""
+    delivery_retry_us: int = SECOND_US
+    """First wait after a failed delivery; doubled each time, give or take a half."""
+    delivery_retry_longest_us: int = HOUR_US
+    """Longest wait between two attempts, also when `Retry-After` asks for more."""
+    webhook_attempts: int = 24
+    """After so many a webhook's delivery is a dead letter. A stream's never is."""
+    webhook_give_up_us: int = 3 * DAY_US
+    """And after so long, whatever comes first."""
+    webhook_signature_us: int = 5 * MINUTE_US
+    """How long a webhook's signature may be used."""
+    stream_failing_us: int = HOUR_US
+    """A stream or webhook to which nothing gets through for so long is named by `readyz` and `doctor`."""
+    event_page: int = 100
+    """Most events in the answer to one poll."""
+    event_poll_wait_us: int = 20 * SECOND_US
+    """Longest wait of a poll for events."""
+    event_polls: int = 64
+    """Polls that may wait at once; further ones are answered at once, with what there is."""
+    verifications_waiting: int = 16
+    """Verifications of one stream that may wait for their delivery."""
+    event_subjects: int = 1_000
+    """Most subjects of which the names are asked in one request."""
+
     # Devices
     token_life_us: int = 15 * MINUTE_US
     """Life of an enrolment token."""
@@ -246,6 +297,11 @@ class Settings:
     """Rows about nobody of which it is counted how much they are asked for."""
     follows: int = 256
     """Most channels followed on one device."""
+
+    @property
+    def issuer(self) -> str:
+        """The name under which this server speaks."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
 
     @property
     def database(self) -> Path:

@@ -13,6 +13,7 @@ from sync_server.api.replies import json_reply
 from sync_server.api.rooms import (
     ACCESS,
     CLOCK,
+    EVENTS,
     HOT_KEEPER,
     JOURNAL,
     NODE,
@@ -23,6 +24,7 @@ from sync_server.api.rooms import (
 )
 from sync_server.api.route import Route
 from sync_server.errors import Problem
+from sync_server.events.room import warnings
 from sync_server.journal.journal import Journal
 from sync_server.restore.backup import newest_us
 from sync_server.restore.catching_up import Standing
@@ -62,6 +64,8 @@ class Readiness(msgspec.Struct):
     """When the newest backup was made, in microseconds; null: never."""
     restore: RestoreReadiness | None
     """Of a server that was restored. It is ready although it is `closed`: it waits for its devices."""
+    delivery: Literal["ok", "warning"]
+    """`warning`: something is not delivered, see `GET /v1/events`. The node is ready all the same."""
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -79,12 +83,15 @@ async def readyz(request: web.Request) -> web.Response:
     except sqlite3.OperationalError:
         raise Problem("storage") from None
     standing = request.app[NODE].catching_up.standing()
+    with request.app[STORE].read() as tx:
+        said = warnings(tx, request.app[SETTINGS], request.app[CLOCK].now_us())
     ready = Readiness(
         status="ready",
         catalog=request.app[REGISTRY].active_or_none is not None,
         journals=_journals(request.app[JOURNAL]),
         backup_at=newest_us(request.app[SETTINGS]),
         restore=None if standing is None else _restore(standing),
+        delivery="warning" if said else "ok",
     )
     return json_reply(ready)
 
@@ -100,6 +107,8 @@ async def metrics(request: web.Request) -> web.Response:
             "rows": ("gauge", "", {"": tx.count_rows()}),
             "channels": ("gauge", "", {"": tx.count_channels()}),
             **_channels(tx.shared_channels(CHANNELS_NAMED)),
+            "undelivered": ("gauge", "what", tx.events.count()),
+            "recipients": ("gauge", "what", tx.recipients.count(now_us)),
             "lane_position": ("gauge", "", {"": tx.lane_head()}),
         }
     journal = request.app[JOURNAL]
@@ -110,6 +119,7 @@ async def metrics(request: web.Request) -> web.Response:
         families["restore_closed"] = ("gauge", "", {"": int(standing.closed)})
         families["restore_waiting"] = ("gauge", "", {"": standing.waiting})
     families["transactions_total"] = ("counter", "name", store.transactions())
+    families["event_attempts_total"] = ("counter", "outcome", request.app[EVENTS].courier.attempts)
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
     families["refused_calls_total"] = ("counter", "code", request.app[ACCESS].door.refused)
     families["hot_set_moves_total"] = ("counter", "way", request.app[HOT_KEEPER].moved)

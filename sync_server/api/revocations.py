@@ -10,6 +10,7 @@ from aiohttp import web
 from sync_server.access.audit import about
 from sync_server.api.asked import LIMIT, asked, page_limit
 from sync_server.api.body import into, read_body
+from sync_server.api.destinations import check_callbacks
 from sync_server.api.replies import (
     again,
     fingerprint_of,
@@ -26,6 +27,7 @@ from sync_server.api.route import Link, Query, Route, Told
 from sync_server.consent.documents import (
     Counters,
     DenialPlace,
+    RecipientCounters,
     Revocation,
     RevocationAccepted,
     RevocationBrief,
@@ -82,6 +84,7 @@ async def status(request: web.Request) -> web.Response:
         completed_at=standing.completed_us,
         server_erased_at=row.server_erased_us,
         overdue=list(standing.overdue[:named]),
+        recipients=msgspec.convert(asdict(standing.recipients), RecipientCounters),
     )
     return json_reply(found)
 
@@ -119,7 +122,10 @@ async def listing(request: web.Request) -> web.Response:
 
 def _accepted(request: web.Request, tx: WriteTx, wanted: Revocation, subject: bytes) -> RevocationAccepted:
     purposes = None if wanted.purposes == "*" else _known(request, tx, wanted.purposes)
-    row, statement = request.app[OFFICE].revoke(tx, subject, purposes, wanted.initiator, wanted.notice)
+    callbacks = check_callbacks(tx, wanted.callback_urls, request.app[SETTINGS])
+    row, statement = request.app[OFFICE].revoke(
+        tx, subject, purposes, wanted.initiator, wanted.notice, callbacks
+    )
     about(row.id)
     return RevocationAccepted(
         id=row.id,
@@ -193,7 +199,7 @@ ROUTES = (
         },
         problems=(
             *("invalid_id", "unknown_purpose", "no_catalog"),
-            *("idempotency_key_missing", "request_in_flight", "idempotency_reuse"),
+            *("idempotency_key_missing", "request_in_flight", "idempotency_reuse", "unreachable_url"),
         ),
     ),
     Route(

@@ -14,6 +14,7 @@ from sync_server.clock import Clock
 from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
+from sync_server.events.room import Events
 from sync_server.journal.journal import Journal
 from sync_server.settings import Settings
 from sync_server.store.protocol import Store
@@ -31,6 +32,7 @@ OFFICE = web.AppKey("office", ConsentOffice)
 REGISTRY = web.AppKey("registry", Registry)
 ROUNDS = web.AppKey("rounds", Rounds)
 HINTS = web.AppKey("hints", Hints)
+EVENTS = web.AppKey("events", Events)
 HOT_KEEPER = web.AppKey("hot_keeper", HotKeeper)
 SYNC_DOOR = web.AppKey("sync_door", SyncDoor)
 JOURNAL = web.AppKey("journal", Journal)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.consent import ledger
+from sync_server.events.telling import tell_decision
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import (
     BARS,
@@ -117,7 +118,9 @@ def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> Reco
     proposal = replace(proposal, base=seen(tx, proposal))
     verdict = judge(before, proposal.state, proposal.base, seq, tx.ledger.fence())
     after = verdict.now or before
-    tx.append_evidence(evidence_of(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt))
+    step = evidence_of(tx, proposal, seq, verdict.outcome, after.grant, now_us, salt)
+    tx.append_evidence(step)
+    tell_decision(tx, step)
     if verdict.now is not None:
         tx.put_lane(m.LaneEntry(seq, *pair, after.state, after.grant, after.denial))
     return RecordedDecision(seq, verdict.outcome, after.grant)

@@ -54,6 +54,8 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     purposes: Annotated[list[Purpose], msgspec.Meta(min_length=1, max_length=1_000)] | Literal["*"] = "*"
     initiator: Initiator = "subject"
     notice: Annotated[str, msgspec.Meta(max_length=512)] = ""
+    callback_urls: Annotated[list[str], msgspec.Meta(max_length=64)] = []
+    """Where its progress is posted, signed: of origins that the operator allows."""
 
 
 # ---- decisions -------------------------------------------------------------------------------------------
@@ -173,6 +175,17 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     overdue: int
 
 
+class RecipientCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Onward recipients by what they have done."""
+
+    asked: int
+    told: int
+    """Their system took delivery."""
+    answered: int
+    overdue: list[str]
+    """Those that still owe an answer past the due time."""
+
+
 class RevocationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How far a revocation has come. A time that is None is not reached."""
 
@@ -191,6 +204,7 @@ class RevocationStatus(msgspec.Struct, frozen=True, kw_only=True):
     server_erased_at: int | None
     overdue: list[str]
     """Devices that still owe a receipt past the due time; the first of them, when there are very many."""
+    recipients: RecipientCounters
 
 
 class RevocationTarget(msgspec.Struct, frozen=True, kw_only=True):

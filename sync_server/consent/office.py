@@ -23,6 +23,7 @@ from sync_server.consent.signed_document import SignedDocument
 from sync_server.devices.authority import Authority
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import Problem
+from sync_server.events.telling import notice
 from sync_server.settings import Settings
 from sync_server.store.protocol import ReadTx, Store, WriteTx
 from sync_server.store.records import DENIALS, GIVEN, DecisionState, Evidence, RevocationRow, Target
@@ -98,6 +99,7 @@ class ConsentOffice:
         purposes: Sequence[str] | None,
         initiator: Literal["subject", "controller"],
         notice: str,
+        callback_urls: Sequence[str] = (),
     ) -> tuple[RevocationRow, dict[str, object]]:
         """Revoke in the caller's transaction; returns the revocation and its signed statement.
 
@@ -110,7 +112,7 @@ class ConsentOffice:
         state, base = ("withdrawn" if initiator == "subject" else "revoked"), tx.lane_head()
         now_us = self._clock.now_us()
         proposals = [Proposal(subject, p, state, notice, base, now_us, API) for p in named]
-        row, _ = self._revoke(tx, proposals, initiator)
+        row, _ = self._revoke(tx, proposals, initiator, callback_urls)
         return row, self._accepted(tx, row)
 
     def withdraw_record(self, tx: WriteTx, name: str) -> RevocationRow | None:
@@ -141,6 +143,7 @@ class ConsentOffice:
             for revocation_id in waiting:
                 tx.server_erased(revocation_id, self._clock.now_us())
                 tx.complete(revocation_id, self._clock.now_us())
+                notice(tx, revocation_id, self._clock.now_us())
 
     # ---- looking -----------------------------------------------------------------------------------------
 
@@ -172,7 +175,8 @@ class ConsentOffice:
 
     def progress(self, tx: ReadTx, row: RevocationRow) -> Progress:
         """Where the revocation stands now."""
-        return progress(row, tx.targets(row.id), tx.answers(row.id), self._clock.now_us())
+        recipients = tx.recipients.answers(row.id)
+        return progress(row, tx.targets(row.id), tx.answers(row.id), self._clock.now_us(), recipients)
 
     def enforced(self, target: Target) -> Enforced | None:
         """From when one target could no longer use the data, and by what; None when it still may."""
@@ -194,9 +198,11 @@ class ConsentOffice:
             proof = self._device_proof(tx, target, ids)
             (answered if target.erased_us is not None else owing).append(proof)
         key, assurance = self._authority.signing, self._settings.key_assurance
+        onward = tx.recipients.answers(row.id)
         if standing.state == "completed":
-            return self._led(statement.completed(key, row, proven, head, standing, answered, assurance))
-        named = (answered, owing, assurance)
+            done = (answered, onward, assurance)
+            return self._led(statement.completed(key, row, proven, head, standing, *done))
+        named = (answered, owing, onward, assurance)
         return self._led(statement.partially_completed(key, row, proven, head, standing, *named))
 
     def _device_proof(self, tx: ReadTx, target: Target, receipts: Sequence[bytes]) -> statement.DeviceProof:
@@ -214,13 +220,17 @@ class ConsentOffice:
     # ---- within ------------------------------------------------------------------------------------------
 
     def _revoke(
-        self, tx: WriteTx, proposals: Sequence[Proposal], initiator: Literal["subject", "controller"]
+        self,
+        tx: WriteTx,
+        proposals: Sequence[Proposal],
+        initiator: Literal["subject", "controller"],
+        callback_urls: Sequence[str] = (),
     ) -> tuple[RevocationRow, list[RecordedDecision]]:
         now_us = self._clock.now_us()
         name = "rev-" + base64.b32encode(self._entropy(15)).decode().lower()
         salts = [self._salt() for _ in proposals]
         due_us = now_us + self._settings.erasure_due_us
-        wanted = Revoking(name, initiator, proposals, salts, due_us)
+        wanted = Revoking(name, initiator, proposals, salts, due_us, callback_urls)
         return revoke(tx, wanted, self._leases(), self._settings.lease_bound_us, now_us=now_us)
 
     def _accepted(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:

@@ -4,6 +4,7 @@
 *Enforced*: every target acknowledged the lane position, its lease ran out, or it erased everything when it
 was shut out. *Erased*: every target returned an erasure receipt or a signed `held none`, of this denial or of
 everything, and the server's own keys are gone. They are different promises.
+*Completed* also waits for every onward recipient's word.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from sync_server.store.recipients import RecipientAnswer
 from sync_server.store.records import Answer, RevocationRow, Target
 
 State = Literal["accepted", "propagating", "enforced", "erased", "completed", "partially_completed"]
@@ -35,6 +37,18 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipients:
+    """Onward recipients (GDPR Art. 19) by what they have done."""
+
+    asked: int
+    told: int
+    """Their system took delivery."""
+    answered: int
+    overdue: tuple[str, ...]
+    """Those that still owe an answer past the due time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where a revocation stands at one moment. Times in microseconds; None is not yet."""
 
@@ -42,12 +56,19 @@ class Progress:
     amended: bool
     """A device that was not live at commit turned out to hold some, and erased it."""
     accepted_us: int
+    due_us: int
     enforced_us: int | None
     erased_us: int | None
     completed_us: int | None
     counters: Counters
     overdue: tuple[str, ...]
     """Devices that still owe a receipt past the due time."""
+    recipients: Recipients
+
+    @property
+    def overdue_us(self) -> int | None:
+        """The due time, once it has passed and a device or a recipient still owes an answer."""
+        return self.due_us if self.overdue or self.recipients.overdue else None
 
 
 EnforcedBy = Literal["acknowledged", "lease_ended", "wiped"]
@@ -78,7 +99,11 @@ def enforced(target: Target, now_us: int) -> Enforced | None:
 
 
 def progress(
-    row: RevocationRow, targets: Sequence[Target], answers: Iterable[Answer], now_us: int
+    row: RevocationRow,
+    targets: Sequence[Target],
+    answers: Iterable[Answer],
+    now_us: int,
+    recipients: Sequence[RecipientAnswer] = (),
 ) -> Progress:
     """Derive where `row` stands at `now_us`."""
     stopped = [enforced(t, now_us) for t in targets]
@@ -87,15 +112,28 @@ def progress(
     completed = None if all_erased is None else row.completed_us
     owing = tuple(t.device_id for t in targets if t.erased_us is None)
     overdue = owing if row.due_us <= now_us else ()
+    onward = _recipients(row, recipients, now_us)
     return Progress(
-        state=_state(row, all_enforced, all_erased, completed, bool(overdue)),
+        state=_state(row, all_enforced, all_erased, completed, bool(overdue or onward.overdue)),
         amended=any(t.late for t in targets),
         accepted_us=row.accepted_us,
+        due_us=row.due_us,
         enforced_us=all_enforced,
         erased_us=all_erased,
         completed_us=completed,
         counters=_counters(targets, stopped, answers, len(overdue)),
         overdue=overdue,
+        recipients=onward,
+    )
+
+
+def _recipients(row: RevocationRow, asked: Sequence[RecipientAnswer], now_us: int) -> Recipients:
+    owing = tuple(a.recipient for a in asked if a.answered_us is None)
+    return Recipients(
+        asked=len(asked),
+        told=sum(a.told_us is not None for a in asked),
+        answered=len(asked) - len(owing),
+        overdue=owing if row.due_us <= now_us else (),
     )
 
 
@@ -112,10 +150,10 @@ def _state(
         return "accepted"
     if completed is not None:
         return "completed"
-    if erased is not None:
-        return "erased"
     if overdue:
         return "partially_completed"
+    if erased is not None:
+        return "erased"
     return "propagating" if enforced is None else "enforced"
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.receipt import EVERYBODY, Receipt, open_receipt
 from sync_server.consent.decisions import device_actor
+from sync_server.events.telling import notice
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DENIALS, Answer, Denial, DeviceRow, Evidence, StoredReceipt
 
@@ -51,6 +52,7 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     moved = tuple(sorted({*(d.revocation for d in kept), *settled}))
     for revocation in moved:
         tx.complete(revocation, now_us)
+        notice(tx, revocation, now_us)
     return Accepted(receipt.id, moved)
 
 

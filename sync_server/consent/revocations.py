@@ -11,6 +11,7 @@ import msgspec
 from edge_runtime.wire.printing import prints_only
 from sync_server.catalog.purpose_leases import PurposeLeases, longest_us, unleased
 from sync_server.consent.decisions import Proposal, RecordedDecision, record
+from sync_server.events.telling import begin
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import Denial, RevocationRow
 
@@ -26,6 +27,8 @@ class Revoking:
     """One denial for each purpose, of one subject."""
     salts: Sequence[bytes]
     due_us: int
+    callback_urls: Sequence[str] = ()
+    """Who else is told of this revocation, already checked."""
 
 
 Bound = Callable[[int, int], int]
@@ -61,6 +64,7 @@ def revoke(
     tx.add_revocation(row, denials)
     purposes = [proposal.purpose for proposal in revoking.proposals]
     name_targets(tx, row, purposes, recorded[-1].seq, leases, bound)
+    begin(tx, row, revoking.callback_urls)
     return row, recorded
 
 

@@ -25,6 +25,7 @@ from sync_server.consent import ledger
 from sync_server.consent.progress import Enforced, Progress
 from sync_server.consent.receipts import is_wipe
 from sync_server.devices.enrolment import decode, encode
+from sync_server.store.recipients import RecipientAnswer
 from sync_server.store.records import DENIALS, Evidence, RevocationRow, StoredReceipt, Target
 
 ANONYMITY = "pseudonymous until the salts are destroyed"
@@ -97,11 +98,17 @@ def completed(
     head: LedgerHead,
     progress: Progress,
     devices: Iterable[DeviceProof],
+    recipients: Iterable[RecipientAnswer] = (),
     assurance: str = "file",
 ) -> dict[str, object]:
-    """The statement that every target answered, with each one's own signed receipt."""
+    """The statement that every target answered, with each one's own signed receipt, and what each onward
+    recipient said."""
     body = _outcome("revocation_completed", row, denials, head, progress, assurance)
-    return _signed(key, body | {"devices": [_device(device, row.due_us) for device in devices]})
+    named = {
+        "devices": [_device(device, row.due_us) for device in devices],
+        "recipients": [_recipient(r) for r in recipients],
+    }
+    return _signed(key, body | named)
 
 
 def partially_completed(
@@ -112,6 +119,7 @@ def partially_completed(
     progress: Progress,
     devices: Iterable[DeviceProof],
     overdue: Iterable[DeviceProof],
+    recipients: Iterable[RecipientAnswer] = (),
     assurance: str = "file",
 ) -> dict[str, object]:
     """The statement that the due time is over: who answered, with their receipts, and who still owes one."""
@@ -119,6 +127,7 @@ def partially_completed(
     named = {
         "devices": [_device(device, row.due_us) for device in devices],
         "overdue": [_device(device, row.due_us) for device in overdue],
+        "recipients": [_recipient(r) for r in recipients],
     }
     return _signed(key, body | named)
 
@@ -217,6 +226,17 @@ def _device(device: DeviceProof, due_us: int) -> dict[str, object]:
 
 def _wiped(receipt: StoredReceipt) -> bool:
     return is_wipe(msgspec.msgpack.decode(receipt.body, type=Receipt))
+
+
+def _recipient(answer: RecipientAnswer) -> dict[str, object]:
+    """A recipient's word as it gave it; unlike a device's it carries no signature of its own."""
+    return {
+        "name": answer.recipient,
+        "told_at": answer.told_us,
+        "answered_at": answer.answered_us,
+        "outcome": answer.outcome,
+        "reason": answer.reason,
+    }
 
 
 def _receipt(receipt: StoredReceipt, device: DeviceProof) -> dict[str, object]:

@@ -13,6 +13,7 @@ from sync_server.consent import ledger
 from sync_server.consent.decisions import Proposal, record
 from sync_server.consent.revocations import Bound, Revoking, name_targets, revoke
 from sync_server.devices.entropy import Entropy
+from sync_server.events.telling import begin
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DENIALS, RESTRICTED, Denial, Evidence, RevocationRow
 
@@ -82,6 +83,7 @@ class Recorder:
         )
         tx.add_revocation(row, [Denial(step.seq, name, step.subject, step.purpose)])
         name_targets(tx, row, [step.purpose], step.seq, self.leases, self.bound)
+        begin(tx, row)
 
     def _name(self) -> str:
         return "rev-" + base64.b32encode(self.entropy(15)).decode().lower()

@@ -13,6 +13,7 @@ from sync_server.consent import merkle
 from sync_server.consent.decisions import API, judge
 from sync_server.consent.revocations import erase_rows, name_targets
 from sync_server.errors import NotRestored
+from sync_server.events.telling import begin
 from sync_server.journal.record import Begin, Entry, Known, Revoked, Signed, Step
 from sync_server.restore.again import Bar, Recorder
 from sync_server.store.protocol import WriteTx
@@ -132,6 +133,7 @@ class Replay:
             self._unclaimed.pop(denial.seq, None)
         purposes, position = [d.purpose for d in entry.denials], entry.denials[-1].seq
         name_targets(tx, entry.row, purposes, position, self._recorder.leases, self._recorder.bound)
+        begin(tx, entry.row)  # told before, perhaps: whoever hears it again knows it by its `jti`
         self.found.revocations += 1
 
     def _device(self, entry: Known) -> None:

@@ -9,9 +9,12 @@ from sync_server.journal.record import Entry
 from sync_server.store.access import AccessRows
 from sync_server.store.aggregates import AggregateRows
 from sync_server.store.audit import AuditRows
+from sync_server.store.destinations import DestinationRows
+from sync_server.store.events import EventRows
 from sync_server.store.forgetting import ForgettingRows
 from sync_server.store.keys import KeyDatabase
 from sync_server.store.ledger import LedgerRows
+from sync_server.store.recipients import RecipientRows
 from sync_server.store.registry import RegistryRows
 from sync_server.store.restores import RestoreRows
 
@@ -58,6 +61,21 @@ class Chapter:
     def restores(self) -> RestoreRows:
         """What is known of a restore, inside this transaction."""
         return RestoreRows(self)
+
+    @property
+    def events(self) -> EventRows:
+        """What came true and to whom it is owed, inside this transaction."""
+        return EventRows(self)
+
+    @property
+    def destinations(self) -> DestinationRows:
+        """Whom events are told to, inside this transaction."""
+        return DestinationRows(self)
+
+    @property
+    def recipients(self) -> RecipientRows:
+        """The onward recipients, inside this transaction."""
+        return RecipientRows(self)
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         """Run one statement. For files in `store/` only: there is no SQL elsewhere."""

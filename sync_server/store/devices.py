@@ -182,15 +182,17 @@ class DeviceWrites(DeviceReads):
             (at_us, counter, device_id),
         )
 
-    def ack_lane(self, device_id: str, upto: int, at_us: int) -> None:
-        """The device enforced the lane up to `upto`: revocations that wait for it hear so."""
+    def ack_lane(self, device_id: str, upto: int, at_us: int) -> list[str]:
+        """The device enforced the lane up to `upto`; returns the revocations that waited for that."""
         self.execute(
             "UPDATE devices SET lane_acked = max(lane_acked, ?) WHERE device_id = ?", (upto, device_id)
         )
-        self.execute(
-            "UPDATE targets SET acked_us = ? WHERE device_id = ? AND position <= ? AND acked_us IS NULL",
+        found = self.execute(
+            "UPDATE targets SET acked_us = ? WHERE device_id = ? AND position <= ? AND acked_us IS NULL"
+            " RETURNING revocation",
             (at_us, device_id, upto),
         )
+        return [row[0] for row in found.fetchall()]
 
     def grant_lease(self, device_id: str, upto: int, granted: GrantedLease) -> bool:
         """Store a lease. To be sent only after the commit.

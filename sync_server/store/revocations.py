@@ -252,9 +252,10 @@ class RevocationWrites(RevocationReads):
     def complete(self, revocation_id: str, at_us: int) -> bool:
         """Mark it completed, anew if a late holder reopened it; False while somebody still owes an answer."""
         found = self.execute(
-            "UPDATE revocations SET completed_us = ? WHERE id = ? AND server_erased_us IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM targets WHERE revocation = ? AND erased_us IS NULL)",
-            (at_us, revocation_id, revocation_id),
+            "UPDATE revocations SET completed_us = ?1 WHERE id = ?2 AND server_erased_us IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM targets WHERE revocation = ?2 AND erased_us IS NULL)"
+            " AND NOT EXISTS (SELECT 1 FROM recipient_answers WHERE revocation = ?2 AND answered_us IS NULL)",
+            (at_us, revocation_id),
         )
         return found.rowcount == 1
 

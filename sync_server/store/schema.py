@@ -8,6 +8,7 @@ from typing import Final
 from sync_server.store.access import ACCESS_TABLES
 from sync_server.store.aggregates import AGGREGATE_TABLES
 from sync_server.store.audit import AUDIT_TABLES
+from sync_server.store.event_tables import EVENT_TABLES, EVENTS_FROM_2
 from sync_server.store.ledger import LEDGER_TABLES
 from sync_server.store.registry import EVIDENCE_FROM_2, REGISTRY_TABLES
 from sync_server.store.restores import RESTORE_TABLES
@@ -187,6 +188,7 @@ TABLES: Final = (
     + REGISTRY_TABLES
     + LEDGER_TABLES
     + RESTORE_TABLES
+    + EVENT_TABLES
 )
 """The whole schema, as a new file gets it."""
 
@@ -225,6 +227,7 @@ _FROM_2: Final[Sequence[str]] = (
     REGISTRY_TABLES,
     LEDGER_TABLES,
     RESTORE_TABLES,
+    EVENTS_FROM_2,
 )
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sync_server.events.telling import notice
 from sync_server.store.protocol import Store
 
 
@@ -31,7 +32,8 @@ class Acks:
         if waiting:
             with self._store.write("lane_ack", durable=False) as tx:
                 for device_id, upto, at_us in waiting:
-                    tx.ack_lane(device_id, upto, at_us)
+                    for revocation in tx.ack_lane(device_id, upto, at_us):
+                        notice(tx, revocation, at_us)
 
     @contextmanager
     def gathered(self) -> Iterator[None]:

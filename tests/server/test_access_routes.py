@@ -17,6 +17,8 @@ from tests.support.clock import ManualClock
 from tests.support.shop_server import Answer, ShopServer
 
 OPEN = {
+    ("GET", "/.well-known/jwks.json"),  # receivers of events check signatures
+    ("GET", "/.well-known/ssf-configuration"),
     ("POST", "/v1/devices"),  # an enrolment token is in the body
     ("GET", "/v1/sync"),  # devices sign
     ("GET", "/v1/purposes"),  # what a subject is told, and anybody may check

@@ -1,0 +1,1 @@
+"""What happened to decisions and revocations, told to whoever registered: streams, webhooks, recipients."""
