@@ -77,7 +77,7 @@ def verified(file: Path, root: bytes) -> Told:
         text = opened.read(FILE_LIMIT_BYTES)
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{file}: expected a receipt as JSON") from None
     try:
         proof = verify_with_root(document, root)
@@ -92,7 +92,7 @@ def read_heads(file: Path) -> list[NamedHead]:
         text = opened.read(FILE_LIMIT_BYTES)
     try:
         found = list(heads_in(str(file), json.loads(text)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         why = type(error).__name__
         raise ValueError(f"{file}: expected JSON with a signed ledger head ({why})") from None
     if not found:

@@ -93,8 +93,11 @@ def check_prefix(one: NamedHead, size: int, roots: Mapping[int, bytes]) -> None:
 
 def _head(document: Mapping[str, Any]) -> LedgerHead:
     size, time_us = document["size"], document["time"]
-    if not isinstance(size, int) or not isinstance(time_us, int) or size < 0:
-        raise ValueError("expected a ledger head: size and time are numbers")
+    numbers = isinstance(size, int) and isinstance(time_us, int) and size >= 0
+    if not numbers or not all(
+        isinstance(document[name], str) for name in ("root", "incarnation", "signature")
+    ):
+        raise ValueError("expected a ledger head: size and time as numbers, all else as text")
     return LedgerHead(
         size=size,
         root=decode(document["root"]),

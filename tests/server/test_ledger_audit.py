@@ -336,8 +336,9 @@ def test_the_command_names_the_fault_and_its_exit_code_says_no(
     assert (told["fault"]["name"], told["fault"]["seq"]) == ("column", 2)
     assert main(command[:-1]) == 1
     assert "step 2" in capsys.readouterr().out
-    file.write_text("{}")
-    assert main(command) == 2
+    for junk in ("{}", "no JSON", "[" * 100_000, json.dumps({**head_of(original), "root": 7})):
+        file.write_text(junk)
+        assert main(command) == 2
 
 
 async def test_a_running_server_is_audited_by_its_leaves(
