@@ -77,6 +77,8 @@ class Restored:
     journal_alive_us: int | None
     """When the journal was last seen to be whole."""
     open_at_latest_us: int
+    tokens_ended: int
+    """API tokens that were good when the backup was made, and are no more."""
 
 
 def restore(sources: Sources, settings: Settings, now_us: int, entropy: Entropy) -> Restored:
@@ -169,6 +171,7 @@ def _build(
             for bar in (bar for seq, bar in replay.bars if seq > kept):
                 recorder.bar(tx, bar, kept)
             tx.erase_denied_keys()
+            ended = tx.access.revoke_all(at_us)  # the backup does not know which were revoked since
             lane = tx.lane_head()
         opened.forget_keys_after(kept)
     finally:
@@ -179,7 +182,7 @@ def _build(
     found = replay.found
     return Restored(
         *(incarnation.hex(), made.time_us, made.size, found.steps, found.denials, found.devices, kept, lane),
-        *(not why, why, alive_us, until_us),
+        *(not why, why, alive_us, until_us, ended),
     )
 
 

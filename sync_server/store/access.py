@@ -151,6 +151,16 @@ class AccessRows:
         )
         self._db.execute("DELETE FROM api_token_secrets WHERE token = ?", (token_id,))
 
+    def revoke_all(self, now_us: int) -> int:
+        """End every token; returns how many were good until now."""
+        ended = self._db.execute(
+            "UPDATE api_tokens SET revoked_us = ?1"
+            " WHERE revoked_us IS NULL AND (expires_us IS NULL OR expires_us > ?1)",
+            (now_us,),
+        )
+        self._db.execute("DELETE FROM api_token_secrets")
+        return ended.rowcount
+
     def note_uses(self, uses: Iterable[tuple[str, int]]) -> None:
         """(token, when) of last uses."""
         self._db.execute_many(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from edge_runtime.wire.messages import Row
+from sync_server.access.chain import AuditEntry
 from sync_server.housekeeping import Housekeeping
 from sync_server.settings import DAY_US
 from tests.support.town import Town
@@ -53,6 +54,20 @@ def test_old_deletes_are_swept_in_bounded_steps_once_an_hour(town: Town) -> None
     sweeps = town.store.transactions()["sweep"]
     keeper.turn()
     assert town.store.transactions()["sweep"] == sweeps
+
+
+def test_the_audit_log_is_swept_in_bounded_steps_and_its_newest_row_stays(town: Town) -> None:
+    at_us = town.clock.now_us()
+    words = ("nobody", "", "GET", "/v1/devices", "refused", 401, "unauthorized", "")
+    with town.store.write("audit") as tx:
+        tx.audit.append([AuditEntry(at_us, at_us, 1, *words)] * 1_200)
+    town.clock.advance(us=town.settings.audit_kept_us + DAY_US)
+    keeper, turns = keeper_of(town), 1
+    while keeper.turn():
+        turns += 1
+    assert turns == 3
+    with town.store.read() as tx:
+        assert [row.seq for row in tx.audit.after(0, 9)] == [1_200]
 
 
 def test_a_store_that_takes_no_writes_is_tried_again(town: Town) -> None:
