@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.privacy import canonical_part, privacy_fingerprint, privacy_part
@@ -203,3 +205,45 @@ def test_weaker_is_wider_longer_or_asking_less(change: Change, places: list[str]
     change(table)
     before, after = Catalog.from_dict(whole()), Catalog.from_dict(table)
     assert weakenings(privacy_part(before), privacy_part(after)) == places
+
+
+CHOICES: dict[str, list[object]] = {
+    f"{PURPOSE}/legal_basis": ["consent", "contract", "public_task"],
+    f"{PURPOSE}/terminal_access": ["consent", "strictly_necessary"],
+    f"{PURPOSE}/lease": ["1h", "24h"],
+    f"{PURPOSE}/retention": ["30d", "60d"],
+    f"{PURPOSE}/keep_events": ["1d", "7d"],
+    f"{PURPOSE}/recipients": [[], ["crm"], ["crm", "warehouse"], ["warehouse"]],
+    f"{PURPOSE}/transfers": [[], ["US"]],
+    f"{PURPOSE}/data_categories": [["views"], ["views", "age"]],
+    f"{PURPOSE}/uses": [[], ["sale"], ["sale", "share"]],
+    "metrics/customers_by_country/epsilon": [0.5, 1.0],
+    "metrics/customers_by_country/min_subjects": [50, 60],
+    "metrics/customers_by_country/window": ["1d", "7d"],
+    "metrics/customers_by_country/purpose": ["measurement", "personalization"],
+    "entities/staff": [{"personal": True}, {"personal": False}],
+    "controller/name": ["Shop Ltd", "Other Ltd"],
+}
+"""Path -> values between which a privacy team may choose."""
+chosen = st.fixed_dictionaries({path: st.sampled_from(values) for path, values in CHOICES.items()})
+
+
+def part_of(choice: dict[str, object]) -> dict[str, Any]:
+    table = whole()
+    for path, value in choice.items():
+        put(path, value)(table)
+    return privacy_part(Catalog.from_dict(table))
+
+
+@settings(max_examples=60)
+@given(chosen, st.data())
+def test_what_differs_and_protects_is_weaker_on_one_side_or_the_other(
+    one: dict[str, object], data: st.DataObject
+) -> None:
+    """Whatever one thing is changed, in whatever company; and no part is weaker than itself."""
+    path = data.draw(st.sampled_from(sorted(CHOICES)))
+    other = {**one, path: data.draw(st.sampled_from(CHOICES[path]))}
+    first, second = part_of(one), part_of(other)
+    assert weakenings(first, first) == []
+    told = weakenings(first, second) + weakenings(second, first)
+    assert (first == second) is (told == [])

@@ -226,3 +226,16 @@ def test_the_commands_make_a_key_and_sign_a_file_in_place(
     assert cli.main(["registry", "keygen", "--key", str(key)]) != 0
     key.chmod(0o644)
     assert cli.main(["registry", "sign", str(path), "--key", str(key)]) == 2
+
+
+def test_serve_with_a_pin_says_why_it_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another key's catalog: refused, exit 1; no key at all: a usage error."""
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps(signed(3, 5)))
+    words = ["serve", "--data", str(tmp_path / "data"), "--port", "0", "--catalog", str(path)]
+    assert cli.main([*words, "--registry-key", "ab" * 32]) == 1
+    assert "registry_unsigned: signature: expected the pinned registry key's" in capsys.readouterr().err
+    assert cli.main([*words, "--registry-key", "zz"]) == 2
+    assert "64 hex digits" in capsys.readouterr().err
