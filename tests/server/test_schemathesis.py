@@ -16,19 +16,31 @@ CHECKS = {
 }
 
 
+NEVER = {
+    "GET /v1/sync",  # a WebSocket
+    "POST /v1/sync",  # opens with one word among its headers
+    "POST /v1/devices",  # needs a signature over a token that is told once
+    "GET /v1/notices/{version}",  # the catalog declares none
+    "GET /v1/restore",
+    "POST /v1/restore/open",  # of a server that was restored
+}
+"""What chance alone does not get taken in."""
+
+
 def test_law_12_every_answer_is_one_that_the_document_describes(tmp_path: Path) -> None:
     """Every operation, with good, bad and random data, with the token, without it and with a wrong one."""
-    with running(tmp_path / "data") as (url, server):
-        found = explore(url, server.token, server.document, seed=1, examples=2, steps=3)
-        broken, server.broken_promises = sorted(set(server.broken_promises)), []
+    with running(tmp_path / "data") as scene:
+        found = explore(scene, seed=1, examples=1, steps=3)
+        broken, scene.server.broken_promises = sorted(set(scene.server.broken_promises)), []
     assert not found.failures, "\n".join(f"{what}\n{how}" for what, how in found.failures.items())
     assert not broken
-    paths = server.document["paths"]
+    paths = scene.document["paths"]
     operations = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
     assert found.operations == operations
     assert set(found.checks) >= CHECKS
     guarded = {o for o in operations if _operation(paths, o)["security"]}
     assert {o for o, status in found.statuses if status == 401} >= guarded
+    assert operations - found.taken_in <= NEVER
 
 
 def _operation(paths: dict[str, dict[str, dict[str, object]]], label: str) -> dict[str, object]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
 import json
 import logging
+import queue
 import tempfile
 import threading
 import time
@@ -32,8 +34,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
 from edge_runtime.wire import bundle
+from sync_server.api import rooms
 from tests.support.clock import ManualClock
-from tests.support.shop_server import ShopServer
+from tests.support.shop_server import FakeDevice, ShopServer
 
 LIMITS: Mapping[str, Any] = {
     "poll_wait_us": 50_000,
@@ -78,55 +81,102 @@ class Found:
     failures: dict[str, str] = field(default_factory=dict)
     """What failed -> how to ask for it again."""
 
+    @property
+    def taken_in(self) -> set[str]:
+        """Operations that said yes at least once."""
+        return {operation for operation, status in self.statuses if status < 300}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A server that runs, and its document with examples of what there is."""
+
+    url: str
+    server: ShopServer
+    """Call nothing of it while it runs."""
+    document: dict[str, Any]
+
 
 @contextlib.contextmanager
-def running(data_dir: Path, **limits: Any) -> Iterator[tuple[str, ShopServer]]:
-    """A server on a thread of its own: (url, server). Call nothing of it while it runs."""
-    ready, stop = threading.Event(), asyncio.Event()
-    held: list[Any] = []
+def running(data_dir: Path, **limits: Any) -> Iterator[Scene]:
+    """A server on a thread of its own."""
+    ready: queue.Queue[Scene | BaseException] = queue.Queue()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
     async def serve() -> None:
         async with ShopServer(data_dir, ManualClock(), **{**LIMITS, **limits}) as server:
-            await furnish(server)
-            held[:] = [str(server.client.make_url("/")).rstrip("/"), server, asyncio.get_running_loop()]
-            ready.set()
+            document = await furnished(server)
+            ready.put(Scene(str(server.client.make_url("/")).rstrip("/"), server, document))
             await stop.wait()
 
-    thread = threading.Thread(target=lambda: _kept(serve, held, ready), name="server")
+    def served() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            ready.put(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=served, name="server")
     thread.start()
-    ready.wait()
+    scene = ready.get()
     try:
-        if isinstance(held[0], BaseException):
-            raise held[0]
-        yield held[0], held[1]
+        if isinstance(scene, BaseException):
+            raise scene
+        yield scene
     finally:
-        if len(held) == 3:
-            held[2].call_soon_threadsafe(stop.set)
+        if thread.is_alive():
+            loop.call_soon_threadsafe(stop.set)
         thread.join()
-    if isinstance(held[0], BaseException):
-        raise held[0]
+    if not ready.empty():
+        fault = ready.get()
+        assert isinstance(fault, BaseException)
+        raise fault
 
 
-def _kept(serve: Any, held: list[Any], ready: threading.Event) -> None:
-    try:
-        asyncio.run(serve())
-    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-        held[:] = [error]
-        ready.set()
-
-
-async def furnish(server: ShopServer) -> None:
-    """Something to find: a subject with consent and rows, a segment, a revocation."""
+async def furnished(server: ShopServer) -> dict[str, Any]:
+    """Bring in subjects, rows, a segment, a device and a revocation; the document then names them."""
+    nobody_holds = (await server.revoke("bob")).body["id"]
+    device = await FakeDevice(server, 1).enrol()
+    device.lease()
     await server.give("alice")
-    await server.publish("profile", [{"entity": "user:alice", "event_time": 1, "values": {}}], as_of=1)
+    with server.store.read() as tx:
+        as_of = tx.lane_head()
+    await server.publish("profile", [{"entity": "user:alice", "event_time": 1, "values": {}}], as_of=as_of)
     await server.publish("item_stats", [{"entity": "item:a", "event_time": 1, "values": {"popularity": 0.5}}])
-    await server.revoke("bob")
+    await server.revoke("carol")
+    catalog = server.app[rooms.REGISTRY].active
+    document: dict[str, Any] = copy.deepcopy(dict(server.document))
+    there: dict[str, Mapping[str, object]] = {
+        "/v1/devices": {"id": device.device_id},
+        "/v1/aggregates": {"metric": next(iter(catalog.model.metrics))},
+        "/v1/catalogs": {"name": catalog.name, "version": catalog.version},
+        "/v1/purposes": {"name": next(iter(catalog.purposes))},
+        "/v1/features": {"view": "item_stats", "entity": "item:a"},
+        "/v1/consents": {"subject": "alice"},
+        "/v1/consent-revocations": {"id": nobody_holds},
+        "/v1/subject-data": {"subject": "alice"},
+        "/v1/consent-evidence": {"subject": "bob"},
+        "/v1/consent-ledger/proof": {"seq": 1},
+    }
+    for path, item in document["paths"].items():
+        for prefix, known in there.items():
+            if path.startswith(prefix):
+                for operation in item.values():
+                    _name_known(operation, known)
+    put = document["paths"]["/v1/catalogs/{name}/{version}"]["put"]["requestBody"]["content"]
+    put["application/json"]["example"] = catalog.to_dict()
+    return document
+
+
+def _name_known(operation: dict[str, Any], known: Mapping[str, object]) -> None:
+    for parameter in operation["parameters"]:
+        if parameter["name"] in known:
+            parameter["example"] = known[parameter["name"]]
 
 
 def explore(
-    url: str,
-    token: str,
-    document: Mapping[str, Any],
+    scene: Scene,
     *,
     seed: int,
     examples: int,
@@ -134,12 +184,12 @@ def explore(
     minutes: float | None = None,
     only: str | None = None,
 ) -> Found:
-    """Run every phase against the server at `url`."""
+    """Run every phase against the scene's server."""
     config = SchemathesisConfig.from_dict(
         {
-            "base-url": url,
+            "base-url": scene.url,
             "seed": seed,
-            "auth": {"openapi": {"bearer": {"bearer": token}}},
+            "auth": {"openapi": {"bearer": {"bearer": scene.server.token}}},
             "continue-on-failure": True,
             "request-timeout": 20,
             "generation": {"max-examples": examples, "deterministic": True, "database": "none"},
@@ -155,7 +205,7 @@ def explore(
         }
     )
     logging.getLogger("urllib3").setLevel(logging.WARNING)
-    whole, found = schemathesis.openapi.from_dict(dict(document), config=config), Found()
+    whole, found = schemathesis.openapi.from_dict(scene.document, config=config), Found()
     schema = whole if only is None else whole.include(path_regex=only)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs, about what they generate
@@ -200,20 +250,19 @@ def main() -> None:
     given = parser.parse_args()
     end, seed = time.monotonic() + given.minutes * 60, given.seed
     while time.monotonic() < end:
-        with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data") as (url, server):
+        with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data") as scene:
             left = (end - time.monotonic()) / 60
             found = explore(
-                url,
-                server.token,
-                server.document,
+                scene,
                 seed=seed,
                 examples=given.examples,
                 steps=6,
                 minutes=max(left, 0.1),
                 only=given.only,
             )
-            broken, server.broken_promises = sorted(set(server.broken_promises)), []
+            broken, scene.server.broken_promises = sorted(set(scene.server.broken_promises)), []
         print(f"seed {seed}: {found.cases} cases, {len(found.operations)} operations, {dict(found.checks)}")
+        print("never taken in:", ", ".join(sorted(found.operations - found.taken_in)) or "none", flush=True)
         for what, how in found.failures.items():
             print(f"--- {what}\n{how}")
         for fault in broken:
