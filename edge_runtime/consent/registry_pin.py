@@ -1,7 +1,7 @@
 """The key that must have signed the catalog's privacy part: pinned at enrolment, asked at every opening.
 
 An older part than the one in force here may only come back where it protects no less. What was in force is
-kept in the database; one that was rebuilt after damage has forgotten it.
+kept in the database; damage may take it, and then any signed part is the first.
 """
 
 from __future__ import annotations
