@@ -7,7 +7,7 @@ opened; where it does not, the export says why, and there is nothing to open aft
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.journal_entry import JournalEntry, open_entries
@@ -21,8 +21,6 @@ from edge_runtime.serving.value import FeatureValue
 from edge_runtime.sync.personal_rows import open_delivered, stand_slot
 from edge_runtime.wire import codec
 
-PORTABLE: Final = frozenset({"consent", "contract"})
-"""Legal bases of the data that a subject may take along (Art. 20(1)(a))."""
 Plain = dict[str, Any]
 Read = Callable[[str, str], FeatureValue]
 """`read(ref, typed subject)`, judged now."""
@@ -37,13 +35,12 @@ def export_subject(
     purposes: Plain = {}
     for name in sorted({*catalog.purposes, *keys, *decided}):
         declared, record = catalog.purposes.get(name), decided.get(name)
-        basis = None if declared is None else declared.legal_basis
         purposes[name] = {
             "state": "unknown" if record is None else record.state,
             "notice": None if record is None else record.notice,
             "decided_at": None if record is None else record.at_us,
-            "legal_basis": basis,
-            "portable": basis in PORTABLE,
+            "legal_basis": None if declared is None else declared.legal_basis,
+            "portable": declared is not None and declared.portable,
             **_held(subject, name, keys.get(name), catalog, database, consents, read),
         }
     return {"subject": subject, "purposes": purposes}

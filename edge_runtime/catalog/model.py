@@ -54,6 +54,11 @@ class Purpose:
         return self.legal_basis == "consent" or self.terminal_access == "consent"
 
     @property
+    def portable(self) -> bool:
+        """Whether a subject may take its data along (GDPR Art. 20(1)(a)): it rests on consent or a contract."""
+        return self.legal_basis in ("consent", "contract")
+
+    @property
     def on_disk(self) -> bool:
         """Whether anything of this purpose may rest on disk."""
         return self.retention_us is not None

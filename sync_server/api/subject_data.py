@@ -20,7 +20,6 @@ from sync_server.api.route import Query, Route
 from sync_server.consent.documents import ConsentRecord
 from sync_server.consent.office import ConsentOffice
 from sync_server.consent.subject_data import (
-    PORTABLE,
     DenialHeld,
     PurposeHeld,
     RowHeld,
@@ -101,7 +100,7 @@ class _Page:
             name: PurposeHeld(
                 state=state_now((states | unknown)[name]),
                 legal_basis=self._basis(name),
-                portable=self._basis(name) in PORTABLE,
+                portable=self._portable(name),
             )
             for name in names
         }
@@ -109,6 +108,10 @@ class _Page:
     def _basis(self, purpose: str) -> str | None:
         declared = self.catalog.purposes.get(purpose)
         return None if declared is None else declared.legal_basis
+
+    def _portable(self, purpose: str) -> bool:
+        declared = self.catalog.purposes.get(purpose)
+        return declared is not None and declared.portable
 
     def _decisions(self, after: int) -> list[int]:
         steps = self.tx.history(self.subject, None, after, self.room)
@@ -140,7 +143,7 @@ class _Page:
             event_time=row.event_time_us,
             created=row.created_us,
             grant=row.grant,
-            portable=self._basis(row.purpose) in PORTABLE,
+            portable=self._portable(row.purpose),
             source=None
             if job is None
             else RowSource(who=job.who, name=job.name, run=job.run, code_version=job.code_version),

@@ -13,8 +13,6 @@ import msgspec
 from edge_runtime.wire.printing import prints_only
 from sync_server.consent.documents import ConsentRecord, StateNow
 
-PORTABLE: Final = frozenset({"consent", "contract"})
-"""Legal bases of the data that a subject may take along (Art. 20(1)(a))."""
 NOT_LINKABLE: Final = (
     "Aggregates hold nothing that can be linked to a subject: answers are noised, counted and forgotten; what"
     " was spent of a budget stands under a blind tag until its window ends."
