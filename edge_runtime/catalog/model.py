@@ -55,7 +55,7 @@ class Purpose:
 
     @property
     def portable(self) -> bool:
-        """Whether a subject may take its data along: it rests on consent or a contract (GDPR Art. 20(1)(a))."""
+        """Whether a subject may take its data along: it rests on consent or a contract (Art. 20(1)(a))."""
         return self.legal_basis in ("consent", "contract")
 
     @property
