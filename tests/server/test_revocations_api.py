@@ -86,7 +86,7 @@ async def test_law_6_a_second_request_while_the_first_is_handled_is_told_so(shop
         first = ask()
         while not shop.app[rooms.BUSY]:
             await asyncio.sleep(0)
-        second = await ask()
+        second = await asyncio.wait_for(ask(), 10)
         assert (second.status, second.body["code"]) == (409, "request_in_flight")
         assert second.headers["Retry-After"] == "1"
         other = await shop.revoke("bob", [P])
