@@ -189,7 +189,7 @@ class LaneAck(_Message, tag="lane_ack", frozen=True, kw_only=True):
 class Recall(_Message, tag="recall", frozen=True, kw_only=True):
     """Server, restored, before the lane flows: what did the ledger say after step `kept`? I have lost it.
 
-    Denials after `since`, up to `kept`, are known, but not who answered them: answer them again.
+    Denials after `since`, up to `kept`, are known, but not that this device answered them: answer again.
     """
 
     kept: Position

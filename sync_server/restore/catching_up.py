@@ -77,19 +77,20 @@ class CatchingUp:
         that knows more than a journal that seemed whole proves that it was not: the server closes.
         """
         restore = self._restore
-        if restore is None or device.enrolled_us >= restore.at_us:
+        if restore is None:
             return None
         with self._store.read() as tx:
             if tx.restores.was_heard(device.device_id):
                 return None
-            head = tx.lane_head()
+            head, owed = tx.lane_head(), tx.restores.first_owed(device.device_id)
         if lane > head:
             with self._store.write("lost") as tx:
                 self._reach(tx, lane)
                 if restore.opened_by == "journal":
                     tx.restores.close()
             self._look()
-        return m.Recall(kept=restore.kept, since=min(restore.known, restore.kept))
+        since = restore.kept if owed is None else min(owed - 1, restore.kept)
+        return m.Recall(kept=restore.kept, since=since)
 
     def hear(self, device_id: str, recalled: m.Recalled) -> m.Restated:
         """Take in a page of what a device knew; what it names and the ledger kept is said as it stands.

@@ -112,6 +112,15 @@ class RestoreRows:
         found = self._tx.execute("SELECT 1 FROM recalled WHERE device_id = ?", (device_id,))
         return found.fetchone() is not None
 
+    def first_owed(self, device_id: str) -> int | None:
+        """The first denial that a device has not answered, as far as is known here."""
+        found = self._tx.execute(
+            "SELECT min(d.seq) FROM targets t JOIN denials d ON d.revocation = t.revocation"
+            " WHERE t.device_id = ? AND t.erased_us IS NULL",
+            (device_id,),
+        ).fetchone()[0]
+        return None if found is None else int(found)
+
     def unheard(self, now_us: int) -> tuple[int, int]:
         """How many unheard devices may still use what was denied, and when the last of them no longer may."""
         row = self._tx.execute(

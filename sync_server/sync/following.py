@@ -153,7 +153,8 @@ class Following:
             return m.Refusal(code=failure.code, about=channel, retry_after_us=again_us)
         self.refused.pop(channel, None)
         if (before := self._follows.get(channel)) is not None:
-            self._slot.sent(before, more=False)
+            self._slot.sent(channel, before, more=False)
+            self._subscription.wake.set()  # as in `forget`: others may have stood in line by the same place
         channel = sys.intern(channel)  # one name of all who follow it
         self._follows[channel] = Follow(cursor, grant=grant)
         node.hints.follow(self._subscription, channel)
@@ -169,7 +170,7 @@ class Following:
         """Follow `channel` no more."""
         if (follow := self._follows.pop(channel, None)) is None:
             return
-        self._slot.sent(follow, more=False)
+        self._slot.sent(channel, follow, more=False)
         self._subscription.wake.set()  # another of its channels may have stood in line by the same place
         self._node.hints.unfollow(self._subscription, channel)
         if channel not in self._node.hints.followed:

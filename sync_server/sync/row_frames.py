@@ -61,7 +61,7 @@ class RowFrames:
             follow.floor = head.floor
         follow.cursor = built.upto
         if replacing or follow.snapshot:
-            slot.sent(follow, more=built.more)
+            slot.sent(channel, follow, more=built.more)
         return built.frame
 
     def _patch(self, channel: str, follow: Follow, lane: LanePosition) -> bytes:

@@ -35,8 +35,13 @@ class SnapshotSlot:
         """
         return channel.startswith("~") or self._admission.may_stream(self._visit, self._clock.now_us())
 
-    def sent(self, follow: Follow, *, more: bool) -> None:
-        """A frame of a snapshot was sent, or it is no longer wanted; `more` of it is to come."""
+    def sent(self, channel: str, follow: Follow, *, more: bool) -> None:
+        """A frame of a snapshot was sent, or it is no longer wanted; `more` of it is to come.
+
+        A subject's channel needs no slot: it gives back none, nor the place in line of another.
+        """
         follow.snapshot = more
-        if not any(f.snapshot for f in self._follows.values()):
+        if channel.startswith("~"):
+            return
+        if not any(f.snapshot for name, f in self._follows.items() if not name.startswith("~")):
             self._admission.streamed(self._visit, self._clock.now_us())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -77,6 +77,12 @@ RARE: Final[dict[str, tuple[int, Chooser]]] = {
     "jump of the server": (1, lambda w, r: w.do_jump(3, r.randrange(101))),
     "boot back": (2, lambda w, r: w.do_boot_back(r.randrange(9))),
 }
+NIGHTLY: Final[dict[str, tuple[int, Chooser]]] = {
+    **RARE,
+    "back up": (6, lambda w, r: w.do_back_up()),
+    "restore": (4, lambda w, r: w.do_restore()),
+}
+"""What is rare where a server keeps a journal, and is lost now and then."""
 RARE_SHARE: Final = 0.008
 SERVER_JUMPS_IN: Final = 4
 """In every so many seeds the server's own clock is set, too; then its leases prove nothing by their end."""
@@ -92,14 +98,22 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def run(seed: int, steps: int, folder: Path, *, rest_every: int = REST_EVERY, devices: int = 3) -> Run:
+def run(
+    seed: int,
+    steps: int,
+    folder: Path,
+    *,
+    rest_every: int = REST_EVERY,
+    devices: int = 3,
+    restores: bool = False,
+) -> Run:
     """Walk `steps` steps from `seed` in an empty `folder`; raises `Broken` where a promise does not hold."""
     rng = random.Random(f"walk {seed}")
     with seeded(seed):
-        world = World(seed, folder, devices, hostile=seed % 2 == 0)
+        world = World(seed, folder, devices, hostile=seed % 2 == 0, journalled=restores)
         try:
             for n in range(steps):
-                _step(world, rng)
+                _step(world, rng, NIGHTLY if restores else RARE)
                 if n % rest_every == rest_every - 1:
                     world.rest()
             world.rest()
@@ -114,8 +128,8 @@ def run(seed: int, steps: int, folder: Path, *, rest_every: int = REST_EVERY, de
             world.close()
 
 
-def _step(world: World, rng: random.Random) -> None:
-    actions = RARE if rng.random() < RARE_SHARE else ACTIONS
+def _step(world: World, rng: random.Random, rare: Mapping[str, tuple[int, Chooser]]) -> None:
+    actions = rare if rng.random() < RARE_SHARE else ACTIONS
     name = rng.choices(list(actions), [weight for weight, _ in actions.values()])[0]
     if name == "jump of the server" and world.seed % SERVER_JUMPS_IN:
         name = "crash server"

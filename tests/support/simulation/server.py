@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from sync_server.app import build_app
 from sync_server.consent.decisions import API, Proposal, RecordedDecision
 from sync_server.devices.enrolment import device_id_of
 from sync_server.housekeeping import Housekeeping
+from sync_server.restore.backup import back_up, back_up_keys
+from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import HOUR_US, MINUTE_US, Settings
 from sync_server.store.protocol import Store
 from sync_server.store.records import Committed
@@ -30,13 +33,18 @@ KEPT_US = 48 * HOUR_US
 class SimServer:
     """One node. `folder` holds one data directory after another, each a copy that a crash left."""
 
-    def __init__(self, folder: Path, clock: ManualClock, chance: random.Random) -> None:
+    def __init__(
+        self, folder: Path, clock: ManualClock, chance: random.Random, *, journalled: bool = False
+    ) -> None:
         self._folder, self.clock, self._chance = folder, clock, chance
         self._life = 0
         self.deaf = False
         """Whether hints are lost: what commits is found by the next poll alone."""
         self._catalog = folder / "town.toml"
         folder.mkdir(parents=True)
+        self._journal, self._backup = folder / "journal", folder / "backup"
+        if journalled:
+            self._journal.mkdir()
         self._catalog.write_text(shops.NEW)
         self._open()
 
@@ -51,6 +59,7 @@ class SimServer:
             ticket_life_us=30 * MINUTE_US,
             frame_rows=3,
             snapshots=2,
+            journals=(self._journal,) if self._journal.exists() else (),
         )
         self.app = build_app(self.settings, self.clock, self._chance.randbytes)
         self.authority, self.office = self.app[rooms.AUTHORITY], self.app[rooms.OFFICE]
@@ -78,6 +87,31 @@ class SimServer:
         self.store.close()
         shutil.rmtree(before)
         self._open()
+
+    def back_up(self) -> None:
+        """Copy the store, and its keys elsewhere, in place of the copies before."""
+        for place in (self._backup, self._backup.with_name("keys")):
+            shutil.rmtree(place, ignore_errors=True)
+        back_up(self.settings, self._backup, self.clock.now_us())
+        back_up_keys(self.settings, self._backup.with_name("keys"), None, force=True)
+
+    def restore(self) -> bool:
+        """Lose all but the last backup and the journal, and begin anew from them; False without one."""
+        if not self._backup.exists():
+            return False
+        before = self.settings.data_dir
+        self._life += 1
+        self.store.close()
+        key = self._folder / "server.key"
+        shutil.copy(self.settings.key_file, key)
+        shutil.rmtree(before)
+        keys, journals = self._backup.with_name("keys"), [self._journal]
+        sources = Sources(backup=self._backup, authority=key, keys=keys, journals=journals)
+        settings = replace(self.settings, data_dir=self._folder / f"life-{self._life}")
+        done = restore(sources, settings, self.clock.now_us(), self._chance.randbytes)
+        assert done.whole, done.why
+        self._open()
+        return True
 
     def close(self) -> None:
         self.store.close()

@@ -36,12 +36,14 @@ LAST_EVENTS: Final = 60
 class World:
     """A whole town under one seed. Open it inside `chance.seeded(seed)`."""
 
-    def __init__(self, seed: int, folder: Path, devices: int = 3, *, hostile: bool = True) -> None:
+    def __init__(
+        self, seed: int, folder: Path, devices: int = 3, *, hostile: bool = True, journalled: bool = False
+    ) -> None:
         chance = random.Random(f"town {seed}")
         self.seed, self.steps = seed, 0
         self.hostile = hostile
         """Whether somebody meddles with single frames; if not, no digest may ever differ."""
-        self.server = SimServer(folder / "server", ManualClock(), chance)
+        self.server = SimServer(folder / "server", ManualClock(), chance, journalled=journalled)
         self.server_jumped = False
         self.oracle = Oracle()
         self._lives = 0
@@ -121,6 +123,8 @@ class World:
                     limit_us = device.rt.catalog.purposes[purpose].lease_us
                     until_us = sent_us + min(message.duration_us, limit_us)
                     known.leased_until_us[purpose] = max(known.leased_until_us.get(purpose, 0), until_us)
+            case m.Welcome() if message.restores:  # perhaps the first of this incarnation: all start over
+                self.watches[name].replaced.add("*")
             case m.Delta() if message.replacing:
                 self.watches[name].replaced.add(message.channel)
                 dialogue = self.cables[name].dialogue
@@ -399,6 +403,21 @@ class World:
         self.note("server sweeps")
         self.server.sweep()
         self.touch(server=True)
+
+    def do_back_up(self) -> None:
+        self.note("server backed up")
+        self.server.back_up()
+
+    def do_restore(self) -> None:
+        """The server is lost, and restored from its last backup and its journal."""
+        for cable in self.cables.values():
+            cable.cut()
+        if self.server.restore():
+            self.note("server restored")
+            self.counts["restores"] += 1
+            for watch in self.watches.values():
+                watch.replaced.add("*")
+        self.touch(*self.devices, server=True)
 
     def do_crash_server(self) -> None:
         self.note("server crashes")
