@@ -41,6 +41,8 @@ class Call:
     """Of the problem that answers it."""
     written: bool = False
     """Its row stands, together with what it changed."""
+    over: bool = False
+    """It was answered: what a task that it left behind changes is not its doing any more."""
 
     def entry(self, outcome: Outcome, status: int) -> AuditEntry:
         """What the log keeps of it."""
@@ -86,6 +88,7 @@ class Audit:
         try:
             yield call
         finally:
+            call.over = True
             _current.reset(mark)
 
     def ended(self, call: Call, status: int) -> None:
@@ -118,7 +121,9 @@ class Audit:
 
     def _write_with(self, tx: WriteTx) -> Callable[[], None]:
         call = _current.get()
-        if call is None or call.written or not call.route.audited or call.route.method == "GET":
+        if call is None or call.over or call.written:
+            return _nothing
+        if not call.route.audited or call.route.method == "GET":
             return _nothing
         tx.audit.append([call.entry("changed", min(call.route.replies))])
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from sync_server.access.chain import walk
-from sync_server.api.rooms import ACCESS
+from sync_server.api.rooms import ACCESS, ROUTES
 from sync_server.errors import ChainBroken
 from sync_server.settings import DAY_US
 from tests.support.api_tokens import make_token
@@ -306,6 +307,24 @@ async def test_an_edit_a_gap_and_a_swap_in_the_log_are_named(shop: ShopServer) -
     ):
         with pytest.raises(ChainBroken, match=fault):
             walk(broken, 0, bytes(32))
+
+
+async def test_what_a_task_left_behind_changes_is_not_the_calls_doing(shop: ShopServer) -> None:
+    """A task takes the context of the request that began it along, and may outlive it."""
+    route = shop.app[ROUTES]["POST", "/v1/consents"]
+
+    def change() -> None:
+        with shop.store.write("t") as tx:
+            tx.set_meta("x", b"")
+
+    with shop.app[ACCESS].audit.during(route):
+        left = copy_context()
+    left.run(change)
+    assert stored(shop) == []
+    with shop.app[ACCESS].audit.during(route):
+        left = copy_context()
+        left.run(change)
+    assert stored(shop) == [("/v1/consents", "changed", "")]
 
 
 async def test_calls_that_overlap_keep_their_own_rows(shop: ShopServer) -> None:
