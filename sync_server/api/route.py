@@ -76,7 +76,7 @@ class Route:
     """Type of the JSON body: a msgspec Struct, or `dict` for an object that its room checks."""
     body_needed: bool = True
     """False: without a body every field has its default."""
-    example: Any = None
+    example: Any = field(default=None, repr=False)
     """A body that is taken."""
     parts: tuple[type, ...] = ()
     """Types of what stands inside the body."""
