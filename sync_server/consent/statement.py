@@ -302,7 +302,7 @@ def _verified_device(
         for r in document["receipts"]
     ]
     wiped = [receipt for receipt in opened if is_wipe(receipt)]
-    if (document["answered_by"] == "wipe") is not bool(wiped):
+    if (document.get("answered_by") == "wipe") is not bool(wiped):
         raise ValueError("a device is said to have erased everything, and its receipts say otherwise")
     for receipt in opened:
         if receipt.device_id != document["device_id"]:

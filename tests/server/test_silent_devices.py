@@ -162,6 +162,8 @@ async def test_a_verifier_takes_no_wipe_for_another_devices_nor_an_answer_for_a_
         return [{"body": encode(body), "signature": encode(signature)}]
 
     assert statement.verify(forged(), shop.authority.public_key).receipts
+    with pytest.raises(StatementFailure):  # as documents were before anybody could answer by a wipe
+        statement.verify(forged(answered_by=None), shop.authority.public_key)
     faults: tuple[dict[str, Any], ...] = (
         {"answered_by": "receipt"},
         {"device_id": "dev-another"},
