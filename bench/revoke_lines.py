@@ -48,6 +48,7 @@ class KioskLine(DeviceLine):
     def _receipt(self, entry: m.LaneEntry) -> m.ReceiptNote:
         body = receipt_bytes(
             Receipt(
+                v=1,
                 id=os.urandom(16),
                 kind="held_none",
                 device_id=self.device.enrolled.device_id,

@@ -89,7 +89,8 @@ class _Proof(msgspec.Struct, frozen=True):
 
 
 def _readable(receipt: Receipt) -> dict[str, object]:
-    shown = {name: _shown(value) for name, value in msgspec.structs.asdict(receipt).items()}
+    said = msgspec.to_builtins(receipt, builtin_types=(bytes,))
+    shown = {name: _shown(value) for name, value in said.items()}
     return {**shown, "key_epoch": {"before": receipt.counter_before, "after": receipt.counter_after}}
 
 
@@ -131,6 +132,7 @@ class Receipts:
             rows.update(proof.rows_deleted)
         canaries = [p.canary_unreadable for p in proofs if p.canary_unreadable is not None]
         body = Receipt(
+            v=1,
             id=self._id([(d.id, d.seq) for d in denials]),
             kind="erased" if any(p.keys_destroyed for p in proofs) else "held_none",
             device_id=self._keyring.identity.device_id,
@@ -154,6 +156,7 @@ class Receipts:
         """The signed statement that a numbered denial found nothing here."""
         counter = self._keyring.counter
         body = Receipt(
+            v=1,
             id=self._id([(subject + purpose.encode(), seq)]),
             kind="held_none",
             device_id=self._keyring.identity.device_id,

@@ -15,10 +15,13 @@ EVERYBODY: Final = bytes(16)
 """The subject of a receipt for all that a device held: nobody's pseudonym."""
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one device says about one denial. Counts are of this device; no personal value is in it."""
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What one device says about one denial. Counts are of this device; no personal value is in it.
 
-    v: int = 1
+    A field with a default is left out where it has it: what was signed before there was such a field holds.
+    """
+
+    v: int
     id: Bytes16
     kind: Literal["erased", "held_none"]
     device_id: Name
@@ -54,10 +57,11 @@ def open_receipt(body: bytes, signature: bytes, public_key: bytes) -> Receipt:
     """Return the receipt in `body` after verifying it, or raise `WireFailure`."""
     verify(public_key, RECEIPT, body, signature)
     try:
-        plain = unpack(body, FRAME_LIMIT_BYTES)
-        receipt = msgspec.convert(plain, Receipt, strict=True, builtin_types=(bytes,))
+        receipt = msgspec.convert(
+            unpack(body, FRAME_LIMIT_BYTES), Receipt, strict=True, builtin_types=(bytes,)
+        )
     except (msgspec.ValidationError, UnicodeError):
         raise WireFailure("malformed", "expected an erasure receipt") from None
-    if canonical(plain) != body:  # what is left out has its default: receipts of before stay good
+    if receipt_bytes(receipt) != body:
         raise WireFailure("malformed", "expected the canonical form of a receipt")
     return receipt

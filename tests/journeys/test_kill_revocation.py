@@ -68,6 +68,7 @@ class Answering:
 
     def _receipt(self, entry: m.LaneEntry) -> Receipt:
         return Receipt(
+            v=1,
             id=hashlib.blake2b(b"%d" % entry.seq, digest_size=16).digest(),
             kind="erased",
             device_id=self._device.enrolled.device_id,

@@ -186,6 +186,7 @@ class FakeDevice:
         """A signed receipt: body and signature."""
         body = receipt_bytes(
             Receipt(
+                v=1,
                 id=next(self._ids),
                 kind=kind,
                 device_id=self.device_id,

@@ -14,6 +14,7 @@ from edge_runtime.wire.receipt import Receipt, open_receipt, receipt_bytes
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\x02")
 PUBLIC = seal.public_bytes(KEY)
 RECEIPT = Receipt(
+    v=1,
     id=bytes(16),
     kind="erased",
     device_id="dev-1",
@@ -71,10 +72,12 @@ def test_a_signed_body_that_is_no_receipt_is_malformed(change: dict[str, object]
 
 def test_a_receipt_from_before_a_field_was_there_still_opens() -> None:
     """Devices hand in, and servers keep, what was signed years ago."""
-    plain = msgspec.to_builtins(RECEIPT, builtin_types=(bytes,))
-    del plain["shut_out"]
-    old = seal.canonical(plain)
-    assert open_receipt(old, signed(old), PUBLIC) == RECEIPT
+    assert b"shut_out" not in receipt_bytes(RECEIPT)
+    spelled = msgpack.packb({**msgpack.unpackb(receipt_bytes(RECEIPT)), "shut_out": False})
+    with pytest.raises(WireFailure, match="canonical"):
+        open_receipt(spelled, signed(spelled), PUBLIC)
+    wiped = receipt_bytes(msgspec.structs.replace(RECEIPT, shut_out=True))
+    assert open_receipt(wiped, signed(wiped), PUBLIC).shut_out
 
 
 def test_only_the_canonical_form_is_a_receipt() -> None:
