@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from sync_server.cli import main
 from sync_server.cli_told import NOT_THERE, NOT_YET, REFUSED, USAGE
+from sync_server.client import Patience
 from sync_server.consent import documents, statement
 from sync_server.settings import DAY_US
 from tests.support.served import free_port
@@ -115,8 +117,9 @@ async def test_people_read_what_it_means_and_what_to_do(shell: Shell, shop: Shop
     assert "alice" not in text
 
 
-def test_no_server_is_another_exit_code(tmp_path: Any) -> None:
-    """After the little patience that somebody at a terminal has."""
+def test_no_server_is_another_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the patience that somebody at a terminal has is over."""
+    monkeypatch.setattr("sync_server.cli.PATIENCE", Patience(total_s=0))
     (tmp_path / "api.token").write_text("t")
     url = f"http://127.0.0.1:{free_port()}"
     assert main(["consent", "status", "rev-1", "--data", str(tmp_path), "--url", url]) == NOT_THERE
