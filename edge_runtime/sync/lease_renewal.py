@@ -62,7 +62,7 @@ class LeaseRenewal:
         return [m.LeaseRequest(id=self._asked, upto=upto, ledger=ledger, cold_start=how)]
 
     def _due_us(self) -> int:
-        """Half a lease after the last one was asked for; soon when it is over before that."""
+        """Half the shortest lease of a purpose after the last was asked for; soon when it is over before."""
         if self._refused or self._leases.state != "locked":
             return self._renew_us
         return min(self._renew_us, self._sent_us + self._settings.tick_us)
@@ -83,7 +83,8 @@ class LeaseRenewal:
             return [refusal]
         if lease.id == self._asked:
             self._asked, self._refused = None, False
-            self._renew_us = self._sent_us + max(lease.duration_us // 2, self._settings.tick_us)
+            shortest_us = min([lease.duration_us, *lease.limits.values()])  # no purpose locks while connected
+            self._renew_us = self._sent_us + max(shortest_us // 2, self._settings.tick_us)
         return []
 
     def refused(self, refusal: m.Refusal, boot_us: int) -> bool:

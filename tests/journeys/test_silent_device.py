@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.wire import messages as m
 from sync_server.consent.progress import Enforced, enforced
 from sync_server.settings import DAY_US, HOUR_US
 from tests.support.clock import ManualClock
@@ -109,4 +110,23 @@ def test_a_device_away_while_two_withdrawals_meet_ends_as_the_ledger_says(town: 
     kiosk.give(ALICE)
     Session(kiosk).settle()
     assert kiosk.consents.permission(ALICE, P).allowed, "asked again, with all of it seen"
+    kiosk.close()
+
+
+def test_a_purpose_with_a_shorter_lease_does_not_lock_while_the_device_is_connected(
+    town: Town, tmp_path: Path
+) -> None:
+    """It asks again by the half of that, and no more often than that takes."""
+    kiosk = Kiosk(town, tmp_path / "kiosk", clock=ManualClock())
+    kiosk.give(ALICE)
+    session = Session(kiosk)
+    session.settle()
+    for _ in range(12):
+        kiosk.clock.advance(seconds=20 * 60)
+        town.clock.advance(seconds=20 * 60)
+        session.settle()
+        assert kiosk.consents.permission(ALICE, P).allowed
+    asked = [said for said in session.said if isinstance(said, m.LeaseRequest)]
+    assert 1 + 4 * 60 // 60 <= len(asked) <= 1 + 4 * 60 // 30
+    session.close()
     kiosk.close()
