@@ -14,7 +14,7 @@ from typing import NamedTuple
 from edge_runtime.wire.seal import subject_token
 from sync_server.consent.office import ConsentOffice
 from sync_server.errors import Problem
-from sync_server.settings import HOUR_US, Settings
+from sync_server.settings import DAY_US, Settings
 from sync_server.store.protocol import Store, WriteTx
 
 
@@ -29,7 +29,7 @@ def forget_subject(tx: WriteTx, office: ConsentOffice, subject: bytes) -> Forgot
     """Make all evidence about a subject anonymous, now.
 
     Raises `Problem`, with nothing changed: `consent_live` while any consent of it is in force,
-    `not_completed` while devices still owe an answer to one of its revocations.
+    `not_completed` while a device owes an answer to one of its revocations, or a system an acknowledgement.
     """
     live = tx.forgetting.live(subject)
     if live:
@@ -40,6 +40,10 @@ def forget_subject(tx: WriteTx, office: ConsentOffice, subject: bytes) -> Forgot
             raise Problem(
                 "not_completed", "expected every revocation of the subject to be completed or overdue"
             )
+    if tx.forgetting.events_wait(subject):
+        raise Problem(
+            "not_completed", "expected every event about the subject to be acknowledged, or given up"
+        )
     purposes = tx.forgetting.idle(subject)
     steps = sum(tx.forgetting.forget(subject, purpose) for purpose in purposes)
     tx.forgetting.drop_replies_about(subject_token(subject))
@@ -48,25 +52,32 @@ def forget_subject(tx: WriteTx, office: ConsentOffice, subject: bytes) -> Forgot
 
 @dataclass(slots=True)
 class Forgetting:
-    """The chore: a step every hour, again at once while there is more."""
+    """The chore: once a day from the first step of the ledger to the last that is old enough, a part at a
+    time, and every fence that may have to go."""
 
     store: Store
     settings: Settings
     _next_us: int = 0
+    _after: int = 0
+    """How far this day's walk has come."""
 
     def step(self, now_us: int) -> bool:
         """Make expired evidence anonymous and drop fences that nobody needs; whether more follows."""
         if now_us < self._next_us:
             return False
         limit, before_us = self.settings.write_chunk_rows, now_us - self.settings.evidence_kept_us
-        with self.store.write("forget_evidence") as tx:
-            pairs = tx.forgetting.expired(before_us, limit)
-            for subject, purpose in pairs:
-                tx.forgetting.forget(subject, purpose)
+        with self.store.write("forget_evidence", durable=False) as tx:
+            old = tx.forgetting.old_steps(self._after, before_us, limit)
+            pairs = {(subject, purpose) for _, subject, purpose in old}
+            over = [pair for pair in sorted(pairs) if tx.forgetting.over(*pair, before_us)]
+            for pair in over:
+                tx.forgetting.forget(*pair)
+                tx.forgetting.drop_events(pair[0], before_us)
             fences = tx.forgetting.drop_fences(before_us, limit)
-        if pairs or fences:
+        if over or fences:
             self.store.scrub()
-        more = len(pairs) >= limit or fences >= limit
-        if not more:
-            self._next_us = now_us + HOUR_US
-        return more
+        self._after = old[-1][0] if old else 0
+        if old or fences >= limit:
+            return True
+        self._next_us = now_us + DAY_US
+        return False

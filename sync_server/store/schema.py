@@ -9,6 +9,7 @@ from sync_server.store.access import ACCESS_TABLES
 from sync_server.store.aggregates import AGGREGATE_TABLES
 from sync_server.store.audit import AUDIT_TABLES
 from sync_server.store.event_tables import EVENT_TABLES, EVENTS_FROM_2
+from sync_server.store.forgetting import FORGETTING_TABLES
 from sync_server.store.ledger import LEDGER_TABLES
 from sync_server.store.registry import EVIDENCE_FROM_2, REGISTRY_TABLES
 from sync_server.store.restores import RESTORE_TABLES
@@ -187,6 +188,7 @@ TABLES: Final = (
     + AUDIT_TABLES
     + REGISTRY_TABLES
     + LEDGER_TABLES
+    + FORGETTING_TABLES
     + RESTORE_TABLES
     + EVENT_TABLES
 )
@@ -226,6 +228,7 @@ _FROM_2: Final[Sequence[str]] = (
     AUDIT_TABLES,
     REGISTRY_TABLES,
     LEDGER_TABLES,
+    FORGETTING_TABLES,
     RESTORE_TABLES,
     EVENTS_FROM_2,
 )
