@@ -15,8 +15,14 @@ from sync_server.api.schema_text import fields, prose, type_text
 from sync_server.errors import PROBLEMS
 
 _NAMELESS: Final = re.compile(r"[^a-zA-Z0-9]+")
-OF_ALL: Final = frozenset({"malformed_request", "malformed_query", "internal", "storage"})
-"""Problems of every route: they stand once, in the list of all."""
+OF_ALL: Final = frozenset(
+    {
+        *("malformed_request", "malformed_query", "internal", "storage"),
+        *("unauthorized", "missing_scope", "rate_limited"),
+        *("malformed_json", "malformed_msgpack", "too_large", "unsupported_media", "invalid_request"),
+    }
+)
+"""Problems of every route, of every one with a token, or of every one with a body; see the introduction."""
 Operation = Mapping[str, Any]
 
 
@@ -110,8 +116,10 @@ def _body(body: Mapping[str, Any] | None, schemas: Mapping[str, Any]) -> Iterato
     kinds = " or ".join(f"<code>{kind}</code>" for kind in body["content"])
     content = next(iter(body["content"].values()))
     may = "" if body["required"] else "; it may be left out"
-    yield f"<h4>Body</h4><p>{type_text(content['schema'])} as {kinds}{may}.</p>"
-    yield _fields(schemas.get(content["schema"].get("$ref", "").removeprefix(REFERENCE), {}), "needed")
+    schema = schemas.get(content["schema"].get("$ref", "").removeprefix(REFERENCE), {})
+    about = prose(schema.get("description", ""))
+    yield f"<h4>Body</h4><p>{type_text(content['schema'])} as {kinds}{may}. {about}</p>"
+    yield _fields(schema, "needed")
     if "example" in content:
         yield f"<pre>{escape(json.dumps(content['example'], ensure_ascii=False, indent=2))}</pre>"
 

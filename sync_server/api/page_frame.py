@@ -15,6 +15,11 @@ _SCOPES: Final = {
 }
 assert set(_SCOPES) == set(get_args(Scope))
 
+
+def _codes(names: str) -> str:
+    return ", ".join(f'<a href="#{name}"><code>{name}</code></a>' for name in names.split())
+
+
 INTRODUCTION: Final = f"""
 <h2 id="begin">How to begin</h2>
 <p>The server's first token lies in <code>api.token</code> in its data directory, and may do everything;
@@ -30,9 +35,9 @@ it does not know.</li>
 <li><b>Errors</b> are <a href="#type-ProblemDocument">problem documents</a> (RFC 9457). Decide by
 <code>code</code>; <code>detail</code> says what was expected and where. After an error nothing was changed.
 Beside those that a route names, each can answer
-<a href="#malformed_request"><code>malformed_request</code></a>,
-<a href="#malformed_query"><code>malformed_query</code></a>,
-<a href="#storage"><code>storage</code></a> and <a href="#internal"><code>internal</code></a>.</li>
+{_codes("malformed_request malformed_query storage internal")};
+each that needs a token {_codes("unauthorized missing_scope rate_limited")}; each with a body
+{_codes("malformed_json malformed_msgpack too_large unsupported_media invalid_request")}.</li>
 <li><b>Scopes</b>: a token has one or more of
 {", ".join(f'<span class="scope {name}">{name}</span> ({text})' for name, text in _SCOPES.items())}.</li>
 </ul>
@@ -46,7 +51,7 @@ FRAME: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><ti
 *{{box-sizing:border-box}}
 body{{font:15px/1.5 system-ui,sans-serif;margin:0;display:grid;grid-template-columns:19rem minmax(0,1fr)}}
 nav{{position:sticky;top:0;height:100vh;overflow:auto;padding:1rem;border-right:1px solid var(--line)}}
-nav{{font-size:13px}}nav p{{margin:.8rem 0 .2rem;font-weight:600}}
+nav{{font-size:13px;overflow-wrap:anywhere}}nav p{{margin:.8rem 0 .2rem;font-weight:600}}
 nav ul{{list-style:none;margin:0;padding:0}}nav li{{padding:.1rem 0 .1rem 4.4em;text-indent:-4.4em}}
 nav li b{{display:inline-block;width:5.2em;text-indent:0;font-size:11px}}
 main{{padding:1rem 2rem 6rem;max-width:64rem}}

@@ -24,7 +24,7 @@ from tests.support.shop_server import Answer, ShopServer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 BODY_LIMIT = 4096
-FREE = {"token_requests_per_s": 10**6, "token_burst": 10**6}
+FREE = {"token_requests_per_s": 10**6, "token_burst": 10**6, "deliveries_at_once": 0}
 KEY = {"Idempotency-Key": "k"}
 NOT_TOLD = {("DELETE", "/v1/consents/{id}"), ("GET", "/v1/aggregates/{metric}/releases")}
 """Routes that answer alike whether or not there is such a thing."""

@@ -161,7 +161,7 @@ async def test_the_page_reads_by_itself(shop: ShopServer) -> None:
     for name in shop.document["components"]["schemas"]:
         assert f'id="type-{name}"' in page
     assert not re.findall(r"<(?:script|img|link|iframe)|@import|url\(", page)
-    assert len(page) < 400_000
+    assert len(page) < 400_000  # of which a reader sees a part at a time
 
 
 async def test_every_reply_has_a_type_or_a_media_type_or_no_body(shop: ShopServer) -> None:

@@ -21,6 +21,9 @@ NEVER = {
     "POST /v1/sync",  # opens with one word among its headers
     "POST /v1/devices",  # needs a signature over a token that is told once
     "GET /v1/notices/{version}",  # the catalog declares none
+    "POST /v1/webhook-deliveries/{id}/retry",  # of what was given up: nothing is sent here
+    "DELETE /v1/webhook-deliveries/{id}",
+    "POST /v1/consent-revocations/{id}/recipients/{name}",  # of a revocation that is completed
     "GET /v1/restore",
     "POST /v1/restore/open",  # of a server that was restored
 }

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import copy
 import json
 import logging
 import queue
@@ -39,14 +38,12 @@ from tests.support.clock import ManualClock
 from tests.support.shop_server import FakeDevice, ShopServer
 
 LIMITS: Mapping[str, Any] = {
-    "poll_wait_us": 50_000,
-    "hello_timeout_us": 1_000_000,
-    "token_requests_per_s": 10**6,
-    "token_burst": 10**6,
-    "refusals_per_s": 10**6,
-    "refusal_burst": 10**6,
+    "poll_wait_us": 50_000, "event_polls": 0, "hello_timeout_us": 1_000_000,
+    "token_requests_per_s": 10**6, "token_burst": 10**6, "refusals_per_s": 10**6, "refusal_burst": 10**6,
+    "deliveries_at_once": 0,
 }
-"""Settings of the server: nothing waits for long, and nobody is asked to come more slowly."""
+"""Settings of the server: nothing waits for long, nobody is asked to come more slowly, and nothing is sent to
+the urls that are made up here: no request leaves this machine."""
 
 
 REFUSED = ("400", "401", "403", "404", "405", "408", "409", "410", "413", "415", "422", "426", "429", "503")
@@ -145,8 +142,13 @@ async def furnished(server: ShopServer) -> dict[str, Any]:
     await server.publish("profile", [{"entity": "user:alice", "event_time": 1, "values": {}}], as_of=as_of)
     await server.publish("item_stats", [{"entity": "item:a", "event_time": 1, "values": {"popularity": 0.5}}])
     await server.revoke("carol")
+    polled = {"delivery": {"method": "urn:ietf:rfc:8936"}}
+    stream = (await server.call("POST", "/v1/event-streams", polled)).body["stream_id"]
+    recipient = {"name": "warehouse", "delivery": stream}
+    assert (await server.call("POST", "/v1/recipients", recipient)).status == 201
     catalog = server.app[rooms.REGISTRY].active
-    document: dict[str, Any] = copy.deepcopy(dict(server.document))
+    text = json.dumps(server.document).replace('"es-abc"', f'"{stream}"').replace('"wh-abc"', f'"{stream}"')
+    document: dict[str, Any] = json.loads(text)
     there: dict[str, Mapping[str, object]] = {
         "/v1/devices": {"id": device.device_id},
         "/v1/aggregates": {"metric": next(iter(catalog.model.metrics))},
@@ -154,7 +156,9 @@ async def furnished(server: ShopServer) -> dict[str, Any]:
         "/v1/purposes": {"name": next(iter(catalog.purposes))},
         "/v1/features": {"view": "item_stats", "entity": "item:a"},
         "/v1/consents": {"subject": "alice"},
-        "/v1/consent-revocations": {"id": nobody_holds},
+        "/v1/consent-revocations": {"id": nobody_holds, "name": "warehouse"},
+        "/v1/event-streams": {"id": stream, "stream_id": stream},
+        "/v1/recipients": {"name": "warehouse"},
         "/v1/subject-data": {"subject": "alice"},
         "/v1/consent-evidence": {"subject": "bob"},
         "/v1/consent-ledger/proof": {"seq": 1},
@@ -200,7 +204,10 @@ def explore(
                 "use_after_free": {"enabled": False},
                 "negative_data_rejection": {"expected-statuses": list(REFUSED)},
             },
-            "phases": {"stateful": {"max-steps": steps}},
+            "phases": {
+                "stateful": {"max-steps": steps},
+                "coverage": {"unexpected-methods": ["PATCH", "PUT"]},
+            },
             **({"max-time": int(minutes * 60)} if minutes else {}),
         }
     )
