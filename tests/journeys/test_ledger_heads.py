@@ -15,6 +15,7 @@ from edge_runtime.cli import main
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.ledger import check_goes_on, verify_head
+from sync_server.cli import main as edge_sync
 from tests.support.consent_room import DAY_US, SERVER_KEY, Room
 from tests.support.ledgers import MadeUp, leaves
 from tests.support.town import ALICE, BOB, Kiosk, P, Session, Town
@@ -178,6 +179,33 @@ def test_doctor_and_head_show_what_is_kept_and_the_fork(
     assert told["ledger"]["conflict"]["code"] == "ledger_forked"
     assert told["ledger"]["conflict"]["kept"] == kept
     assert told["ledger"]["conflict"]["offered"]["public_key"] == kept["public_key"]
+    other.close()
+
+
+def test_two_devices_that_were_told_two_ledgers_find_out(
+    town: Town, kiosk: Kiosk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each device sees a ledger that is consistent in itself; beside each other their heads show the split."""
+    give(kiosk)
+    other = copied(town, tmp_path / "fork")
+    town.decide(BOB, "given")
+    other.decide(BOB, "refused")
+    second = Kiosk(other, tmp_path / "second")
+    for device, server in ((kiosk, town), (second, other)):
+        leave(meet(device, server))
+        assert device.leases.witness.conflict is None
+        device.close()
+    files = []
+    for device in (kiosk, second):
+        place = [str(device.folder / "cache.db"), "--key-file", str(device.folder / "device.key")]
+        assert main(["head", *place]) == 0
+        files.append(tmp_path / f"{device.folder.name}.json")
+        files[-1].write_text(capsys.readouterr().out)
+    for server, told in ((town, files[1]), (other, files[0])):
+        audit = ["consent", "audit", "--offline", "--data", str(server.folder), "--json"]
+        assert edge_sync([*audit, *(word for file in files for word in ("--head", str(file)))]) == 1
+        fault = json.loads(capsys.readouterr().out)["fault"]
+        assert (fault["name"], fault["where"]) == ("fork", str(told))
     other.close()
 
 
