@@ -185,7 +185,7 @@ def test_doctor_and_head_show_what_is_kept_and_the_fork(
 def test_two_devices_that_were_told_two_ledgers_find_out(
     town: Town, kiosk: Kiosk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each device sees a ledger that is consistent in itself; beside each other their heads show the split."""
+    """Each ledger is consistent in itself; beside each other the two heads show the split."""
     give(kiosk)
     other = copied(town, tmp_path / "fork")
     town.decide(BOB, "given")
