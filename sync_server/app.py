@@ -66,7 +66,7 @@ from sync_server.housekeeping import Housekeeping
 from sync_server.journal.copied import CopiedLedger
 from sync_server.journal.folder import FolderJournal
 from sync_server.journal.journal import Journal
-from sync_server.restore.catching_up import check_same_restore
+from sync_server.restore.catching_up import check_same_restore, note_lease
 from sync_server.restore.gives import Gives
 from sync_server.restore.upkeep import RestoreUpkeep
 from sync_server.settings import Settings
@@ -154,6 +154,7 @@ def _open_journal(settings: Settings, clock: Clock, store: SqliteStore, authorit
     journal = Journal(places, CopiedLedger(store, authority, clock), clock.now_us)
     try:
         check_same_restore(store, authority)
+        note_lease(store, settings.lease_us)
         store.attach(journal)
     except BaseException:
         store.close()

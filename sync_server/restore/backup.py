@@ -49,7 +49,7 @@ def back_up(settings: Settings, folder: Path, now_us: int) -> manifest.Manifest:
             root=found.root,
             schema=found.schema,
             catalog=found.catalog,
-            lease_us=settings.lease_us,
+            lease_us=max(settings.lease_us, found.lease_us),
             file_bytes=part.stat().st_size,
             file_hash=hashed,
         ),

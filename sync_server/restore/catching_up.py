@@ -29,6 +29,7 @@ RETRY_US: Final = 10_000_000
 """When a device may ask again for what is closed."""
 ACTOR: Final = "recall:"
 """Of ledger steps that were recorded on a device's word; its id follows."""
+LONGEST: Final = "longest_lease_us"
 By = Literal["devices", "time", "operator"]
 
 
@@ -170,6 +171,15 @@ class CatchingUp:
     def _look(self) -> None:
         with self._store.read() as tx:
             self._restore = tx.restores.latest()
+
+
+def note_lease(store: Store, lease_us: int) -> None:
+    """Remember the longest lease ever granted: after a restore one of that length may still run."""
+    with store.read() as tx:
+        known = int(tx.meta(LONGEST) or b"0")
+    if lease_us > known:
+        with store.write("longest_lease") as tx:
+            tx.set_meta(LONGEST, str(lease_us).encode())
 
 
 def check_same_restore(store: Store, authority: Authority) -> None:

@@ -20,6 +20,8 @@ class Copied:
     size: int
     """Steps of the ledger."""
     root: bytes
+    lease_us: int
+    """Longest lease that its server was ever set to grant."""
     catalog: str
     """`name@version` in force, or registered last; empty for none."""
 
@@ -54,10 +56,12 @@ def look_at(database: Path) -> Copied:
                 "SELECT name || '@' || version FROM catalogs"
                 " ORDER BY registered_us DESC, version DESC LIMIT 1"
             ).fetchone()
+            lease = copy.execute("SELECT value FROM meta WHERE key = 'longest_lease_us'").fetchone()
             root = merkle.root(size, lambda level, place: _node(copy, level, place))
         except sqlite3.DatabaseError as error:
             raise StoreForeign(f"{database.name} is no store ({type(error).__name__}); untouched") from None
-    return Copied(schema, size, root, "" if found is None else found[0])
+    lease_us = 0 if lease is None else int(lease[0])
+    return Copied(schema, size, root, lease_us, "" if found is None else found[0])
 
 
 def _node(copy: sqlite3.Connection, level: int, place: int) -> bytes:

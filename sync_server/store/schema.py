@@ -22,7 +22,7 @@ KEY_VERSION: Final = 1
 
 _TABLES: Final = """
 CREATE TABLE meta (
-    key TEXT PRIMARY KEY,        -- incarnation, partitions, active_catalog, tiers, rows_coming, flushed
+    key TEXT PRIMARY KEY,        -- partitions, active_catalog, tiers, rows_coming, flushed, longest_lease_us
     value BLOB NOT NULL
 ) WITHOUT ROWID;
 
