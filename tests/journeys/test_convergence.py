@@ -38,6 +38,16 @@ def test_whatever_fails_nothing_forbidden_is_readable_and_all_become_equal(seed:
     assert done.counts["ledger"] > 50
 
 
+@pytest.mark.parametrize("seed", [62, 101])
+def test_law_2_a_server_that_is_lost_and_restored_again_and_again(seed: int, tmp_path: Path) -> None:
+    """By its journal it is the same server: nothing comes back, nobody is bricked, the lane goes on.
+
+    By hand: `python -m tests.support.simulation --restores --minutes 10`.
+    """
+    done = run(seed, 240, tmp_path / "town", restores=True)
+    assert done.counts["restores"] >= 1
+
+
 def test_a_seed_replays_a_run_exactly(tmp_path: Path) -> None:
     """Every frame and event of a run is in its hash; another process and another hash seed find the same."""
     here = run(7, 400, tmp_path / "here")

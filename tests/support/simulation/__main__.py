@@ -19,13 +19,17 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=0, help="go on with the next seeds for so much CPU time"
     )
+    parser.add_argument(
+        "--restores", action="store_true", help="the server is lost and restored now and then"
+    )
     wanted = parser.parse_args()
     home = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
     seed, total, broken = wanted.seed, 0, 0
     while True:
         with tempfile.TemporaryDirectory(dir=home) as folder:
             try:
-                done = run(seed, wanted.steps, Path(folder) / "town", devices=wanted.devices)
+                town, more = Path(folder) / "town", {"restores": wanted.restores}
+                done = run(seed, wanted.steps, town, devices=wanted.devices, **more)
             except Broken as found:
                 print(found, flush=True)
                 broken += 1

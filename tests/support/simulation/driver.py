@@ -113,7 +113,7 @@ def run(
         world = World(seed, folder, devices, hostile=seed % 2 == 0, journalled=restores)
         try:
             for n in range(steps):
-                _step(world, rng, NIGHTLY if restores else RARE)
+                _step(world, rng, *((NIGHTLY, 0.04) if restores else (RARE, RARE_SHARE)))
                 if n % rest_every == rest_every - 1:
                     world.rest()
             world.rest()
@@ -128,8 +128,8 @@ def run(
             world.close()
 
 
-def _step(world: World, rng: random.Random, rare: Mapping[str, tuple[int, Chooser]]) -> None:
-    actions = rare if rng.random() < RARE_SHARE else ACTIONS
+def _step(world: World, rng: random.Random, rare: Mapping[str, tuple[int, Chooser]], share: float) -> None:
+    actions = rare if rng.random() < share else ACTIONS
     name = rng.choices(list(actions), [weight for weight, _ in actions.values()])[0]
     if name == "jump of the server" and world.seed % SERVER_JUMPS_IN:
         name = "crash server"
