@@ -22,6 +22,7 @@ from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
+from sync_server.consent import statement
 from sync_server.devices.authority import rotate_key
 from tests.journeys.test_withdrawal import ALICE as SHOPPER
 from tests.journeys.test_withdrawal import Kiosk as RealKiosk
@@ -96,6 +97,26 @@ def test_law_4_a_live_session_wipes_and_hands_in_the_proof(town: Town, kiosk: Ki
     assert wiped_us(town, kiosk) is not None
     with town.store.read() as tx:
         assert tx.receipt(receipt["id"]) is not None
+
+
+def test_law_4_its_last_word_settles_every_revocation_that_waited_for_it(town: Town, kiosk: Kiosk) -> None:
+    """Shut out before it heard of them: the real receipt of a real wipe, in the server and for a verifier."""
+    full(town, kiosk).close()
+    for subject in (ALICE, BOB):
+        town.decide(subject, "withdrawn")
+    town.office.settle()
+    revoke(town, kiosk)
+    assert until_the_end(Session(kiosk)) == "device_revoked"
+    with town.store.read() as tx:
+        rows = tx.revocations(10)
+        assert len(rows) == 2
+        for row in rows:
+            (target,) = tx.targets(row.id)
+            stopped = town.office.enforced(target)
+            assert (target.acked_us, stopped and stopped.by) == (None, "wiped")
+            document = town.office.outcome(tx, row)
+            verified = statement.verify(document, town.authority.public_key)
+            assert [(r.subject, r.shut_out) for r in verified.receipts] == [(bytes(16), True)]
 
 
 def test_a_revocation_goes_before_everything_that_waits(town: Town, kiosk: Kiosk) -> None:
