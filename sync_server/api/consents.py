@@ -215,6 +215,8 @@ ROUTES = (
         tells={201: _LOCATED},
         links={201: (Link("GET", PATH + "/{id}", "id", "$response.body#/id"),)},
         problems=(
+            "catching_up",
+            "journal",
             *("unknown_purpose", "invalid_notice", "invalid_id", "no_catalog", "idempotency_reuse"),
             "request_in_flight",
         ),

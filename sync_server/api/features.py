@@ -203,6 +203,13 @@ ROUTES = (
         idempotent=True,
         replies={200: "what stands, and why the other rows do not"},
         returns={200: Published},
-        problems=("unknown_view", "other_team", "no_catalog", "idempotency_reuse", "request_in_flight"),
+        problems=(
+            "unknown_view",
+            "other_team",
+            "no_catalog",
+            "idempotency_reuse",
+            "request_in_flight",
+            "catching_up",
+        ),
     ),
 )

@@ -17,7 +17,7 @@ from sync_server.errors import NotRestored, Problem
 from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import Settings
 from tests.support.night import Night
-from tests.support.town import ALICE, BOB, Kiosk, P
+from tests.support.town import ALICE, BOB, Kiosk, P, Session
 
 
 @pytest.fixture
@@ -393,3 +393,72 @@ class Dying:
             return real(*args, **more)
 
         return call
+
+
+def test_what_was_lost_is_told_in_pages_and_again_when_the_session_broke(
+    night: Night, other: Kiosk, kiosk: Kiosk
+) -> None:
+    """Cut anywhere in between: nothing is forgotten, nothing is recorded twice."""
+    for n in range(300):
+        night.town.decide(f"user:lost-{n}", "withdrawn")
+    night.meet(kiosk).close()
+    night.lose()
+    night.restore()
+    kiosk.town = night.town
+    frames = 0
+    while frames < 8:  # Challenge, Welcome, Recall, Restated, Restated, Lane, …
+        session = Session(kiosk)
+        for _ in range(frames):
+            session.step()
+        session.close()
+        frames += 1
+    session = night.meet(kiosk)
+    recalled = [said for said in session.said if isinstance(said, m.Recalled)]
+    assert recalled == []  # it was heard, and is not asked again
+    with night.town.store.read() as tx:
+        assert tx.restores.count_recorded(f"recall:{kiosk.device_id}") == 300
+    assert night.state("user:lost-299", P) == "withdrawn"
+    assert kiosk.replica.lane_position() == night.town.lane_head()
+    assert night.meet(other).device.opened
+
+
+def test_law_1_an_objection_is_not_forgotten_while_it_is_told(night: Night, kiosk: Kiosk) -> None:
+    """A restriction and an objection of the lost part hold on the device all the time, and come back."""
+    night.town.decide(ALICE, "restricted")
+    night.town.decide(BOB, "objected", "measurement")
+    night.meet(kiosk).close()
+    night.lose()
+    night.restore()
+    kiosk.town = night.town
+    session = Session(kiosk)
+    while session.step():
+        assert not given(kiosk, ALICE)
+        with kiosk.database.read() as tx:
+            entry = tx.lane_entry(night.town.pseudonym(BOB), "measurement")
+        assert entry is not None
+        assert entry.state == "objected"
+    session.settle()
+    assert night.state(ALICE, P) == "restricted"
+    assert night.state(BOB, "measurement") == "objected"
+    night.clock.advance(seconds=60)
+    session.settle()
+    assert (given(kiosk, ALICE), given(kiosk, BOB)) == (False, True)
+
+
+def test_what_the_kept_part_said_holds_again_where_the_lost_part_had_lifted_it(
+    night: Night, kiosk: Kiosk
+) -> None:
+    """A restriction from before the backup, lifted after it: the lifting is lost, so it holds again."""
+    night.town.decide(ALICE, "restricted")
+    night.meet(kiosk).close()
+    night.back_up()
+    night.town.decide(ALICE, "given")
+    night.meet(kiosk).close()
+    assert given(kiosk, ALICE)
+    night.lose()
+    night.restore()
+    session = night.meet(kiosk)
+    night.clock.advance(seconds=60)
+    session.settle()
+    assert night.state(ALICE, P) == "restricted"
+    assert (given(kiosk, ALICE), given(kiosk, BOB)) == (False, True)

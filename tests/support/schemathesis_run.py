@@ -38,8 +38,13 @@ from tests.support.clock import ManualClock
 from tests.support.shop_server import FakeDevice, ShopServer
 
 LIMITS: Mapping[str, Any] = {
-    "poll_wait_us": 50_000, "event_polls": 0, "hello_timeout_us": 1_000_000,
-    "token_requests_per_s": 10**6, "token_burst": 10**6, "refusals_per_s": 10**6, "refusal_burst": 10**6,
+    "poll_wait_us": 50_000,
+    "event_polls": 0,
+    "hello_timeout_us": 1_000_000,
+    "token_requests_per_s": 10**6,
+    "token_burst": 10**6,
+    "refusals_per_s": 10**6,
+    "refusal_burst": 10**6,
     "deliveries_at_once": 0,
 }
 """Settings of the server: nothing waits for long, nobody is asked to come more slowly, and nothing is sent to
