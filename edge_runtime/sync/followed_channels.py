@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from edge_runtime.errors import SyncRefused
 from edge_runtime.sync.following import fit
-from edge_runtime.sync.gate import Match
+from edge_runtime.sync.gate import Match, may_repair
 from edge_runtime.sync.memory import Memory
 from edge_runtime.sync.repairs import Repairs
 from edge_runtime.sync.replica import Replica
@@ -138,10 +138,15 @@ class FollowedChannels:
         return True
 
     def again(self, boot_us: int) -> None:
-        """Channels that the server could not serve just then may be asked for again in their time."""
+        """Channels that the server could not serve just then may be asked for again in their time, and those
+        that could not be repaired after an hour."""
         for channel in [c for c, at_us in self._again_us.items() if at_us <= boot_us]:
             del self._again_us[channel]
             if self.refused.get(channel) == "not_now":
+                del self.refused[channel]
+        times, limit = self._memory.repairs_us, self._settings.repairs_per_hour
+        for channel in [c for c, why in self.refused.items() if why == "digest_mismatch"]:
+            if may_repair(times, channel, boot_us, limit):
                 del self.refused[channel]
 
     def _is_held_unknown(self, channel: str) -> bool:

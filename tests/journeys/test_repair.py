@@ -346,6 +346,9 @@ def test_law_11_a_server_that_is_always_wrong_ends_in_diverged_and_no_loop(
         session = synced(kiosk)
         assert repairs(session) == []
         assert len(session.heard) < 10
+    kiosk.clock.advance(seconds=HOUR_S + 1)
+    session.settle()
+    assert len(repairs(session)) == 3, "after an hour once more, also in the session that runs"
     session.close()
     kiosk.clock.advance(seconds=HOUR_S + 1)
     later = synced(kiosk)
