@@ -20,6 +20,7 @@ from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.cli_access import access_commands, given_token
 from sync_server.cli_consent import consent_commands
+from sync_server.cli_events import event_commands, reached, serving_options
 from sync_server.cli_placing import hot_set_commands, segment_commands
 from sync_server.cli_registry import public_key, registry_commands
 from sync_server.cli_restore import restore_commands
@@ -84,7 +85,7 @@ def _serve(args: argparse.Namespace) -> None:
     if args.registry_key is not None:
         settings = replace(settings, registry_key=public_key(args.registry_key))
     settings = replace(settings, oidc=args.oidc, journals=tuple(args.journal), keys=args.keys)
-    settings = overridden(settings, args.set or ())
+    settings = overridden(reached(settings, args), args.set or ())
 
     def announce(url: str) -> None:
         if args.json:
@@ -177,6 +178,7 @@ def _doctor(args: argparse.Namespace) -> object:
         "catalogs": client.call("GET", "/v1/catalogs"),
         "key_database": "keep keys.db out of the backup that holds server.db",
         "journals": client.call("GET", "/v1/journals")["journals"],
+        "events": client.call("GET", "/v1/events"),
         "to_do": standing_text(ready),
     }
 
@@ -220,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--lease", help="duration of leases, e.g. 24h")
     made.add_argument("--journal", type=Path, action="append", default=[], help="see docs/restore.md")
     made.add_argument("--keys", type=Path, help="where keys.db lies: best on another volume")
+    serving_options(made)
     made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
     made = _command(commands, "enrol", _enrol, "make a one-time enrolment token")
     made.add_argument("--new-token", action="store_true", required=True)
@@ -240,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     access_commands(commands, _command, _client)
     segment_commands(commands, _command, _client)
     hot_set_commands(commands, _command, _client)
+    event_commands(commands, _command, _client)
     devices = commands.add_parser("devices", help="enrolled devices").add_subparsers(required=True)
     _command(devices, "list", _devices_list, "all devices")
     _command(devices, "revoke", _devices_revoke, "shut a device out").add_argument("id")
