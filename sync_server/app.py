@@ -59,7 +59,6 @@ from sync_server.consent.office import ConsentOffice
 from sync_server.devices.authority import Authority, load_authority, load_token
 from sync_server.devices.entropy import Entropy, system_entropy
 from sync_server.errors import Problem
-from sync_server.events.keeping import EventKeeper
 from sync_server.events.room import Events, open_events
 from sync_server.features.tiers import TierWalk
 from sync_server.housekeeping import Housekeeping
@@ -138,7 +137,7 @@ def build_app(
         access,
         upkeep,
         Forgetting(store, settings),
-        EventKeeper(store, settings),
+        events.keeper,
     )
     keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
     app.cleanup_ctx.append(lambda _: _running(node, keeper, events, settings))

@@ -167,6 +167,8 @@ class Settings:
     dropped for that, and no revocation fails."""
     events_look_us: int = SECOND_US
     """How often it is looked for events to send and for what time has made true, when nothing is heard."""
+    events_warn_us: int = 10 * SECOND_US
+    """How often it is looked whether something is not delivered, for `readyz`."""
     notice_chunk: int = 50
     """Revocations looked at in one transaction for what time has made true."""
     deliveries_at_once: int = 256

@@ -8,7 +8,7 @@ from aiohttp import web
 from sync_server.api.replies import json_reply
 from sync_server.api.rooms import CLOCK, SETTINGS, STORE
 from sync_server.api.route import Route
-from sync_server.events.room import warnings
+from sync_server.events.keeping import warnings
 
 
 class EventsStanding(msgspec.Struct):

@@ -24,7 +24,6 @@ from sync_server.api.rooms import (
 )
 from sync_server.api.route import Route
 from sync_server.errors import Problem
-from sync_server.events.room import warnings
 from sync_server.journal.journal import Journal
 from sync_server.restore.backup import newest_us
 from sync_server.restore.catching_up import Standing
@@ -83,15 +82,13 @@ async def readyz(request: web.Request) -> web.Response:
     except sqlite3.OperationalError:
         raise Problem("storage") from None
     standing = request.app[NODE].catching_up.standing()
-    with request.app[STORE].read() as tx:
-        said = warnings(tx, request.app[SETTINGS], request.app[CLOCK].now_us())
     ready = Readiness(
         status="ready",
         catalog=request.app[REGISTRY].active_or_none is not None,
         journals=_journals(request.app[JOURNAL]),
         backup_at=newest_us(request.app[SETTINGS]),
         restore=None if standing is None else _restore(standing),
-        delivery="warning" if said else "ok",
+        delivery="warning" if request.app[EVENTS].keeper.warned else "ok",
     )
     return json_reply(ready)
 

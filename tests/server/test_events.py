@@ -63,9 +63,7 @@ async def kinds_of(shop: ShopServer, sets: dict[str, str]) -> list[str]:
 
 def turn(shop: ShopServer) -> None:
     """Housekeeping's look at what time made true."""
-    from sync_server.events.keeping import EventKeeper
-
-    EventKeeper(shop.store, shop.settings).step(shop.clock.now_us())
+    shop.app[rooms.EVENTS].keeper.step(shop.clock.now_us())
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
@@ -171,6 +169,7 @@ async def test_a_set_that_its_receiver_refuses_is_kept_apart_and_said(open_shop:
     assert (await poll(shop, stream_id, setErrs=error))["sets"] == {}
     (letter,) = (await shop.call("GET", "/v1/webhook-deliveries?state=dead")).body["deliveries"]
     assert (letter["event"], letter["error"]) == (jti, "the receiver says: invalid_key")
+    shop.app[rooms.EVENTS].keeper.look(shop.clock.now_us())
     assert (await shop.call("GET", "/readyz", token=None)).body["delivery"] == "warning"
     assert (await shop.call("POST", f"/v1/webhook-deliveries/{letter['id']}/retry")).status == 202
     assert list((await poll(shop, stream_id))["sets"]) == [jti]
