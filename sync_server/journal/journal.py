@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 BEAT_US: Final = 10_000_000
 """How often a journal says that it is whole."""
+RETRY_US: Final = 5_000_000
+"""How long a journal that failed is left alone: to catch up it may have to be told a lot."""
 
 
 class Place(Protocol):
@@ -86,6 +88,8 @@ class Journal:
         self._places, self._ledger, self._now_us = tuple(places), ledger, now_us
         self._faults: dict[str, str] = {}
         """Place that is behind -> why."""
+        self._again_us: dict[str, int] = {}
+        """Place that is behind -> when it is tried again."""
         self._stepped = False
         """Whether a step was told since the last head."""
         self._beat_us = 0
@@ -128,10 +132,11 @@ class Journal:
 
     def beat(self) -> None:
         """Try again what failed, and let the others say that they are whole. For every second or so."""
-        for place in self._places:
-            if place.name in self._faults:
-                self._try(place, partial(self._catch_up, place, devices=True))
         now_us = self._now_us()
+        for place in self._places:
+            wait_us = self._again_us.get(place.name, 0) - now_us
+            if place.name in self._faults and not 0 < wait_us <= RETRY_US:
+                self._try(place, partial(self._catch_up, place, devices=True))
         if not 0 <= now_us - self._beat_us < BEAT_US:
             self._beat_us = now_us
             self._each(lambda place: place.mark(now_us))
@@ -182,6 +187,7 @@ class Journal:
         except OSError as error:
             if place.name not in self._faults:
                 log.error("the journal in %s is behind from now on: %s", place.name, error.strerror)
+            self._again_us[place.name] = self._now_us() + RETRY_US
             self._faults[place.name] = error.strerror or type(error).__name__
             try:
                 place.mark(None)

@@ -160,6 +160,9 @@ def test_law_2_a_full_disk_stops_gives_and_no_denial(night: Night, monkeypatch: 
     night.town.decide(BOB, "objected")
     room[0] = 1 << 30
     night.town.journal.beat()
+    assert set(night.town.journal.standing.values()) == {"No space left on device"}  # not at once
+    night.clock.advance(seconds=6)
+    night.town.journal.beat()
     assert set(night.town.journal.standing.values()) == {"whole"}
     assert steps(night) == [1, 2, 3]
     entries = list(reading(night).entries())

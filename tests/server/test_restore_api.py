@@ -18,11 +18,13 @@ async def restored(folder: Path, clock: ManualClock) -> ShopServer:
     async with ShopServer(folder / "old", clock) as shop:
         await FakeDevice(shop, 1).enrol()
         assert (await shop.give("alice")).status == 201
+        made = await shop.call("POST", "/v1/tokens", {"name": "job", "scopes": ["operator"]})
+        (folder / "token").write_text(made.body["token"])
         assert (await shop.call("GET", "/v1/restore")).status == 404
         back_up(shop.settings, folder / "backup", clock.now_us())
         back_up_keys(shop.settings, folder / "keys", None, force=True)
     shutil.rmtree(folder / "old")
-    sources = Sources(backup=folder / "backup", keys=folder / "keys")
+    sources = Sources(backup=folder / "backup", keys=folder / "keys", end_tokens=True)
     done = restore(sources, Settings(data_dir=folder / "new"), clock.now_us(), CountingEntropy())
     assert (done.whole, done.why) == (False, "there is no journal")
     return ShopServer(folder / "new", clock)
@@ -49,6 +51,8 @@ async def test_a_closed_server_says_so_at_every_door_and_takes_denials(tmp_path:
         items = [{"entity": "item:1", "event_time": 1_700_000_000, "values": {"popularity": 0.5}}]
         assert (await shop.publish("item_stats", items)).body["accepted"] == 1
         assert (await shop.revoke("alice", **{"Idempotency-Key": "k"})).status == 202
+        token = (tmp_path / "token").read_text()
+        assert (await shop.call("GET", "/v1/restore", token=token)).status == 401
         metrics = (await shop.call("GET", "/metrics")).body.decode()
         assert "edge_sync_restore_closed 1" in metrics
         assert "edge_sync_restore_waiting 1" in metrics
