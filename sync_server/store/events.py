@@ -237,11 +237,12 @@ class EventRows:
 
     def drop_destination(self, destination: str) -> None:
         """Forget what is owed to a destination that is no more."""
-        owed = self._db.execute("SELECT event FROM deliveries WHERE destination = ?", (destination,))
-        events = [row[0] for row in owed]
+        self._db.execute(
+            "DELETE FROM events WHERE seq IN (SELECT event FROM deliveries WHERE destination = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event = events.seq AND destination <> ?1)",
+            (destination,),
+        )
         self._db.execute("DELETE FROM deliveries WHERE destination = ?", (destination,))
-        for seq in events:
-            self._forget(seq)
 
     def ready(
         self, now_us: int, busy: Sequence[str], full_hosts: Sequence[str], limit: int

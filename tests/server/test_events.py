@@ -12,10 +12,13 @@ import jwt
 import pytest
 
 from sync_server.api import rooms
+from sync_server.devices.authority import rotate_key
+from sync_server.devices.entropy import system_entropy
 from sync_server.events.pairwise import pairwise_name
 from sync_server.events.telling import notice
 from sync_server.receiving import keys_of
 from sync_server.settings import DAY_US
+from sync_server.store.events import EventRow
 from tests.support.clock import ManualClock
 from tests.support.receivers import Heard, RawReceiver, failing, taking
 from tests.support.shop_server import FakeDevice, ShopServer
@@ -426,8 +429,33 @@ async def test_a_name_that_resolves_to_this_machine_is_not_called(tmp_path: Path
         assert inside.asked == 0
 
 
-async def test_discovery_names_every_endpoint_and_keys_of_before(open_shop: ShopServer) -> None:
-    """`/.well-known/ssf-configuration` leads to what is there."""
+async def test_a_token_signed_before_the_key_changed_still_verifies(tmp_path: Path) -> None:
+    """The key set has the earlier key too; the event comes again under its id, signed by the present one."""
+    clock = ManualClock()
+    async with ShopServer(tmp_path / "d", clock) as shop:
+        stream_id = await stream(shop)
+        await shop.give("alice")
+        before = (await poll(shop, stream_id))["sets"]
+    rotate_key(shop.settings.key_file, system_entropy)
+    async with ShopServer(tmp_path / "d", clock) as shop:
+        after = (await poll(shop, stream_id))["sets"]
+        (jti,) = before
+        assert after[jti] != before[jti]
+        assert await claims(shop, after[jti]) == await claims(shop, before[jti])
+
+
+async def test_a_deleted_stream_takes_nothing_from_the_others(open_shop: ShopServer) -> None:
+    """An event goes with its last delivery, not with the first stream that is deleted."""
+    shop = open_shop
+    one, other = await stream(shop), await stream(shop, purposes=["personalization"])
+    await shop.give("alice")
+    await shop.give("bob", "measurement")
+    await shop.call("DELETE", f"/v1/event-streams?stream_id={one}")
+    assert rows_of(shop, "events") == 1 == len((await poll(shop, other))["sets"])
+
+
+async def test_discovery_leads_to_what_is_there(open_shop: ShopServer) -> None:
+    """`/.well-known/ssf-configuration`, which needs no token."""
     shop = open_shop
     found = (await shop.call("GET", "/.well-known/ssf-configuration", token=None)).body
     base = found["issuer"]
@@ -447,3 +475,48 @@ async def test_nothing_is_kept_of_events_when_nobody_listens(shop: ShopServer) -
     await shop.give("alice")
     await shop.revoke("alice")
     assert rows_of(shop, "events") == rows_of(shop, "deliveries") == 0
+
+
+def steps_of(shop: ShopServer, work: Callable[[], object]) -> int:
+    """Hundreds of steps that SQLite's machine takes for `work`: the same on every machine."""
+    counted = [0]
+
+    def step() -> int:
+        counted[0] += 1
+        return 0
+
+    store: Any = shop.store
+    for connection in (store._writer, store._reader):
+        connection.set_progress_handler(step, 100)
+    work()
+    for connection in (store._writer, store._reader):
+        connection.set_progress_handler(None, 0)
+    return counted[0]
+
+
+async def test_law_11_ten_thousand_events_that_nobody_takes_slow_no_revocation_and_no_poll(
+    shop: ShopServer,
+) -> None:
+    """What is owed grows, and the work of a revocation, a look for something to send and a poll do not."""
+    stream_id = await stream(shop)
+    now_us, numbers = shop.clock.now_us(), iter(range(1_000))
+
+    def work() -> None:
+        with shop.store.write("revoke") as tx:
+            subject = shop.pseudonym(f"somebody{next(numbers)}")
+            shop.office.revoke(tx, subject, ["personalization"], "subject", "")
+        with shop.store.read() as reading:
+            reading.events.ready(now_us, [], [], 10)
+            reading.events.owed(stream_id, 10)
+            reading.events.to_look_at(now_us, 10)
+
+    for _ in range(20):
+        work()
+    before = min(steps_of(shop, work) for _ in range(5))
+    with shop.store.write("backlog") as tx:
+        for n in range(10_000):
+            body = {"purposes": ["personalization"]}
+            event = EventRow(0, f"b-{n}", "decision-recorded", None, bytes(16), now_us, now_us, body)
+            tx.events.add(event, [stream_id])
+    after = min(steps_of(shop, work) for _ in range(5))
+    assert after <= before * 1.5, (before, after)
