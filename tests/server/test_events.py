@@ -350,6 +350,23 @@ async def test_law_11_a_receiver_that_hangs_delays_nobody_else(open_shop: ShopSe
         await hanging.came.wait()
 
 
+async def test_law_11_many_webhooks_of_one_slow_host_leave_room_for_another(tmp_path: Path) -> None:
+    """Five that hang at one host, places for three requests, two of them for one host: the sixth is told."""
+    limits = {"deliver_to": ("loopback",), "deliveries_at_once": 3, "deliveries_per_host": 2}
+    async with (
+        ShopServer(tmp_path / "d", ManualClock(), **limits) as shop,
+        RawReceiver(None) as hanging,
+        taking() as receiver,
+    ):
+        for n in range(5):
+            await webhook(shop, f"{hanging.url}/{n}")
+        await webhook(shop, receiver.url)
+        await shop.give("alice")
+        assert json.loads((await receiver.next()).body)["state"] == "given"
+        await hanging.came.wait()
+        assert hanging.asked <= 2
+
+
 async def test_a_webhook_is_signed_so_that_its_receiver_can_believe_it(open_shop: ShopServer) -> None:
     """The shipped verifier takes what really arrives, with the keys that the server publishes."""
     from sync_server.receiving import WebhookReceiver
