@@ -10,6 +10,7 @@ from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.receipt import EVERYBODY, Receipt, open_receipt
 from sync_server.consent.decisions import device_actor
 from sync_server.events.telling import notice
+from sync_server.journal.record import Wiped
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import DENIALS, Answer, Denial, DeviceRow, Evidence, StoredReceipt
 
@@ -49,6 +50,8 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
         tx.add_answer(Answer(denial.seq, device.device_id, receipt.id, receipt.kind))
         _settle(tx, denial, device.device_id, now_us)
     settled = _wiped(tx, device, receipt, now_us) if wiped else []
+    if wiped:
+        tx.told.append(Wiped(device.device_id, body, signature, tx.lane_head()))
     moved = tuple(sorted({*(d.revocation for d in kept), *settled}))
     for revocation in moved:
         tx.complete(revocation, now_us)

@@ -61,13 +61,24 @@ class Known(_Entry, tag="device", frozen=True):
     """Ledger steps before it."""
 
 
+@prints_only("device_id", "size")
+class Wiped(_Entry, tag="wiped", frozen=True):
+    """A device that was shut out has proven that it erased everything: its receipt, as it came."""
+
+    device_id: str
+    body: bytes
+    signature: bytes
+    size: int
+    """Ledger steps before it."""
+
+
 class Signed(_Entry, tag="head", frozen=True):
     """The signed head of the ledger after the steps before it."""
 
     head: LedgerHead
 
 
-Entry = Begin | Step | Revoked | Known | Signed
+Entry = Begin | Step | Revoked | Known | Wiped | Signed
 _entries: Final = msgspec.msgpack.Decoder(Entry)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from edge_runtime.wire.ledger import verify_head
 from edge_runtime.wire.messages import LaneEntry, LedgerHead
 from sync_server.consent import merkle
 from sync_server.consent.decisions import API, judge
+from sync_server.consent.receipts import accept
 from sync_server.consent.revocations import erase_rows, name_targets
 from sync_server.errors import NotRestored
 from sync_server.events.telling import begin
-from sync_server.journal.record import Begin, Entry, Known, Revoked, Signed, Step
+from sync_server.journal.record import Begin, Entry, Known, Revoked, Signed, Step, Wiped
 from sync_server.restore.again import Bar, Recorder
 from sync_server.store.protocol import WriteTx
 from sync_server.store.records import BARS, DENIALS, LOST, Evidence
@@ -72,6 +74,8 @@ class Replay:
                     self._revoked(entry)
                 case Known():
                     self._device(entry)
+                case Wiped():
+                    self._wiped(entry)
                 case Begin():
                     pass
 
@@ -135,6 +139,14 @@ class Replay:
         name_targets(tx, entry.row, purposes, position, self._recorder.leases, self._recorder.bound)
         begin(tx, entry.row)  # told before, perhaps: whoever hears it again knows it by its `jti`
         self.found.revocations += 1
+
+    def _wiped(self, entry: Wiped) -> None:
+        """Its one receipt answers whatever it owed, and it is waited for no more."""
+        device = self._tx.device(entry.device_id)
+        if device is None:
+            return
+        with contextlib.suppress(WireFailure):  # signed by a key of before: then it is owed once more
+            accept(self._tx, device, entry.body, entry.signature, now_us=self._recorder.now_us)
 
     def _device(self, entry: Known) -> None:
         device = entry.device
