@@ -191,7 +191,7 @@ async def verify(request: web.Request) -> web.Response:
     with request.app[STORE].write("event_verification") as tx:
         row = found_stream(tx, wanted.stream_id)
         if tx.events.verifications(row.id) >= request.app[SETTINGS].verifications_waiting:
-            raise Problem("overloaded", "verifications of this stream wait already")
+            raise Problem("rate_limited", "verifications of this stream wait already")
         tx.events.add(EventRow(0, jti, kinds.VERIFICATION, None, None, now_us, now_us, body), [row.id])
     request.app[EVENTS].bell.ring()
     return web.Response(status=204)
@@ -334,6 +334,6 @@ ROUTES = (
         body=Verify,
         example={"stream_id": "es-abc", "state": "canary-1"},
         replies={204: "it is on its way"},
-        problems=("not_found", "overloaded"),
+        problems=("not_found",),
     ),
 )
