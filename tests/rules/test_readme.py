@@ -61,4 +61,5 @@ def test_readme_server_commands_run(tmp_path: Path) -> None:
         server.terminate()
     assert run.returncode == 0, run.stderr
     assert '"accepted":1' in run.stdout
-    assert "202 Accepted" in run.stdout
+    assert "The ledger holds." in run.stdout
+    assert "It holds: revocation accepted" in run.stdout
