@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync_server.cli import main
-from sync_server.cli_told import NOT_THERE, REFUSED, USAGE
+from sync_server.cli.told import NOT_THERE, REFUSED, USAGE
 from tests.support.shop_server import ShopServer
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from sync_server.cli import main
-from sync_server.cli_told import NOT_THERE, NOT_YET, REFUSED, USAGE
+from sync_server.cli.told import NOT_THERE, NOT_YET, REFUSED, USAGE
 from sync_server.client import Patience
 from sync_server.consent import documents, statement
 from sync_server.settings import DAY_US
@@ -119,7 +119,7 @@ async def test_people_read_what_it_means_and_what_to_do(shell: Shell, shop: Shop
 
 def test_no_server_is_another_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the patience that somebody at a terminal has is over."""
-    monkeypatch.setattr("sync_server.cli.PATIENCE", Patience(total_s=0))
+    monkeypatch.setattr("sync_server.cli.command.PATIENCE", Patience(total_s=0))
     (tmp_path / "api.token").write_text("t")
     url = f"http://127.0.0.1:{free_port()}"
     assert main(["consent", "status", "rev-1", "--data", str(tmp_path), "--url", url]) == NOT_THERE

@@ -353,7 +353,7 @@ async def test_a_running_server_is_audited_by_its_leaves(
     data, file = str(shop.settings.data_dir), str(tmp_path / "head.json")
     command = ["consent", "audit", "--data", data, "--url", url, "--head", file, "--json"]
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("sync_server.cli_ledger.PAGE", 3)
+    monkey.setattr("sync_server.cli.ledger.PAGE", 3)
     assert await asyncio.to_thread(main, command) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["leaves"], told["heads"]) == (7, 2)

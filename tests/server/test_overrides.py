@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_server.overrides import overridden
+from sync_server.cli.overrides import overridden
 from sync_server.settings import Settings
 
 

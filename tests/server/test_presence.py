@@ -10,8 +10,8 @@ import pytest
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
+from sync_server.cli.doctor import device_text
 from sync_server.devices.findings import Facts, findings
-from sync_server.doctor import device_text
 from sync_server.settings import HOUR_US, Settings
 from sync_server.store.records import ChannelHead, DeviceRow
 from sync_server.sync.presence import Presence, Standing

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sync_server.cli import main
-from sync_server.cli_told import NOT_THERE, REFUSED
+from sync_server.cli.told import NOT_THERE, REFUSED
 from sync_server.client import Client
 from tests.support.shop_server import CATALOG
 

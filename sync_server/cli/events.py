@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sync_server.client import Client, path_of
+from sync_server.cli.command import client, command
+from sync_server.client import path_of
 from sync_server.settings import Settings
 
-ClientOf = Callable[[argparse.Namespace], Client]
 PUSH, POLL = "urn:ietf:rfc:8935", "urn:ietf:rfc:8936"
 _OURS = "urn:edge-sync:event:"
 
@@ -43,17 +42,17 @@ def reached(settings: Settings, args: argparse.Namespace) -> Settings:
     )
 
 
-def event_commands(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def event_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
     parser = commands.add_parser("events", help="streams of Security Event Tokens (docs/events.md)")
-    _streams(parser.add_subparsers(required=True), command, client)
+    _streams(parser.add_subparsers(required=True))
     parser = commands.add_parser("webhooks", help="signed callbacks, and what could not be delivered")
-    _webhooks(parser.add_subparsers(required=True), command, client)
+    _webhooks(parser.add_subparsers(required=True))
     parser = commands.add_parser("recipients", help="to whom data goes on: revocations wait for their word")
-    _recipients(parser.add_subparsers(required=True), command, client)
+    _recipients(parser.add_subparsers(required=True))
 
 
-def _streams(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def _streams(commands: Any) -> None:
     def streams(args: argparse.Namespace) -> object:
         if args.delete:
             client(args).call("DELETE", path_of("v1", "event-streams", stream_id=args.delete))
@@ -99,7 +98,7 @@ def _streams(commands: Any, command: Callable[..., argparse.ArgumentParser], cli
     made.add_argument("--state", help="what it is to bring back")
 
 
-def _webhooks(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def _webhooks(commands: Any) -> None:
     def listing(args: argparse.Namespace) -> object:
         return client(args).call("GET", "/v1/webhooks")
 
@@ -131,7 +130,7 @@ def _webhooks(commands: Any, command: Callable[..., argparse.ArgumentParser], cl
     made.add_argument("delivery", help="its id, as `webhooks dead` says")
 
 
-def _recipients(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def _recipients(commands: Any) -> None:
     def listing(args: argparse.Namespace) -> object:
         return client(args).call("GET", "/v1/recipients")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
+from sync_server.cli.words import time_text
 from sync_server.consent.documents import (
     ConsentHistory,
     ConsentRecord,
@@ -19,7 +19,7 @@ def recorded_text(made: ConsentRecorded) -> str:
     """A decision that was recorded."""
     lines = [
         f"Recorded as {made.id}: {made.state} for {made.purpose}, notice {made.notice}.",
-        f"  ledger          {made.seq}, at {_time(made.recorded_at)}",
+        f"  ledger          {made.seq}, at {time_text(made.recorded_at)}",
         f"  what holds now  {made.state_now.state}",
     ]
     if made.outcome == "superseded":
@@ -44,7 +44,7 @@ def history_text(found: ConsentHistory) -> str:
 def _step(step: ConsentRecord) -> str:
     late = "  (superseded: it does not hold)" if step.outcome == "superseded" else ""
     notice = f", notice {step.notice}" if step.notice else ""
-    return f"  {_time(step.recorded_at)}  {step.purpose:<24} {step.state} by {step.actor}{notice}{late}"
+    return f"  {time_text(step.recorded_at)}  {step.purpose:<24} {step.state} by {step.actor}{notice}{late}"
 
 
 def accepted_text(made: RevocationAccepted) -> str:
@@ -52,9 +52,9 @@ def accepted_text(made: RevocationAccepted) -> str:
     purposes = ", ".join(f"{d.purpose} (ledger {d.seq})" for d in made.denials)
     return "\n".join(
         [
-            f"{made.id}   in force since {_time(made.accepted_at)}",
+            f"{made.id}   in force since {time_text(made.accepted_at)}",
             f"  purposes        {purposes}",
-            f"  due             {_time(made.due_at)}: whoever has not answered then is named as overdue",
+            f"  due             {time_text(made.due_at)}: whoever has not answered then is named as overdue",
             f"Next: `edge-sync consent status {made.id}` shows how far it has come. The signed receipt of",
             "its acceptance is part of the answer to `--json`.",
         ]
@@ -71,12 +71,12 @@ def _status(found: RevocationStatus) -> Iterator[str]:
     yield f"{found.id}   {found.state.upper().replace('_', ' ')}: {_meaning(found)}"
     yield f"  by              {'the subject' if found.initiator == 'subject' else 'the controller'}"
     yield f"  purposes        {', '.join(d.purpose for d in found.denials)}"
-    yield f"  accepted        {_time(found.accepted_at)}"
+    yield f"  accepted        {time_text(found.accepted_at)}"
     yield f"  this server     {_reached('erased', found.server_erased_at)}"
     yield f"  enforced        {_reached('since', found.enforced_at)}"
     yield f"  erased          {_reached('since', found.erased_at)}"
     yield f"  completed       {_reached('since', found.completed_at)}{', amended' if found.amended else ''}"
-    yield f"  due             {_time(found.due_at)}"
+    yield f"  due             {time_text(found.due_at)}"
     yield (
         f"  devices         {count.targets}, of which {count.enforced} enforced, {count.erased} answered"
         f" ({count.held_none} held none), {count.overdue} overdue"
@@ -123,10 +123,10 @@ def targets_text(revocation_id: str, targets: Sequence[RevocationTarget]) -> str
     lines = [f"{revocation_id}   {len(targets)} devices"]
     lines.append(f"  {'device':<32} {'cannot use it since':<24} {'answered':<24} lease ends at the latest")
     for target in targets:
-        answered = "not yet" if target.erased_at is None else f"{target.answer} {_time(target.erased_at)}"
-        since = "not yet" if target.enforced_at is None else _time(target.enforced_at)
+        answered = "not yet" if target.erased_at is None else f"{target.answer} {time_text(target.erased_at)}"
+        since = "not yet" if target.enforced_at is None else time_text(target.enforced_at)
         late = "".join(f"  ({remark})" for remark in _remarks(target))
-        bound = "never: it must answer" if target.lease_bound_at is None else _time(target.lease_bound_at)
+        bound = "never: it must answer" if target.lease_bound_at is None else time_text(target.lease_bound_at)
         lines.append(f"  {target.device_id:<32} {since:<24} {answered:<24} {bound}{late}")
     return "\n".join(lines)
 
@@ -141,8 +141,4 @@ def _remarks(target: RevocationTarget) -> Iterator[str]:
 
 
 def _reached(word: str, at_us: int | None) -> str:
-    return "not yet" if at_us is None else f"{word} {_time(at_us)}"
-
-
-def _time(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return "not yet" if at_us is None else f"{word} {time_text(at_us)}"

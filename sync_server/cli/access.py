@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from edge_runtime.catalog.duration import parse_duration
 from sync_server.access.chain import AuditEntry, AuditRow, walk
 from sync_server.api.route import Scope
+from sync_server.cli.command import client, command, duration_s
 from sync_server.client import Client, path_of
 from sync_server.devices.authority import write_private
 from sync_server.errors import ChainBroken
 
-ClientOf = Callable[[argparse.Namespace], Client]
 _TOKENS = ("v1", "tokens")
 
 
-def given_token(args: argparse.Namespace) -> str | None:
-    """The API token of `--token-file` or `EDGE_SYNC_TOKEN`; None: the one beside the server's data.
-
-    Raises ValueError when the file holds none.
-    """
-    if args.token_file is None:
-        return os.environ.get("EDGE_SYNC_TOKEN") or None
-    found: str = args.token_file.read_text().strip()
-    if not found:
-        raise ValueError(f"expected an API token in {args.token_file}")
-    return found
-
-
-def access_commands(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def access_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
 
     def create(args: argparse.Namespace) -> object:
         body = {"name": args.name, "scopes": args.scope, "teams": args.team or None}
-        body |= {"ttl_s": _seconds(args.ttl), "per_s": args.per_s, "burst": args.burst}
+        body |= {"ttl_s": duration_s(args.ttl), "per_s": args.per_s, "burst": args.burst}
         return _told(args, client(args).call("POST", path_of(*_TOKENS), body))
 
     def listing(args: argparse.Namespace) -> object:
         return client(args).call("GET", path_of(*_TOKENS, after=args.after))
 
     def rotate(args: argparse.Namespace) -> object:
-        body = {"grace_s": _seconds(args.grace)}
+        body = {"grace_s": duration_s(args.grace)}
         return _told(args, client(args).call("POST", path_of(*_TOKENS, args.id, "rotate"), body))
 
     def revoke(args: argparse.Namespace) -> object:
@@ -68,10 +53,10 @@ def access_commands(commands: Any, command: Callable[..., argparse.ArgumentParse
     made.add_argument("--grace", help="how long, e.g. 1h; 0s: not at all")
     _to_file(made)
     command(tokens, "revoke", revoke, "end an API token at once").add_argument("id")
-    _audit_command(commands, command, client)
+    _audit_command(commands)
 
 
-def _audit_command(commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def _audit_command(commands: Any) -> None:
     def audit(args: argparse.Namespace) -> object:
         if args.verify:
             return _verified(client(args), args.since)
@@ -134,12 +119,3 @@ def _mark(text: str) -> tuple[int, bytes]:
     if not (seq.isdecimal() and len(digest) == 64 and set(digest) <= set("0123456789abcdef")):
         raise ValueError("expected SEQ:HASH as --verify told it")
     return int(seq), bytes.fromhex(digest)
-
-
-def _seconds(text: str | None) -> int | None:
-    if text is None:
-        return None
-    made = parse_duration(text)
-    if made is None:
-        raise ValueError(f"expected a duration like 90d or 1h, got {text!r}")
-    return made // 1_000_000

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.catalog.duration import parse_duration
-from sync_server.client import Client
+from sync_server.cli.command import client, command, duration_us
 from sync_server.clock import SystemClock
 from sync_server.devices.entropy import system_entropy
 from sync_server.restore.backup import back_up, back_up_keys
 from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import Settings
 
-ClientOf = Callable[[argparse.Namespace], Client]
 
-
-def restore_commands(
-    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
-) -> None:
+def restore_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
 
     def backup(args: argparse.Namespace) -> object:
@@ -40,7 +34,7 @@ def restore_commands(
             return client(args).call("GET", "/v1/restore")
         settings = Settings(data_dir=args.data)
         if args.lease is not None:
-            settings = Settings(data_dir=args.data, lease_us=_lease_us(args.lease))
+            settings = Settings(data_dir=args.data, lease_us=duration_us(args.lease))
         sources = Sources(
             backup=args.folder,
             authority=args.authority,
@@ -69,13 +63,6 @@ def restore_commands(
     made.add_argument("--lane", type=int, default=0, help="a lane position known to have been reached")
     made.add_argument("--lease", help="longest lease that the lost server granted, if longer than 24h")
     made.add_argument("--open", action="store_true", help="open the running server before its time")
-
-
-def _lease_us(text: str) -> int:
-    made = parse_duration(text)
-    if made is None:
-        raise ValueError(f"expected a duration like 24h, got {text!r}")
-    return made
 
 
 def _next(whole: bool) -> str:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sync_server.client import Client, path_of
+from sync_server.cli.command import client, command
+from sync_server.client import path_of
 
-ClientOf = Callable[[argparse.Namespace], Client]
 
-
-def segment_commands(
-    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
-) -> None:
+def segment_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
 
     def put(args: argparse.Namespace) -> object:
@@ -46,9 +42,7 @@ def segment_commands(
     made.add_argument("--after", help="the last id of the page before")
 
 
-def hot_set_commands(
-    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
-) -> None:
+def hot_set_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
 
     def show(args: argparse.Namespace) -> object:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,19 +18,17 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.privacy import canonical_part, privacy_fingerprint
 from edge_runtime.catalog.signed import sign
 from edge_runtime.wire import seal
-from sync_server.client import Client, path_of
+from sync_server.cli.command import client, command
+from sync_server.client import path_of
 from sync_server.clock import SystemClock
 from sync_server.devices.authority import write_private
 from sync_server.devices.entropy import system_entropy
 
-ClientOf = Callable[[argparse.Namespace], Client]
 _SIGNATURE: Final = re.compile(r"^\[signature\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def registry_commands(
-    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
-) -> None:
+def registry_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
 
     def keygen(args: argparse.Namespace) -> object:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from edge_runtime.wire.fingerprint import digest_of
-from sync_server.cli_told import DONE, REFUSED, Told
+from sync_server.cli.command import client, command
+from sync_server.cli.told import DONE, REFUSED, Told
 from sync_server.client import Client, path_of
 from sync_server.consent.audit_heads import NamedHead, heads_in
 from sync_server.consent.auditing import Audit, Keys, audit_leaves, audit_store
@@ -20,7 +21,6 @@ from sync_server.devices.enrolment import decode
 from sync_server.devices.entropy import system_entropy
 from sync_server.store.looking import look
 
-ClientOf = Callable[[argparse.Namespace], Client]
 FILE_LIMIT_BYTES: Final = 64 << 20
 """Largest file of heads or receipts."""
 PAGE: Final = 1_000
@@ -39,7 +39,7 @@ _VERIFY_EPILOG: Final = (
 )
 
 
-def ledger_commands(consent: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf) -> None:
+def ledger_commands(consent: Any) -> None:
     """Hang the commands under `consent`."""
 
     def audit(args: argparse.Namespace) -> Told:

@@ -1,10 +1,40 @@
-"""`edge-sync doctor DEVICE` as a person reads it: where the device stands, what is wrong, what to do."""
+"""`edge-sync doctor [DEVICE]`: where the server or a device stands, what is wrong, what to do."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
+
+from sync_server.cli.command import client, command
+from sync_server.cli.told import Told
+from sync_server.cli.words import time_text
+from sync_server.client import path_of
+
+
+def doctor_command(commands: Any) -> None:
+    """Hang the command under `commands`."""
+    made = command(commands, "doctor", _doctor, "is everything as it should be, here or on one device")
+    made.add_argument("device", nargs="?", help="a device's id: where it stands and what is wrong with it")
+
+
+def _doctor(args: argparse.Namespace) -> object:
+    server = client(args)
+    if args.device is not None:
+        found = server.call("GET", path_of("v1", "devices", args.device))
+        return Told(found, device_text(found))
+    ready = server.call("GET", "/readyz")
+    return {
+        "url": server.url,
+        "ready": ready,
+        "ledger": server.call("GET", "/v1/consent-ledger/head"),
+        "devices": server.call("GET", "/v1/devices")["counts"],
+        "catalogs": server.call("GET", "/v1/catalogs"),
+        "key_database": "keep keys.db out of the backup that holds server.db",
+        "journals": server.call("GET", "/v1/journals")["journals"],
+        "events": server.call("GET", "/v1/events"),
+        "to_do": standing_text(ready),
+    }
 
 
 def device_text(found: Mapping[str, Any]) -> str:
@@ -88,6 +118,4 @@ def _findings(findings: list[Mapping[str, str]]) -> Iterator[str]:
 
 
 def _time(us: int | None) -> str:
-    if us is None:
-        return "never"
-    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return "never" if us is None else time_text(us)

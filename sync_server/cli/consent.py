@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edge_runtime.catalog.duration import parse_duration
-from sync_server.cli_ledger import ledger_commands
-from sync_server.cli_told import DONE, NOT_YET, Told
+from sync_server.cli.command import client, command, duration_us
+from sync_server.cli.consent_text import accepted_text, history_text, recorded_text, status_text, targets_text
+from sync_server.cli.ledger import ledger_commands
+from sync_server.cli.told import DONE, NOT_YET, Told
 from sync_server.client import Client, ConsentClient, NotYet, path_of
 from sync_server.client.consent import Reached
 from sync_server.consent.documents import RevocationStatus
-from sync_server.consent_text import accepted_text, history_text, recorded_text, status_text, targets_text
 from sync_server.devices.authority import write_private
 
-ClientOf = Callable[[argparse.Namespace], Client]
 
-
-def consent_commands(
-    commands: Any, command: Callable[..., argparse.ArgumentParser], client: ClientOf
-) -> None:
+def consent_commands(commands: Any) -> None:
     """Hang the commands under `commands`."""
 
     def give(args: argparse.Namespace) -> Told:
@@ -45,7 +40,7 @@ def consent_commands(
         document = msgspec.to_builtins(made)
         if args.wait is None:
             return Told(document, accepted_text(made))
-        status, code = _waited(consent, made.id, args.wait, _seconds(args.timeout))
+        status, code = _waited(consent, made.id, args.wait, duration_us(args.timeout) / 1e6)
         return Told({**document, "status": msgspec.to_builtins(status)}, status_text(status), code)
 
     def status(args: argparse.Namespace) -> Told:
@@ -95,7 +90,7 @@ def consent_commands(
     made = command(consent, "status", status, "how far a revocation has come")
     made.add_argument("id")
     made.add_argument("part", nargs="?", choices=("targets", "receipt"))
-    ledger_commands(consent, command, client)
+    ledger_commands(consent)
 
 
 def _waited(
@@ -107,13 +102,6 @@ def _waited(
     except NotYet as late:
         return late.status, NOT_YET
     return status, NOT_YET if status.state == "partially_completed" else DONE
-
-
-def _seconds(text: str) -> float:
-    made = parse_duration(text)
-    if made is None:
-        raise ValueError(f"expected a duration like 30s or 5m, got {text!r}")
-    return made / 1e6
 
 
 def subject_data(client: Client, subject: str) -> dict[str, Any]:
