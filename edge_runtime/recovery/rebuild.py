@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +23,7 @@ from edge_runtime.keys.vault import Step, no_step
 from edge_runtime.recovery.carrying import Carrying
 from edge_runtime.recovery.set_aside import Place, claimed
 from edge_runtime.recovery.taking_over import TakingOver
+from edge_runtime.wire.time_text import time_text
 
 POINTS: Final = ("claimed", "carried", "intent", "log", "aside", "in_place", "told")
 """Every point at which the `step` hook is called, in order."""
@@ -51,9 +51,8 @@ class Rebuilt(NamedTuple):
 
     def lines(self) -> list[str]:
         """When, why, and what was saved."""
-        when = datetime.fromtimestamp(self.at_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return [
-            f"when   {when}",
+            f"when   {time_text(self.at_us)}",
             f"why    {self.reason}",
             f"kept   {_rows(self.kept) or 'nothing'}",
             f"lost   {self._lost()}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import msgspec
 from aiohttp import web
 
@@ -25,9 +23,7 @@ from sync_server.api.replies import (
 from sync_server.api.rooms import AUTHORITY, CLOCK, OFFICE, REGISTRY, SETTINGS, STORE
 from sync_server.api.route import Link, Query, Route, Told
 from sync_server.consent.documents import (
-    Counters,
     DenialPlace,
-    RecipientCounters,
     Revocation,
     RevocationAccepted,
     RevocationBrief,
@@ -76,7 +72,7 @@ async def status(request: web.Request) -> web.Response:
         denials=denials,
         state=standing.state,
         amended=standing.amended,
-        counters=msgspec.convert(asdict(standing.counters), Counters),
+        counters=standing.counters,
         accepted_at=standing.accepted_us,
         due_at=row.due_us,
         enforced_at=standing.enforced_us,
@@ -84,7 +80,7 @@ async def status(request: web.Request) -> web.Response:
         completed_at=standing.completed_us,
         server_erased_at=row.server_erased_us,
         overdue=list(standing.overdue[:named]),
-        recipients=msgspec.convert(asdict(standing.recipients), RecipientCounters),
+        recipients=standing.recipients,
     )
     return json_reply(found)
 

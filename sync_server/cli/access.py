@@ -11,8 +11,8 @@ from sync_server.access.chain import AuditEntry, AuditRow, walk
 from sync_server.api.route import Scope
 from sync_server.cli.command import client, command, duration_s
 from sync_server.client import Client, path_of
-from sync_server.devices.authority import write_private
 from sync_server.errors import ChainBroken
+from sync_server.store.lasting import write_private
 
 _TOKENS = ("v1", "tokens")
 

@@ -16,7 +16,7 @@ from sync_server.cli.told import DONE, NOT_YET, Told
 from sync_server.client import Client, ConsentClient, NotYet, path_of
 from sync_server.client.consent import Reached
 from sync_server.consent.documents import RevocationStatus
-from sync_server.devices.authority import write_private
+from sync_server.store.lasting import write_private
 
 
 def consent_commands(commands: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sync_server.cli.words import time_text
+from edge_runtime.wire.time_text import time_text
 from sync_server.consent.documents import (
     ConsentHistory,
     ConsentRecord,

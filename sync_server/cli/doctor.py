@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edge_runtime.wire.time_text import time_text
 from sync_server.cli.command import client, command
 from sync_server.cli.told import Told
-from sync_server.cli.words import time_text
 from sync_server.client import path_of
 
 

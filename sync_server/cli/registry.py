@@ -21,8 +21,8 @@ from edge_runtime.wire import seal
 from sync_server.cli.command import client, command
 from sync_server.client import path_of
 from sync_server.clock import SystemClock
-from sync_server.devices.authority import write_private
 from sync_server.devices.entropy import system_entropy
+from sync_server.store.lasting import write_private
 
 _SIGNATURE: Final = re.compile(r"^\[signature\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 _KEY: Final = re.compile(r"[0-9a-f]{64}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from edge_runtime.wire.seal import subject_token
+from edge_runtime.wire.time_text import time_text
 from sync_server.consent.consent_receipt import KIND, VerifiedReceipt, verify_receipt
 from sync_server.consent.root import Led
 
@@ -46,13 +46,12 @@ class DecisionProof:
         """As a person reads it."""
         found, notice = self.proven, self.statement["processing"]["privacy_notice"]
         shown = f"notice {notice['version']}, sha256 {notice['content_hash'] or 'not declared'}"
-        when = datetime.fromtimestamp(found.at_us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return "\n".join(
             [
                 f"It holds: consent receipt  {found.record}",
                 f"  signed with      key {self.led.place} of the server; key {self.led.root_place} is pinned",
                 f"  about            {subject_token(found.subject)}",
-                f"  said             {found.state} for {found.purpose}, {when}",
+                f"  said             {found.state} for {found.purpose}, {time_text(found.at_us)}",
                 f"  was shown        {shown}",
                 f"  in the ledger    step {found.seq}, proven under the signed head of {found.size} steps",
                 "Not proven:",

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_runtime.wire.printing import prints_only
-from sync_server.consent.progress import State
+from sync_server.consent.progress import Counters, RecipientCounters, State
 from sync_server.consent.root import KeyLink
 from sync_server.consent.signed_document import SignedDocument
 
@@ -157,33 +157,6 @@ class RevocationAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """A target without a receipt then is overdue."""
     denials: list[DenialPlace]
     receipt: SignedDocument
-
-
-class Counters(msgspec.Struct, frozen=True, kw_only=True):
-    """Targets by what they have done."""
-
-    targets: int
-    enforced: int
-    """Can no longer use the data."""
-    on_wall_clock: int
-    """Of those, the ones whose lease's end rests on the word of their wall clock."""
-    erased: int
-    """Answered with a signed receipt of either kind."""
-    held_none: int
-    """Of those, the ones that held nothing."""
-    receipts: int
-    overdue: int
-
-
-class RecipientCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Onward recipients by what they have done."""
-
-    asked: int
-    told: int
-    """Their system took delivery."""
-    answered: int
-    overdue: list[str]
-    """Those that still owe an answer past the due time."""
 
 
 class RevocationStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,22 +13,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from sync_server.store.recipients import RecipientAnswer
 from sync_server.store.records import Answer, RevocationRow, Target
 
 State = Literal["accepted", "propagating", "enforced", "erased", "completed", "partially_completed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """Targets by what they have done."""
 
     targets: int
     enforced: int
+    """Can no longer use the data."""
     on_wall_clock: int
-    """Of those, the ones that are `WALL_CLOCK`."""
+    """Of those, the ones whose lease's end rests on the word of their wall clock."""
     erased: int
-    """Answered, by either kind of receipt."""
+    """Answered with a signed receipt of either kind."""
     held_none: int
     """Of those, the ones that held nothing."""
     receipts: int
@@ -36,15 +38,14 @@ class Counters:
     overdue: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recipients:
+class RecipientCounters(msgspec.Struct, frozen=True, kw_only=True):
     """Onward recipients (GDPR Art. 19) by what they have done."""
 
     asked: int
     told: int
     """Their system took delivery."""
     answered: int
-    overdue: tuple[str, ...]
+    overdue: list[str]
     """Those that still owe an answer past the due time."""
 
 
@@ -63,7 +64,7 @@ class Progress:
     counters: Counters
     overdue: tuple[str, ...]
     """Devices that still owe a receipt past the due time."""
-    recipients: Recipients
+    recipients: RecipientCounters
 
     @property
     def overdue_us(self) -> int | None:
@@ -127,13 +128,13 @@ def progress(
     )
 
 
-def _recipients(row: RevocationRow, asked: Sequence[RecipientAnswer], now_us: int) -> Recipients:
-    owing = tuple(a.recipient for a in asked if a.answered_us is None)
-    return Recipients(
+def _recipients(row: RevocationRow, asked: Sequence[RecipientAnswer], now_us: int) -> RecipientCounters:
+    owing = [a.recipient for a in asked if a.answered_us is None]
+    return RecipientCounters(
         asked=len(asked),
         told=sum(a.told_us is not None for a in asked),
         answered=len(asked) - len(owing),
-        overdue=owing if row.due_us <= now_us else (),
+        overdue=owing if row.due_us <= now_us else [],
     )
 
 

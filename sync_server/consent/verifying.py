@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from edge_runtime.wire.receipt import EVERYBODY, Receipt
 from edge_runtime.wire.seal import subject_token
+from edge_runtime.wire.time_text import time_text
 from sync_server.consent import consent_receipt
 from sync_server.consent.decision_proof import DecisionProof, decision_proof
 from sync_server.consent.root import Led, RootFailure, led_by
@@ -180,6 +180,4 @@ def _use_ended(device: Mapping[str, Any]) -> str:
 
 
 def _time(us: int | None) -> str:
-    if us is None:
-        return "not yet"
-    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return "not yet" if us is None else time_text(us)

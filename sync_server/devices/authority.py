@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from edge_runtime.wire.messages import Bytes16, Bytes32, Restore, Signature, Suc
 from edge_runtime.wire.printing import prints_only
 from sync_server.devices.entropy import Entropy
 from sync_server.errors import KeysMissing
+from sync_server.store.lasting import sync_folder, write_private
 
 SUCCESSIONS: Final = 64
 """Most earlier keys that a device may still trust; a Welcome names no more."""
@@ -133,7 +133,7 @@ def rotate_key(path: Path, entropy: Entropy) -> bytes:
     made = msgspec.structs.replace(file, signing_seed=seed, earlier=earlier)
     write_private(beside, msgspec.json.encode(made))
     beside.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return key
 
 
@@ -157,24 +157,6 @@ def load_token(path: Path, entropy: Entropy) -> str:
     if len(token) < 20 or not token.isascii():
         raise KeysMissing("api.token holds no token of at least 20 characters; nothing was opened")
     return token
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Create `path`, readable by its owner only, durable when this returns; raises FileExistsError."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read(path: Path) -> _KeyFile:

@@ -26,6 +26,7 @@ from sync_server.journal.record import (
     Upto,
     written,
 )
+from sync_server.store.lasting import sync_folder
 
 _ZERO: Final = bytes(CHAIN_BYTES)
 
@@ -137,7 +138,7 @@ class FolderJournal:
         try:
             _write(handle, made)
             os.fsync(handle)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError:
             os.close(handle)
             with contextlib.suppress(OSError):
@@ -221,11 +222,3 @@ def _write(handle: int, content: bytes | bytearray) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(handle, view) :]
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

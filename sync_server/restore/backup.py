@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_runtime.wire.seal import public_bytes
-from sync_server.devices.authority import Authority, load_authority, write_private
+from sync_server.devices.authority import Authority, load_authority
 from sync_server.devices.entropy import system_entropy
 from sync_server.errors import NotRestored
 from sync_server.restore import manifest
 from sync_server.settings import Settings
 from sync_server.store.copying import copy_database, look_at
+from sync_server.store.lasting import write_private
 
 KEYS: Final = "keys.db"
 COVERED: Final = "backups.json"

@@ -7,7 +7,6 @@ personal channels until the devices were heard (`catching_up`).
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from sync_server.restore.manifest import Manifest
 from sync_server.restore.replay import Replay
 from sync_server.settings import Settings
 from sync_server.store.copying import copy_database, look_at
+from sync_server.store.lasting import sync_folder
 from sync_server.store.protocol import WriteTx
 from sync_server.store.restores import RestoreRow
 from sync_server.store.sqlite import SqliteStore
@@ -103,11 +103,11 @@ def restore(sources: Sources, settings: Settings, now_us: int, entropy: Entropy)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    _sync(part)
+    sync_folder(part)
     if target.exists():
         target.rmdir()
     part.rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
     (target / MARK).unlink()
     return found
 
@@ -269,11 +269,3 @@ def _fresh(part: Path) -> Path:
     part.mkdir(mode=0o700, parents=True)
     (part / MARK).touch()
     return part
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

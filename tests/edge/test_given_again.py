@@ -16,14 +16,7 @@ GRANT, DENIED = 10, 15
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
     with Room(tmp_path) as opened:
-        opened.enrol().answered()
-        granted(opened)
-        yield opened
-
-
-def granted(room: Room) -> None:
-    decision = room.consents.give("alice", [P], notice="v1").decisions[0]
-    room.consents.recorded(decision, GRANT, "recorded", GRANT)
+        yield opened.enrol().answered().given(GRANT)
 
 
 def toggled(room: Room, text: str = "collected-since") -> tuple[bytes, bytes]:
@@ -114,7 +107,7 @@ def test_law_2_an_older_copy_of_everything_does_not_know_the_denial(tmp_path: Pa
     today.mkdir()
     with Room(today) as room:
         room.enrol().answered()
-        granted(room)
+        room.given(GRANT)
         room.plant("from-yesterday")
     shutil.copytree(today, yesterday)
     with Room(today) as room:
@@ -130,7 +123,7 @@ def test_law_2_an_older_copy_of_everything_does_not_know_the_denial(tmp_path: Pa
 def test_law_6_a_kill_while_withdrawing_keeps_the_order_for_the_give(tmp_path: Path, point: str) -> None:
     with Room(tmp_path) as room:
         room.enrol().answered()
-        granted(room)
+        room.given(GRANT)
 
     def withdraw() -> None:
         Room(tmp_path, step=die_at(point)).consents.withdraw("alice", [P])
@@ -157,7 +150,7 @@ def test_law_6_a_kill_while_withdrawing_keeps_the_order_for_the_give(tmp_path: P
 def test_an_older_database_queues_the_give_again_with_what_it_follows(tmp_path: Path) -> None:
     with Room(tmp_path) as room:
         room.enrol().answered()
-        granted(room)
+        room.given(GRANT)
     old = (tmp_path / "cache.db").read_bytes()
     with Room(tmp_path) as room:
         denied, given = toggled(room)

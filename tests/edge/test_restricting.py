@@ -17,15 +17,8 @@ ORDERS = "orders"
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
     with Room(tmp_path) as opened:
-        opened.enrol().answered()
-        given(opened)
+        opened.enrol().answered().given().plant("kept")
         yield opened
-
-
-def given(room: Room, grant: int = 10) -> None:
-    decision = room.consents.give("alice", [P], notice="v1").decisions[0]
-    room.consents.recorded(decision, grant, "recorded", grant)
-    room.plant("kept")
 
 
 def test_law_1_a_restriction_taken_here_keeps_everything_and_lets_nobody_use_it(room: Room) -> None:
@@ -65,7 +58,7 @@ def test_a_consent_taken_after_it_without_contact_names_it(room: Room) -> None:
 def test_law_1_a_restriction_outlives_a_restart_and_an_older_database(tmp_path: Path, lost: str) -> None:
     with Room(tmp_path) as room:
         room.enrol().answered()
-        given(room)
+        room.given().plant("kept")
     old = (tmp_path / "cache.db").read_bytes()
     with Room(tmp_path) as room:
         (id_,) = room.consents.restrict("alice", [P]).decisions

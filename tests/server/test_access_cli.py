@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sync_server.cli import main
 from sync_server.cli.told import NOT_THERE, REFUSED, USAGE
+from tests.support.shell import Shell
 from tests.support.shop_server import ShopServer
-
-
-class Shell:
-    """Runs the command beside the server's loop, without the data directory: from another machine."""
-
-    def __init__(self, shop: ShopServer, capsys: pytest.CaptureFixture[str], token: Path) -> None:
-        self._shop, self._capsys, self.token = shop, capsys, token
-
-    async def __call__(self, *words: str, code: int = 0) -> Any:
-        url = str(self._shop.client.make_url("")).rstrip("/")
-        tokens = (
-            [] if "--token-file" in words or self.token.name == "none" else ["--token-file", str(self.token)]
-        )
-        command = [*words, "--data", "/nowhere", "--url", url, "--json", *tokens]
-        assert await asyncio.to_thread(main, command) == code, self._capsys.readouterr().err
-        out, err = self._capsys.readouterr()
-        return json.loads(out if code == 0 else err)
 
 
 @pytest.fixture
 def shell(shop: ShopServer, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(shop, capsys, shop.settings.token_file)
+    """From another machine: without the data directory, with the token of the first start."""
+    made = Shell(shop, capsys)
+    made.options = {"--data": "/nowhere", "--token-file": str(shop.settings.token_file)}
+    return made
 
 
 async def test_a_token_from_the_command_line(shell: Shell, tmp_path: Path) -> None:
     """Made into a file that only its owner reads, used, rotated, listed, revoked."""
     first, second = tmp_path / "first", tmp_path / "second"
     words = ("--scope", "publish", "--scope", "operator", "--team", "search", "--ttl", "90d", "--per-s", "9")
-    made = await shell("tokens", "create", "nightly job", *words, "--out", str(first))
+    made = await shell.json("tokens", "create", "nightly job", *words, "--out", str(first))
     assert (made["token"], made["file"]) == (None, str(first))
     assert first.stat().st_mode & 0o777 == 0o600
-    told = (await shell("tokens", "list"))["tokens"]
+    told = (await shell.json("tokens", "list"))["tokens"]
     assert [(t["name"], t["scopes"], t["teams"], t["per_s"], t["burst"]) for t in told] == [
         ("nightly job", ["publish", "operator"], ["search"], 9, None)
     ]
     assert told[0]["expires_at"] - told[0]["created_at"] == 90 * 86_400_000_000
-    assert (await shell("tokens", "list", "--after", made["id"]))["tokens"] == []
-    rotated = await shell("tokens", "rotate", made["id"], "--grace", "0s", "--out", str(second))
+    assert (await shell.json("tokens", "list", "--after", made["id"]))["tokens"] == []
+    rotated = await shell.json("tokens", "rotate", made["id"], "--grace", "0s", "--out", str(second))
     assert rotated["earlier_until"] == told[0]["created_at"]
-    assert (await shell("tokens", "list", "--token-file", str(first), code=REFUSED))["code"] == "unauthorized"
-    assert len((await shell("tokens", "list", "--token-file", str(second)))["tokens"]) == 1
-    assert (await shell("tokens", "revoke", made["id"]))["revoked_at"] is not None
-    assert (await shell("tokens", "list", "--token-file", str(second), code=REFUSED))[
+    assert (await shell.json("tokens", "list", "--token-file", str(first), code=REFUSED))[
         "code"
     ] == "unauthorized"
-    assert (await shell("tokens", "revoke", "tok-none", code=REFUSED))["code"] == "not_found"
-    existing = await shell("tokens", "create", "x", "--scope", "publish", "--out", str(first), code=3)
+    assert len((await shell.json("tokens", "list", "--token-file", str(second)))["tokens"]) == 1
+    assert (await shell.json("tokens", "revoke", made["id"]))["revoked_at"] is not None
+    assert (await shell.json("tokens", "list", "--token-file", str(second), code=REFUSED))[
+        "code"
+    ] == "unauthorized"
+    assert (await shell.json("tokens", "revoke", "tok-none", code=REFUSED))["code"] == "not_found"
+    existing = await shell.json("tokens", "create", "x", "--scope", "publish", "--out", str(first), code=3)
     assert "exists" in existing["error"]
-    wrong = await shell("tokens", "create", "x", "--scope", "publish", "--ttl", "soon", code=USAGE)
+    wrong = await shell.json("tokens", "create", "x", "--scope", "publish", "--ttl", "soon", code=USAGE)
     assert "duration" in wrong["error"]
 
 
@@ -70,19 +56,19 @@ async def test_every_command_works_with_a_narrow_token_and_nothing_else_of_the_s
 ) -> None:
     """From a file, or from the environment; the scope that is missing is named."""
     narrow = tmp_path / "narrow"
-    await shell("tokens", "create", "desk", "--scope", "consent", "--out", str(narrow))
-    shell.token = narrow
-    given = await shell("consent", "give", "alice", "personalization", "--notice", "2026-11")
+    await shell.json("tokens", "create", "desk", "--scope", "consent", "--out", str(narrow))
+    shell.options["--token-file"] = str(narrow)
+    given = await shell.json("consent", "give", "alice", "personalization", "--notice", "2026-11")
     assert given["purpose"] == "personalization"
-    refused = await shell("devices", "list", code=REFUSED)
+    refused = await shell.json("devices", "list", code=REFUSED)
     assert (refused["code"], refused["scope"]) == ("missing_scope", "device-admin")
-    shell.token = tmp_path / "none"
+    del shell.options["--token-file"]
     monkeypatch.setenv("EDGE_SYNC_TOKEN", narrow.read_text().strip())
-    assert (await shell("devices", "list", code=REFUSED))["code"] == "missing_scope"
+    assert (await shell.json("devices", "list", code=REFUSED))["code"] == "missing_scope"
     monkeypatch.delenv("EDGE_SYNC_TOKEN")
-    assert "api.token" in (await shell("devices", "list", code=3))["error"]
+    assert "api.token" in (await shell.json("devices", "list", code=3))["error"]
     (tmp_path / "empty").write_text("\n")
-    wrong = await shell("devices", "list", "--token-file", str(tmp_path / "empty"), code=USAGE)
+    wrong = await shell.json("devices", "list", "--token-file", str(tmp_path / "empty"), code=USAGE)
     assert "expected an API token" in wrong["error"]
 
 
@@ -92,28 +78,30 @@ async def test_the_audit_log_is_read_and_verified_from_the_command_line(
     """`--verify` tells the chain's end; given to it later, an edit before or after, or a cut, is noticed."""
     for subject in "abc":
         await shop.give(subject)
-    page = await shell("audit", "--after", "0")
+    page = await shell.json("audit", "--after", "0")
     assert [line["route"] for line in page["entries"]] == ["/v1/consents"] * 3
-    newest = await shell("audit", "--before", "3")
+    newest = await shell.json("audit", "--before", "3")
     assert [line["seq"] for line in newest["entries"]] == [2, 1]
-    end = (await shell("audit", "--verify"))["end"]
+    end = (await shell.json("audit", "--verify"))["end"]
     await shop.give("d")
-    later = (await shell("audit", "--verify", "--since", end))["end"]
+    later = (await shell.json("audit", "--verify", "--since", end))["end"]
     assert int(later.partition(":")[0]) > int(end.partition(":")[0])
-    assert (await shell("audit", "--verify", "--since", "7", code=USAGE))["error"].startswith("expected SEQ")
+    assert (await shell.json("audit", "--verify", "--since", "7", code=USAGE))["error"].startswith(
+        "expected SEQ"
+    )
 
     db = sqlite3.connect(shop.settings.database)
     db.execute("DROP TRIGGER audit_stands")
     db.execute("UPDATE audit SET actor = 'token:other' WHERE seq = 2")
     db.commit()
-    assert "row 2 " in (await shell("audit", "--verify", code=REFUSED))["error"]
+    assert "row 2 " in (await shell.json("audit", "--verify", code=REFUSED))["error"]
     db.execute("UPDATE audit SET actor = 'bootstrap' WHERE seq = 2")
     seq = end.partition(":")[0]
     db.execute("DROP TRIGGER audit_ends_at_its_front")
     db.execute("DELETE FROM audit WHERE seq >= 3")
     db.commit()
     db.close()
-    broken = await shell("audit", "--verify", "--since", end, code=REFUSED)
+    broken = await shell.json("audit", "--verify", "--since", end, code=REFUSED)
     assert f"row {seq} is gone, or not as it was" in broken["error"]
 
 

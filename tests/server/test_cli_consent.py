@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -16,31 +14,15 @@ from sync_server.client import Patience
 from sync_server.consent import documents, statement
 from sync_server.settings import DAY_US
 from tests.support.served import free_port
+from tests.support.shell import Shell
 from tests.support.shop_server import FakeDevice, ShopServer
 
 P = "personalization"
 
 
-class Shell:
-    """Runs the command beside the server's loop."""
-
-    def __init__(self, shop: ShopServer, capsys: pytest.CaptureFixture[str]) -> None:
-        self._shop, self._capsys = shop, capsys
-
-    async def text(self, *words: str, code: int = 0) -> str:
-        url = str(self._shop.client.make_url("")).rstrip("/")
-        command = ["consent", *words, "--data", str(self._shop.settings.data_dir), "--url", url]
-        assert await asyncio.to_thread(main, command) == code, self._capsys.readouterr().err
-        out, err = self._capsys.readouterr()
-        return err if code in (REFUSED, USAGE) else out
-
-    async def json(self, *words: str, code: int = 0) -> Any:
-        return json.loads(await self.text(*words, "--json", code=code))
-
-
 @pytest.fixture
 def shell(shop: ShopServer, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(shop, capsys)
+    return Shell(shop, capsys, prefix=("consent",))
 
 
 async def test_scripts_get_the_documents_of_the_api(shell: Shell, shop: ShopServer) -> None:

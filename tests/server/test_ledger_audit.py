@@ -135,11 +135,7 @@ def node_of(town: Town) -> merkle.NodeReader:
 def test_an_edited_leaf_is_named(folder: Path) -> None:
     """Leaf and column agree again, the commitment opens: the hash is another."""
     connection = sqlite3.connect(folder / "server.db", isolation_level=None)
-    raw = connection.execute("SELECT leaf FROM evidence WHERE seq = 5").fetchone()[0]
-    leaf = msgspec.structs.replace(msgspec.msgpack.decode(raw, type=ledger.Leaf), notice="2025-01")
-    connection.execute(
-        "UPDATE evidence SET leaf = ?, notice = '2025-01' WHERE seq = 5", (ledger.leaf_bytes(leaf),)
-    )
+    edit_leaf(connection)
     connection.close()
     assert fault(audited(folder)) == ("leaf_hash", "ledger_nodes 0:4", 5)
 
@@ -152,13 +148,17 @@ def test_an_edit_with_all_hashes_made_anew_is_a_fork_of_what_was_signed(original
     assert fault(audited(folder, kept)) == ("fork", "head 1", 6)
 
 
-def edit_and_rehash(folder: Path) -> None:
-    connection = sqlite3.connect(folder / "server.db", isolation_level=None)
+def edit_leaf(connection: sqlite3.Connection) -> None:
     raw = connection.execute("SELECT leaf FROM evidence WHERE seq = 5").fetchone()[0]
     leaf = msgspec.structs.replace(msgspec.msgpack.decode(raw, type=ledger.Leaf), notice="2025-01")
     connection.execute(
         "UPDATE evidence SET leaf = ?, notice = '2025-01' WHERE seq = 5", (ledger.leaf_bytes(leaf),)
     )
+
+
+def edit_and_rehash(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "server.db", isolation_level=None)
+    edit_leaf(connection)
     edge = merkle.RightEdge()
     for (leaf_bytes,) in connection.execute("SELECT leaf FROM evidence ORDER BY seq").fetchall():
         for level, place, made in edge.add(leaf_bytes):

@@ -119,6 +119,12 @@ class Room:
         self.leases.granted(self.lease(b"r" * 16, duration_us))
         return self
 
+    def given(self, grant: int = 10) -> Room:
+        """Alice gave here, and the ledger has numbered it."""
+        decision = self.consents.give("alice", [P], notice="v1").decisions[0]
+        self.consents.recorded(decision, grant, "recorded", grant)
+        return self
+
     def lease(
         self,
         id: bytes,
