@@ -10,9 +10,8 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sync_server.access.audit import Call
@@ -47,8 +46,8 @@ from sync_server.api import (
 from sync_server.api import events as events_api
 from sync_server.api import registry as registry_api
 from sync_server.api.access_log import keep_names_out
-from sync_server.api.asked import check_query, route_of
-from sync_server.api.caller import let_in
+from sync_server.api.answer import answer, expect
+from sync_server.api.asked import route_of
 from sync_server.api.fault import told
 from sync_server.api.problem import problem_reply
 from sync_server.api.route import Route
@@ -56,16 +55,13 @@ from sync_server.catalog.registry import Registry
 from sync_server.clock import Clock, SystemClock
 from sync_server.consent.forgetting import Forgetting
 from sync_server.consent.office import ConsentOffice
-from sync_server.devices.authority import Authority, load_authority, load_token
+from sync_server.devices.authority import load_authority, load_token
 from sync_server.devices.entropy import Entropy, system_entropy
 from sync_server.errors import Problem
 from sync_server.events.room import Events, open_events
 from sync_server.features.tiers import TierWalk
 from sync_server.housekeeping import Housekeeping
-from sync_server.journal.copied import CopiedLedger
-from sync_server.journal.folder import FolderJournal
-from sync_server.journal.journal import Journal
-from sync_server.restore.catching_up import check_same_restore, note_lease
+from sync_server.journal.opening import open_journal
 from sync_server.restore.gives import Gives
 from sync_server.restore.upkeep import RestoreUpkeep
 from sync_server.settings import Settings
@@ -83,7 +79,7 @@ def build_app(
     """Open the data directory (made when missing) and return the application, ready to run.
 
     Raises:
-        StoreTooNew, StoreForeign, KeysMissing: see `errors`; what was there is untouched.
+        StoreTooNew, StoreForeign, KeysMissing, JournalAhead: see `errors`; what was there is untouched.
         CatalogError: `settings.catalog` has faults.
         ValueError: `settings.oidc` has.
     """
@@ -104,12 +100,12 @@ def build_app(
         registry.check_signed()
         token = load_token(settings.token_file, entropy)
         access = open_access(token, store, clock, settings, authority)
+        journal = open_journal(settings, clock, store, authority)
     except BaseException:
         store.close()
         raise
     said = (registry.purposes, registry.leases)
     office = ConsentOffice(store, authority, clock, settings, entropy, *said)
-    journal = _open_journal(settings, clock, store, authority)
     rounds = Rounds(clock, entropy, authority.tag_key)
     lent = (settings, clock, store, authority, office, rounds, entropy)
     node = open_node(*lent, catalog=lambda: registry.active_or_none, leases=registry.leases)
@@ -124,13 +120,11 @@ def build_app(
     app[rooms.AUTHORITY], app[rooms.ENTROPY], app[rooms.OFFICE] = authority, entropy, office
     app[rooms.REGISTRY], app[rooms.ROUNDS], app[rooms.HINTS] = registry, rounds, node.hints
     app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.NODE] = token, set(), node
-    app[rooms.ACCESS] = access
-    app[rooms.SYNC_DOOR] = SyncDoor(node)
+    app[rooms.ACCESS], app[rooms.JOURNAL], app[rooms.SYNC_DOOR] = access, journal, SyncDoor(node)
     _hang_doors(app)
     app[rooms.HOT_KEEPER] = HotKeeper(store, lambda: registry.active_or_none, settings, node.on_demand.use.of)
     upkeep = RestoreUpkeep(node.catching_up, journal, authority.incarnation, settings)
     app[rooms.EVENTS] = events = open_events(settings, clock, store, authority, entropy)
-    app[rooms.JOURNAL] = journal
     chores = (
         TierWalk(store, registry, settings.write_chunk_rows),
         app[rooms.HOT_KEEPER],
@@ -144,21 +138,6 @@ def build_app(
     app.on_shutdown.append(_close_sessions)
     app.on_cleanup.append(_close_store)
     return app
-
-
-def _open_journal(settings: Settings, clock: Clock, store: SqliteStore, authority: Authority) -> Journal:
-    """The journals, told what they missed. Raises `JournalAhead` or `StoreForeign`, with the store closed."""
-    size = settings.journal_segment_bytes
-    places = [FolderJournal(Path(folder), authority.incarnation, size) for folder in settings.journals]
-    journal = Journal(places, CopiedLedger(store, authority, clock), clock.now_us)
-    try:
-        check_same_restore(store, authority)
-        note_lease(store, settings.lease_us)
-        store.attach(journal)
-    except BaseException:
-        store.close()
-        raise
-    return journal
 
 
 def route_table(door: SyncDoor) -> tuple[Route, ...]:
@@ -198,32 +177,17 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     keep_names_out(request)
     route = route_of(request)
     if route is None:  # 404 for everybody
-        return await _answer(request, handler, None, None)
+        return await _answer(request, handler, None)
     log_of_calls = request.app[rooms.ACCESS].audit
     with log_of_calls.during(route) as call:
-        reply = await _answer(request, handler, route, call)
+        reply = await _answer(request, handler, call)
         log_of_calls.ended(call, reply.status)
         return reply
 
 
-async def _answer(
-    request: web.Request, handler: Handler, route: Route | None, call: Call | None
-) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, call: Call | None) -> web.StreamResponse:
     try:
-        if route is not None and call is not None:
-            await let_in(request, route, call)
-            check_query(request, route)
-        return await handler(request)
-    except Problem as problem:
-        if call is not None:
-            call.code = problem.code
-        return problem_reply(problem)
-    except web.HTTPNotFound:
-        return problem_reply(Problem("not_found"))
-    except web.HTTPMethodNotAllowed as wrong:
-        reply = problem_reply(Problem("method_not_allowed"))
-        reply.headers["Allow"] = ", ".join(sorted(wrong.allowed_methods))
-        return reply
+        return await answer(request, handler, call)
     except web.HTTPException:
         raise
     except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
@@ -237,16 +201,8 @@ async def _answer(
 def _hang_doors(app: web.Application) -> None:
     table = route_table(app[rooms.SYNC_DOOR])
     for route in table:
-        app.router.add_route(route.method, route.pattern, route.handler, expect_handler=_expect)
+        app.router.add_route(route.method, route.pattern, route.handler, expect_handler=expect)
     app[rooms.ROUTES] = {(route.method, route.path): route for route in table}
-
-
-async def _expect(request: web.Request) -> web.StreamResponse | None:
-    """Answer `Expect: 100-continue`; anything else is expected in vain, and the body judged as it comes."""
-    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
-        assert request.transport is not None
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return None
 
 
 async def _running(

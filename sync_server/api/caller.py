@@ -10,24 +10,23 @@ from aiohttp import web
 from edge_runtime.catalog import View
 from sync_server.access.audit import Call, present_caller
 from sync_server.api.rooms import ACCESS
-from sync_server.api.route import Route
 from sync_server.errors import Problem
 
 _ID: Final = re.compile(r"[a-z]{2,8}-[a-z2-7]{16,40}")
 """What ids look like that this server made: nobody's name does."""
 
 
-async def let_in(request: web.Request, route: Route, call: Call) -> None:
+async def let_in(request: web.Request, call: Call) -> None:
     """Ask for the token that the route needs, before anything else is read; raises `Problem`."""
     given = request.match_info.get("id", "")
     if _ID.fullmatch(given):
         call.resource = given
-    if route.open:
+    if call.route.open:
         return
     door = request.app[ACCESS].door
     headers = request.headers.getall("Authorization", [])
     call.caller = await door.who(headers[0] if len(headers) == 1 else None, request.remote)
-    door.admit(call.caller, route)
+    door.admit(call.caller, call.route)
 
 
 def check_team(view: View) -> None:
