@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from sync_server.api.remedies import REMEDIES
 from sync_server.errors import Problem
 
 PROBLEM_MEDIA: Final = "application/problem+json"
@@ -32,7 +33,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     code: str
     """One of the codes on this page; programs decide by it."""
     detail: str = ""
-    """What was expected, and where. Never what came."""
+    """What was expected, and where, or what to do about it. Never what came."""
     faults: list[Fault] = []
     """`invalid_catalog`: every fault with its place; `registry_rollback`: where it protects less."""
     fingerprint: str = ""
@@ -59,7 +60,7 @@ def problem_reply(problem: Problem, headers: Mapping[str, str] | None = None) ->
     if status == HTTPStatus.UNAUTHORIZED:
         said["WWW-Authenticate"] = 'Bearer realm="edge-sync"'
     return web.Response(
-        body=msgspec.json.encode(problem.document()),
+        body=msgspec.json.encode({"detail": REMEDIES[problem.code], **problem.document()}),
         status=status,
         headers={**said, **(headers or {})},
         content_type=PROBLEM_MEDIA,

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from edge_runtime.catalog import CatalogError
+from sync_server.api.remedies import REMEDIES
 from sync_server.cli.access import access_commands
 from sync_server.cli.catalogs import catalog_commands
 from sync_server.cli.consent import consent_commands
@@ -58,17 +60,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = act(args)
     except (Refused, ServerError, CatalogError, LoadFailed) as error:
         return _fail(args, error, REFUSED)
+    except FileExistsError as error:
+        return _fail(args, error, USAGE)
     except (Unreachable, OSError) as error:
         return _fail(args, error, NOT_THERE)
     except ValueError as error:
         return _fail(args, error, USAGE)
-    return _say(args, result)
+    try:
+        return _say(args, result)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
 
 
 def _fail(args: argparse.Namespace, error: Exception, code: int) -> int:
-    document = error.document if isinstance(error, Refused) else {"error": str(error)}
-    print(json.dumps(document) if args.json else f"edge-sync: {error}", file=sys.stderr)
+    document = error.document if isinstance(error, Refused) else {"error": _reason(error)}
+    print(json.dumps(document) if args.json else f"edge-sync: {_reason(error)}", file=sys.stderr)
     return code
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, and what to do about it where the interface has a word for that."""
+    match error:
+        case FileExistsError():
+            return f"expected a new file, {error.filename} is there already; nothing was changed"
+        case OSError(filename=name, strerror=str() as said) if name is not None:
+            return f"{name}: {said}"
+        case Refused() if (remedy := REMEDIES.get(error.code, "")) not in str(error):
+            return f"{error}\n  {remedy}"
+        case _:
+            return str(error)
 
 
 def _say(args: argparse.Namespace, result: object) -> int:
@@ -76,10 +97,11 @@ def _say(args: argparse.Namespace, result: object) -> int:
         case None:
             return DONE
         case Told():
-            print(json.dumps(result.document) if args.json else result.text)
+            print(json.dumps(result.document) if args.json else result.text, flush=True)
             return result.code
         case _:
-            print(json.dumps(result) if args.json else json.dumps(result, indent=2, ensure_ascii=False))
+            indent = None if args.json else 2
+            print(json.dumps(result, indent=indent, ensure_ascii=args.json), flush=True)
             return DONE
 
 

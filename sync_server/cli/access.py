@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 from sync_server.access.chain import AuditEntry, AuditRow, walk
 from sync_server.api.route import Scope
+from sync_server.cli.access_text import audit_text, tokens_text
 from sync_server.cli.command import client, command, duration_s
+from sync_server.cli.told import Told
 from sync_server.client import Client, path_of
 from sync_server.errors import ChainBroken
-from sync_server.store.lasting import write_private
+from sync_server.store.lasting import new_private
 
 _TOKENS = ("v1", "tokens")
 
@@ -23,14 +25,15 @@ def access_commands(commands: Any) -> None:
     def create(args: argparse.Namespace) -> object:
         body = {"name": args.name, "scopes": args.scope, "teams": args.team or None}
         body |= {"ttl_s": duration_s(args.ttl), "per_s": args.per_s, "burst": args.burst}
-        return _told(args, client(args).call("POST", path_of(*_TOKENS), body))
+        return _told(args.out, lambda: client(args).call("POST", path_of(*_TOKENS), body))
 
-    def listing(args: argparse.Namespace) -> object:
-        return client(args).call("GET", path_of(*_TOKENS, after=args.after))
+    def listing(args: argparse.Namespace) -> Told:
+        page = client(args).call("GET", path_of(*_TOKENS, after=args.after))
+        return Told(page, tokens_text(page))
 
     def rotate(args: argparse.Namespace) -> object:
         body = {"grace_s": duration_s(args.grace)}
-        return _told(args, client(args).call("POST", path_of(*_TOKENS, args.id, "rotate"), body))
+        return _told(args.out, lambda: client(args).call("POST", path_of(*_TOKENS, args.id, "rotate"), body))
 
     def revoke(args: argparse.Namespace) -> object:
         return client(args).call("DELETE", path_of(*_TOKENS, args.id))
@@ -62,7 +65,8 @@ def _audit_command(commands: Any) -> None:
             return _verified(client(args), args.since)
         after = None if args.after is None else str(args.after)
         before = None if args.before is None else str(args.before)
-        return client(args).call("GET", path_of("v1", "audit", after=after, before=before))
+        page = client(args).call("GET", path_of("v1", "audit", after=after, before=before))
+        return Told(page, audit_text(page))
 
     made = command(commands, "audit", audit, "who did what, when, and what came of it")
     made.add_argument("--after", type=int, metavar="SEQ", help="rows after this one, the oldest first")
@@ -77,12 +81,14 @@ def _to_file(made: argparse.ArgumentParser) -> None:
     made.add_argument("--out", type=Path, help="write the token into this new file, for you only to read")
 
 
-def _told(args: argparse.Namespace, made: dict[str, Any]) -> object:
-    """The reply; with `--out` the token goes into that file alone."""
-    if args.out is None:
-        return made
-    write_private(args.out, f"{made['token']}\n".encode())
-    return {**made, "token": None, "file": str(args.out)}
+def _told(out: Path | None, ask: Callable[[], dict[str, Any]]) -> object:
+    """The reply; with `--out` the token goes into that file alone. It is made before the server is asked."""
+    if out is None:
+        return ask()
+    with new_private(out) as file:
+        made = ask()
+        file.write(f"{made['token']}\n".encode())
+    return {**made, "token": None, "file": str(out)}
 
 
 def _verified(client: Client, since: str | None) -> object:

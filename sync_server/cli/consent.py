@@ -16,7 +16,7 @@ from sync_server.cli.told import DONE, NOT_YET, Told
 from sync_server.client import Client, ConsentClient, NotYet, path_of
 from sync_server.client.consent import Reached
 from sync_server.consent.documents import RevocationStatus
-from sync_server.store.lasting import write_private
+from sync_server.store.lasting import new_private
 
 
 def consent_commands(commands: Any) -> None:
@@ -58,8 +58,9 @@ def consent_commands(commands: Any) -> None:
                 return Told(msgspec.to_builtins(found), status_text(found))
 
     def export(args: argparse.Namespace) -> object:
-        found = subject_data(client(args), args.subject)
-        write_private(args.out, json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
+        with new_private(args.out) as file:
+            found = subject_data(client(args), args.subject)
+            file.write(json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
         counts = {part: len(found[part]) for part in ("decisions", "rows", "denials")}
         return {"written": str(args.out), **counts}
 

@@ -9,6 +9,7 @@ from sync_server.consent.documents import (
     ConsentHistory,
     ConsentRecord,
     ConsentRecorded,
+    RecipientCounters,
     RevocationAccepted,
     RevocationStatus,
     RevocationTarget,
@@ -84,6 +85,8 @@ def _status(found: RevocationStatus) -> Iterator[str]:
     if found.overdue:
         more = count.overdue - len(found.overdue)
         yield f"  overdue         {', '.join(found.overdue)}{f' and {more} more' if more > 0 else ''}"
+    if found.recipients.asked:
+        yield f"  recipients      {_recipients(found.recipients)}"
     yield f"Next: {_next(found)}"
 
 
@@ -97,12 +100,29 @@ def _meaning(found: RevocationStatus) -> str:
             return f"{able} may still use the data, until they hear of it or their lease ends"
         case "enforced":
             return f"no device can use the data any more; {count.targets - count.erased} still owe a receipt"
-        case "erased" | "completed" if not count.targets:
-            return "no device could hold any of the data"
         case "erased" | "completed":
-            return "every device has signed that it erased the data, or held none"
+            signed = "every device has signed that it erased the data, or held none"
+            return (signed if count.targets else "no device could hold any of the data") + _waiting(found)
         case "partially_completed":
-            return f"the due time is over, and {count.overdue} devices owe a receipt"
+            return f"the due time is over, and {' and '.join(_overdue(found))}"
+
+
+def _overdue(found: RevocationStatus) -> Iterator[str]:
+    if found.counters.overdue:
+        yield f"{found.counters.overdue} devices owe a receipt"
+    if found.recipients.overdue:
+        yield f"{len(found.recipients.overdue)} recipients owe an answer"
+
+
+def _waiting(found: RevocationStatus) -> str:
+    asked = found.recipients.asked
+    owing = asked - found.recipients.answered
+    return f"; {owing} of {asked} recipients have not answered" if owing else ""
+
+
+def _recipients(count: RecipientCounters) -> str:
+    said = f"{count.asked}, of which {count.told} told, {count.answered} answered"
+    return f"{said}, overdue: {', '.join(count.overdue)}" if count.overdue else said
 
 
 def _next(found: RevocationStatus) -> str:
@@ -111,9 +131,12 @@ def _next(found: RevocationStatus) -> str:
             return f"`edge-sync consent status {found.id} receipt > receipt.json` is the proof to keep."
         case "partially_completed":
             return (
-                f"find the overdue devices, or shut them out with `edge-sync devices revoke ID`;"
-                f" `edge-sync consent status {found.id} receipt` is a signed statement of who they are."
+                "find the overdue devices, or shut them out with `edge-sync devices revoke ID`; ask overdue"
+                f" recipients. `edge-sync consent status {found.id} receipt` is a signed statement of who"
+                " they are."
             )
+        case "erased":
+            return "ask those that have not answered; `edge-sync recipients list` says how they are told."
         case _:
             return f"nothing to do; `edge-sync consent status {found.id} targets` names each device."
 

@@ -62,7 +62,10 @@ class Client:
             shown = token or (data_dir / "api.token").read_text().strip()
             return cls(url, shown, patience=patience)
         except (OSError, ValueError, KeyError):
-            reason = f"expected server.json and api.token in {data_dir}; is the server running?"
+            reason = (
+                f"expected server.json and api.token in {data_dir}: start the server there, or name its"
+                " directory with --data, or its url with --url and a token with --token-file"
+            )
             raise Unreachable(reason) from None
 
     @property

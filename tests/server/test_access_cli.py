@@ -45,10 +45,40 @@ async def test_a_token_from_the_command_line(shell: Shell, tmp_path: Path) -> No
         "code"
     ] == "unauthorized"
     assert (await shell.json("tokens", "revoke", "tok-none", code=REFUSED))["code"] == "not_found"
-    existing = await shell.json("tokens", "create", "x", "--scope", "publish", "--out", str(first), code=3)
-    assert "exists" in existing["error"]
+    existing = await shell.json(
+        "tokens", "create", "x", "--scope", "publish", "--out", str(first), code=USAGE
+    )
+    assert "expected a new file" in existing["error"]
     wrong = await shell.json("tokens", "create", "x", "--scope", "publish", "--ttl", "soon", code=USAGE)
     assert "duration" in wrong["error"]
+
+
+async def test_a_token_is_not_made_anew_for_a_file_that_is_there(shell: Shell, tmp_path: Path) -> None:
+    """The file is made before the server is asked: no secret is lost, and a refusal leaves no file."""
+    file = tmp_path / "job"
+    made = await shell.json("tokens", "create", "job", "--scope", "publish", "--out", str(file))
+    before = file.read_text()
+    await shell.json("tokens", "rotate", made["id"], "--out", str(file), code=USAGE)
+    assert file.read_text() == before
+    assert (await shell.json("tokens", "list"))["tokens"][0]["secrets"] == 1
+    await shell.json("tokens", "rotate", "tok-none", "--out", str(tmp_path / "other"), code=REFUSED)
+    await shell.json(
+        "tokens", "create", "x", "--scope", "publish", "--out", str(tmp_path / "no" / "x"), code=NOT_THERE
+    )
+    assert [found.name for found in tmp_path.glob("[jo]*")] == ["job"]
+
+
+async def test_people_read_tokens_and_the_audit_log_line_by_line(shell: Shell) -> None:
+    """Who may what and until when; who did what; and no name can move the terminal's cursor."""
+    made = await shell.json("tokens", "create", "night\x1b[2Jly", "--scope", "publish", "--team", "search")
+    text = await shell.text("tokens", "list")
+    assert f"{made['id']}  night\\x1b[2Jly\n  may     publish (team search)\n" in text
+    assert "until revoked; never used" in text
+    await shell.json("tokens", "revoke", made["id"])
+    text = await shell.text("audit")
+    assert "DELETE /v1/tokens/{id}\n" in text
+    assert f"changed 200, by bootstrap, about {made['id']}\n" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 async def test_every_command_works_with_a_narrow_token_and_nothing_else_of_the_server(
