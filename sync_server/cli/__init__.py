@@ -54,7 +54,11 @@ FAMILIES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, which the script hands on."""
-    args = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    args = parser.parse_args(words)
+    if any(word.startswith("--") and word.endswith("=--") for word in words):
+        parser.error("expected a value behind `=`, got --")  # argparse makes an empty list of it
     act: Callable[[argparse.Namespace], object] = args.act
     try:
         result = act(args)

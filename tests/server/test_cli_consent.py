@@ -99,6 +99,15 @@ async def test_people_read_what_it_means_and_what_to_do(shell: Shell, shop: Shop
     assert "alice" not in text
 
 
+@pytest.mark.parametrize("words", [("consent", "revoke", "a", "--key=--"), ("audit", "--since=--")])
+def test_two_dashes_are_no_value(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse would hand on an empty list."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == USAGE
+    assert "expected a value" in capsys.readouterr().err
+
+
 def test_no_server_is_another_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the patience that somebody at a terminal has is over."""
     monkeypatch.setattr("sync_server.cli.command.PATIENCE", Patience(total_s=0))
