@@ -40,6 +40,7 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "unauthorized": Reply(401, "a valid bearer token is needed"),
     "missing_scope": Reply(403, "the token is not for this"),
     "other_team": Reply(403, "the token is for the views of other teams"),
+    "other_destination": Reply(403, "the token is for the receiver of other events"),
     "beyond_own": Reply(403, "a token may give no more than it has"),
     "rate_limited": Reply(429, "too many requests"),
     "token_ended": Reply(409, "the API token was revoked or has expired"),
@@ -77,7 +78,9 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "unknown_view": Reply(422, "the active catalog has no such server view"),
     "unknown_purpose": Reply(422, "the active catalog has no such purpose"),
     "unreachable_url": Reply(422, "events are not sent to this url"),
-    "unknown_delivery": Reply(422, "no webhook or stream of this id carries the recipient's purposes"),
+    "unknown_delivery": Reply(
+        422, "no recipient, webhook or stream of this name or id, or it does not carry the purposes"
+    ),
     "too_many_destinations": Reply(422, "as many streams, webhooks or recipients as there may be"),
     "invalid_segment": Reply(422, "that does not name a segment"),
     "segment_in_flight": Reply(409, "another change of this segment is still running"),

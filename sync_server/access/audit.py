@@ -23,7 +23,9 @@ from sync_server.settings import Settings
 from sync_server.store.protocol import Store, WriteTx
 
 Outcome = Literal["changed", "answered", "refused", "failed"]
-AT_THE_DOOR: Final = frozenset({"unauthorized", "missing_scope", "other_team", "beyond_own", "rate_limited"})
+AT_THE_DOOR: Final = frozenset(
+    {"unauthorized", "missing_scope", "other_team", "other_destination", "beyond_own", "rate_limited"}
+)
 """Refusals for who is asking: recorded on every route."""
 _RESOURCE: Final = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _current: ContextVar[Call | None] = ContextVar("call", default=None)

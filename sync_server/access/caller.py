@@ -31,6 +31,8 @@ class Caller:
     scopes: frozenset[str]
     teams: frozenset[str] | None = None
     """Owners of the views that it may touch; None: any view."""
+    destinations: frozenset[str] | None = None
+    """Recipients, streams and webhooks for whose receiver alone it speaks; None: it is bound to none."""
     rate: Rate | None = None
     """None: as often as it likes."""
 

@@ -51,7 +51,8 @@ class Doorkeeper:
         return found
 
     def admit(self, caller: Caller, route: Route) -> None:
-        """Raises `Problem`: `rate_limited`, or `missing_scope` naming the one that the route needs."""
+        """Raises `Problem`: `rate_limited`; `missing_scope` naming the one that the route needs;
+        `other_destination` for a receiver's token where the route is not for receivers."""
         if caller.rate is not None:
             self._take(self._callers, caller.actor, caller.rate, self._clock.now_us())
         if route.scope is not None and route.scope not in caller.scopes:
@@ -59,6 +60,9 @@ class Doorkeeper:
             raise Problem(
                 "missing_scope", f"expected a token with the scope {route.scope}", scope=route.scope
             )
+        if route.scope is not None and caller.destinations is not None and not route.receivers:
+            self.refused["other_destination"] += 1
+            raise Problem("other_destination", "expected a token that is not bound to destinations")
 
     async def _found(self, header: str | None, now_us: int) -> Caller | None:
         kind, _, text = (header or "").partition(" ")

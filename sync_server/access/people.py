@@ -133,7 +133,7 @@ def caller(claims: Mapping[str, object], issuer: Issuer, rate: Rate, blind_key: 
     blind = hashlib.blake2b(named, digest_size=16, key=blind_key, person=b"edge-oidc-person").hexdigest()
     grants = [issuer.grants[word] for word in _words(claims.get(issuer.claim)) if word in issuer.grants]
     scopes = frozenset[str](scope for grant in grants for scope in grant.scopes)
-    return Caller(f"oidc:{blind}", "", scopes, _teams(grants), rate)
+    return Caller(f"oidc:{blind}", "", scopes, _teams(grants), rate=rate)
 
 
 def _teams(grants: list[Grant]) -> frozenset[str] | None:

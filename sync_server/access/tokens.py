@@ -125,7 +125,8 @@ class TokenBook:
         settings = self._settings
         rate = Rate(token.per_s or settings.token_requests_per_s, token.burst or settings.token_burst)
         teams = None if token.teams is None else frozenset(token.teams)
-        caller = Caller(f"token:{token.id}", token.name, frozenset(token.scopes), teams, rate)
+        bound = None if token.destinations is None else frozenset(token.destinations)
+        caller = Caller(f"token:{token.id}", token.name, frozenset(token.scopes), teams, bound, rate)
         return _Held(token, tuple(tx.access.secrets(token.id)), caller)
 
 

@@ -11,6 +11,7 @@ from edge_runtime.catalog import View
 from sync_server.access.audit import Call, present_caller
 from sync_server.api.rooms import ACCESS
 from sync_server.errors import Problem
+from sync_server.store.protocol import ReadTx, WriteTx
 
 _ID: Final = re.compile(r"[a-z]{2,8}-[a-z2-7]{16,40}")
 """What ids look like that this server made: nobody's name does."""
@@ -39,3 +40,18 @@ def check_teamless() -> None:
     """Raises `Problem("other_team")` for a caller bound to teams: segments move the rows of every team."""
     if present_caller().teams is not None:
         raise Problem("other_team", "segments move the rows of every team: expected a token without teams")
+
+
+def check_recipient(name: str) -> None:
+    """Raises `Problem("other_destination")` when the caller's token is bound, and not to this recipient."""
+    bound = present_caller().destinations
+    if bound is not None and name not in bound:
+        raise Problem("other_destination", "expected a recipient to which the token is bound")
+
+
+def check_delivery(tx: ReadTx | WriteTx, destination: str) -> None:
+    """Raises `Problem("other_destination")` when the caller's token is bound, and neither to this stream or
+    webhook nor to a recipient that is told by it. There or not, the answer is the same."""
+    bound = present_caller().destinations
+    if bound is not None and bound.isdisjoint((destination, *tx.recipients.of_destination(destination))):
+        raise Problem("other_destination", "expected a stream or webhook to which the token is bound")

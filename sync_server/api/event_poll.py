@@ -9,6 +9,7 @@ from aiohttp import web
 
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
+from sync_server.api.caller import check_delivery
 from sync_server.api.event_streams import PATH, found_stream
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, EVENTS, SETTINGS, STORE
@@ -60,6 +61,7 @@ def _take(request: web.Request, stream_id: str, asked: Poll) -> None:
     """Acknowledge in one transaction; a `jti` that is not owed was acknowledged before, or is nobody's."""
     now_us = request.app[CLOCK].now_us()
     with request.app[STORE].write("events_acknowledged") as tx:
+        check_delivery(tx, stream_id)
         row = found_stream(tx, stream_id)
         for jti in asked.ack:
             tx.events.acknowledged(row.id, jti, now_us)
@@ -103,6 +105,7 @@ ROUTES = (
         "Acknowledge and take events (RFC 8936). Waits for something unless `returnImmediately`.",
         "events",
         scope="consent",
+        receivers=True,
         body=Poll,
         example={"maxEvents": 10, "returnImmediately": True, "ack": ["rev-abc.accepted"]},
         parts=(SetError,),

@@ -117,6 +117,7 @@ def codes_of(route: Route) -> tuple[str, ...]:
     """Every problem code that the route can answer."""
     codes = [*route.problems, *(() if route.open else _GUARDED)]
     codes += [] if route.scope is None else ["missing_scope"]
+    codes += ["other_destination"] if route.scope == "consent" else []
     codes += _WITH_BODY if route.body is not None else ()
     codes += ["invalid_request"] if route.idempotent else []
     return tuple(dict.fromkeys([*codes, *_COMMON]))

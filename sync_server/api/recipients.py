@@ -9,6 +9,7 @@ from aiohttp import web
 
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
+from sync_server.api.caller import check_delivery, check_recipient
 from sync_server.api.destinations import check_purposes
 from sync_server.api.replies import body_of, json_reply, subject_of
 from sync_server.api.rooms import AUTHORITY, CLOCK, SETTINGS, STORE
@@ -119,6 +120,7 @@ async def answer(request: web.Request) -> web.Response:
     if (word.outcome == "cannot") != bool(word.reason):
         raise Problem("invalid_request", "expected a reason with `cannot`, and only there - at `$.reason`")
     now_us, name = request.app[CLOCK].now_us(), request.match_info["name"]
+    check_recipient(name)
     with request.app[STORE].write("recipient_answer") as tx:
         row = tx.revocation(request.match_info["id"])
         if row is None:
@@ -146,6 +148,7 @@ async def names(request: web.Request) -> web.Response:
     if len(asked.subjects) > request.app[SETTINGS].event_subjects:
         raise Problem("invalid_request", f"expected at most {request.app[SETTINGS].event_subjects} subjects")
     with request.app[STORE].read() as tx:
+        check_delivery(tx, asked.delivery)
         row = tx.destinations.find(asked.delivery)
     if row is None:
         raise Problem("not_found")
@@ -216,6 +219,7 @@ ROUTES = (
         "A recipient says what it did about a revocation.",
         "consent",
         scope="consent",
+        receivers=True,
         body=RecipientWord,
         example={"outcome": "erased"},
         replies={200: "how it stands with the recipient now"},
@@ -229,6 +233,7 @@ ROUTES = (
         "Under which names a stream's or webhook's events speak of subjects.",
         "events",
         scope="consent",
+        receivers=True,
         body=SubjectsAsked,
         example={"delivery": "wh-abc", "subjects": ["alice"]},
         replies={200: "`names`, in the order of `subjects`"},

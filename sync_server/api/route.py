@@ -68,6 +68,8 @@ class Route:
     """Heading under which it stands in the docs."""
     scope: Scope | None = None
     """Which scope a token needs; None: a token is not needed, or anyone's will do."""
+    receivers: bool = False
+    """Takes tokens too that are bound to destinations; its handler asks whether to this one."""
     open: bool = False
     """True: no bearer token is asked for."""
     audit: bool | None = None

@@ -17,11 +17,12 @@ from sync_server.api.rooms import ACCESS, CLOCK, ENTROPY, SETTINGS, STORE
 from sync_server.api.route import Link, Query, Route, Scope, Told
 from sync_server.errors import Problem
 from sync_server.store.access import ApiToken
-from sync_server.store.protocol import ReadTx
+from sync_server.store.protocol import ReadTx, WriteTx
 
 PATH = "/v1/tokens"
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Team = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+Destination = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86_400)]
 
 
@@ -33,6 +34,9 @@ class CreateToken(msgspec.Struct, forbid_unknown_fields=True):
     scopes: Annotated[list[Scope], msgspec.Meta(min_length=1, max_length=5)]
     teams: Annotated[list[Team], msgspec.Meta(min_length=1, max_length=100)] | None = None
     """Owners of the views that it may publish to and read; left out: any view."""
+    destinations: Annotated[list[Destination], msgspec.Meta(min_length=1, max_length=100)] | None = None
+    """Recipients by name, streams and webhooks by id: a receiver's token, of the scope consent alone. It may
+    poll their events, answer for the recipients and ask under which names events speak; left out: unbound."""
     ttl_s: Seconds | None = None
     """Seconds that it lives; left out: until it is revoked."""
     per_s: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
@@ -56,6 +60,7 @@ class ToldToken(msgspec.Struct):
     name: str
     scopes: list[str]
     teams: list[str] | None
+    destinations: list[str] | None
     per_s: int | None
     burst: int | None
     created_at: int
@@ -99,6 +104,7 @@ async def create(request: web.Request) -> web.Response:
         name=wanted.name,
         scopes=tuple(dict.fromkeys(wanted.scopes)),
         teams=None if wanted.teams is None else tuple(dict.fromkeys(wanted.teams)),
+        destinations=None if wanted.destinations is None else tuple(dict.fromkeys(wanted.destinations)),
         per_s=wanted.per_s,
         burst=wanted.burst,
         created_us=now_us,
@@ -109,6 +115,7 @@ async def create(request: web.Request) -> web.Response:
     )
     limit = request.app[SETTINGS].api_tokens
     with request.app[STORE].write("token") as tx:
+        _check_destinations(tx, made)
         if tx.access.count_tokens() >= limit:
             raise Problem("too_many_tokens", f"expected at most {limit}")
         about(made.id)
@@ -172,6 +179,20 @@ def _check_own(scopes: list[Scope] | tuple[str, ...], teams: list[str] | tuple[s
         raise Problem("beyond_own", "expected scopes and teams that your own token has")
 
 
+def _check_destinations(tx: WriteTx, token: ApiToken) -> None:
+    """A receiver's token has no other work, and what it is bound to is there."""
+    if token.destinations is None:
+        return
+    if token.scopes != ("consent",):
+        raise Problem("invalid_request", "expected the scope consent alone with destinations - at `$.scopes`")
+    for n, name in enumerate(token.destinations):
+        if tx.recipients.find(name) is None and tx.destinations.find(name) is None:
+            place = f"- at `$.destinations[{n}]`"
+            raise Problem(
+                "unknown_delivery", f"expected a recipient's name, or the id of a stream or webhook {place}"
+            )
+
+
 def _found(tx: ReadTx, request: web.Request) -> ApiToken:
     token = tx.access.token(request.match_info["id"])
     if token is None:
@@ -186,6 +207,7 @@ def _told(tx: ReadTx, token: ApiToken, now_us: int) -> ToldToken:
         name=token.name,
         scopes=list(token.scopes),
         teams=None if token.teams is None else list(token.teams),
+        destinations=None if token.destinations is None else list(token.destinations),
         per_s=token.per_s,
         burst=token.burst,
         created_at=token.created_us,
@@ -215,7 +237,7 @@ ROUTES = (
         returns={201: MadeApiToken},
         tells={201: _MADE},
         links={201: (Link("GET", PATH + "/{id}", "id", "$response.body#/id"),)},
-        problems=("beyond_own", "too_many_tokens"),
+        problems=("beyond_own", "too_many_tokens", "unknown_delivery"),
     ),
     Route(
         "GET",

@@ -24,6 +24,7 @@ def access_commands(commands: Any) -> None:
 
     def create(args: argparse.Namespace) -> object:
         body = {"name": args.name, "scopes": args.scope, "teams": args.team or None}
+        body |= {"destinations": args.destination or None}
         body |= {"ttl_s": duration_s(args.ttl), "per_s": args.per_s, "burst": args.burst}
         return _told(args.out, lambda: client(args).call("POST", path_of(*_TOKENS), body))
 
@@ -43,6 +44,9 @@ def access_commands(commands: Any) -> None:
     made.add_argument("name", help="which job, machine or person bears it")
     made.add_argument("--scope", action="append", required=True, choices=get_args(Scope), help="repeatable")
     made.add_argument("--team", action="append", help="owner of the views it is for; repeatable; none: any")
+    made.add_argument(
+        "--destination", action="append", help="recipient, stream or webhook for whose receiver alone it is"
+    )
     made.add_argument("--ttl", help="how long it lives, e.g. 90d; left out: until it is revoked")
     made.add_argument("--per-s", type=int, help="requests a second")
     made.add_argument("--burst", type=int, help="requests at once")

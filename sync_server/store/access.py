@@ -17,6 +17,7 @@ CREATE TABLE api_tokens (
     name TEXT NOT NULL,          -- for people
     scopes TEXT NOT NULL,        -- JSON list
     teams TEXT,                  -- JSON list: owners of the views that it may touch; NULL: any view
+    destinations TEXT,           -- JSON list: recipients, streams, webhooks it is bound to; NULL: to none
     per_s INTEGER,               -- requests a second; NULL: the server's setting
     burst INTEGER,               -- requests at once; NULL: the server's setting
     created_us INTEGER NOT NULL,
@@ -57,6 +58,8 @@ class ApiToken:
     scopes: tuple[str, ...]
     teams: tuple[str, ...] | None
     """Owners of the views that it may touch; None: any."""
+    destinations: tuple[str, ...] | None
+    """Recipients, streams and webhooks for whose receiver alone it speaks; None: it is bound to none."""
     per_s: int | None
     """Requests a second; None: the server's setting. So with `burst`, requests at once."""
     burst: int | None
@@ -72,7 +75,8 @@ class ApiToken:
 SECRETS: Final = 8
 """Most secrets of one token at a time; who rotates faster than grace ends loses the oldest."""
 _TOKEN: Final = (
-    "id, name, scopes, teams, per_s, burst, created_us, created_by, expires_us, revoked_us, used_us"
+    "id, name, scopes, teams, destinations, per_s, burst, created_us, created_by, expires_us, revoked_us,"
+    " used_us"
 )
 
 
@@ -120,11 +124,11 @@ class AccessRows:
 
     def add_token(self, token: ApiToken) -> None:
         """Insert a token that has no secret yet."""
-        teams = None if token.teams is None else json.dumps(token.teams)
+        bounds = [None if names is None else json.dumps(names) for names in (token.teams, token.destinations)]
         self._db.execute(
-            f"INSERT INTO api_tokens ({_TOKEN}, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            f"INSERT INTO api_tokens ({_TOKEN}, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
-                *(token.id, token.name, json.dumps(token.scopes), teams, token.per_s, token.burst),
+                *(token.id, token.name, json.dumps(token.scopes), *bounds, token.per_s, token.burst),
                 *(token.created_us, token.created_by, token.expires_us, token.revoked_us, token.used_us),
             ),
         )
@@ -175,7 +179,9 @@ class AccessRows:
 
 
 def _token(row: tuple[Any, ...]) -> ApiToken:
-    token_id, name, scopes, teams, *rest = row
-    return ApiToken(
-        token_id, name, tuple(json.loads(scopes)), None if teams is None else tuple(json.loads(teams)), *rest
-    )
+    token_id, name, scopes, teams, destinations, *rest = row
+    return ApiToken(token_id, name, tuple(json.loads(scopes)), _names(teams), _names(destinations), *rest)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(json.loads(text))

@@ -25,7 +25,7 @@ def make(night: Night, expires_us: int | None = None) -> NewSecret:
     town = night.town
     secret = tokens.new_secret(tokens.new_id(town.entropy), town.entropy)
     made = ApiToken(
-        *(secret.id, "x", ("consent",), None, None, None, town.clock.now_us(), "bootstrap", expires_us),
+        *(secret.id, "x", ("consent",), None, None, None, None, town.clock.now_us(), "bootstrap", expires_us),
         *(None, None),
     )
     with town.store.write("t") as tx:
