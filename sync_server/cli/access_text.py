@@ -20,10 +20,15 @@ def tokens_text(page: Mapping[str, Any]) -> str:
 
 def _token(token: Mapping[str, Any]) -> Iterator[str]:
     yield f"{token['id']}  {_shown(token['name'])}"
-    teams = "any team" if token["teams"] is None else f"team {', '.join(token['teams'])}"
-    yield f"  may     {', '.join(token['scopes'])} ({teams})"
+    yield f"  may     {', '.join(token['scopes'])} ({_bound(token)})"
     used = "never used" if token["used_at"] is None else f"last used {time_text(token['used_at'])}"
     yield f"  good    {_life(token)}; {used}"
+
+
+def _bound(token: Mapping[str, Any]) -> str:
+    if token["destinations"] is not None:
+        return f"for the receiver of {', '.join(map(_shown, token['destinations']))} alone"
+    return "any team" if token["teams"] is None else f"team {', '.join(token['teams'])}"
 
 
 def _life(token: Mapping[str, Any]) -> str:

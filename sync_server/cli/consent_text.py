@@ -9,11 +9,11 @@ from sync_server.consent.documents import (
     ConsentHistory,
     ConsentRecord,
     ConsentRecorded,
-    RecipientCounters,
     RevocationAccepted,
     RevocationStatus,
     RevocationTarget,
 )
+from sync_server.consent.progress import RecipientCounters
 
 
 def recorded_text(made: ConsentRecorded) -> str:

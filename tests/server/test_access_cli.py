@@ -81,6 +81,19 @@ async def test_people_read_tokens_and_the_audit_log_line_by_line(shell: Shell) -
     assert max(map(len, text.splitlines())) <= 80
 
 
+async def test_a_receivers_token_from_the_command_line(shell: Shell, tmp_path: Path) -> None:
+    """It polls its stream and does not revoke; people see to whom it is bound."""
+    stream = (await shell.json("events", "streams", "--add"))["stream_id"]
+    out = tmp_path / "crm"
+    made = ("tokens", "create", "crm", "--scope", "consent", "--destination", stream, "--out", str(out))
+    await shell.json(*made)
+    assert f"consent (for the receiver of {stream} alone)" in await shell.text("tokens", "list")
+    shell.options["--token-file"] = str(out)
+    assert (await shell.json("events", "poll", stream))["sets"] == {}
+    refused = await shell.json("consent", "revoke", "alice", code=REFUSED)
+    assert refused["code"] == "other_destination"
+
+
 async def test_every_command_works_with_a_narrow_token_and_nothing_else_of_the_server(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

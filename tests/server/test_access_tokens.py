@@ -270,7 +270,9 @@ def test_a_token_made_by_another_process_is_good_here_after_a_step(tmp_path: Pat
     here, there = (TokenBook(store, Settings(tmp_path)) for store in stores)
     secret = tokens.new_secret(tokens.new_id(CountingEntropy()), CountingEntropy())
     with stores[1].write("t") as tx:
-        made = ApiToken(secret.id, "x", ("publish",), None, None, None, None, 1, "bootstrap", None, None, None)
+        made = ApiToken(
+            secret.id, "x", ("publish",), None, None, None, None, 1, "bootstrap", None, None, None
+        )
         tokens.create(tx, made, secret)
     there.refresh()
     assert there.check(secret.text, 5) is not None
