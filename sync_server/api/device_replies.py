@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from edge_runtime.wire.printing import prints_only
+from sync_server.devices.enrolment import encode
 from sync_server.devices.findings import Finding
+from sync_server.store.records import ChannelHead, DeviceRow
+from sync_server.sync.presence import Standing
 
 
 @prints_only("expires_at")
@@ -135,3 +139,49 @@ class MadeTicket(msgspec.Struct):
     ticket: str
     """Base64url."""
     expires_at: int
+
+
+def session_told(standing: Standing, heads: Mapping[str, ChannelHead]) -> Session:
+    """A session as this node knows it. A personal channel is counted, not named: it stands for a person."""
+    return Session(
+        live=standing.until_us is None,
+        state=standing.state,
+        admission=standing.stage,
+        transport=standing.transport,
+        since=standing.since_us,
+        until=standing.until_us,
+        lane_sent=standing.lane_sent,
+        lane_acknowledged=standing.lane_acked,
+        channels={channel: _followed(standing, channel, head.seq) for channel, head in heads.items()},
+        personal_channels=len(standing.cursors) - len(heads),
+        refused={c: code for c, code in standing.refused.items() if not c.startswith("~")},
+    )
+
+
+def _followed(standing: Standing, channel: str, head: int) -> FollowedChannel:
+    cursor = standing.cursors[channel]
+    return FollowedChannel(
+        cursor,
+        head,
+        behind=max(0, head - cursor),
+        compared_at=standing.compared.get(channel),
+        mismatches=standing.mismatched.get(channel, 0),
+        snapshot=standing.snapshots.get(channel),
+    )
+
+
+def device_told(row: DeviceRow) -> Device:
+    """A device as the list shows it."""
+    return Device(
+        device_id=row.device_id,
+        public_key=encode(row.public_key),
+        channels=list(row.patterns),
+        enrolled_at=row.enrolled_us,
+        contact_at=row.contact_us,
+        lane=row.lane_acked,
+        lease_until=row.lease_until_us or None,
+        revoked=row.revoked,
+        wiped_at=row.wiped_us,
+        shut_out=(row.revoked_why or "revoked") if row.revoked else None,
+        cold_start=row.cold_start,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -19,11 +18,11 @@ from sync_server.api.device_replies import (
     DeviceList,
     DeviceReport,
     Enrolled,
-    FollowedChannel,
     MadeTicket,
     MadeToken,
-    Session,
     TenantKeys,
+    device_told,
+    session_told,
 )
 from sync_server.api.replies import body_of, json_reply, subject_of
 from sync_server.api.rooms import AUTHORITY, CLOCK, ENTROPY, NODE, REGISTRY, SETTINGS, STORE
@@ -32,8 +31,6 @@ from sync_server.devices import enrolment
 from sync_server.devices.enrolment import encode
 from sync_server.devices.findings import Facts, findings
 from sync_server.errors import Problem
-from sync_server.store.records import ChannelHead, DeviceRow
-from sync_server.sync.presence import Standing
 
 PATH = "/v1/devices"
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -130,7 +127,7 @@ async def listing(request: web.Request) -> web.Response:
         rows = tx.devices(limit, after)
         counts = tx.count_devices(request.app[CLOCK].now_us())
     more = rows[-1].device_id if len(rows) == limit else None
-    return json_reply(DeviceList(DeviceCounts(**counts), [_device(d) for d in rows], more))
+    return json_reply(DeviceList(DeviceCounts(**counts), [device_told(d) for d in rows], more))
 
 
 async def one(request: web.Request) -> web.Response:
@@ -145,41 +142,12 @@ async def one(request: web.Request) -> web.Response:
         raise Problem("unknown_device")
     facts = Facts(row, standing, heads, lane_head, node.clock.now_us(), node.settings)
     report = DeviceReport(
-        **msgspec.structs.asdict(_device(row)),
+        **msgspec.structs.asdict(device_told(row)),
         lane_head=lane_head,
-        session=None if standing is None else _session(standing, heads),
+        session=None if standing is None else session_told(standing, heads),
         findings=findings(facts),
     )
     return json_reply(report)
-
-
-def _session(standing: Standing, heads: Mapping[str, ChannelHead]) -> Session:
-    """A personal channel is counted, not named: it stands for a person."""
-    return Session(
-        live=standing.until_us is None,
-        state=standing.state,
-        admission=standing.stage,
-        transport=standing.transport,
-        since=standing.since_us,
-        until=standing.until_us,
-        lane_sent=standing.lane_sent,
-        lane_acknowledged=standing.lane_acked,
-        channels={channel: _followed(standing, channel, head.seq) for channel, head in heads.items()},
-        personal_channels=len(standing.cursors) - len(heads),
-        refused={c: code for c, code in standing.refused.items() if not c.startswith("~")},
-    )
-
-
-def _followed(standing: Standing, channel: str, head: int) -> FollowedChannel:
-    cursor = standing.cursors[channel]
-    return FollowedChannel(
-        cursor,
-        head,
-        behind=max(0, head - cursor),
-        compared_at=standing.compared.get(channel),
-        mismatches=standing.mismatched.get(channel, 0),
-        snapshot=standing.snapshots.get(channel),
-    )
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -191,7 +159,7 @@ async def revoke(request: web.Request) -> web.Response:
         tx.revoke_device(device_id, request.app[CLOCK].now_us(), why)
         row = tx.device(device_id)
     assert row is not None
-    return json_reply(_device(row))
+    return json_reply(device_told(row))
 
 
 async def allow(request: web.Request) -> web.Response:
@@ -204,7 +172,7 @@ async def allow(request: web.Request) -> web.Response:
         tx.allow_channels(device_id, wanted.channels)
         row = tx.device(device_id)
     assert row is not None
-    return json_reply(_device(row))
+    return json_reply(device_told(row))
 
 
 async def ticket(request: web.Request) -> web.Response:
@@ -224,22 +192,6 @@ async def ticket(request: web.Request) -> web.Response:
     expires_us = app[CLOCK].now_us() + life_us
     made = ticket_words.issue(app[AUTHORITY].signing, device_id, subject, wanted.purposes, expires_us)
     return json_reply(MadeTicket(encode(made), expires_us), 201)
-
-
-def _device(row: DeviceRow) -> Device:
-    return Device(
-        device_id=row.device_id,
-        public_key=encode(row.public_key),
-        channels=list(row.patterns),
-        enrolled_at=row.enrolled_us,
-        contact_at=row.contact_us,
-        lane=row.lane_acked,
-        lease_until=row.lease_until_us or None,
-        revoked=row.revoked,
-        wiped_at=row.wiped_us,
-        shut_out=(row.revoked_why or "revoked") if row.revoked else None,
-        cold_start=row.cold_start,
-    )
 
 
 _PLACES = {"id": Annotated[str, msgspec.Meta(pattern="^dev-[a-z2-7]{16}$")]}

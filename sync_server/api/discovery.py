@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from sync_server.api.event_streams import PATH, POLL, PUSH
+from sync_server.api.event_streams import PATH
 from sync_server.api.replies import json_reply
 from sync_server.api.rooms import AUTHORITY, EVENTS
 from sync_server.api.route import Route
+from sync_server.api.stream_documents import POLL, PUSH
 from sync_server.events.sets import key_set
 
 

@@ -11,7 +11,7 @@ import msgspec
 from edge_runtime.wire.messages import LedgerHead
 from sync_server.catalog.purpose_leases import PurposeLeases, unleased
 from sync_server.clock import Clock
-from sync_server.consent import ledger, merkle, statement
+from sync_server.consent import ledger, merkle, stating
 from sync_server.consent.consent_receipt import Decided, consent_receipt
 from sync_server.consent.decisions import API, Proposal, RecordedDecision, record, repeated
 from sync_server.consent.progress import Enforced, Progress, enforced, progress
@@ -192,7 +192,7 @@ class ConsentOffice:
             raise Problem("not_completed", state=standing.state)
         proven, head = self._proven(tx, row)
         answers = tx.answers(row.id)
-        answered, owing = list[statement.DeviceProof](), list[statement.DeviceProof]()
+        answered, owing = list[stating.DeviceProof](), list[stating.DeviceProof]()
         for target in tx.targets(row.id):
             ids = sorted({a.receipt for a in answers if a.device_id == target.device_id})
             proof = self._device_proof(tx, target, ids)
@@ -201,17 +201,17 @@ class ConsentOffice:
         onward = tx.recipients.answers(row.id)
         if standing.state == "completed":
             done = (answered, onward, assurance)
-            return self._led(statement.completed(key, row, proven, head, standing, *done))
+            return self._led(stating.completed(key, row, proven, head, standing, *done))
         named = (answered, owing, onward, assurance)
-        return self._led(statement.partially_completed(key, row, proven, head, standing, *named))
+        return self._led(stating.partially_completed(key, row, proven, head, standing, *named))
 
-    def _device_proof(self, tx: ReadTx, target: Target, receipts: Sequence[bytes]) -> statement.DeviceProof:
+    def _device_proof(self, tx: ReadTx, target: Target, receipts: Sequence[bytes]) -> stating.DeviceProof:
         device = tx.device(target.device_id)
         held = [r for r in map(tx.receipt, receipts) if r is not None]
         key = b"" if device is None else device.public_key
         keys = tx.device_keys(target.device_id)
         why = None if device is None or not device.revoked else device.revoked_why or "revoked"
-        return statement.DeviceProof(target, self.enforced(target), key, held, keys, why)
+        return stating.DeviceProof(target, self.enforced(target), key, held, keys, why)
 
     def head(self, tx: ReadTx) -> LedgerHead:
         """The ledger's signed head now."""
@@ -235,19 +235,19 @@ class ConsentOffice:
 
     def _accepted(self, tx: ReadTx, row: RevocationRow) -> dict[str, object]:
         proven, head = self._proven(tx, row)
-        return self._led(statement.accepted(self._authority.signing, row, proven, head))
+        return self._led(stating.accepted(self._authority.signing, row, proven, head))
 
     def _led(self, document: dict[str, object]) -> dict[str, object]:
         """With the keys that lead to the one that signed it."""
         return document | {"succession": msgspec.to_builtins(links(self._authority.chain))}
 
-    def _proven(self, tx: ReadTx, row: RevocationRow) -> tuple[list[statement.Proven], LedgerHead]:
+    def _proven(self, tx: ReadTx, row: RevocationRow) -> tuple[list[stating.Proven], LedgerHead]:
         """The denials with their proofs, under the head as it was when they were recorded."""
         denials = tx.denials(row.id)
         size = denials[-1].seq
         steps = [step for step in (tx.evidence(d.seq) for d in denials) if step is not None]
         proven = [
-            statement.Proven(step, merkle.inclusion(step.seq - 1, size, tx.ledger_node)) for step in steps
+            stating.Proven(step, merkle.inclusion(step.seq - 1, size, tx.ledger_node)) for step in steps
         ]
         return proven, self._head(tx, size, row.accepted_us)
 

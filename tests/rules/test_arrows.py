@@ -31,6 +31,7 @@ PURE_FILES = (
     "sync_server/consent/root.py",
     "sync_server/consent/signed_document.py",
     "sync_server/consent/statement.py",
+    "sync_server/consent/stating.py",
     "sync_server/consent/verifying.py",
     "sync_server/aggregates/estimate.py",
 )
