@@ -88,7 +88,6 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "bad_signature": Reply(403, "the proof of possession does not verify"),
     "unknown_device": Reply(404, "no such device is enrolled"),
     "device_revoked": Reply(403, "the device was revoked"),
-    "no_permission": Reply(403, "no live permission for this subject and purpose"),
     "no_catalog": Reply(503, "no catalog is active"),
     "overloaded": Reply(503, "too many sessions"),
     "catching_up": Reply(503, "this server was restored and still hears what was denied since its backup"),

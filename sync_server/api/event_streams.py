@@ -38,7 +38,7 @@ async def create(request: web.Request) -> web.Response:
     """Make a stream; it hears of everything from now on, and of nothing before."""
     _, parsed = await body_of(request)
     wanted = into(parsed, NewStream)
-    method, url, header = _delivery(request, wanted.delivery)
+    method, url, header = _delivery(wanted.delivery)
     stream_id = fresh_id(request.app[ENTROPY], "es")
     row = DestinationRow(
         *(stream_id, method, url, host_within_reach(request, url) if url else "", header),
@@ -69,7 +69,7 @@ async def change(request: web.Request) -> web.Response:
     with request.app[STORE].write("event_stream") as tx:
         row = found_stream(tx, wanted.stream_id)
         if wanted.delivery is not None:
-            method, url, header = _delivery(request, wanted.delivery)
+            method, url, header = _delivery(wanted.delivery)
             host = host_within_reach(request, url) if url else ""
             next_us = None if method == "poll" else request.app[CLOCK].now_us()
             row = replace(row, method=method, url=url, header=header, host=host, next_us=next_us)
@@ -137,7 +137,7 @@ def found_stream(tx: ReadTx | WriteTx, stream_id: str) -> DestinationRow:
     return row
 
 
-def _delivery(request: web.Request, wanted: StreamDelivery) -> tuple[Literal["poll", "push"], str, bytes]:
+def _delivery(wanted: StreamDelivery) -> tuple[Literal["poll", "push"], str, bytes]:
     if wanted.method == POLL:
         if wanted.endpoint_url is not None or wanted.authorization_header is not None:
             raise Problem("invalid_request", "a polled stream's endpoint is the server's: leave it out")

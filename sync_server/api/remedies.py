@@ -55,7 +55,6 @@ REMEDIES: Final[Mapping[str, str]] = {
     "bad_signature": "Sign the token and the public key with the device's own key.",
     "unknown_device": "Check the device's id.",
     "device_revoked": "Enrol the device anew, with a new key.",
-    "no_permission": "Nothing: the subject has not permitted it.",
     "no_catalog": "Register a catalog with `PUT /v1/catalogs/{name}/{version}`.",
     "overloaded": "Come back after `Retry-After` seconds.",
     "stopping": "Come back after `Retry-After` seconds, or ask another node.",

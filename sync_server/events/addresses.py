@@ -9,7 +9,6 @@ are never reached.
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from aiohttp.resolver import ThreadedResolver
 
 URL_LIMIT: Final = 2_048
 """Characters."""
-_NEVER: Final = re.compile(r"""[\x00-\x20\x7f\\"<>^`{|}]""")
 
 
 class Unreachable(ValueError):
