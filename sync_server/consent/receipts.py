@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from edge_runtime.wire.failure import WireFailure
@@ -16,7 +16,7 @@ from sync_server.store.records import DENIALS, Answer, Denial, DeviceRow, Eviden
 
 
 class Accepted(NamedTuple):
-    """A receipt that was taken in, and the revocations that it moved."""
+    """A receipt that was taken in, and the revocations that it moved: to be concluded by the caller."""
 
     id: bytes
     revocations: tuple[str, ...]
@@ -30,7 +30,10 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     says it erased, and owes no more. A revoked device's word that it erased everything answers all that waits
     for it. What answers nothing is acknowledged and not kept.
 
-    Raises `WireFailure`: the signature is not this device's, or it names what it cannot answer.
+    The caller concludes what it moved, in the same transaction; see `conclude`.
+
+    Raises `WireFailure`, before anything is written: the signature is not this device's, or it names what it
+    cannot answer.
     """
     receipt = _opened(tx, device, body, signature)
     if receipt.device_id != device.device_id:
@@ -53,10 +56,17 @@ def accept(tx: WriteTx, device: DeviceRow, body: bytes, signature: bytes, *, now
     if wiped:
         tx.told.append(Wiped(device.device_id, body, signature, tx.lane_head()))
     moved = tuple(sorted({*(d.revocation for d in kept), *settled}))
-    for revocation in moved:
+    return Accepted(receipt.id, moved)
+
+
+def conclude(tx: WriteTx, revocations: Iterable[str], now_us: int) -> None:
+    """Say what receipts that were accepted in this transaction made true of these revocations.
+
+    Once for all of them: a revocation that waits for two thousand devices hears many in one transaction.
+    """
+    for revocation in sorted(set(revocations)):
         tx.complete(revocation, now_us)
         notice(tx, revocation, now_us)
-    return Accepted(receipt.id, moved)
 
 
 def is_wipe(receipt: Receipt) -> bool:
@@ -132,8 +142,9 @@ def _concerns(
 
 
 def _settle(tx: WriteTx, denial: Denial, device_id: str, now_us: int) -> None:
-    tx.add_late_target(denial.revocation, device_id, denial.seq, now_us)
     target = tx.target(denial.revocation, device_id)
-    assert target is not None
-    if target.late or tx.answered(denial.revocation, device_id):  # who came by itself owes nothing
+    if target is None:
+        tx.add_late_target(denial.revocation, device_id, denial.seq, now_us)
+    late = target is None or target.late
+    if late or tx.answered(denial.revocation, device_id):  # who came by itself owes nothing
         tx.target_erased(denial.revocation, device_id, now_us)

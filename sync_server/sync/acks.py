@@ -31,9 +31,9 @@ class Acks:
         waiting, self._waiting = self._waiting, []
         if waiting:
             with self._store.write("lane_ack", durable=False) as tx:
-                for device_id, upto, at_us in waiting:
-                    for revocation in tx.ack_lane(device_id, upto, at_us):
-                        notice(tx, revocation, at_us)
+                moved = {revocation for said in waiting for revocation in tx.ack_lane(*said)}
+                for revocation in sorted(moved):  # once for all of them
+                    notice(tx, revocation, waiting[-1][2])
 
     @contextmanager
     def gathered(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What a device hands up and what it gets for it: decisions, receipts, aggregate reports.
+"""What a device hands up and what it gets for it: decisions, aggregate reports. Receipts: `receipt_tray`.
 
 Each is taken in by the room it belongs to, in one transaction; the answer is made only after its commit.
 Taking in the same thing twice gives the same answer.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
-from sync_server.consent import receipts
 from sync_server.consent.decisions import Proposal, device_actor, repeated
 from sync_server.consent.office import ConsentOffice
 from sync_server.consent.signals import SIGNALS
@@ -26,7 +24,7 @@ from sync_server.store.records import GIVEN, STATES, DeviceRow
 RETRY_AFTER_US: Final = 60_000_000
 """When a device may bring again what was refused."""
 
-HandedUp = m.Decisions | m.ReceiptNote | m.TicketRequest | m.Report
+HandedUp = m.Decisions | m.TicketRequest | m.Report
 
 
 class Desk:
@@ -48,8 +46,6 @@ class Desk:
         match message:
             case m.Decisions():
                 return [self._decision(device_id, decision) for decision in message.decisions]
-            case m.ReceiptNote():
-                return [self._receipt(device_id, message)]
             case m.TicketRequest():
                 return [self._tickets(device_id, message)]
             case m.Report():
@@ -100,18 +96,7 @@ class Desk:
         if tx.count_gives(actor, now_us - HOUR_US) >= self._settings.device_gives_per_hour:
             raise WireFailure("overloaded", "too many decisions from one device")
 
-    # ---- receipts and reports ----------------------------------------------------------------------------
-
-    def _receipt(self, device_id: str, note: m.ReceiptNote) -> m.Message:
-        """Keep a receipt. One that may not stand is refused by its id; no receipt at all ends the session."""
-        about = _receipt_id(note.receipt)
-        try:
-            with self._store.write("receipt") as tx:
-                device = _device(tx, device_id)  # also of one that was revoked: that is what it stays for
-                taken = receipts.accept(tx, device, note.receipt, note.signature, now_us=self._clock.now_us())
-        except WireFailure as failure:
-            return m.Refusal(code=failure.code, about=about.hex())
-        return m.ReceiptAck(id=taken.id)
+    # ---- reports -----------------------------------------------------------------------------------------
 
     def _tickets(self, device_id: str, request: m.TicketRequest) -> m.Message:
         try:
@@ -130,24 +115,10 @@ class Desk:
             return m.Refusal(code=failure.code, about=about.hex())
 
 
-def _receipt_id(body: bytes) -> bytes:
-    """The id that an unverified receipt claims, to say which one is refused."""
-    fields = codec.unpack(body, codec.FRAME_LIMIT_BYTES)
-    id_ = fields.get("id") if isinstance(fields, dict) else None
-    if not isinstance(id_, bytes) or len(id_) != 16:
-        raise WireFailure("malformed", "expected an erasure receipt")
-    return id_
-
-
-def _device(tx: WriteTx, device_id: str) -> DeviceRow:
+def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:
     device = tx.device(device_id)
     if device is None:
         raise WireFailure("unknown_device", "no such device is enrolled")
-    return device
-
-
-def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:
-    device = _device(tx, device_id)
     if device.revoked:
         raise WireFailure("device_revoked", "the device was revoked")
     return device

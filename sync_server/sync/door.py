@@ -23,8 +23,9 @@ class SyncDoor:
     """Every device session of this node."""
 
     def __init__(self, node: Node) -> None:
-        self._node, self._pump = node, Pump()
-        self._turn = Turn(node.store, node.acks, lambda: self._pump.hurried)
+        self._node = node
+        self._pump = Pump(lambda: self._turn.answering)
+        self._turn = Turn(node, lambda: self._pump.hurried)
         self._sockets: set[DeviceSocket] = set()
         self._emptied: asyncio.Event | None = None
         """Set when the last socket is closed; None: nobody waits for that."""

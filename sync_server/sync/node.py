@@ -29,6 +29,7 @@ from sync_server.sync.patches import Patches
 from sync_server.sync.presence import Presence
 from sync_server.sync.pushed import PushedViews
 from sync_server.sync.rate import DeviceRate
+from sync_server.sync.receipt_tray import ReceiptTray
 from sync_server.sync.row_frames import RowFrames
 from sync_server.sync.signing import Signing
 from sync_server.sync.steps import Steps
@@ -57,6 +58,7 @@ class Node:
     row_frames: RowFrames
     steps: Steps
     acks: Acks
+    receipts: ReceiptTray
     pushed: PushedViews
     ledger: SignedHeads
     leases: Callable[[], PurposeLeases]
@@ -127,6 +129,7 @@ def open_node(
         row_frames=RowFrames(fanout, patches, pushed),
         steps=Steps(fanout),
         acks=Acks(store),
+        receipts=ReceiptTray(store, clock),
         pushed=pushed,
         catching_up=CatchingUp(store, clock, settings, entropy, leases),
         ledger=SignedHeads(authority, clock),

@@ -2,14 +2,15 @@
 
 A node has one `Pump`. A session that was woken stands in its line once; a turn looks what moved, takes frames
 from the session and hands them to the transport in one write. Small frames of one turn go together (a delta
-and its checkpoint), a large one alone; what the socket does not take at once is waited for before the session
-is asked again, so that no more than this lies where a denial cannot overtake it. Who was woken by the lane
-goes before who was woken by rows.
+and its checkpoint), a large one alone, and decisions without what comes after them. What the socket does not
+take at once is waited for before the session is asked again, so that no more than this lies where a denial
+cannot overtake it. Who was woken by the lane goes before who was woken by rows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,11 @@ from sync_server.sync.web_frames import framed
 
 TURNS: Final = 64
 """Most sessions that write in one go; then who has something to say to us is heard."""
+FEW: Final = 4
+"""Most sessions that go on with rows in one go while acknowledgements of decisions come in: those are heard
+first."""
+ANSWERS_S: Final = 1.0
+"""So long after decisions went out, what is acknowledged is taken to be those."""
 LASTS_S: Final = 0.002
 """After so long too: large frames take their time."""
 
@@ -34,14 +40,17 @@ class Pump:
     """The line of sessions that have something to say.
 
     Args:
+        answering: whether acknowledgements of the lane are coming in.
         lasts_s: after so long others get their turn.
     """
 
-    def __init__(self, lasts_s: float = LASTS_S) -> None:
-        self._lasts_s = lasts_s
+    def __init__(self, answering: Callable[[], bool] = lambda: False, *, lasts_s: float = LASTS_S) -> None:
+        self._answering, self._lasts_s = answering, lasts_s
         self._urgent: deque[Outflow] = deque()
         self._waiting: deque[Outflow] = deque()
         self._due = False
+        self._decided_s = -math.inf
+        """When somebody last had decisions to say, by the loop's clock."""
 
     @property
     def hurried(self) -> bool:
@@ -50,16 +59,21 @@ class Pump:
 
     def ring(self, flow: Outflow, *, urgent: bool) -> None:
         """`flow` wants a turn, before all who are not urgent."""
+        loop = asyncio.get_running_loop()
+        if urgent:
+            self._decided_s = loop.time()
         (self._urgent if urgent else self._waiting).append(flow)
         if not self._due:
             self._due = True
-            asyncio.get_running_loop().call_soon(self._turns)
+            loop.call_soon(self._turns)
 
     def _turns(self) -> None:
         now = asyncio.get_running_loop().time
-        until_s, turns = now() + self._lasts_s, 0
+        began_s, turns = now(), 0
+        until_s = began_s + self._lasts_s
+        few = FEW if began_s < self._decided_s + ANSWERS_S and self._answering() else TURNS
         try:
-            while turns < TURNS and (line := self._urgent or self._waiting):
+            while turns < TURNS and (line := self._urgent or (self._waiting if turns < few else None)):
                 line.popleft().flow()
                 turns = TURNS if now() >= until_s else turns + 1
         finally:  # a fault in one session is no fault of those behind it
@@ -156,22 +170,26 @@ class Outflow:
             self._go_on(more)
 
     def _write(self) -> bool:
-        """Hand frames to the transport; whether there may be more to say."""
+        """Hand frames to the transport; whether there may be more to say.
+
+        Decisions go alone: rows behind them would keep the next device waiting for its decisions, and this
+        one busy with rows before it says that it heard.
+        """
         session, wake = self._session, self._wake
+        urgent = wake.lane
         if wake.is_set():
             wake.clear()
             session.look()
-        parts, size = [], 0
-        frame = session.next()
-        while frame is not None:
+        parts, size, full = list[bytes](), 0, False
+        while not full and (frame := session.next()) is not None:
             parts.append(framed(frame))
             size += len(frame)
-            frame = session.next() if size <= TOGETHER_BYTES else None
+            full = size > TOGETHER_BYTES or (urgent and session.at_head)
         if session.backlog < BACKLOG:
             self._backlog_short()
         if parts:
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
-        return size > TOGETHER_BYTES
+        return full
 
     def _go_on(self, more: bool) -> None:
         if self._transport.get_write_buffer_size():

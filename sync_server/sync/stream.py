@@ -135,6 +135,11 @@ class DeviceSession:
         return self._following.channels
 
     @property
+    def at_head(self) -> bool:
+        """Whether it was told every decision."""
+        return self._lane.at_head
+
+    @property
     def quiet(self) -> bool:
         """Whether it had nothing to say when last asked, and heard nothing since that asks for more."""
         return self._quiet
@@ -252,7 +257,9 @@ class DeviceSession:
                 self._reply(change_key(self._node, self.device_id, message))
             case m.Fetch():
                 self._reply(self._answers.ask(self.device_id, message))
-            case m.Decisions() | m.ReceiptNote() | m.TicketRequest() | m.Report():
+            case m.ReceiptNote():
+                self._node.receipts.take(self.device_id, message, self._reply)
+            case m.Decisions() | m.TicketRequest() | m.Report():
                 self._reply(*self._node.desk.take(self.device_id, message))
             case _:
                 raise WireFailure("out_of_turn", "a message of the server's own kind")
@@ -328,4 +335,4 @@ class DeviceSession:
         if self._node.clock.now_us() > self._leave_by_us:
             raise WireFailure("device_revoked", "the device was revoked")
         if isinstance(message, m.ReceiptNote):
-            self._reply(*self._node.desk.take(self.device_id, message))
+            self._node.receipts.take(self.device_id, message, self._reply)

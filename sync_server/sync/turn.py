@@ -7,6 +7,7 @@ is ahead of the disk: nobody is told that a frame was heard before everything of
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,8 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.printing import prints_only
-from sync_server.store.protocol import Store
-from sync_server.sync.acks import Acks
+from sync_server.sync.node import Node
 from sync_server.sync.stream import DeviceSession
 
 FRAMES: Final = 64
@@ -27,6 +27,8 @@ OTHERS: Final = 4
 """Most frames of other kinds heard in one go with acknowledgements of the lane."""
 PAUSE_S: Final = 0.05
 """While decisions are on their way out, others are heard once in this time."""
+ANSWERING_S: Final = 0.01
+"""Acknowledgements are coming in while the last was heard no longer ago than this."""
 _ACK: Final = b"lane_ack"
 """How a frame begins that may be one; a guess that costs nothing but its place in the line."""
 
@@ -64,19 +66,23 @@ class Turn:
 
     def __init__(
         self,
-        store: Store,
-        acks: Acks,
+        node: Node,
         hurried: Callable[[], bool] = lambda: False,
         *,
         lasts_s: float = LASTS_S,
     ) -> None:
-        self._store, self._acks, self._hurried, self._lasts_s = store, acks, hurried, lasts_s
-        self._others_s = 0.0
-        """When others than acknowledgements were heard, by the loop's clock."""
+        self._node, self._hurried, self._lasts_s = node, hurried, lasts_s
+        self._acks_s = self._others_s = -math.inf
+        """When acknowledgements and when others were heard, by the loop's clock."""
         self._urgent: deque[_Said] = deque()
         """Acknowledgements of the lane: until they are taken, nobody knows that a denial is enforced."""
         self._waiting: deque[_Said] = deque()
         self._due = False
+
+    @property
+    def answering(self) -> bool:
+        """Whether acknowledgements of the lane are coming in."""
+        return asyncio.get_running_loop().time() < self._acks_s + ANSWERING_S
 
     def put(self, session: DeviceSession, frame: bytes, speaker: Speaker) -> None:
         """Let `session` hear `frame` and tell `speaker`."""
@@ -98,7 +104,8 @@ class Turn:
         batch: list[_Said] = []
         failures: list[Failure] = []
         try:
-            with self._store.together(), self._acks.gathered():
+            node = self._node
+            with node.store.together(), node.receipts.gathered(), node.acks.gathered():
                 for said in self._in_order():
                     batch.append(said)
                     failures.append(None if said.speaker.gone else _heard(said))
@@ -123,7 +130,9 @@ class Turn:
         now = asyncio.get_running_loop().time
         began_s = now()
         until_s = began_s + self._lasts_s
-        room = OTHERS if self._urgent or self._hurried() else FRAMES
+        if self._urgent:
+            self._acks_s = began_s
+        room = OTHERS if self.answering or self._hurried() else FRAMES
         for _ in range(min(FRAMES, len(self._urgent))):
             yield self._urgent.popleft()
         if self._hurried() and began_s < self._others_s + PAUSE_S:

@@ -11,7 +11,7 @@ import pytest
 
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
-from sync_server.sync.outflow import TURNS, Outflow, Pump
+from sync_server.sync.outflow import FEW, TURNS, Outflow, Pump
 from tests.server.test_steps import split
 from tests.support.town import ALICE, Kiosk, Session, Town
 
@@ -127,6 +127,61 @@ async def test_law_2_who_was_woken_by_the_lane_goes_before_a_long_line(town: Tow
     assert sorted(order[:3]) == ["0:lane", "1:lane", "2:lane"]
     for one in many:
         one.flow.close()
+
+
+async def test_law_2_decisions_go_alone_and_rows_go_after_everybody_s_decisions(
+    town: Town, tmp_path: Path
+) -> None:
+    """Two devices have rows to hear when a decision is made: no write mixes them, no rows go in between."""
+    pump = Pump()
+    many = [Carried(town, tmp_path / f"k{n}", pump) for n in range(2)]
+    await turns()
+    order: list[tuple[int, list[type[m.Message]]]] = []
+    for number, one in enumerate(many):
+
+        def noted(data: bytes, number: int = number) -> None:
+            order.append((number, [type(codec.decode(frame)) for frame in split(data)]))
+
+        one.pipe.write = noted  # type: ignore[method-assign]
+    town.put(1)
+    town.decide(ALICE, "withdrawn")
+    await turns()
+    rows = [m.Delta, m.Checkpoint]
+    assert sorted(number for number, _ in order[:2]) == sorted(number for number, _ in order[2:]) == [0, 1]
+    assert [kinds for _, kinds in order] == [[m.Lane], [m.Lane], rows, rows]
+    for one in many:
+        one.flow.close()
+
+
+async def test_law_2_few_go_on_with_rows_while_decisions_are_acknowledged(tmp_path: Path) -> None:
+    """Decisions are not held back, and rows neither for good nor while nothing was decided."""
+    answering, said = [True], list[str]()
+    pump = Pump(lambda: answering[0], lasts_s=10)
+
+    class Flow:
+        def __init__(self, kind: str) -> None:
+            self.kind = kind
+
+        def flow(self) -> None:
+            said.append(self.kind)
+
+    async def counts(rows: int, turns: int) -> list[int]:
+        for _ in range(rows):
+            pump.ring(cast(Outflow, Flow("rows")), urgent=False)
+        found = []
+        for _ in range(turns):
+            before = len(said)
+            await asyncio.sleep(0)
+            found.append(len(said) - before)
+        return found
+
+    assert await counts(TURNS, 1) == [TURNS]
+    for _ in range(FEW * 2):
+        pump.ring(cast(Outflow, Flow("decision")), urgent=True)
+    assert await counts(FEW * 2, 3) == [FEW * 2, FEW, FEW]
+    assert said[TURNS:] == ["decision"] * (FEW * 2) + ["rows"] * (FEW * 2)
+    answering[0] = False
+    assert await counts(TURNS, 1) == [TURNS]
 
 
 async def test_a_socket_that_takes_nothing_for_too_long_ends_its_session_alone(

@@ -35,7 +35,7 @@ def lease_request(town: Town) -> bytes:
 
 async def test_law_6_a_turn_waits_for_the_disk_once_and_before_any_answer(town: Town, tmp_path: Path) -> None:
     """Three leases, each of which is durable before it is sent: one flush, after the last of them."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks, lasts_s=10)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.node, lasts_s=10)
     said = waits_for_the_disk(town)
     await asyncio.gather(*(turn.hear(s.server, lease_request(town)) for s in sessions))
     assert said.count("PRAGMA synchronous = FULL") == 1
@@ -48,7 +48,7 @@ async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed
     town: Town, tmp_path: Path
 ) -> None:
     """It does not wait for the end of the turn."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks, lasts_s=10)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.node, lasts_s=10)
     said = waits_for_the_disk(town)
     denial = m.Decision(bytes(16), town.pseudonym(ALICE), P, "withdrawn", "n", 0, 0)
     await turn.hear(session.server, codec.encode(m.Decisions(decisions=[denial])))
@@ -58,7 +58,7 @@ async def test_law_2_a_denial_in_a_turn_is_durable_before_its_keys_are_destroyed
 
 async def test_one_session_s_fault_is_not_another_s(town: Town, tmp_path: Path) -> None:
     """Garbage ends the one; the others of its turn are heard, also when there are more than fit one turn."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks, lasts_s=10)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.node, lasts_s=10)
     frames = [b"\xc1", *[lease_request(town)] * (2 * FRAMES)]
     done = await asyncio.gather(*(turn.hear(session.server, f) for f in frames), return_exceptions=True)
     assert isinstance(done[0], WireFailure)
@@ -69,7 +69,7 @@ async def test_law_6_a_disk_that_does_not_take_the_turn_leaves_nobody_answered(
     town: Town, tmp_path: Path
 ) -> None:
     """The flush fails: every session of the turn fails with it, and the next turn is heard again."""
-    sessions, turn = lived(town, tmp_path, 2), Turn(town.store, town.node.acks, lasts_s=10)
+    sessions, turn = lived(town, tmp_path, 2), Turn(town.node, lasts_s=10)
 
     def full(action: int, table: str | None, *_: object) -> int:
         writes = action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_DELETE) and table == "meta"
@@ -94,7 +94,7 @@ async def test_law_2_acknowledgements_of_a_denial_are_taken_before_what_else_wai
     town: Town, tmp_path: Path
 ) -> None:
     """Behind more frames than fit two turns come those of everybody; one transaction takes them all."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks, lasts_s=10)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.node, lasts_s=10)
     town.decide(ALICE, "withdrawn")
     for session in sessions:
         session.next()
@@ -116,7 +116,7 @@ async def test_law_2_acknowledgements_of_a_denial_are_taken_before_what_else_wai
 
 async def test_law_3_a_lease_counts_what_was_acknowledged_in_its_own_turn(town: Town, tmp_path: Path) -> None:
     """The acknowledgement is in the store before the lease is judged."""
-    (session,), turn = lived(town, tmp_path, 1), Turn(town.store, town.node.acks, lasts_s=10)
+    (session,), turn = lived(town, tmp_path, 1), Turn(town.node, lasts_s=10)
     town.decide(ALICE, "withdrawn")
     session.next()
     ack = codec.encode(m.LaneAck(upto=town.lane_head()))
@@ -129,7 +129,7 @@ async def test_law_2_a_turn_of_slow_frames_ends_in_time_and_takes_all_acknowledg
     town: Town, tmp_path: Path
 ) -> None:
     """However slow the others are: every acknowledgement that is there, and one of the others."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.store, town.node.acks, lasts_s=0)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.node, lasts_s=0)
     town.decide(ALICE, "withdrawn")
     for session in sessions:
         session.next()
@@ -151,7 +151,7 @@ async def test_law_2_while_decisions_go_out_others_wait_a_little_and_not_for_eve
 ) -> None:
     """Acknowledgements do not wait; a turn goes by; then the others are heard a few at a time."""
     sessions, hurried = lived(town, tmp_path, 2), [True]
-    turn = Turn(town.store, town.node.acks, lambda: hurried[0], lasts_s=10)
+    turn = Turn(town.node, lambda: hurried[0], lasts_s=10)
     await turn.hear(sessions[0].server, lease_request(town))
     town.decide(ALICE, "withdrawn")
     for session in sessions:
@@ -165,3 +165,21 @@ async def test_law_2_while_decisions_go_out_others_wait_a_little_and_not_for_eve
     assert sum(other.done() for other in others) == OTHERS
     hurried[0] = False
     await asyncio.gather(*others)
+
+
+async def test_acknowledgements_are_coming_in_for_a_moment_after_the_last(town: Town, tmp_path: Path) -> None:
+    """Nothing else counts as one; and two in one turn tell the revocation that waited for both, once."""
+    sessions, turn = lived(town, tmp_path, 2), Turn(town.node, lasts_s=10)
+    for session in sessions:
+        await turn.hear(session.server, lease_request(town))
+    before = turn.answering
+    town.decide(ALICE, "withdrawn")
+    for session in sessions:
+        session.next()
+    ack, said = codec.encode(m.LaneAck(upto=town.lane_head())), waits_for_the_disk(town)
+    await asyncio.gather(*(turn.hear(session.server, ack) for session in sessions))
+    assert (before, turn.answering) == (False, True)
+    assert sum("UPDATE revocation_told" in text for text in said) == 1
+    async with asyncio.timeout(10):
+        while turn.answering:
+            await asyncio.sleep(0)

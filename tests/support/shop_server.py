@@ -211,7 +211,10 @@ class FakeDevice:
         with self.server.store.write("receipt") as tx:
             device = tx.device(self.device_id)
             assert device is not None
-            return receipts.accept(tx, device, body, signature, now_us=self.server.clock.now_us())
+            now_us = self.server.clock.now_us()
+            accepted = receipts.accept(tx, device, body, signature, now_us=now_us)
+            receipts.conclude(tx, accepted.revocations, now_us)
+            return accepted
 
     def answer(self, revocation: Mapping[str, Any], subject: bytes, **more: Any) -> None:
         """Acknowledge and answer every denial of a revocation."""
