@@ -1,4 +1,4 @@
-"""What the doors ask of a destination before it is stored."""
+"""What the doors ask of a destination before it is stored, and before it goes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sync_server.errors import Problem
 from sync_server.events import kinds
 from sync_server.events.addresses import Reach, Unreachable, check_url, host_of, origin_of
 from sync_server.settings import Settings
+from sync_server.store.destinations import DestinationRow
 from sync_server.store.protocol import WriteTx
 
 
@@ -25,6 +26,14 @@ def check_room(tx: WriteTx, settings: Settings) -> None:
     """Raise `Problem` when there are as many destinations as may be."""
     if len(tx.destinations.registered()) >= settings.destinations:
         raise Problem("too_many_destinations", f"expected at most {settings.destinations}")
+
+
+def remove(tx: WriteTx, row: DestinationRow) -> None:
+    """Forget a destination and what it is owed; raises `Problem("destination_in_use")`."""
+    if tx.recipients.of_destination(row.id):
+        raise Problem("destination_in_use", "remove the recipients that are told by it first")
+    tx.events.drop_destination(row.id)
+    tx.destinations.drop(row.id)
 
 
 def host_within_reach(request: web.Request, url: str) -> str:

@@ -8,7 +8,14 @@ from typing import Literal
 from aiohttp import web
 
 from sync_server.api.body import into
-from sync_server.api.destinations import check_kinds, check_purposes, check_room, fresh_id, host_within_reach
+from sync_server.api.destinations import (
+    check_kinds,
+    check_purposes,
+    check_room,
+    fresh_id,
+    host_within_reach,
+    remove,
+)
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, ENTROPY, EVENTS, SETTINGS, STORE
 from sync_server.api.route import Query, Route
@@ -87,10 +94,7 @@ async def delete(request: web.Request) -> web.Response:
     stream_id = request.query.get("stream_id", "")
     with request.app[STORE].write("event_stream") as tx:
         row = found_stream(tx, stream_id)
-        if tx.recipients.of_destination(row.id):
-            raise Problem("destination_in_use", "remove the recipients that are told by it first")
-        tx.events.drop_destination(row.id)
-        tx.destinations.drop(row.id)
+        remove(tx, row)
     return web.Response(status=204)
 
 

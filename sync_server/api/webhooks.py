@@ -9,7 +9,14 @@ from aiohttp import web
 
 from edge_runtime.wire.printing import prints_only
 from sync_server.api.body import into
-from sync_server.api.destinations import check_kinds, check_purposes, check_room, fresh_id, host_within_reach
+from sync_server.api.destinations import (
+    check_kinds,
+    check_purposes,
+    check_room,
+    fresh_id,
+    host_within_reach,
+    remove,
+)
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import CLOCK, ENTROPY, EVENTS, SETTINGS, STORE
 from sync_server.api.route import Query, Route
@@ -107,10 +114,7 @@ async def delete(request: web.Request) -> web.Response:
         row = tx.destinations.find(request.match_info["id"])
         if row is None or row.method != "webhook":
             raise Problem("not_found")
-        if tx.recipients.of_destination(row.id):
-            raise Problem("destination_in_use", "remove the recipients that are told by it first")
-        tx.events.drop_destination(row.id)
-        tx.destinations.drop(row.id)
+        remove(tx, row)
     return web.Response(status=204)
 
 

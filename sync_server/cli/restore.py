@@ -41,7 +41,6 @@ def restore_commands(commands: Any) -> None:
             keys=args.keys,
             journals=tuple(args.journal),
             incomplete=args.journal_incomplete,
-            end_tokens=args.end_tokens,
             lane=args.lane,
         )
         done = restore(sources, settings, SystemClock().now_us(), system_entropy)
@@ -59,7 +58,6 @@ def restore_commands(commands: Any) -> None:
     made.add_argument("--authority", type=Path, help="server.key, if not in the folder of --keys")
     made.add_argument("--journal", type=Path, action="append", default=[], help="a journal; repeatable")
     made.add_argument("--journal-incomplete", action="store_true", help="you know that it lacks something")
-    made.add_argument("--end-tokens", action="store_true", help="end every API token, revoked since or not")
     made.add_argument("--lane", type=int, default=0, help="a lane position known to have been reached")
     made.add_argument("--lease", help="longest lease that the lost server granted, if longer than 24h")
     made.add_argument("--open", action="store_true", help="open the running server before its time")

@@ -49,8 +49,6 @@ class Sources:
     journals: Sequence[Path] = ()
     incomplete: bool = False
     """The operator knows that the journals lack something."""
-    end_tokens: bool = False
-    """End every API token: those that were revoked since the backup would be good again."""
     lane: int = 0
     """A lane position that somebody knows to have been reached: numbers up to it are not given again."""
 
@@ -172,8 +170,6 @@ def _build(
             fill(tx, max(sources.lane, replay.found.top), recorder)
             for bar in (bar for seq, bar in replay.bars if seq > kept):
                 recorder.bar(tx, bar, kept)
-            if sources.end_tokens:
-                tx.access.revoke_all(at_us)
             tx.erase_denied_keys()
             ended = tx.access.revoke_all(at_us)  # the backup does not know which were revoked since
             lane = tx.lane_head()

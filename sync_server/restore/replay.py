@@ -28,10 +28,7 @@ class Replayed:
 
     steps: int = 0
     denials: int = 0
-    revocations: int = 0
     devices: int = 0
-    proven: int = 0
-    """Ledger size up to which a signed head of the journal agreed."""
     top: int = 0
     """Newest ledger step that it knows."""
     gap: int | None = None
@@ -121,7 +118,6 @@ class Replay:
                     f"the ledger's root at step {head.size} is not the one that the journal's head says;"
                     " nothing was restored"
                 )
-            self.found.proven = max(self.found.proven, head.size)
             return
         raise NotRestored(
             f"the journal's head at step {head.size} is not this server's; nothing was restored"
@@ -138,7 +134,6 @@ class Replay:
         purposes, position = [d.purpose for d in entry.denials], entry.denials[-1].seq
         name_targets(tx, entry.row, purposes, position, self._recorder.leases, self._recorder.bound)
         begin(tx, entry.row)  # told before, perhaps: whoever hears it again knows it by its `jti`
-        self.found.revocations += 1
 
     def _wiped(self, entry: Wiped) -> None:
         """Its one receipt answers whatever it owed, and it is waited for no more."""

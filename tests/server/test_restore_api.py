@@ -24,7 +24,7 @@ async def restored(folder: Path, clock: ManualClock) -> ShopServer:
         back_up(shop.settings, folder / "backup", clock.now_us())
         back_up_keys(shop.settings, folder / "keys", None, force=True)
     shutil.rmtree(folder / "old")
-    sources = Sources(backup=folder / "backup", keys=folder / "keys", end_tokens=True)
+    sources = Sources(backup=folder / "backup", keys=folder / "keys")
     done = restore(sources, Settings(data_dir=folder / "new"), clock.now_us(), CountingEntropy())
     assert (done.whole, done.why) == (False, "there is no journal")
     return ShopServer(folder / "new", clock)
