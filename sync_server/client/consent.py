@@ -43,6 +43,20 @@ CONSENTS: Final = ("v1", "consents")
 REVOCATIONS: Final = ("v1", "consent-revocations")
 Said = Literal["given", "refused", "objected", "restricted"]
 Reached = Literal["enforced", "erased", "completed"]
+Term = str | int | None
+"""A query parameter; None leaves it out."""
+
+
+class Page(Protocol):
+    """A part of a list."""
+
+    @property
+    def next(self) -> str | int | None:
+        """`after` of the page behind it; None: this is the last."""
+        ...
+
+
+P = TypeVar("P", bound=Page)
 
 
 class NotYet(Exception):
@@ -118,13 +132,7 @@ class ConsentClient:
 
     def subject_data(self, subject: str) -> Iterator[SubjectData]:
         """Everything held on the subject, page by page."""
-        after: str | None = None
-        while True:
-            page = self._get(path_of("v1", "subject-data", subject=subject, after=after), SubjectData)
-            yield page
-            after = page.next
-            if after is None:
-                return
+        return self._pages(("v1", "subject-data"), SubjectData, subject=subject)
 
     def look(
         self,
@@ -144,11 +152,8 @@ class ConsentClient:
 
     def history(self, subject: str, purpose: str | None = None) -> Iterator[ConsentRecord]:
         """Everything that was ever said, oldest first, page by page."""
-        after: int | None = 0
-        while after is not None:
-            page = self.look(subject, purpose, after=after)
+        for page in self._pages(CONSENTS, ConsentHistory, after=0, subject=subject, purpose=purpose):
             yield from page.history
-            after = page.next
 
     def record(self, consent_id: str) -> ConsentRecord:
         """One decision as it was recorded."""
@@ -182,13 +187,8 @@ class ConsentClient:
 
     def revocations(self) -> Iterator[RevocationBrief]:
         """All of them, the newest first, page by page."""
-        after: str | None = None
-        while True:
-            page = self._get(path_of(*REVOCATIONS, after=after), Revocations)
+        for page in self._pages(REVOCATIONS, Revocations):
             yield from page.revocations
-            after = page.next
-            if after is None:
-                return
 
     def status(self, revocation_id: str) -> RevocationStatus:
         """How far it has come."""
@@ -211,14 +211,8 @@ class ConsentClient:
 
     def targets(self, revocation_id: str, *, page: int | None = None) -> Iterator[RevocationTarget]:
         """Every device that is waited for, by id; `page` at a time."""
-        after: str | None = None
-        while True:
-            path = path_of(*REVOCATIONS, revocation_id, "targets", after=after, limit=page)
-            found = self._get(path, RevocationTargets)
+        for found in self._pages((*REVOCATIONS, revocation_id, "targets"), RevocationTargets, limit=page):
             yield from found.targets
-            after = found.next
-            if after is None:
-                return
 
     def receipt(self, revocation_id: str) -> SignedDocument:
         """The signed completion, or past the due time who is overdue; before, `Refused("not_completed")`."""
@@ -240,6 +234,22 @@ class ConsentClient:
 
     def _get(self, path: str, kind: type[T]) -> T:
         return msgspec.json.decode(self._client.patiently(lambda: self._client.ask("GET", path)), type=kind)
+
+    def _pages(
+        self,
+        where: Sequence[str],
+        kind: type[P],
+        *,
+        after: str | int | None = None,
+        **query: str | int | None,
+    ) -> Iterator[P]:
+        """Page after page, from `after` on, until the last says so."""
+        while True:
+            page = self._get(path_of(*where, after=after, **query), kind)
+            yield page
+            if page.next is None:
+                return
+            after = page.next
 
     def _post(
         self,

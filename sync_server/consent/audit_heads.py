@@ -11,7 +11,7 @@ from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.ledger import verify_head
 from edge_runtime.wire.messages import LedgerHead
 from sync_server.consent.audit import Found
-from sync_server.devices.enrolment import decode
+from sync_server.consent.statement import head_of
 
 _FIELDS = ("size", "root", "time", "incarnation", "signature")
 
@@ -98,10 +98,4 @@ def _head(document: Mapping[str, Any]) -> LedgerHead:
         isinstance(document[name], str) for name in ("root", "incarnation", "signature")
     ):
         raise ValueError("expected a ledger head: size and time as numbers, all else as text")
-    return LedgerHead(
-        size=size,
-        root=decode(document["root"]),
-        time_us=time_us,
-        incarnation=decode(document["incarnation"]),
-        signature=decode(document["signature"]),
-    )
+    return head_of(document)
