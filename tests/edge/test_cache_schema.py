@@ -35,6 +35,12 @@ def denial(id: bytes, evidence: Evidence | None) -> Denial:
     return Denial(id, A, "p", "withdrawn", "n", 1, 2, 3, canary=b"c" * 41, evidence=evidence)
 
 
+def written_by_1(made: Denial) -> bytes:
+    """A denial as schema 1 had it: its evidence was the last of its fields."""
+    fields = msgspec.to_builtins(made, builtin_types=(bytes,))
+    return msgspec.msgpack.encode(fields[: Denial.__struct_fields__.index("evidence") + 1])
+
+
 CONTENTS: dict[str, list[tuple[str | int | bytes, ...]]] = {
     "meta": [("lane", (7).to_bytes(8, "big"))],
     "journal": [(4, A, 20, b"event")],
@@ -46,7 +52,7 @@ CONTENTS: dict[str, list[tuple[str | int | bytes, ...]]] = {
     ],
     "channel": [("all", 3, bytes(16))],
     "lane": [(A, "p", 5, "withdrawn", 0, 5)],
-    "denial": [(A, denials.encode(denial(A, None))), (B, denials.encode(denial(B, DONE)))],
+    "denial": [(A, written_by_1(denial(A, None))), (B, written_by_1(denial(B, DONE)))],
     "outbox": [(9, "receipt", A, b"receipt")],
     "budget": [(A, 1, 12)],
 }

@@ -39,6 +39,7 @@ CALLS: dict[str, Callable[[er.Runtime], object]] = {
     "read": lambda rt: rt.read("activity:views_5m", user="alice"),
     "fetch": lambda rt: rt.fetch("stock", item="i1"),
     "leave": lambda rt: rt.leave("alice"),
+    "export": lambda rt: rt.export("alice"),
     "status": lambda rt: rt.status(),
     "sweep": lambda rt: rt.sweep(),
     "rotate_keys": lambda rt: rt.rotate_keys(),

@@ -64,7 +64,9 @@ class Mortal:
     def dies(self, within_s: float) -> bool:
         """Whether it says so in that time."""
         assert self._zygote.stdout is not None
-        return bool(select.select([self._zygote.stdout.fileno()], [], [], within_s)[0])
+        heard = select.poll()  # the number of a file may be larger than `select` takes
+        heard.register(self._zygote.stdout, select.POLLIN)
+        return bool(heard.poll(within_s * 1_000))
 
     def died(self) -> str:
         """Wait until it has died; where that was."""

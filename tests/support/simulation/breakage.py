@@ -108,8 +108,8 @@ def _settled_when_sent(due: Any) -> Any:
 
 
 def _never_superseded(judge: Any) -> Any:
-    def lax(before: DecisionState, state: str, base: int, seq: int) -> Any:
-        return judge(before, state, 1 << 62 if state == "given" else base, seq)
+    def lax(before: DecisionState, state: str, base: int, *rest: int) -> Any:
+        return judge(before, state, 1 << 62 if state == "given" else base, *rest)
 
     return lax
 
