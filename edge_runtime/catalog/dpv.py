@@ -1,4 +1,4 @@
-"""Terms of the W3C Data Privacy Vocabulary for legal bases and states.
+"""Terms of the W3C Data Privacy Vocabulary for legal bases, states and rights.
 
 Source: DPV 2.1, https://w3id.org/dpv (consent statuses), and its extension for the GDPR,
 https://w3id.org/dpv/legal/eu/gdpr (Art. 6(1)(a)-(f) as legal bases, Art. 18 and 21 as rights). DPV has no
@@ -22,6 +22,9 @@ LEGAL_BASES: Final[Mapping[str, str]] = {
     "legitimate_interest": _GDPR + "A6-1-f",
 }
 """Legal basis of a purpose -> IRI."""
+
+EXPRESSED_CONSENT: Final = _DPV + "ExpressedConsent"
+"""The kind of consent that is recorded here: somebody did something that says so."""
 
 STATES: Final[Mapping[str, str]] = {
     "unknown": _DPV + "ConsentUnknown",

@@ -87,6 +87,9 @@ class Controller:
     contact: str | None
     dpo: str | None
     """How to reach the data protection officer."""
+    address: str | None = None
+    jurisdiction: str | None = None
+    """Under whose law it processes, as it names that."""
 
 
 @prints_only("signed_us")

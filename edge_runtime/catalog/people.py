@@ -39,13 +39,14 @@ DEFAULT_KEEP_EVENTS_US: Final = 7 * UNIT_US["d"]
 
 
 def read_controller(section: Section | None) -> Controller | None:
-    """`[controller]`: name, and how to reach it and its data protection officer."""
+    """`[controller]`: who it is, how to reach it and its data protection officer, whose law it is under."""
     if section is None:
         return None
     name = section.text("name", required=True)
     contact, dpo = section.text("contact"), section.text("dpo")
+    address, jurisdiction = section.text("address"), section.text("jurisdiction")
     section.close()
-    return Controller(name or "", contact, dpo)
+    return Controller(name or "", contact, dpo, address, jurisdiction)
 
 
 def read_signature(section: Section | None) -> Signature | None:

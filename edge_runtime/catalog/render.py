@@ -58,7 +58,8 @@ def _known(pairs: Iterable[tuple[str, object]]) -> Table:
 
 def controller_table(c: Controller) -> Table:
     """The controller as the canonical table has it."""
-    return _known([("name", c.name), ("contact", c.contact), ("dpo", c.dpo)])
+    known = [("name", c.name), ("contact", c.contact), ("dpo", c.dpo)]
+    return _known([*known, ("address", c.address), ("jurisdiction", c.jurisdiction)])
 
 
 def signature_table(s: Signature) -> Table:

@@ -1,7 +1,8 @@
 """The receipt that a subject gets for a decision, after ISO/IEC TS 27560:2023, and its verifier. Pure.
 
-Its sections are those of the specification: header, processing, parties, events; the field names are its own,
-and terms are IRIs of the W3C Data Privacy Vocabulary where that has one. Besides it carries the ledger leaf,
+Its sections are those of the specification: header, processing, parties, events; so are its field names, and
+terms are IRIs of the W3C Data Privacy Vocabulary where that has one. What the specification asks for and the
+catalog does not declare is null. Besides it carries the ledger leaf,
 the salt that opens it, its inclusion proof and the signed head, so that it proves by itself that the decision
 stands in the ledger. Source of the names: the DPVCG guide "Consent Records and Receipts as per ISO/IEC TS
 27560:2023 using DPV" (https://w3id.org/dpv/guides/consent-27560).
@@ -32,6 +33,8 @@ from sync_server.store.registry import NoticeRow, RegistryRow
 
 SCHEMA: Final = "ISO/IEC TS 27560:2023"
 KIND: Final = "consent_receipt"
+_CONTROLLER: Final = "controller"
+"""The controller's id among the parties."""
 _ALWAYS: Final = ("A15", "A16", "A17", "A18")
 _RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     "consent": ("A7-3", "A20"),
@@ -92,7 +95,7 @@ def consent_receipt(
         "header": _header(decided),
         "processing": _processing(step, part, notice),
         "parties": _parties(step, part.get("controller")),
-        "events": [_event(step)],
+        "events": [_event(step, part.get("purposes", {}).get(step.purpose, {}).get("legal_basis"))],
         "registry": None if registry is None else _registry(registry),
         "ledger": {
             "seq": step.seq,
@@ -132,14 +135,14 @@ def _verified(statement: Mapping[str, Any], server_key: bytes) -> VerifiedReceip
     (processed,) = statement["processing"]["purposes"]
     notice, version = statement["processing"]["privacy_notice"], statement["registry"]
     said = (
-        *(processed["purpose"], event["event_state"], event["event_time"], event["signals"]),
+        *(processed["purpose"], event["state"], event["event_time"], event["signals"]),
         *(notice["version"], notice["content_hash"], "" if version is None else version["fingerprint"]),
     )
     meant = (
         *(leaf.purpose, leaf.state, leaf.at_us, list(leaf.signals)),
         *(leaf.notice, leaf.notice_hash.hex(), leaf.registry.hex()),
     )
-    if (*said, proof["seq"]) != (*meant, leaf.seq):
+    if (*said, proof["seq"], event["event_state"]) != (*meant, leaf.seq, dpv.STATES[leaf.state]):
         raise ValueError("the receipt says something else than the ledger")
     record = statement["header"]["record_id"]
     return VerifiedReceipt(record, subject, leaf.purpose, leaf.state, leaf.seq, leaf.at_us, head.size)
@@ -149,6 +152,7 @@ def _header(decided: Decided) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA,
         "record_id": decided.id,
+        "receipt_id": f"{decided.id}.{decided.head.size}",
         "pii_principal_id": seal.subject_token(decided.step.subject),
     }
 
@@ -157,6 +161,7 @@ def _processing(step: Evidence, part: Mapping[str, Any], notice: NoticeRow | Non
     declared: dict[str, Any] = {} if notice is None else msgspec.json.decode(notice.notice)
     purpose: dict[str, Any] = part.get("purposes", {}).get(step.purpose, {})
     basis = purpose.get("legal_basis")
+    controller = part.get("controller")
     return {
         "privacy_notice": {
             "version": step.notice,
@@ -173,7 +178,9 @@ def _processing(step: Evidence, part: Mapping[str, Any], notice: NoticeRow | Non
                 "description": purpose.get("description"),
                 "lawful_basis": None if basis is None else dpv.LEGAL_BASES[basis],
                 "pii_information": purpose.get("data_categories", []),
+                "pii_controllers": [] if controller is None else [_CONTROLLER],
                 "recipient_third_parties": purpose.get("recipients", []),
+                "jurisdiction": None if controller is None else controller.get("jurisdiction"),
                 "geographic_restrictions": purpose.get("transfers", []),
                 "retention_period": purpose.get("retention"),
                 "storage_locations": ["the device, encrypted", "the sync server, encrypted"],
@@ -185,23 +192,35 @@ def _processing(step: Evidence, part: Mapping[str, Any], notice: NoticeRow | Non
 
 
 def _parties(step: Evidence, controller: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    subject = {"party_role": "pii_principal", "party_id": seal.subject_token(step.subject)}
+    token = seal.subject_token(step.subject)
+    subject = {"party_id": token, "party_role": "pii_principal", "party_type": "natural person"}
     if controller is None:
         return [subject]
-    contact, officer = controller.get("contact"), controller.get("dpo")
-    named = {"party_role": "pii_controller", "party_name": controller["name"], "party_contact": contact}
-    protecting = [] if officer is None else [{"party_role": "dpo", "party_contact": officer}]
+    officer = controller.get("dpo")
+    named = {
+        "party_id": _CONTROLLER,
+        "party_role": "pii_controller",
+        "party_type": "organisation",
+        "party_name": controller["name"],
+        "party_address": controller.get("address"),
+        "party_contact": controller.get("contact"),
+    }
+    protecting = (
+        [] if officer is None else [{"party_id": "dpo", "party_role": "dpo", "party_contact": officer}]
+    )
     return [named, *protecting, subject]
 
 
-def _event(step: Evidence) -> dict[str, Any]:
+def _event(step: Evidence, basis: str | None) -> dict[str, Any]:
     return {
         "event_time": step.at_us,
         "recorded_time": step.recorded_us,
-        "event_type": dpv.STATES[step.state],
-        "event_state": step.state,
+        "validity_duration": "until it is ended" if step.state == "given" else None,
+        "event_type": dpv.EXPRESSED_CONSENT if basis == "consent" else None,
+        "event_state": dpv.STATES[step.state],
+        "state": step.state,
         "outcome": step.outcome,
-        "entity_id": "pii_principal",
+        "entity_id": _CONTROLLER if step.state == "revoked" else seal.subject_token(step.subject),
         "taken_by": step.actor,
         "signals": list(step.signals),
     }

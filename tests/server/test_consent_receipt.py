@@ -28,7 +28,16 @@ NOTICE = {
 DECLARED = (
     put("catalog/version", 5),
     put("notices/2026-11", NOTICE),
-    put("controller", {"name": "Shop Ltd", "contact": "privacy@shop.example", "dpo": "dpo@shop.example"}),
+    put(
+        "controller",
+        {
+            "name": "Shop Ltd",
+            "contact": "privacy@shop.example",
+            "dpo": "dpo@shop.example",
+            "address": "1 High Street, Dublin",
+            "jurisdiction": "IE",
+        },
+    ),
     put("purposes/personalization/recipients", ["warehouse"]),
     put("purposes/personalization/data_categories", ["views"]),
     put("purposes/personalization/dpv", "https://w3id.org/dpv#Personalisation"),
@@ -67,7 +76,14 @@ async def test_it_has_the_sections_of_27560_and_says_what_was_declared(
     assert dpv.right("A7-3") in purpose["privacy_rights"]
     assert [p["party_role"] for p in said["parties"]] == ["pii_controller", "dpo", "pii_principal"]
     (event,) = said["events"]
-    assert event["event_type"] == "https://w3id.org/dpv#ConsentGiven"
+    assert (event["event_type"], event["event_state"]) == (
+        "https://w3id.org/dpv#ExpressedConsent",
+        "https://w3id.org/dpv#ConsentGiven",
+    )
+    assert event["entity_id"] == said["parties"][2]["party_id"] == said["header"]["pii_principal_id"]
+    assert said["header"]["receipt_id"] == f"{said['header']['record_id']}.{said['ledger']['head']['size']}"
+    assert purpose["pii_controllers"] == [said["parties"][0]["party_id"]]
+    assert (purpose["jurisdiction"], said["parties"][0]["party_address"]) == ("IE", "1 High Street, Dublin")
     assert event["event_time"] == shop.clock.now_us()
 
 
