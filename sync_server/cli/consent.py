@@ -71,15 +71,19 @@ def consent_commands(commands: Any) -> None:
     made = command(consent, "give", give, "record a decision")
     made.add_argument("subject")
     made.add_argument("purpose")
-    made.add_argument("--notice", required=True)
-    made.add_argument("--state", default="given", choices=("given", "refused", "objected", "restricted"))
+    made.add_argument("--notice", required=True, help="version of the text that the subject was shown")
+    states = ("given", "refused", "objected", "restricted")
+    made.add_argument(
+        "--state", default="given", choices=states, help="what the subject said (default given)"
+    )
     made = command(consent, "state", state, "what holds for a subject")
     made.add_argument("subject")
     made.add_argument("purpose", nargs="?")
     made = command(consent, "revoke", revoke, "withdraw or revoke, for some purposes or all")
     made.add_argument("subject")
-    made.add_argument("purpose", nargs="*")
-    made.add_argument("--initiator", default="subject", choices=("subject", "controller"))
+    made.add_argument("purpose", nargs="*", help="none: all")
+    whose = "who ends it: the subject withdraws (default), the controller revokes"
+    made.add_argument("--initiator", default="subject", choices=("subject", "controller"), help=whose)
     made.add_argument("--key", help="an idempotency key: the same command again is the same revocation")
     made.add_argument("--wait", choices=("enforced", "erased", "completed"), help="until it has come so far")
     made.add_argument("--timeout", default="1m", help="longest wait, e.g. 30s; after it the exit code is 4")
@@ -87,10 +91,11 @@ def consent_commands(commands: Any) -> None:
     made.add_argument("subject")
     made = command(consent, "export", export, "everything held on a subject, into a new file for you alone")
     made.add_argument("subject")
-    made.add_argument("--out", type=Path, required=True, metavar="FILE")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
     made = command(consent, "status", status, "how far a revocation has come")
-    made.add_argument("id")
-    made.add_argument("part", nargs="?", choices=("targets", "receipt"))
+    made.add_argument("id", help="id of the revocation, rev-...")
+    parts = "every device it waits for, or the signed receipt of its completion"
+    made.add_argument("part", nargs="?", choices=("targets", "receipt"), help=parts)
     ledger_commands(consent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,11 @@ def serving_options(parser: argparse.ArgumentParser) -> None:
 
 
 def reached(settings: Settings, args: argparse.Namespace) -> Settings:
-    """The settings with those options."""
+    """The settings with those options; raises ValueError for what is no URL."""
+    named = [("--callback-origin", url) for url in args.callback_origin]
+    for option, url in [*named, *([("--public-url", args.public_url)] if args.public_url else [])]:
+        if not re.fullmatch(r"https?://[^/\s]+(/[^\s]*)?", url):
+            raise ValueError(f"expected {option} to be like https://sync.example")
     return replace(
         settings,
         public_url=args.public_url,

@@ -32,6 +32,11 @@ def restore_commands(commands: Any) -> None:
             return client(args).call("POST", "/v1/restore/open")
         if args.folder is None:
             return client(args).call("GET", "/v1/restore")
+        for journal in args.journal:
+            if not journal.is_dir():
+                raise ValueError(
+                    f"expected a journal's folder at {journal}, found none; leave it out if it is lost"
+                )
         settings = Settings(data_dir=args.data)
         if args.lease is not None:
             settings = Settings(data_dir=args.data, lease_us=duration_us(args.lease))

@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sync_server.cli.command import command, duration_us
 from sync_server.cli.events import reached, serving_options
@@ -21,17 +21,23 @@ from sync_server.devices.entropy import system_entropy
 from sync_server.server import serve
 from sync_server.settings import Settings
 
+MOST_PORT: Final = 65_535
+
 
 def serve_command(commands: Any) -> None:
     """Hang `serve` under `commands`."""
     made = command(commands, "serve", _serve, "run the server until SIGTERM")
-    made.add_argument("--host", default="127.0.0.1")
-    made.add_argument("--port", type=int, default=8080, help="0: any free port (see server.json)")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
+    made.add_argument(
+        "--port", type=int, default=8080, help="default 8080; 0: any free one (see server.json)"
+    )
     made.add_argument("--catalog", type=Path, help="register this catalog and make it active")
     made.add_argument("--registry-key", metavar="HEX", help="public key that must sign privacy parts")
     made.add_argument("--oidc", type=Path, help="an OpenID Connect issuer; see docs/access.md")
     made.add_argument("--lease", help="duration of leases, e.g. 24h")
-    made.add_argument("--journal", type=Path, action="append", default=[], help="see docs/restore.md")
+    made.add_argument(
+        "--journal", type=Path, action="append", default=[], help="folder; see docs/restore.md; repeatable"
+    )
     made.add_argument("--keys", type=Path, help="where keys.db lies: best on another volume")
     serving_options(made)
     made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
@@ -43,6 +49,10 @@ def key_command(commands: Any) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
+    if not 0 <= args.port <= MOST_PORT:
+        raise ValueError(f"expected a port of 0 to {MOST_PORT}")
+    if args.data.exists() and not args.data.is_dir():
+        raise ValueError(f"expected a directory, {args.data} is none; nothing was changed")
     settings = Settings(data_dir=args.data, host=args.host, port=args.port, catalog=args.catalog)
     if args.lease is not None:
         settings = replace(settings, lease_us=duration_us(args.lease))

@@ -185,10 +185,11 @@ class Journal:
         try:
             act()
         except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
             if place.name not in self._faults:
-                log.error("the journal in %s is behind from now on: %s", place.name, error.strerror)
+                log.error("the journal in %s is behind from now on: %s", place.name, reason)
             self._again_us[place.name] = self._now_us() + RETRY_US
-            self._faults[place.name] = error.strerror or type(error).__name__
+            self._faults[place.name] = reason
             try:
                 place.mark(None)
             except OSError:

@@ -45,7 +45,7 @@ class SqliteStore:
             StoreForeign: not a store, damaged, or its `keys.db` is missing; untouched.
         """
         if database.exists() and not key_database.exists():
-            raise StoreForeign("expected keys.db beside server.db, found none; nothing was created")
+            raise StoreForeign(f"expected keys.db at {key_database}, found none; nothing was created")
         self._digest_key, self._lock = digest_key, threading.RLock()
         self._counts: Counter[str] = Counter()
         self._together = self._owing = self._unsynced = False

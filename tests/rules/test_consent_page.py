@@ -32,9 +32,7 @@ def test_the_consent_pages_examples_run(tmp_path: Path) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         commands = tmp_path / "bin"
         commands.mkdir()
-        (commands / "edge-sync").write_text(
-            f'#!/bin/sh\nexec {sys.executable} -m sync_server.cli "$@" --data data\n'
-        )
+        (commands / "edge-sync").write_text(f'#!/bin/sh\nexec {sys.executable} -m sync_server.cli "$@"\n')
         (commands / "edge-sync").chmod(0o700)
         run = subprocess.run(
             ["bash", "-c", script.replace("http://localhost:8000", server.url)],

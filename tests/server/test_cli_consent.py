@@ -108,6 +108,32 @@ def test_two_dashes_are_no_value(words: tuple[str, ...], capsys: pytest.CaptureF
     assert "expected a value" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("serve", "--port", "99999"), "expected a port"),
+        (("serve", "--port", "0", "--public-url", "nonsense"), "expected --public-url"),
+        (("serve", "--port", "0", "--callback-origin", "crm.example"), "expected --callback-origin"),
+        (("restore", "backup", "--journal", "typo"), "expected a journal's folder at typo"),
+    ],
+)
+def test_a_wrong_option_changes_nothing(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named before anything is made."""
+    assert main([*words, "--data", str(tmp_path / "data")]) == USAGE
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_data_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "data"
+    file.write_text("kept")
+    assert main(["serve", "--port", "0", "--data", str(file)]) == USAGE
+    assert "expected a directory" in capsys.readouterr().err
+    assert file.read_text() == "kept"
+
+
 def test_no_server_is_another_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the patience that somebody at a terminal has is over."""
     monkeypatch.setattr("sync_server.cli.command.PATIENCE", Patience(total_s=0))

@@ -97,6 +97,7 @@ async def test_it_verifies_with_the_pinned_key_and_nothing_else(shop: ShopServer
 
 
 LIES: dict[str, Callable[[Any], object]] = {
+    "another word for the state": lambda s: s["events"][0].update(state="refused"),
     "another state": lambda s: s["events"][0].update(event_state="refused"),
     "another time": lambda s: s["events"][0].update(event_time=1),
     "a signal": lambda s: s["events"][0].update(signals=["gpc"]),
