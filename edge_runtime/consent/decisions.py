@@ -1,4 +1,4 @@
-"""Consent on the device: what subjects decided, what the ledger says, and the gate every use passes.
+"""Consent on the device: what subjects decided, and what the ledger says. `use_gate.py` judges every use.
 
 A give makes a data key; a denial destroys it. So "given" lives and dies with the key, and no copy of the
 database can say otherwise. A runtime that never enrolled is its own authority: it numbers decisions itself.
@@ -13,10 +13,9 @@ from datetime import datetime
 import msgspec
 
 from edge_runtime.cache.database import Database
-from edge_runtime.catalog.model import Purpose
 from edge_runtime.clock import Clock
 from edge_runtime.consent.deciding import Deciding
-from edge_runtime.consent.denying import base_of, new_denial
+from edge_runtime.consent.denying import new_denial
 from edge_runtime.consent.erasure import Eraser, Forget
 from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.ledger_side import LedgerSide
@@ -26,6 +25,7 @@ from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.relearning import Relearning
 from edge_runtime.consent.restored import database_is_older, note_opening
 from edge_runtime.consent.standing import Standing
+from edge_runtime.consent.use_gate import UseGate
 from edge_runtime.consent.words import (
     DENIED,
     GPC,
@@ -38,7 +38,7 @@ from edge_runtime.consent.words import (
     when_us,
 )
 from edge_runtime.errors import MalformedRequest
-from edge_runtime.keys.datakey import DataKey, new_facts
+from edge_runtime.keys.datakey import DataKey
 from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.vault import no_step
@@ -46,8 +46,6 @@ from edge_runtime.wire.messages import LaneEntry
 from edge_runtime.wire.receipt import EVERYBODY
 
 __all__ = ["ConsentRecord", "Consents", "Permission"]
-
-_ALLOWED = Permission(True, "given")
 
 
 class Consents:
@@ -79,9 +77,9 @@ class Consents:
         self._receipts = Receipts(keyring, clock, lambda: leases.authority)
         self._eraser = Eraser(keyring, database, clock, forget, self._receipts, step)
         self._standing = Standing(keyring, database)
-        self._leased = frozenset(p.name for p in catalog.purposes.values() if needs_consent(p))
+        self._gate = UseGate(catalog, keyring, database, clock, leases, self._standing, self._lock)
         self._ledger = LedgerSide(keyring, database, clock, self._eraser, self._receipts, self._standing)
-        self.permits = Permits(keyring, self._standing, leases, catalog.purposes, self._against)
+        self.permits = Permits(keyring, self._standing, leases, catalog.purposes, self._gate.against)
         self.queued: Callable[[], None] = lambda: None
         """Called when a decision or receipt waits for the server; a hint, nothing depends on it."""
         self.restored = False
@@ -100,71 +98,16 @@ class Consents:
     # ---- the gate ---------------------------------------------------------------------------------------
 
     def permission(self, subject: str, purpose: str) -> Permission:
-        """Whether the personal features of (typed id, purpose) may be used now (law 1). Unknown means no.
-
-        Under consent: given here, not barred by the ledger, and a live lease. Under another basis: declared,
-        neither objected to nor restricted. Takes no lock and asks no disk.
-        """
-        declared = self._catalog.purposes.get(purpose)
-        if declared is None:
-            return Permission(False, "the catalog declares no such purpose")
-        key = self._keyring.key(subject, purpose)
-        if key is None:
-            return self._without_key(subject, declared)
-        against = self._against(key, declared)
-        return _ALLOWED if against is None else Permission(False, against)
+        """Whether the personal features of (typed id, purpose) may be used now; see `UseGate.permission`."""
+        return self._gate.permission(subject, purpose)
 
     def access(self, subject: str, purpose: str) -> Permission:
-        """Whether the subject may be shown what is held of it (Art. 15).
-
-        As `permission`, and also while it is restricted: that forbids use, not a look by whom it is about.
-        """
-        found, declared = self.permission(subject, purpose), self._catalog.purposes.get(purpose)
-        if found.reason != "restricted" or declared is None:
-            return found
-        if declared.name in self._leased and not self._leases.live(declared):
-            return Permission(False, self._leases.reason())
-        return Permission(True, found.reason)
+        """Whether the subject may be shown what is held of it (Art. 15); see `UseGate.access`."""
+        return self._gate.access(subject, purpose)
 
     def key(self, subject: str, purpose: str) -> DataKey | None:
-        """The key to store under, with permission; None without.
-
-        Under another basis than consent the key is made here at first use: declaring is what allows it.
-        """
-        key, declared = self._keyring.key(subject, purpose), self._catalog.purposes.get(purpose)
-        if key is not None and declared is not None:
-            return key if self._against(key, declared) is None else None
-        return self._declared_key(subject, purpose) if self.permission(subject, purpose).allowed else None
-
-    def _against(self, key: DataKey, declared: Purpose) -> str | None:
-        """Why a living key may not be used now; None when it may."""
-        barred = self._standing.barred(key)
-        if self._leases.ended:
-            return self._leases.reason()
-        if barred is None and declared.name in self._leased and not self._leases.live(declared):
-            return self._leases.reason()
-        return barred
-
-    def _without_key(self, subject: str, declared: Purpose) -> Permission:
-        pseudonym = self._keyring.pseudonym(subject)
-        denial = self._keyring.denial(pseudonym, declared.name)
-        if needs_consent(declared):
-            return Permission(False, "unknown" if denial is None else denial.state)
-        if self._leases.ended:
-            return Permission(False, self._leases.reason())
-        state = denial.state if denial is not None else self._standing.objection(pseudonym, declared.name)
-        return Permission(True, declared.legal_basis) if state is None else Permission(False, state)
-
-    def _declared_key(self, subject: str, purpose: str) -> DataKey:
-        with self._lock:
-            made = self._keyring.key(subject, purpose)
-            if made is not None:
-                return made
-            base, now_us = base_of(self._keyring, self._database), self._clock.now_us()
-            ordinal = self._keyring.next_ordinal()
-            facts = new_facts(purpose, bytes(16), "", base=base, at_us=now_us, grant=0, ordinal=ordinal)
-            resting = self._catalog.purposes[purpose].on_disk
-            return self._keyring.create([(subject, facts)], resting=resting)[0]
+        """The key to store under, with permission; None without; see `UseGate.key`."""
+        return self._gate.key(subject, purpose)
 
     # ---- what a subject says ----------------------------------------------------------------------------
 
