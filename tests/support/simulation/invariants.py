@@ -208,6 +208,9 @@ def faults_at_rest(world: World) -> Iterator[str]:
             yield from _unequal(world, name, device, cable)
         if not device.link._sessions._outbox.empty:
             yield f"{name}: its outbox is not empty"
+        repaired = sorted(device.link.memory.repairs_us)
+        if repaired and not world.known[name].damaged:
+            yield f"{name}: repaired {repaired} though nothing was ever damaged"
         if device.link.memory.diverged:
             yield f"{name}: diverged in {sorted(device.link.memory.diverged)}"
         untold = [id_ for ids in world.known[name].denied_here.values() for id_ in ids]

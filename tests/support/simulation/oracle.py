@@ -75,6 +75,8 @@ class Known:
     """Pair that is given here -> the denials taken here before that."""
     told: dict[bytes, Pair] = field(default_factory=dict)
     """Consents taken here since the last denial that the ledger has not answered."""
+    damaged: bool = False
+    """Whether a row was ever lost here on purpose."""
     unheard: set[Pair] = field(default_factory=set)
     """Pairs of which the lane brought our own denial, and nobody yet the word on what followed it."""
 

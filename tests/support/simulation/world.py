@@ -499,6 +499,7 @@ class World:
         name = self.device(n)
         if self.hostile and self.devices[name].lose_a_row(which):
             self.note("lose a row", name, which)
+            self.known[name].damaged = True
             self.cables[name].cut()
         self.touch(name)
 
