@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from docs.settings_page import settings_page
 from edge_runtime.catalog.derived import derived_markdown
 from edge_runtime.catalog.operators import operators_markdown
 from edge_runtime.serving.status import Status
@@ -68,7 +69,12 @@ def statuses_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"operators.md": operators_page, "wire.md": wire_page, "statuses.md": statuses_page}
+PAGES = {
+    "operators.md": operators_page,
+    "settings.md": lambda: settings_page(MADE),
+    "statuses.md": statuses_page,
+    "wire.md": wire_page,
+}
 
 
 def stale() -> list[str]:

@@ -18,6 +18,7 @@ class Settings:
     data_dir: Path
     """Holds `server.db`, `keys.db` (never in the same backup), `server.key`, `api.token`, `server.json`."""
     host: str = "127.0.0.1"
+    """Address to listen at."""
     port: int = 8080
     """0: any free port; `server.json` then says which."""
     catalog: Path | None = None
@@ -48,6 +49,7 @@ class Settings:
     lease_drift_ppm: int = 1_000
     """A device's clock may run this much slow: the server waits lease x 1.001 + margin."""
     lease_margin_us: int = 5 * SECOND_US
+    """The server waits that much longer for the end of a lease."""
     erasure_due_us: int = 30 * DAY_US
     """A target without a receipt this long after a revocation is overdue, and named."""
     evidence_kept_us: int = 3 * 365 * DAY_US
@@ -71,6 +73,7 @@ class Settings:
     head_limit_bytes: int = 8 * 1024
     """Longest request line, and longest header."""
     body_limit_bytes: int = 8 * 1024 * 1024
+    """Largest body of any other request."""
     consent_body_bytes: int = 1024 * 1024
     """Largest body of a decision or a revocation."""
     json_depth: int = 64
@@ -96,6 +99,7 @@ class Settings:
     importances: int = 10_000
     """Most rows and views of which somebody set the importance."""
     idempotency_kept_us: int = DAY_US
+    """How long a reply is kept for repeats with its `Idempotency-Key`."""
     export_page_bytes: int = 1024 * 1024
     """Bytes of rows after which a page of a subject's export ends, give or take 16 rows."""
     page_rows: int = 1_000
@@ -111,6 +115,7 @@ class Settings:
     token_grace_us: int = DAY_US
     """How long an API token's secret is good after a newer one took its place."""
     token_grace_longest_us: int = 30 * DAY_US
+    """Longest such grace that may be asked for."""
     token_use_us: int = HOUR_US
     """How fine an API token's last use is written down."""
     token_kept_us: int = 90 * DAY_US
@@ -122,6 +127,7 @@ class Settings:
     refusals_per_s: int = 10
     """Requests a second from one address that are told why their token is not good; more are put off."""
     refusal_burst: int = 200
+    """Of these at once, before the rate counts."""
     callers: int = 10_000
     """Most callers, and most addresses, whose rate is remembered."""
     audit_gather_us: int = MINUTE_US
@@ -248,7 +254,9 @@ class Settings:
     leaving_us: int = 60 * SECOND_US
     """How long a revoked device may stay to hand in its receipts."""
     hello_timeout_us: int = 10 * SECOND_US
+    """A connection whose first message takes longer is closed."""
     ping_us: int = 20 * SECOND_US
+    """How often a quiet connection is asked whether anybody is there."""
     send_timeout_us: int = 20 * SECOND_US
     """A device that takes longer than this to take one frame is dropped; it resumes at its cursors."""
     session_age_us: int = 6 * HOUR_US

@@ -27,7 +27,7 @@ def overridden(settings: Settings, words: Iterable[str]) -> Settings:
     for word in words:
         name, equals, text = word.partition("=")
         if name not in limits or not equals:
-            raise ValueError(f"expected a setting as NAME=VALUE, got {word!r}; see sync_server/settings.py")
+            raise ValueError(f"expected a setting as NAME=VALUE, got {word!r}; see docs/settings.md")
         value = _number(name, text)
         if value is None or value < (0 if name in NOTHING else 1):
             raise ValueError(f"expected a number of {0 if name in NOTHING else 1} or more for {name}")

@@ -39,8 +39,10 @@ def serve_command(commands: Any) -> None:
         "--journal", type=Path, action="append", default=[], help="folder; see docs/restore.md; repeatable"
     )
     made.add_argument("--keys", type=Path, help="where keys.db lies: best on another volume")
+    strength = "what receipts say of this server's own erasure (default file); see docs/restore.md"
+    made.add_argument("--key-assurance", default="file", choices=("file", "volume"), help=strength)
     serving_options(made)
-    made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/overload.md")
+    made.add_argument("--set", action="append", metavar="NAME=VALUE", help="a limit; see docs/settings.md")
 
 
 def key_command(commands: Any) -> None:
@@ -59,6 +61,7 @@ def _serve(args: argparse.Namespace) -> None:
     if args.registry_key is not None:
         settings = replace(settings, registry_key=public_key(args.registry_key))
     settings = replace(settings, oidc=args.oidc, journals=tuple(args.journal), keys=args.keys)
+    settings = replace(settings, key_assurance=args.key_assurance)
     settings = overridden(reached(settings, args), args.set or ())
 
     def announce(url: str) -> None:
