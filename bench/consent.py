@@ -42,16 +42,16 @@ STAGES: Final = {"1x": 0.1, "10x": 1.0}
 Ask = Callable[[aiohttp.ClientSession], Awaitable[None]]
 
 
-def run(decisions: int = DECISIONS, revocations: int = REVOCATIONS) -> dict[str, object]:
+def run(decisions: int = DECISIONS, revocations: int = REVOCATIONS, hand: int = BY_HAND) -> dict[str, object]:
     """Measure, print the table; returns the numbers, those of 10x under the plain names."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        before = _by_hand(folder)
+        before = _by_hand(folder, hand)
         with Served(folder / "server", DEVICES, {}) as server:
             found = asyncio.run(Load(server, decisions, revocations).run())
-        after = _by_hand(folder)
-    hand = {name: (before[name] + after[name]) / 2 for name in before}
-    seen = _found(found, hand)
+        after = _by_hand(folder, hand)
+    mean = {name: (before[name] + after[name]) / 2 for name in before}
+    seen = _found(found, mean)
     print(_report(seen))
     return seen
 
@@ -204,13 +204,16 @@ def _lease_all(server: Served) -> None:
 # ---- the same by hand ------------------------------------------------------------------------------------
 
 
-def _by_hand(folder: Path) -> dict[str, float]:
+def _by_hand(folder: Path, count: int) -> dict[str, float]:
     with TemporaryDirectory(dir=folder) as name:
         own = Path(name)
-        return {"decision": by_hand(own, targets=0), "revocation": by_hand(own, targets=DEVICES)}
+        return {
+            "decision": by_hand(own, count, targets=0),
+            "revocation": by_hand(own, count, targets=DEVICES),
+        }
 
 
-def by_hand(folder: Path, *, targets: int) -> float:
+def by_hand(folder: Path, count: int, *, targets: int) -> float:
     """Seconds of one decision (`targets` 0) or revocation done by hand, everything durable."""
     main = sqlite3.connect(folder / f"hand-{targets}.db", isolation_level=None)
     keys = sqlite3.connect(folder / f"keys-{targets}.db", isolation_level=None)
@@ -224,7 +227,7 @@ def by_hand(folder: Path, *, targets: int) -> float:
     main.execute("CREATE TABLE lane (subject BLOB PRIMARY KEY, seq INTEGER)")
     main.execute("CREATE TABLE targets (id INTEGER, device INTEGER, PRIMARY KEY (id, device))")
     keys.execute("CREATE TABLE keys (subject BLOB PRIMARY KEY, key BLOB)")
-    subjects = [os.urandom(16) for _ in range(BY_HAND)]
+    subjects = [os.urandom(16) for _ in range(count)]
     keys.executemany("INSERT INTO keys VALUES (?, ?)", [(s, os.urandom(32)) for s in subjects])
     signing = Ed25519PrivateKey.generate()
     begin = time.perf_counter()
@@ -242,7 +245,7 @@ def by_hand(folder: Path, *, targets: int) -> float:
         main.execute("COMMIT")
         if targets:
             keys.execute("DELETE FROM keys WHERE subject = ?", (subject,))
-    took = (time.perf_counter() - begin) / BY_HAND
+    took = (time.perf_counter() - begin) / count
     main.close()
     keys.close()
     return took

@@ -140,7 +140,7 @@ def test_the_revoke_bench_waits_for_every_target(capsys: pytest.CaptureFixture[s
 
 def test_the_consent_bench_asks_a_real_server(capsys: pytest.CaptureFixture[str]) -> None:
     """Decisions and revocations over HTTP at two sizes of the ledger, and both limits."""
-    found = consent.run(decisions=200, revocations=40)
+    found = consent.run(decisions=200, revocations=40, hand=10)
     for key in ("decisions_per_s", "revocations_per_s", "status_ms_p99", "proof_ms_p99"):
         number = found[key]
         assert isinstance(number, float)
