@@ -90,9 +90,7 @@ def _streams(commands: Any) -> None:
     change.add_argument("--resume", metavar="STREAM")
     change.add_argument("--delete", metavar="STREAM", help="and what it has not acknowledged")
     made.add_argument("--push", metavar="URL", help="where the server pushes to")
-    made.add_argument("--event", action="append", help="a kind, e.g. revocation-accepted; repeatable")
-    made.add_argument("--purpose", action="append", help="only of this purpose; repeatable")
-    made.add_argument("--description", default="")
+    _choice(made)
     made = command(commands, "poll", poll, "acknowledge, and take what is owed")
     made.add_argument("stream")
     made.add_argument("--ack", action="append", metavar="JTI")
@@ -101,6 +99,13 @@ def _streams(commands: Any) -> None:
     made = command(commands, "verify", verify, "send a verification event down the stream")
     made.add_argument("stream")
     made.add_argument("--state", help="what it is to bring back")
+
+
+def _choice(made: argparse.ArgumentParser) -> None:
+    """What a stream or webhook is told of; without a word, everything."""
+    made.add_argument("--event", action="append", help="a kind, e.g. revocation-accepted; repeatable")
+    made.add_argument("--purpose", action="append", help="only of this purpose; repeatable")
+    made.add_argument("--description", default="")
 
 
 def _webhooks(commands: Any) -> None:
@@ -126,9 +131,7 @@ def _webhooks(commands: Any) -> None:
     command(commands, "list", listing, "every webhook, and what waits for it")
     made = command(commands, "add", add, "register a webhook")
     made.add_argument("address", help="the url to which events are posted")
-    made.add_argument("--event", action="append", help="a kind, e.g. revocation-accepted; repeatable")
-    made.add_argument("--purpose", action="append", help="only of this purpose; repeatable")
-    made.add_argument("--description", default="")
+    _choice(made)
     command(commands, "remove", remove, "delete a webhook and what it is owed").add_argument("id")
     command(commands, "dead", dead, "deliveries that were given up or refused")
     made = command(commands, "retry", retry, "let a dead delivery wait again")

@@ -65,12 +65,8 @@ def completed(
 ) -> dict[str, object]:
     """The statement that every target answered, with each one's own signed receipt, and what each onward
     recipient said."""
-    body = _outcome("revocation_completed", row, denials, head, progress, assurance)
-    named = {
-        "devices": [_device(device, row.due_us) for device in devices],
-        "recipients": [_recipient(r) for r in recipients],
-    }
-    return _signed(key, body | named)
+    proven = (row, denials, head, progress, devices, recipients, assurance)
+    return _signed(key, _outcome("revocation_completed", *proven))
 
 
 def partially_completed(
@@ -85,13 +81,9 @@ def partially_completed(
     assurance: str = "file",
 ) -> dict[str, object]:
     """The statement that the due time is over: who answered, with their receipts, and who still owes one."""
-    body = _outcome("revocation_partially_completed", row, denials, head, progress, assurance)
-    named = {
-        "devices": [_device(device, row.due_us) for device in devices],
-        "overdue": [_device(device, row.due_us) for device in overdue],
-        "recipients": [_recipient(r) for r in recipients],
-    }
-    return _signed(key, body | named)
+    proven = (row, denials, head, progress, devices, recipients, assurance)
+    owing = {"overdue": [_device(device, row.due_us) for device in overdue]}
+    return _signed(key, _outcome("revocation_partially_completed", *proven) | owing)
 
 
 def _outcome(
@@ -100,6 +92,8 @@ def _outcome(
     denials: Sequence[Proven],
     head: LedgerHead,
     progress: Progress,
+    devices: Iterable[DeviceProof],
+    recipients: Iterable[RecipientAnswer],
     assurance: str,
 ) -> dict[str, object]:
     return _core(kind, row, denials, head) | {
@@ -112,6 +106,8 @@ def _outcome(
             "rows_deleted": row.server_rows,
             "assurance": assurance,
         },
+        "devices": [_device(device, row.due_us) for device in devices],
+        "recipients": [_recipient(r) for r in recipients],
     }
 
 
