@@ -1,5 +1,5 @@
 """`edge-sync`: serve, and speak to a running server. Exit codes: 0 done, 1 refused, 2 usage, 3 not there,
-4 not yet.
+4 not yet, 130 stopped by Ctrl-C.
 
 Every command prints for people, or with `--json` one JSON document on standard output. A file here is a
 family of commands; `command.py` is what they share.
@@ -27,7 +27,7 @@ from sync_server.cli.push import push_command
 from sync_server.cli.registry import registry_commands
 from sync_server.cli.restore import restore_commands
 from sync_server.cli.serve import key_command, serve_command
-from sync_server.cli.told import DONE, NOT_THERE, REFUSED, USAGE, Told
+from sync_server.cli.told import DONE, NOT_THERE, REFUSED, STOPPED, USAGE, Told
 from sync_server.client import Refused, Unreachable
 from sync_server.errors import ServerError
 from sync_server.load.command import LoadFailed
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(args, error, NOT_THERE)
     except ValueError as error:
         return _fail(args, error, USAGE)
+    except KeyboardInterrupt:
+        return _fail(args, InterruptedError("stopped: what was asked for may have been done"), STOPPED)
     try:
         return _say(args, result)
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has

@@ -12,6 +12,8 @@ NOT_THERE: Final = 3
 """No server, or no file."""
 NOT_YET: Final = 4
 """Asked for and in force, but not as far as was waited for."""
+STOPPED: Final = 130
+"""By Ctrl-C, as a shell has it: what was asked for may have been done."""
 
 
 class Told(NamedTuple):

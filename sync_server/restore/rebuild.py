@@ -7,6 +7,8 @@ personal channels until the devices were heard (`catching_up`).
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -88,6 +90,18 @@ def restore(sources: Sources, settings: Settings, now_us: int, entropy: Entropy)
         NotRestored: these sources cannot be restored from, or the directory holds something.
         StoreForeign, StoreTooNew, KeysMissing: as at a start. In every case nothing is left behind.
     """
+    above = next(path for path in settings.data_dir.absolute().parents if path.exists())
+    handle = os.open(above, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _restored(sources, settings, now_us, entropy)
+    except BlockingIOError:
+        raise NotRestored(f"another restore is under way in {above}; nothing was restored") from None
+    finally:
+        os.close(handle)
+
+
+def _restored(sources: Sources, settings: Settings, now_us: int, entropy: Entropy) -> Restored:
     authority = load_authority(_key_file(sources), entropy, store_exists=True)
     made = _manifest(sources.backup, authority)
     at_us = max([now_us, made.time_us + 1, *(r.at_us + 1 for r in authority.restores)])

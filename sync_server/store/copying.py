@@ -30,16 +30,25 @@ def copy_database(source: Path, target: Path) -> None:
     """Copy a database page by page (SQLite's backup API), as of one moment; `target` is private to its owner.
 
     The whole copy is one read transaction, so a server that writes meanwhile is neither stopped nor seen.
-    Raises `StoreForeign` for a source that is not a database of ours.
+    Raises `StoreForeign` for a source that is not a database of ours, or a disk that has no room; then there
+    is no `target`.
     """
     target.touch(mode=0o600)
+    try:
+        _copy(source, target)
+    except BaseException:
+        target.unlink()
+        raise
+
+
+def _copy(source: Path, target: Path) -> None:
     with closing(_read_only(source)) as old, closing(sqlite3.connect(target, isolation_level=None)) as new:
         try:
             if old.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise StoreForeign(f"{source.name} is no database of this server; nothing was copied")
             old.backup(new)
         except sqlite3.DatabaseError as error:
-            raise StoreForeign(f"{source.name} cannot be copied ({type(error).__name__})") from None
+            raise StoreForeign(f"{source.name} cannot be copied: {error}; nothing was kept") from None
         new.execute("PRAGMA journal_mode = DELETE")  # one file, complete in itself
 
 

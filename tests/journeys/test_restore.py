@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -291,6 +292,20 @@ def test_a_forged_report_can_only_deny_and_is_named(night: Night, kiosk: Kiosk) 
     too_far = m.Recalled(entries=[], upto=10_000_000, more=False)
     with pytest.raises(WireFailure, match="rolled_back"):
         catching_up.hear(kiosk.device_id, too_far)
+
+
+def test_two_restores_at_once_do_not_meddle_with_each_other(night: Night, kiosk: Kiosk) -> None:
+    """The second is refused before it touches what the first is making."""
+    night.lose()
+    handle = os.open(night._folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as a restore holds it
+        with pytest.raises(NotRestored, match="another restore"):
+            night.restore()
+    finally:
+        os.close(handle)
+    assert not list(night._folder.glob("life-*"))
+    night.restore()
 
 
 def test_what_cannot_be_restored_from_says_so_and_leaves_nothing(night: Night, kiosk: Kiosk) -> None:
