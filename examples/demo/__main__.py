@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from examples.demo.fleet import KioskFailed
 from examples.demo.kiosk import CATALOG
-from examples.demo.server import ApiRefused, ServerFailed, ShopServer, end_leftover, running
+from examples.demo.server import EDGE_SYNC, ApiRefused, ServerFailed, ShopServer, end_leftover, running
 from examples.demo.story import Plan, play
 from examples.demo.summary import show
 
@@ -95,6 +95,12 @@ async def _run_in(folder: Path, chosen: argparse.Namespace, start: float, consol
         (folder / "report.json").write_text(json.dumps(outcome.report.to_json(), indent=2) + "\n")
         failures = outcome.failures()
         show(console, outcome, failures, chosen.folder, time.monotonic() - start)
+        if outcome.withdrawal.completion is not None:
+            (folder / "receipt.json").write_text(json.dumps(outcome.withdrawal.completion, indent=1) + "\n")
+            file, root = chosen.folder / "receipt.json", outcome.withdrawal.root
+            proof = f"  {EDGE_SYNC} consent verify {file} --root {root}"
+            console.print("The withdrawal is proven by its receipt and one fingerprint, without the server:")
+            console.print(proof, markup=False, highlight=False, soft_wrap=True)
         if chosen.keep:
             await _keep(server, chosen.folder, console)
     return 1 if failures else 0

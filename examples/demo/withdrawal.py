@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_runtime.wire.fingerprint import fingerprint
 from edge_runtime.wire.receipt import Receipt
 from examples.demo.clock import present_us
 from examples.demo.server import ShopServer
@@ -26,6 +27,10 @@ class Withdrawal:
     targets: int = 0
     receipts: tuple[Receipt, ...] = ()
     """Signed by the kiosks, verified here."""
+    completion: dict[str, Any] | None = None
+    """The signed completion with all of these in it: what a regulator is shown."""
+    root: str = ""
+    """Fingerprint of the server's key as pinned before: with it, that document verifies anywhere."""
     answered: int = 0
     """Distinct kiosks among the receipts."""
     held_none: int = 0
@@ -52,13 +57,14 @@ async def withdraw(
         server_key: the server's public key as pinned before; the completion must verify under it.
         tell: called with a line of words at each state.
     """
-    seen, start_us = Withdrawal(customer), present_us()
+    seen, start_us = Withdrawal(customer, root=fingerprint(server_key)), present_us()
     revocation_id = await server.revoke(f"user:{customer}", PURPOSES)
     while not seen.completed and present_us() - start_us < PATIENCE_US:
         _note(seen, await server.revocation(revocation_id), start_us, tell)
         await asyncio.sleep(POLL_S)
     if seen.completed:
-        _prove(seen, verify(await server.completion(revocation_id), server_key).receipts)
+        seen.completion = await server.completion(revocation_id)
+        _prove(seen, verify(seen.completion, server_key).receipts)
     return seen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
         [*command, "--folder", str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    proof = re.search(r"^  (\S+edge-sync consent verify \S+ --root \S+)$", run.stdout, re.M)
+    assert proof is not None
+    verified = subprocess.run(proof[1].split(), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert verified.returncode == 0, verified.stderr
+    assert "It holds: revocation completed" in verified.stdout
     return json.loads((folder / "report.json").read_text()), run.stdout
 
 
