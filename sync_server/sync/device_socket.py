@@ -121,6 +121,7 @@ class DeviceSocket(asyncio.Protocol):
         elif not self._hearing:
             self._go_on()
         else:
+            self._hurry()
             self._listen()
 
     def resume_writing(self) -> None:
@@ -166,6 +167,7 @@ class DeviceSocket(asyncio.Protocol):
             if said.opcode == BINARY:
                 self._hearing = True
                 self._turn.put(self._session, said.body, self)
+                self._hurry()
             elif said.opcode == CLOSE:
                 self._last, self._closed = _GOING, True
                 break
@@ -178,6 +180,11 @@ class DeviceSocket(asyncio.Protocol):
         if self._last is not None and not (self._hearing or self._end.done()):
             self._finish(self._last)
         self._listen()
+
+    def _hurry(self) -> None:
+        """What was put into the turn is not to keep an acknowledgement behind it waiting."""
+        if self._session.owes and self._inbound.waiting_bytes:
+            self._turn.hurry(self)
 
     def _take(self) -> Said | None:
         try:

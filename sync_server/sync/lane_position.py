@@ -31,6 +31,11 @@ class LanePosition:
         """Whether the device was told all there is."""
         return self._told and self._tail.head <= self.drained
 
+    @property
+    def owed(self) -> bool:
+        """Whether an acknowledgement is to come, of another position than the session began at."""
+        return self.acked is not None and self.acked < self.drained
+
     def next(self) -> bytes | None:
         """The next lane frame; None at the head."""
         if self._told and self._tail.head <= self.drained:

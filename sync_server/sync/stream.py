@@ -140,6 +140,11 @@ class DeviceSession:
         return self._lane.at_head
 
     @property
+    def owes(self) -> bool:
+        """Whether it was told of decisions that it has not acknowledged."""
+        return self._lane.owed
+
+    @property
     def quiet(self) -> bool:
         """Whether it had nothing to say when last asked, and heard nothing since that asks for more."""
         return self._quiet

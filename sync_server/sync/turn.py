@@ -27,6 +27,9 @@ OTHERS: Final = 4
 """Most frames of other kinds heard in one go with acknowledgements of the lane."""
 PAUSE_S: Final = 0.05
 """While decisions are on their way out, others are heard once in this time."""
+GATHERS_S: Final = 0.002
+"""While decisions go out or are acknowledged, turns are so far apart: many acknowledgements in one cost
+less."""
 ANSWERING_S: Final = 0.01
 """Acknowledgements are coming in while the last was heard no longer ago than this."""
 _ACK: Final = b"lane_ack"
@@ -72,11 +75,12 @@ class Turn:
         lasts_s: float = LASTS_S,
     ) -> None:
         self._node, self._hurried, self._lasts_s = node, hurried, lasts_s
-        self._acks_s = self._others_s = -math.inf
-        """When acknowledgements and when others were heard, by the loop's clock."""
+        self._heard_s = self._acks_s = self._others_s = -math.inf
+        """When anything, acknowledgements, and others were heard, by the loop's clock."""
         self._urgent: deque[_Said] = deque()
         """Acknowledgements of the lane: until they are taken, nobody knows that a denial is enforced."""
-        self._waiting: deque[_Said] = deque()
+        self._waiting: dict[Speaker, _Said] = {}
+        """In the order in which they came; a speaker waits for one frame at a time."""
         self._due = False
 
     @property
@@ -86,10 +90,20 @@ class Turn:
 
     def put(self, session: DeviceSession, frame: bytes, speaker: Speaker) -> None:
         """Let `session` hear `frame` and tell `speaker`."""
-        (self._urgent if _ACK in frame[:16] else self._waiting).append(_Said(session, frame, speaker))
+        said = _Said(session, frame, speaker)
+        if _ACK in frame[:16]:
+            self._urgent.append(said)
+        else:
+            self._waiting[speaker] = said
         if not self._due:
             self._due = True
-            asyncio.get_running_loop().call_soon(self._hear_some)
+            self._plan()
+
+    def hurry(self, speaker: Speaker) -> None:
+        """An acknowledgement of `speaker` waits behind this frame of its: hear it before the others."""
+        said = self._waiting.pop(speaker, None)
+        if said is not None:
+            self._urgent.append(said)
 
     async def hear(self, session: DeviceSession, frame: bytes) -> None:
         """Let `session` hear `frame`; what that wrote is durable when this returns.
@@ -99,6 +113,15 @@ class Turn:
         one = _Waiter(asyncio.get_running_loop().create_future())
         self.put(session, frame, one)
         await one.done
+
+    def _plan(self) -> None:
+        """Hear what waits soon: at once, or when some more may have come."""
+        loop = asyncio.get_running_loop()
+        gathers = len(self._urgent) < FRAMES and (self.answering or self._hurried())
+        if gathers and loop.time() < self._heard_s + GATHERS_S:
+            loop.call_at(self._heard_s + GATHERS_S, self._hear_some)
+        else:
+            loop.call_soon(self._hear_some)
 
     def _hear_some(self) -> None:
         batch: list[_Said] = []
@@ -116,7 +139,7 @@ class Turn:
             failures += [missing] * (len(batch) - len(failures))
             self._due = bool(self._urgent or self._waiting)
             if self._due:
-                asyncio.get_running_loop().call_soon(self._hear_some)
+                self._plan()
             for said, failure in zip(batch, failures, strict=True):
                 if not said.speaker.gone:
                     said.speaker.heard(failure)
@@ -128,7 +151,7 @@ class Turn:
         device to hear of a denial later.
         """
         now = asyncio.get_running_loop().time
-        began_s = now()
+        self._heard_s = began_s = now()
         until_s = began_s + self._lasts_s
         if self._urgent:
             self._acks_s = began_s
@@ -139,7 +162,7 @@ class Turn:
             return
         self._others_s = began_s
         while room and self._waiting:
-            yield self._waiting.popleft()
+            yield self._waiting.pop(next(iter(self._waiting)))
             room = 0 if now() >= until_s else room - 1
 
 

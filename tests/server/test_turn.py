@@ -183,3 +183,65 @@ async def test_acknowledgements_are_coming_in_for_a_moment_after_the_last(town: 
     async with asyncio.timeout(10):
         while turn.answering:
             await asyncio.sleep(0)
+
+
+class Noted:
+    """A speaker whose number is noted when its frame was heard."""
+
+    gone = False
+
+    def __init__(self, number: int, heard: list[int]) -> None:
+        self.number, self.told = number, heard
+
+    def heard(self, failure: object) -> None:
+        assert failure is None
+        self.told.append(self.number)
+
+
+async def test_law_2_what_keeps_an_acknowledgement_waiting_goes_before_what_keeps_none(
+    town: Town, tmp_path: Path
+) -> None:
+    """Of one session one frame waits at a time: the last of a long line has its acknowledgement behind it."""
+    sessions, heard = lived(town, tmp_path, 1), list[int]()
+    turn = Turn(town.node, lambda: True, lasts_s=10)
+    await turn.hear(sessions[0].server, lease_request(town))  # the others' turn is over for a while
+    last = 2 * FRAMES
+    speakers = [Noted(number, heard) for number in range(last + 1)]
+    for one in speakers:
+        turn.put(sessions[0].server, lease_request(town), one)
+    turn.hurry(speakers[-1])
+    turn.hurry(Noted(-1, heard))  # nothing of its waits
+    async with asyncio.timeout(10):
+        while not heard:
+            await asyncio.sleep(0)
+    assert heard[0] == last
+
+
+async def test_a_session_owes_an_acknowledgement_from_the_decision_to_its_word(
+    town: Town, tmp_path: Path
+) -> None:
+    (session,) = lived(town, tmp_path, 1)
+    seen = [session.server.owes]
+    town.decide(ALICE, "withdrawn")
+    session.next()
+    seen.append(session.server.owes)
+    session.server.hear(codec.encode(m.LaneAck(upto=town.lane_head())))
+    assert [*seen, session.server.owes] == [False, True, False]
+
+
+async def test_while_acknowledgements_come_turns_are_a_little_apart(town: Town, tmp_path: Path) -> None:
+    """Those that come one after another within a moment are one transaction, and none waits for long."""
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.node, lasts_s=10)
+    town.decide(ALICE, "withdrawn")
+    for session in sessions:
+        session.next()
+    ack = codec.encode(m.LaneAck(upto=town.lane_head()))
+    await turn.hear(sessions[0].server, ack)
+    before = town.store.transactions()["lane_ack"]
+    hearing = []
+    for session in sessions[1:]:
+        hearing.append(asyncio.ensure_future(turn.hear(session.server, ack)))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*hearing)
+    assert town.store.transactions()["lane_ack"] == before + 1
