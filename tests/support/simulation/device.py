@@ -61,6 +61,8 @@ class SimDevice:
         self.clock = ManualClock(server.clock.now_us() + skew_us, 1_000_000_000 + skew_us % 77)
         self._life, self.version = 0, 0
         self.segments: tuple[str, ...] = SEGMENTS_OF.get(name, ())
+        self.newest_event_us: dict[str, int] = {}
+        """Subject -> the latest time of an event that was ever accepted here."""
         folder.mkdir(parents=True)
         self._place.mkdir()
         self.open()
@@ -159,6 +161,19 @@ class SimDevice:
         found = self.rt.read(f"{view}:mark", **ids)
         assert found.value is None or isinstance(found.value, int)
         yield Look(view, entity, pair, found.value, found.status)
+
+    def counted(self, subject: str) -> object:
+        """What an app reads as the number of events of a subject; None where it may not know.
+
+        A wall clock that was set back reads in the past of the newest event, which the journal, once trimmed, no
+        longer tells: the runtime says so and gives no number (docs/features.md).
+        """
+        try:
+            return self.rt.read("activity:views", user=subject[5:]).value
+        except er.ReadInPast:
+            newest_us = self.newest_event_us.get(subject, 0)
+            assert self.clock.now_us() < newest_us, f"{self.name}: {subject} is read at or after {newest_us}"
+            return None
 
     def held(self) -> Iterator[Seen]:
         """Every mark that rests under a living key, permission or not."""

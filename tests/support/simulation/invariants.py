@@ -104,8 +104,8 @@ def _check_counts(world: World, name: str) -> None:
     """Session features count nothing from before the consent that stands."""
     device, known = world.devices[name], world.known[name]
     for subject in shops.SUBJECTS:
-        found = device.rt.read("activity:views", user=subject[5:])
-        if found.value is None:
+        counted = device.counted(subject)
+        if counted is None:
             continue
         pair = (subject, shops.P)
         barred = pair in known.unheard
@@ -114,8 +114,8 @@ def _check_counts(world: World, name: str) -> None:
                 f"{name} counts events of {pair} without a permission: consented {known.given.get(pair)}, "
                 f"now {device.boot_us()}, leased until {known.leased_until_us}"
             )
-        if not isinstance(found.value, int) or found.value > known.events[pair]:
-            raise Broken(f"{name} counts {found.value} events of {pair}, {known.events[pair]} were taken")
+        if not isinstance(counted, int) or counted > known.events[pair]:
+            raise Broken(f"{name} counts {counted} events of {pair}, {known.events[pair]} were taken")
 
 
 def check_positions(world: World, name: str) -> None:

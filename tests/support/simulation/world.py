@@ -470,11 +470,13 @@ class World:
 
     def do_track(self, n: int, who: int, flush: bool) -> None:
         name, subject = self.device(n), shops.SUBJECTS[who % 3]
-        rt, known = self.devices[name].rt, self.known[name]
+        device, known = self.devices[name], self.known[name]
+        rt, newest = device.rt, device.newest_event_us
         said = rt.track("view", user=subject[5:], item="0")
         self.note("track", name, subject, said)
         if said.name == "ACCEPTED":
             known.events[subject, shops.P] = known.events.get((subject, shops.P), 0) + 1
+            newest[subject] = max(newest.get(subject, 0), device.clock.now_us())
         if flush:
             rt.flush()
         self.touch(name)
