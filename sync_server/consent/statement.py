@@ -69,7 +69,8 @@ def verify(document: Mapping[str, Any], server_key: bytes) -> Verified:
         verify_head(head, server_key)
         subject = None if body["subject"] is None else seal.token_subject(body["subject"])
         denials = {d["seq"]: _verified_leaf(d, head, subject, body) for d in body["denials"]}
-        receipts = [r for d in body.get("devices", ()) for r in _verified_device(d, subject, denials)]
+        named = {d["seq"]: denials[d["seq"]] for d in body["denials"] if d["salt"] is not None}
+        receipts = [r for d in body.get("devices", ()) for r in _verified_device(d, subject, denials, named)]
         overdue = tuple(str(d["device_id"]) for d in body.get("overdue", ()))
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError, WireFailure) as error:
         raise StatementFailure(f"the statement does not hold: {error}") from None
@@ -115,11 +116,15 @@ def _verified_leaf(
 
 
 def _verified_device(
-    document: Mapping[str, Any], subject: bytes | None, denials: Mapping[int, str]
+    document: Mapping[str, Any], subject: bytes | None, denials: Mapping[int, str], named: Mapping[int, str]
 ) -> list[Receipt]:
     """The receipts of one device, which together answer every denial, as one for everything does alone.
 
-    That one names neither the subject nor a position: see `receipts.is_wipe` for why it needs none.
+    That one names neither the subject nor a position: see `receipts.is_wipe` for why it needs none. A device
+    that nobody waited for says what it erased, of at least one denial; of the others it held nothing.
+
+    Args:
+        named: the denials whose salts are there; what answered only others went with theirs.
     """
     if subject is None:
         return []  # they name the subject: they went with the salts
@@ -138,9 +143,13 @@ def _verified_device(
             raise ValueError("a receipt is about another subject")
         if receipt.canary_unreadable is False:
             raise ValueError("a receipt says that its canary can still be read")
-    for seq, purpose in denials.items():
-        if not wiped and not any(_answers(receipt, seq, purpose) for receipt in opened):
-            raise ValueError("a device's receipts do not answer every denial")
+    answered = {
+        seq for seq, purpose in denials.items() if wiped or any(_answers(r, seq, purpose) for r in opened)
+    }
+    if document["late"] and not answered and len(named) == len(denials):
+        raise ValueError("the receipts of a device that nobody waited for answer no denial")
+    if not document["late"] and not named.keys() <= answered:
+        raise ValueError("a device's receipts do not answer every denial")
     return opened
 
 

@@ -182,6 +182,28 @@ def test_evidence_is_kept_for_its_time_and_no_longer(town: Town, kiosk: Kiosk) -
         assert audited(town).erased == 2
 
 
+def test_the_evidence_of_one_purpose_goes_and_a_statement_about_two_still_verifies(
+    town: Town, kiosk: Kiosk
+) -> None:
+    """The subject gave one of them again: what was said of that is still proven, of the other nobody is told."""
+    kiosk.give(ALICE)
+    meet(kiosk)
+    with town.store.write("revoke") as tx:
+        name = town.office.revoke(tx, town.pseudonym(ALICE), None, "subject", "2026-11")[0].id
+    town.office.settle()
+    meet(kiosk)
+    town.decide(ALICE, "given")
+    town.clock.advance(seconds=3 * YEAR_S + 60)
+    upkeep(town)
+    assert audited(town).erased == 1
+    with town.store.read() as tx:
+        row = tx.revocation(name)
+        assert row is not None
+        told = verify_with_root(town.office.outcome(tx, row), digest_of(town.authority.root)).document()
+    assert [device["kind"] for device in told["devices"]] == ["erased"]
+    assert told["purposes"] == ["measurement", P]
+
+
 async def test_a_receipt_that_comes_after_the_erasure_is_taken_off_the_device(shop: ShopServer) -> None:
     """It is acknowledged, so that the device need not bring it for ever, and not kept: it names her."""
     device = await FakeDevice(shop, 1).enrol()

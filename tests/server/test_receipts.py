@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.fingerprint import digest_of
+from sync_server.api import rooms
+from sync_server.consent.verifying import verify_with_root
 from tests.support.shop_server import Answer, FakeDevice, ShopServer
 
 P, M = "personalization", "measurement"
@@ -30,6 +33,9 @@ async def test_law_4_a_late_holder_of_one_purpose_completes_a_revocation_of_seve
     device.hand_in(*device.receipt(alice, [P], [seq_of(made, P)]))
     found = await status(shop, made)
     assert (found["state"], found["amended"], found["overdue"]) == ("completed", True, [])
+    receipt = (await shop.call("GET", made.headers["Location"] + "/receipt")).body
+    proof = verify_with_root(receipt, digest_of(shop.app[rooms.AUTHORITY].root)).document()
+    assert [(d["device_id"], d["kind"]) for d in proof["devices"]] == [(device.device_id, "erased")]
     device.hand_in(*device.receipt(alice, [M], [seq_of(made, M)]))
     found = await status(shop, made)
     assert (found["state"], found["counters"]["receipts"]) == ("completed", 1)
