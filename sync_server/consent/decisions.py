@@ -145,7 +145,9 @@ def seen(tx: ReadTx, proposal: Proposal) -> int:
         return proposal.base
     if (step.subject, step.purpose) != (proposal.subject, proposal.purpose):
         return proposal.base
-    unseen = tx.barred_between(step.subject, step.purpose, max(step.base, proposal.base), step.seq)
+    saw = max(step.base, proposal.base)
+    fenced = saw < tx.ledger.fence()  # what barred it may have gone with its evidence
+    unseen = fenced or tx.barred_between(step.subject, step.purpose, saw, step.seq)
     return proposal.base if unseen else step.seq
 
 

@@ -123,6 +123,21 @@ def test_law_2_the_fence_stays_until_every_device_has_heard(town: Town, kiosk: K
     silent.close()
 
 
+@pytest.mark.parametrize("state", ["objected", "restricted"])
+def test_law_1_an_objection_outlives_its_evidence(town: Town, kiosk: Kiosk, state: str) -> None:
+    """Whoever has heard it: a device that enrols later must hear it too, as it asks for no consent."""
+    town.decide(ALICE, state)
+    town.office.settle()
+    meet(kiosk)
+    assert forget(town, ALICE) == 1
+    town.node.acks.write()
+    town.clock.advance(seconds=4 * YEAR_S)
+    upkeep(town)
+    assert stands(town, ALICE) == state
+    found = audited(town)
+    assert (found.fault, found.erased) == (None, 1)
+
+
 def test_law_2_what_saw_less_than_the_fence_brings_nothing_back(town: Town, kiosk: Kiosk) -> None:
     """Without a pair to compare with, a consent from before is superseded; a new one is taken."""
     with withdrawn(town, kiosk):
@@ -135,6 +150,22 @@ def test_law_2_what_saw_less_than_the_fence_brings_nothing_back(town: Town, kios
                 late = Proposal(town.pseudonym(ALICE), P, "given", "2026-11", base, 1, API)
                 assert record(tx, late, now_us=1, salt=b"s" * 32).outcome == outcome
         assert audited(town).fault is None
+
+
+def test_law_2_an_own_withdrawal_that_saw_less_than_the_fence_lends_nothing(town: Town, kiosk: Kiosk) -> None:
+    """Who withdraws and gives again has seen the withdrawal, and still not what was forgotten before it."""
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        town.node.acks.write()
+        upkeep(town)
+        for heard, first, outcome in ((False, b"a" * 16, "superseded"), (True, b"b" * 16, "recorded")):
+            base = town.lane_head() if heard else 1
+            own = (town.pseudonym(ALICE), P)
+            denial = Proposal(*own, "withdrawn", "2026-11", base, 1, "device:dev-a", first)
+            given = Proposal(*own, "given", "2026-11", base, 1, "device:dev-a", None, first)
+            with town.store.write("late") as tx:
+                record(tx, denial, now_us=1, salt=b"s" * 32)
+                assert record(tx, given, now_us=1, salt=b"t" * 32).outcome == outcome
 
 
 def test_law_2_an_image_from_before_the_fence_must_begin_anew(
@@ -185,7 +216,7 @@ def test_evidence_is_kept_for_its_time_and_no_longer(town: Town, kiosk: Kiosk) -
 def test_the_evidence_of_one_purpose_goes_and_a_statement_about_two_still_verifies(
     town: Town, kiosk: Kiosk
 ) -> None:
-    """The subject gave one of them again: what was said of that is still proven, of the other nobody is told."""
+    """The subject gave one of them again: that one is still proven, and nothing is told of the other."""
     kiosk.give(ALICE)
     meet(kiosk)
     with town.store.write("revoke") as tx:
