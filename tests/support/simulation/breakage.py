@@ -23,9 +23,10 @@ from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.shelf import Change, PersonalShelf, PlainShelf
 from edge_runtime.wire import digest
 from edge_runtime.wire.conversation import State
-from sync_server.consent import decisions, receipts
+from sync_server.consent import decisions, receipts, revocations
 from sync_server.features import publish
 from sync_server.store.keys import KeyDatabase
+from sync_server.store.recipients import RecipientRows
 from sync_server.store.records import DecisionState
 from sync_server.store.rows import RowWrites
 from sync_server.sync.follow import Follow
@@ -177,6 +178,12 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     "a lease has no end": ((Leases, "_elapsed_us", lambda _: lambda self: 0 if self._duration_us else None),),
     "a lease counts from its answer": ((Leases, "granted", _lease_from_its_answer),),
     "a restriction is not minded": ((Standing, "_judge", _instead(None)),),
+    "an objection is not minded": ((Standing, "objection", _instead(None)),),
+    "a purpose's own lease is not minded": (
+        (Leases, "_granted_us", lambda _: lambda self, duration_us, purpose: duration_us),
+    ),
+    "a silent device counts as enforced at once": ((revocations, "longest_us", _instead(0)),),
+    "the recipient is not waited for": ((RecipientRows, "ask", _instead(None)),),
     "a denied key lives on": (
         (Keyring, "destroy", lambda _: lambda self, denials, step=None: self.remember(denials) or [*denials]),
     ),

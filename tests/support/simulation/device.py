@@ -162,14 +162,14 @@ class SimDevice:
         assert found.value is None or isinstance(found.value, int)
         yield Look(view, entity, pair, found.value, found.status)
 
-    def counted(self, subject: str) -> object:
-        """What an app reads as the number of events of a subject; None where it may not know.
+    def counted(self, subject: str, feature: str) -> object:
+        """What an app reads as a number of events of a subject; None where it may not know.
 
-        A wall clock that was set back reads in the past of the newest event, which the journal, once trimmed, no
-        longer tells: the runtime says so and gives no number (docs/features.md).
+        Under a wall clock that was set back a read lies before the newest event. A journal that was trimmed
+        does not tell that any more: the runtime says so and gives no number (docs/features.md).
         """
         try:
-            return self.rt.read("activity:views", user=subject[5:]).value
+            return self.rt.read(feature, user=subject[5:]).value
         except er.ReadInPast:
             newest_us = self.newest_event_us.get(subject, 0)
             assert self.clock.now_us() < newest_us, f"{self.name}: {subject} is read at or after {newest_us}"

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.support.simulation import proofs, rights
 from tests.support.simulation.chance import seeded
+from tests.support.simulation.invariants import Broken
 from tests.support.simulation.world import World
 
 Chooser = Callable[[World, random.Random], None]
@@ -70,6 +72,22 @@ ACTIONS: Final[dict[str, tuple[int, Chooser]]] = {
     "sweep server": (1, lambda w, r: w.do_sweep_server()),
     "wait": (8, _wait),
 }
+RIGHTS: Final[dict[str, tuple[int, Chooser]]] = {
+    "restrict": (4, lambda w, r: rights.do_restrict(w, r.randrange(9), r.randrange(3), r.randrange(3))),
+    "object": (3, lambda w, r: rights.do_object(w, r.randrange(9), r.randrange(3))),
+    "visit": (9, lambda w, r: rights.do_visit(w, r.randrange(9), r.randrange(3))),
+    "decide care": (
+        4,
+        lambda w, r: rights.do_decide_care(
+            w, r.randrange(3), r.choice(("given", "objected", "objected", "restricted"))
+        ),
+    ),
+    "acknowledge": (3, lambda w, r: rights.do_acknowledge(w, r.choice((1, 9, 1_000)))),
+    "forget": (2, lambda w, r: rights.do_forget(w, r.randrange(3))),
+    "lose": (1, lambda w, r: rights.do_lose(w, r.randrange(9))),
+}
+"""What is done besides, by a chance of its own."""
+RIGHTS_SHARE: Final = 0.08
 RARE: Final[dict[str, tuple[int, Chooser]]] = {
     "shut out": (2, lambda w, r: w.do_shut_out(r.randrange(9))),
     "crash server": (2, lambda w, r: w.do_crash_server()),
@@ -108,15 +126,21 @@ def run(
     restores: bool = False,
 ) -> Run:
     """Walk `steps` steps from `seed` in an empty `folder`; raises `Broken` where a promise does not hold."""
-    rng = random.Random(f"walk {seed}")
+    rng, rights_rng = random.Random(f"walk {seed}"), random.Random(f"rights {seed}")
     with seeded(seed):
         world = World(seed, folder, devices, hostile=seed % 2 == 0, journalled=restores)
         try:
             for n in range(steps):
                 _step(world, rng, *((NIGHTLY, 0.04) if restores else (RARE, RARE_SHARE)))
+                if rights_rng.random() < RIGHTS_SHARE:
+                    _step(world, rights_rng, RIGHTS, 1)
                 if n % rest_every == rest_every - 1:
                     world.rest()
+                    rights.do_part(world, rights_rng.randrange(9))
             world.rest()
+            fault = proofs.fault_in_ledger(world)
+            if fault is not None:
+                raise Broken(world.story(fault))
             for cable in world.cables.values():
                 world.counts.update({f"refused {code}": n for code, n in cable.refusals.items()})
                 world.counts["sessions"] += cable.sessions

@@ -63,6 +63,7 @@ def check_reads(world: World, name: str) -> None:
         if why is not None:
             raise Broken(f"{name} holds mark {seen.mark} of {seen.view} {seen.pair}: {why}")
     _check_counts(world, name)
+    _check_interest(world, name)
 
 
 def _check_absent(world: World, name: str, looks: list[Look]) -> None:
@@ -104,7 +105,7 @@ def _check_counts(world: World, name: str) -> None:
     """Session features count nothing from before the consent that stands."""
     device, known = world.devices[name], world.known[name]
     for subject in shops.SUBJECTS:
-        counted = device.counted(subject)
+        counted = device.counted(subject, "activity:views")
         if counted is None:
             continue
         pair = (subject, shops.P)
@@ -116,6 +117,22 @@ def _check_counts(world: World, name: str) -> None:
             )
         if not isinstance(counted, int) or counted > known.events[pair]:
             raise Broken(f"{name} counts {counted} events of {pair}, {known.events[pair]} were taken")
+        if world.oracle.restricted(known, pair):
+            raise Broken(f"{name} counts events of {pair}, which are restricted")
+
+
+def _check_interest(world: World, name: str) -> None:
+    """Law 1 without consent: nothing is computed for who objected or restricted, nor from before that."""
+    device, known, oracle = world.devices[name], world.known[name], world.oracle
+    for subject in shops.SUBJECTS:
+        pair = (subject, shops.CARE)
+        visits = device.counted(subject, "support:visits")
+        if visits is None:
+            continue
+        if oracle.objected(known, pair) or oracle.restricted(known, pair):
+            raise Broken(f"{name} counts visits of {pair}, against what is known there")
+        if not isinstance(visits, int) or visits > known.events.get(pair, 0):
+            raise Broken(f"{name} counts {visits} visits of {pair}, {known.events.get(pair, 0)} were taken")
 
 
 def check_positions(world: World, name: str) -> None:
@@ -157,10 +174,12 @@ def check_server(world: World) -> None:
     """The ledger as the oracle reads it; rows and keys of what was denied are gone."""
     store = world.server.store
     with store.read() as tx:
+        fence = tx.forgetting.fence()[0]
         for (subject, purpose), holding in world.oracle.holding.items():
             pseudonym = world.pseudonym(subject)
             state = tx.decision_state(pseudonym, purpose)
-            if (state.grant, state.denial) != (holding.grant, holding.denial):
+            forgotten = 0 if holding.denial <= fence else holding.denial
+            if state.grant != holding.grant or state.denial not in (holding.denial, forgotten):
                 raise Broken(f"{subject} {purpose}: expected {holding}, the server has {state}")
             if (state.state == "restricted") != bool(holding.restricted):
                 raise Broken(f"{subject} {purpose}: expected {holding}, the server has {state}")
@@ -181,15 +200,17 @@ def note_enforced(world: World) -> None:
     lapsed = "" if world.server_jumped else f" OR t.lease_bound_us <= {now_us}"
     with world.server.store.read() as tx:
         found = tx.execute(
-            "SELECT t.device_id, d.subject, d.purpose, max(d.seq) FROM targets t"
+            "SELECT t.device_id, d.subject, d.purpose, max(d.seq),"
+            " coalesce(max(d.seq) FILTER (WHERE t.erased_us IS NOT NULL), 0) FROM targets t"
             " JOIN denials d ON d.revocation = t.revocation"
-            f" WHERE t.acked_us IS NOT NULL{lapsed} GROUP BY 1, 2, 3"
+            f" WHERE t.acked_us IS NOT NULL OR t.erased_us IS NOT NULL{lapsed} GROUP BY 1, 2, 3"
         ).fetchall()
-    for device_id, pseudonym, purpose, seq in found:
+    for device_id, pseudonym, purpose, seq, erased in found:
         name, subject = world.name_of(device_id), world.subject_of(pseudonym)
         if name is not None and subject is not None:
-            enforced = world.known[name].enforced
-            enforced[subject, purpose] = max(enforced.get((subject, purpose), 0), seq)
+            known, pair = world.known[name], (subject, purpose)
+            known.enforced[pair] = max(known.enforced.get(pair, 0), seq)
+            known.erased[pair] = max(known.erased.get(pair, 0), erased)
 
 
 # ---- once nothing fails any more -----------------------------------------------------------------------
@@ -198,8 +219,8 @@ def note_enforced(world: World) -> None:
 def faults_at_rest(world: World) -> Iterator[str]:
     """Why the town has not converged; nothing when it has."""
     head = world.server.lane_head()
-    for name, device in world.devices.items():
-        cable = world.cables[name]
+    for name, cable in world.cables.items():
+        device = world.devices[name]
         if device.replica.lane_position() != head:
             yield f"{name}: lane at {device.replica.lane_position()}, the head is {head}"
         if cable.dialogue is None or not cable.dialogue.caught_up:
@@ -213,9 +234,10 @@ def faults_at_rest(world: World) -> Iterator[str]:
             yield f"{name}: repaired {repaired} though nothing was ever damaged"
         if device.link.memory.diverged:
             yield f"{name}: diverged in {sorted(device.link.memory.diverged)}"
-        untold = [id_ for ids in world.known[name].denied_here.values() for id_ in ids]
-        if any(id_ not in world.oracle.recorded for id_ in untold):
-            yield f"{name}: a denial that was taken there is not in the ledger"
+        known = world.known[name]
+        said = (*known.denied_here.values(), *known.restricted_here.values())
+        if any(id_ not in world.oracle.recorded for ids in said for id_ in ids):
+            yield f"{name}: a denial or restriction that was taken there is not in the ledger"
     yield from _incomplete(world)
 
 
@@ -270,7 +292,7 @@ def _incomplete(world: World) -> Iterator[str]:
     with world.server.store.read() as tx:
         for row in tx.revocations(1_000_000):
             found = world.server.office.progress(tx, row)
-            owing = [world.name_of(t.device_id) for t in tx.targets(row.id) if t.erased_us is None]
-            if found.state != "completed":
+            owing = {t.device_id for t in tx.targets(row.id) if t.erased_us is None}
+            if found.state != "completed" and not (owing and owing <= world.lost):
                 denials = [(d.seq, world.subject_of(d.subject), d.purpose) for d in tx.denials(row.id)]
                 yield f"revocation of {denials}: {found.state}, {owing} owe a receipt"

@@ -57,12 +57,16 @@ class Known:
     """The newest lane entry of each pair that was accepted here."""
     denied_here: dict[Pair, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     """Ids of the denials decided here."""
+    restricted_here: dict[Pair, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    """Ids of the restrictions decided here since the last denial here."""
     asked: dict[bytes, int] = field(default_factory=dict)
     """Lease request -> boot time of its sending."""
     leased_until_us: dict[str, int] = field(default_factory=dict)
     """Purpose -> boot time at which the newest lease ends, in this boot and process."""
     enforced: dict[Pair, int] = field(default_factory=dict)
     """Pair -> newest denial that the server says is enforced here."""
+    erased: dict[Pair, int] = field(default_factory=dict)
+    """Pair -> newest denial that the server says was answered here."""
     given: dict[Pair, int] = field(default_factory=dict)
     """Pairs with a consent taken or taken up here, -> the lane position that it had seen."""
     lease_end_us: int = 0
@@ -91,6 +95,8 @@ class Known:
             before = self.entries.get(pair)
             if before is None or before.seq < entry.seq:
                 self.entries[pair] = entry
+                if entry.denial > (0 if before is None else before.denial) and pair not in self.given:
+                    self.events[pair] = 0
             if entry.denial <= self.given.get(pair, NEVER):
                 continue
             if entry.decision not in self.follows.get(pair, ()):
@@ -124,6 +130,7 @@ class Known:
         """Nothing of the pair may be used here until somebody consents anew."""
         self.given.pop(pair, None)
         self.events.pop(pair, None)
+        self.restricted_here.pop(pair, None)
         self.follows.pop(pair, None)
         self.unheard.discard(pair)
         self.told = {id_: other for id_, other in self.told.items() if other != pair}
@@ -204,17 +211,30 @@ class Oracle:
         told += [self.recorded.get(id_, NEVER) for id_ in known.denied_here.get(pair, ())]
         return max([0 if entry is None else entry.denial, *told])
 
+    def restricted(self, known: Known, pair: Pair) -> bool:
+        """Whether a device knows a restriction: of the lane, or its own that the lane has not gone past."""
+        entry = known.entries.get(pair)
+        seq, said = (0, "") if entry is None else (entry.seq, entry.state)
+        own = known.restricted_here.get(pair, ())
+        return said == "restricted" or any(self.recorded.get(id_, NEVER) > seq for id_ in own)
+
+    def objected(self, known: Known, pair: Pair) -> bool:
+        """Whether a device knows that a subject is against what rests on another basis than consent."""
+        entry = known.entries.get(pair)
+        seq, said = (0, "given") if entry is None else (entry.seq, entry.state)
+        own = known.denied_here.get(pair, ())
+        return said in DENIED or any(self.recorded.get(id_, NEVER) > seq for id_ in own)
+
     def why_not(self, known: Known, pair: Pair, mark: int, boot_us: int) -> str | None:
         """Why a mark must not be readable on a device; None when it may be."""
         held = self.why_not_held(known, pair, mark)
         if held is not None:
             return held
-        entry = known.entries.get(pair)
         if pair not in known.given:
             return "nobody consented on the device since it was denied there"
         if pair in known.unheard:
             return "the ledger has not said what it makes of the consent after the device's own denial"
-        if entry is not None and entry.state == "restricted":
+        if self.restricted(known, pair):
             return "the device knows a restriction"
         if boot_us >= known.leased_until_us.get(pair[1], 0):
             return "no lease runs on the device"
@@ -228,6 +248,9 @@ class Oracle:
         published = self.published.get(mark)
         if published is None or published.pair != pair:
             return "it was never published for this subject and purpose"
+        erased = known.erased.get(pair, 0)
+        if published.grant <= erased:
+            return f"published under grant {published.grant}; the server says it erased for denial {erased}"
         denial = self.newest_denial(known, pair)
         if published.grant <= denial:
             return f"published under grant {published.grant}; the device knows denial {denial}"

@@ -15,17 +15,21 @@ from sync_server.api import features, rooms
 from sync_server.app import build_app
 from sync_server.consent.decisions import API, Proposal, RecordedDecision
 from sync_server.devices.enrolment import device_id_of
+from sync_server.events import kinds, recipients
 from sync_server.housekeeping import Housekeeping
 from sync_server.restore.backup import back_up, back_up_keys
 from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import HOUR_US, MINUTE_US, Settings
+from sync_server.store.destinations import DestinationRow
 from sync_server.store.protocol import Store
+from sync_server.store.recipients import RecipientRow
 from sync_server.store.records import Committed
 from sync_server.sync.node import Node
 from tests.support.clock import ManualClock
 from tests.support.simulation import shops
 
 PATTERNS = ("all", "segment:*")
+ONWARD = "crm"
 KEPT_US = 48 * HOUR_US
 """How long a delete stays a row here: short, so that floors rise often."""
 
@@ -57,6 +61,7 @@ class SimServer:
             delete_kept_us=KEPT_US,
             session_age_us=6 * HOUR_US,
             ticket_life_us=30 * MINUTE_US,
+            erasure_due_us=24 * HOUR_US,
             frame_rows=3,
             snapshots=2,
             journals=(self._journal,) if self._journal.exists() else (),
@@ -171,6 +176,26 @@ class SimServer:
         pseudonym = self.authority.pseudonym(subject)
         return ticket.issue(self.authority.signing, device_id, pseudonym, purposes, until_us)
 
+    def ask_onward(self) -> None:
+        """From now on another system is asked about every revocation, and told by a stream that it polls."""
+        stream = DestinationRow(
+            *(ONWARD, "poll", "", "", b"", (kinds.ACCEPTED,), None, ""), None, "enabled", "", 0
+        )
+        with self.store.write("recipient") as tx:
+            tx.destinations.put(stream)
+            recipients.register(tx, RecipientRow(ONWARD, None, ONWARD, 0), self.settings.recipients)
+
+    def acknowledge(self, most: int) -> list[str]:
+        """The other system acknowledges what it was told and answers what it owes; returns for what."""
+        now_us = self.clock.now_us()
+        with self.store.write("recipient_answer") as tx:
+            for told in tx.events.owed(ONWARD, 1_000):
+                tx.events.acknowledged(ONWARD, told.event.jti, now_us)
+            owing = tx.recipients.owing(ONWARD)[:most]
+            for revocation in owing:
+                recipients.answer(tx, revocation, ONWARD, "erased", "", now_us)
+        return owing
+
     # ---- what it does by itself --------------------------------------------------------------------------
 
     def poll(self) -> None:
@@ -181,6 +206,11 @@ class SimServer:
     def sweep(self) -> None:
         """Forget old deletes: floors rise."""
         self._keeper.sweep()
+
+    def drop_fences(self) -> None:
+        """As the chore does: what every device has heard stays in the lane for nobody."""
+        with self.store.write("drop_fences") as tx:
+            tx.forgetting.drop_fences(self.clock.now_us() - self.settings.evidence_kept_us, 100)
 
     def lane_head(self) -> int:
         with self.store.read() as tx:

@@ -8,6 +8,8 @@ from edge_runtime.catalog import Catalog
 
 P: Final = "personalization"
 M: Final = "measurement"
+CARE: Final = "care"
+"""Rests on a legitimate interest: nobody is asked, anybody may object."""
 PURPOSES: Final = (P, M)
 SUBJECTS: Final = ("user:alice", "user:bob", "user:carol")
 ITEMS: Final = tuple(f"item:{n}" for n in range(6))
@@ -28,7 +30,13 @@ keep_events = "7d"
 title = "m"
 legal_basis = "consent"
 terminal_access = "consent"
-lease = "3h"
+lease = "{lease}"
+retention = "30d"
+keep_events = "7d"
+[purposes.care]
+title = "c"
+legal_basis = "legitimate_interest"
+terminal_access = "strictly_necessary"
 retention = "30d"
 keep_events = "7d"
 
@@ -38,6 +46,18 @@ personal = true
 
 [events.view]
 entities = ["user", "item"]
+[events.visit]
+entities = ["user"]
+
+[views.support]
+version = 1
+entity = "user"
+source = "session"
+purpose = "care"
+ttl = "30d"
+owner = "o"
+[views.support.features]
+visits = {{ op = "count", event = "visit" }}
 
 [views.activity]
 version = 1
@@ -103,9 +123,11 @@ owner = "o"
 features = { mark = { dtype = "int64" } }
 """
 
-OLD: Final = _TEXT.format(version=1)
-NEW: Final = _TEXT.format(version=2) + _LATER
-"""What the server publishes under; a device with the old one keeps the rows of `label` as stubs."""
+OLD: Final = _TEXT.format(version=1, lease="3h")
+NEW: Final = _TEXT.format(version=2, lease="1h") + _LATER
+"""What the server publishes under, with a shorter lease of a purpose.
+
+A device with the old one keeps the rows of `label` as stubs."""
 
 TEXTS: Final = (OLD, NEW)
 CATALOGS: Final = tuple(Catalog.from_toml(text) for text in TEXTS)

@@ -18,7 +18,7 @@ from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.messages import LaneEntry
 from tests.support.clock import ManualClock
-from tests.support.simulation import invariants, shops
+from tests.support.simulation import invariants, proofs, shops
 from tests.support.simulation.cable import Cable
 from tests.support.simulation.device import SimDevice
 from tests.support.simulation.invariants import Broken, Watch
@@ -44,6 +44,7 @@ class World:
         self.hostile = hostile
         """Whether somebody meddles with single frames; if not, no digest may ever differ."""
         self.server = SimServer(folder / "server", ManualClock(), chance, journalled=journalled)
+        self.server.ask_onward()
         self.server_jumped = False
         self.oracle = Oracle()
         self._lives = 0
@@ -51,6 +52,12 @@ class World:
         self.cables: dict[str, Cable] = {}
         self.known: dict[str, Known] = {}
         self.watches: dict[str, Watch] = {}
+        self.lost: set[str] = set()
+        """Ids of the devices that were lost: nobody waits for their answers."""
+        self.acknowledged: set[str] = set()
+        """Revocations that the onward recipient has answered."""
+        self.proven: dict[str, str] = {}
+        """Revocation -> the state in which its outcome verified."""
         self.counts: Counter[str] = Counter()
         self.last: deque[str] = deque(maxlen=LAST_EVENTS)
         self.let_go: set[tuple[str, int, str]] = set()
@@ -79,7 +86,7 @@ class World:
     # ---- names -------------------------------------------------------------------------------------------
 
     def device(self, n: int) -> str:
-        names = list(self.devices)
+        names = list(self.cables)
         return names[n % len(names)]
 
     def pseudonym(self, subject: str) -> bytes:
@@ -121,6 +128,7 @@ class World:
                 known.lease_end_us = max(known.lease_end_us, sent_us + message.duration_us)
                 for purpose in shops.PURPOSES:
                     limit_us = device.rt.catalog.purposes[purpose].lease_us
+                    limit_us = min(limit_us, message.limits.get(purpose, limit_us))
                     until_us = sent_us + min(message.duration_us, limit_us)
                     known.leased_until_us[purpose] = max(known.leased_until_us.get(purpose, 0), until_us)
             case m.Welcome() if message.restores:  # perhaps the first of this incarnation: all start over
@@ -174,7 +182,6 @@ class World:
             if self._served:
                 self._read_ledger()
                 invariants.check_server(self)
-            if self._touched or self._served:
                 invariants.note_enforced(self)
             for name in sorted(self._touched):
                 invariants.check_reads(self, name)
@@ -390,6 +397,18 @@ class World:
         self._add_device(name, self._folder / f"{name}-{self._lives}", skew_us=self._lives)
         self.touch(name, server=True)
 
+    def replace_lost(self, name: str) -> None:
+        """A device is lost and never heard again; another takes its place. The last one is still watched."""
+        self.cables[name].cut()
+        self.lost.add(self.devices[name].device_id)
+        before = f"{name} (lost)"
+        for gone in [n for n in self.devices if n not in self.cables]:
+            self.devices.pop(gone).close()
+        self.devices[before] = self.devices.pop(name)
+        self.known[before], self.watches[before] = self.known.pop(name), self.watches.pop(name)
+        self._lives += 1
+        self._add_device(name, self._folder / f"{name}-{self._lives}", skew_us=self._lives)
+
     def do_poll(self) -> None:
         self.server.poll()
         self.touch(server=True)
@@ -434,15 +453,16 @@ class World:
         self._give(name, pair)
 
     def _give(self, name: str, pair: Pair) -> None:
-        heard = self._knowledge(name, pair)
+        heard = self.knowledge(name, pair)
         record = self.devices[name].rt.consent.give(pair[0], [pair[1]], notice="2026-11")
         self.oracle.knew[record.decisions[0]] = heard
         self.known[name].consents(pair, record.decisions[0])
         self.touch(name)
 
-    def _knowledge(self, name: str, pair: Pair) -> tuple[int, frozenset[bytes]]:
+    def knowledge(self, name: str, pair: Pair) -> tuple[int, frozenset[bytes]]:
         """What a decision taken now on the device has seen."""
-        own = frozenset(self.known[name].denied_here.get(pair, ()))
+        known = self.known[name]
+        own = frozenset((*known.denied_here.get(pair, ()), *known.restricted_here.get(pair, ())))
         return self.devices[name].replica.lane_position(), own
 
     def do_toggle(self, n: int, who: int, purpose: int, times: int) -> None:
@@ -456,7 +476,7 @@ class World:
 
     def do_deny(self, n: int, who: int, purpose: int, refuse: bool) -> None:
         name, pair = self.device(n), (shops.SUBJECTS[who % 3], shops.PURPOSES[purpose % 2])
-        consent, heard = self.devices[name].rt.consent, self._knowledge(name, pair)
+        consent, heard = self.devices[name].rt.consent, self.knowledge(name, pair)
         self.note("deny", name, *pair, refuse)
         if refuse:
             ids = list(consent.refuse(pair[0], [pair[1]], notice="2026-11").decisions)
@@ -543,7 +563,7 @@ class World:
     def do_jump(self, n: int, where: int) -> None:
         """Somebody sets a wall clock; beyond the devices it is the server's."""
         at_us = (YEAR_1970_US, YEAR_2040_US, None)[where % 3]
-        clocks = [*(d.clock for d in self.devices.values()), self.server.clock]
+        clocks = [*(self.devices[name].clock for name in self.cables), self.server.clock]
         clock = clocks[n % len(clocks)]
         self.note("jump", n % len(clocks), at_us)
         self.server_jumped |= clock is self.server.clock
@@ -579,8 +599,9 @@ class World:
             self.touch(name)
         for round_ in range(90):
             self._settle()
+            self.acknowledged.update(self.server.acknowledge(1_000_000))
             self.check()
-            faults = list(invariants.faults_at_rest(self))
+            faults = [*invariants.faults_at_rest(self), *proofs.faults_in_proofs(self)]
             if not faults:
                 self.counts["rests"] += 1
                 self.counts["rounds of resting"] += round_
@@ -600,6 +621,6 @@ class World:
                 break
         else:
             raise Broken(self.story("the two sides never fall silent"))
-        for name in self.devices:
+        for name in self.cables:
             self.watches[name].replaced.add("*")
             self.touch(name, server=True)
