@@ -154,9 +154,11 @@ class ForgettingRows:
         """Drop at most `limit` lane entries of forgotten pairs that nobody has to hear any more.
 
         Those are what every device that was enrolled then has acknowledged, or was shut out; and what was
-        recorded before `before_us`, whoever has not heard it. An objection or a restriction is no fence alone:
-        it is all that keeps devices still to come from what needs no consent, so it stays. The newest of them becomes the fence: a device
+        recorded before `before_us`, whoever has not heard it. The newest of them becomes the fence: a device
         from before it, and a consent that saw less, are refused without a pair (see `fence`).
+
+        An objection or a restriction stays: nothing else keeps devices still to come from what needs no
+        consent.
         """
         self._execute("DELETE FROM fences WHERE seq NOT IN (SELECT seq FROM lane)")  # said anew since
         waiting = self._execute(
