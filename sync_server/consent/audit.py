@@ -16,7 +16,7 @@ from edge_runtime.wire.messages import LaneEntry
 from edge_runtime.wire.printing import prints_only
 from sync_server.consent import ledger, merkle
 from sync_server.consent.decisions import API, UNKNOWN, judge
-from sync_server.store.records import DENIALS, GIVEN, LOST, STATES, DecisionState, Evidence
+from sync_server.store.records import BARS, DENIALS, GIVEN, LOST, STATES, DecisionState, Evidence
 
 Pair = tuple[bytes, str]
 _decoder: Final = msgspec.msgpack.Decoder(ledger.Leaf)
@@ -58,6 +58,8 @@ class Walk:
     size: int = 0
     nameless: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Seq -> (purpose, state) of each step whose salt was destroyed."""
+    barred: dict[str, int] = field(default_factory=dict)
+    """Purpose -> the newest of these that denied or restricted it: perhaps to a pair that was named again."""
     pairs: dict[Pair, tuple[int, DecisionState]] = field(default_factory=dict)
     """Pair -> the step that it changed at last, and what holds since."""
     denied: dict[int, Pair | None] = field(default_factory=dict)
@@ -109,7 +111,8 @@ class Walk:
         if step.state == GIVEN and step.base >= seq:
             raise Found("base_rule", "evidence.base", seq, f"less than {seq}", step.base)
         verdict = judge(before, step.state, step.base, seq)
-        fenced = before.state == UNKNOWN and step.state == GIVEN and step.base < self.fence
+        fence = self.fence if before.state == UNKNOWN else 0
+        fenced = step.state == GIVEN and step.base < max(fence, self.barred.get(step.purpose, 0))
         if step.outcome != verdict.outcome and not (fenced and step.outcome == "superseded"):
             raise Found("base_rule", "evidence.outcome", seq, verdict.outcome, step.outcome)
         stands = step.outcome == "recorded"
@@ -128,6 +131,8 @@ class Walk:
         if step.subject or step.decision is not None:
             raise Found("erased", "evidence.subject", step.seq, "none, as its salt was destroyed", "one")
         self.nameless[step.seq] = (step.purpose, step.state)
+        if step.state in BARS:
+            self.barred[step.purpose] = step.seq
         if step.state in DENIALS:
             self.denied[step.seq] = None
 
@@ -152,11 +157,18 @@ class Walk:
             made = {"seq": seq, "state": state.state, "grant_seq": state.grant, "denial": state.denial}
             found = {"seq": entry.seq, "state": entry.state, "grant_seq": entry.grant, "denial": entry.denial}
             for name, expected in made.items():
+                if name == "denial" and not expected and self._nameless_denial(entry):
+                    continue  # the pair came again before its fence was dropped
                 if found[name] != expected:
                     raise Found("lane", f"lane.{name}", seq, expected, found[name])
         if left:
             seq = min(seq for seq, _ in left.values())
             raise Found("lane", "lane", seq, "the pair that this step changed", "none")
+
+    def _nameless_denial(self, entry: LaneEntry) -> bool:
+        """Whether the newest denial of a pair is a step of the same purpose whose salt was destroyed."""
+        purpose, state = self.nameless.get(entry.denial, ("", ""))
+        return purpose == entry.purpose and state in DENIALS
 
     def _fenced(self, entry: LaneEntry) -> None:
         """A pair without evidence may only be one that stays as a fence: its last step, and no grant."""

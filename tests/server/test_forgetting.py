@@ -152,6 +152,23 @@ def test_law_2_what_saw_less_than_the_fence_brings_nothing_back(town: Town, kios
         assert audited(town).fault is None
 
 
+def test_a_subject_that_comes_again_before_its_fence_is_dropped_is_no_fault(
+    town: Town, kiosk: Kiosk, tmp_path: Path
+) -> None:
+    """The lane still knows the denial that no named step tells of; the audit holds, and so does law 2."""
+    silent = Kiosk(town, tmp_path / "silent")
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        town.decide(ALICE, "restricted")
+        assert audited(town).fault is None
+        town.decide(ALICE, "given")
+        with town.store.write("late") as tx:
+            late = Proposal(town.pseudonym(ALICE), P, "given", "2026-11", 1, 1, API)
+            assert record(tx, late, now_us=1, salt=b"s" * 32).outcome == "superseded"
+        assert audited(town).fault is None
+    silent.close()
+
+
 def test_law_2_an_own_withdrawal_that_saw_less_than_the_fence_lends_nothing(town: Town, kiosk: Kiosk) -> None:
     """Who withdraws and gives again has seen the withdrawal, and still not what was forgotten before it."""
     with withdrawn(town, kiosk):
