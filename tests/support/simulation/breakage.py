@@ -178,7 +178,6 @@ BREAKS: Final[dict[str, tuple[Patch, ...]]] = {
     "a lease has no end": ((Leases, "_elapsed_us", lambda _: lambda self: 0 if self._duration_us else None),),
     "a lease counts from its answer": ((Leases, "granted", _lease_from_its_answer),),
     "a restriction is not minded": ((Standing, "_judge", _instead(None)),),
-    "an objection is not minded": ((Standing, "objection", _instead(None)),),
     "a purpose's own lease is not minded": (
         (Leases, "_granted_us", lambda _: lambda self, duration_us, purpose: duration_us),
     ),
