@@ -12,7 +12,7 @@ from edge_runtime.wire.ledger import verify_head
 from edge_runtime.wire.messages import LaneEntry, LedgerHead
 from sync_server.consent import merkle
 from sync_server.consent.decisions import API, judge
-from sync_server.consent.receipts import accept
+from sync_server.consent.receipts import accept, conclude
 from sync_server.consent.revocations import erase_rows, name_targets
 from sync_server.errors import NotRestored
 from sync_server.events.telling import begin
@@ -141,7 +141,9 @@ class Replay:
         if device is None:
             return
         with contextlib.suppress(WireFailure):  # signed by a key of before: then it is owed once more
-            accept(self._tx, device, entry.body, entry.signature, now_us=self._recorder.now_us)
+            now_us = self._recorder.now_us
+            taken = accept(self._tx, device, entry.body, entry.signature, now_us=now_us)
+            conclude(self._tx, taken.revocations, now_us)
 
     def _device(self, entry: Known) -> None:
         device = entry.device
