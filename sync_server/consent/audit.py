@@ -15,7 +15,7 @@ import msgspec
 from edge_runtime.wire.messages import LaneEntry
 from edge_runtime.wire.printing import prints_only
 from sync_server.consent import ledger, merkle
-from sync_server.consent.decisions import API, UNKNOWN, judge
+from sync_server.consent.decisions import API, UNKNOWN, begins_after, judge
 from sync_server.store.records import BARS, DENIALS, GIVEN, LOST, STATES, DecisionState, Evidence
 
 Pair = tuple[bytes, str]
@@ -111,7 +111,7 @@ class Walk:
         if step.state == GIVEN and step.base >= seq:
             raise Found("base_rule", "evidence.base", seq, f"less than {seq}", step.base)
         verdict = judge(before, step.state, step.base, seq)
-        fence = self.fence if before.state == UNKNOWN else 0
+        fence = self.fence if begins_after(before, self.fence) else 0
         fenced = step.state == GIVEN and step.base < max(fence, self.barred.get(step.purpose, 0))
         if step.outcome != verdict.outcome and not (fenced and step.outcome == "superseded"):
             raise Found("base_rule", "evidence.outcome", seq, verdict.outcome, step.outcome)

@@ -78,7 +78,8 @@ def judge(before: DecisionState, state: str, base: int, seq: int, fence: int = 0
     """Decide what a decision said after having seen `base` does to a pair, when it would stand at `seq`.
 
     Args:
-        fence: newest denial of any pair that was forgotten; a pair of which nothing is known may be that one.
+        fence: newest denial of any pair that was forgotten; it may be this one's, where nothing older is known
+            of it.
 
     >>> judge(DecisionState("withdrawn", 0, 7), "given", base=6, seq=9).outcome
     'superseded'
@@ -87,7 +88,7 @@ def judge(before: DecisionState, state: str, base: int, seq: int, fence: int = 0
         return Verdict("recorded", DecisionState(state, 0, seq, seq), "a denial is always accepted")
     if state == RESTRICTED:
         return Verdict("recorded", DecisionState(state, before.grant, before.denial, seq), "kept, not used")
-    if before.state == UNKNOWN and fence > base:
+    if fence > base and begins_after(before, fence):
         return Verdict("superseded", None, "a denial that was forgotten may lie after the base")
     if before.denial > base:  # law 2: nothing older than a withdrawal brings anything back
         return Verdict("superseded", None, "a denial lies after the base")
@@ -96,6 +97,11 @@ def judge(before: DecisionState, state: str, base: int, seq: int, fence: int = 0
     grant = before.grant or seq
     reason = "renewed" if before.grant else "given"
     return Verdict("recorded", DecisionState(GIVEN, grant, before.denial, seq), reason)
+
+
+def begins_after(known: DecisionState, fence: int) -> bool:
+    """Whether what is known of a pair reaches back no further than the fence: it may have been forgotten."""
+    return known.denial == 0 and (known.state == UNKNOWN or (known.grant or known.since) > fence)
 
 
 def record(tx: WriteTx, proposal: Proposal, *, now_us: int, salt: bytes) -> RecordedDecision:

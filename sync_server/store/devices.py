@@ -14,7 +14,7 @@ from sync_server.store.records import DeviceRow, GrantedLease, TokenRow
 
 _COLUMNS = (
     "device_id, public_key, patterns, enrolled_us, contact_us, lane_acked, counter, lease_until_us,"
-    " revoked_us, wiped_us, cold_start, revoked_why"
+    " revoked_us, wiped_us, cold_start, revoked_why, enrolled_lane"
 )
 
 
@@ -114,7 +114,8 @@ class DeviceWrites(DeviceReads):
         """Enrol a device: it has no lease and stands at the beginning of the lane."""
         self.execute(
             "INSERT INTO devices (device_id, public_key, patterns, enrolled_us, lane_acked, counter,"
-            " lease_until_us) VALUES (?, ?, ?, ?, 0, 0, 0)",
+            " lease_until_us, enrolled_lane) VALUES (?, ?, ?, ?, 0, 0, 0,"
+            " (SELECT coalesce(max(seq), 0) FROM evidence))",
             (device_id, public_key, json.dumps(list(patterns)), enrolled_us),
         )
         self._tell(device_id)
@@ -231,11 +232,12 @@ def limits_text(limits: Mapping[str, int]) -> str:
 
 def _device(row: tuple[Any, ...]) -> DeviceRow:
     device_id, key, patterns, enrolled_us, contact_us, acked, counter, lease_us, *rest = row
-    revoked_us, wiped_us, cold_start, why = rest
+    revoked_us, wiped_us, cold_start, why, enrolled_lane = rest
     return DeviceRow(
         *(device_id, key, tuple(json.loads(patterns)), enrolled_us, contact_us, acked, counter, lease_us),
         revoked=revoked_us is not None,
         wiped_us=wiped_us,
         cold_start=cold_start,
         revoked_why=why,
+        enrolled_lane=enrolled_lane,
     )

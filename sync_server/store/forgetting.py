@@ -13,7 +13,7 @@ from itertools import accumulate, takewhile
 from typing import Final, NamedTuple, Protocol
 
 from edge_runtime.wire.seal import personal_channel
-from sync_server.store.ledger import FENCE
+from sync_server.store.ledger import FENCE, fence_of
 
 _NAMELESS: Final = "CASE WHEN actor = 'api' THEN 'api' ELSE 'device' END"
 FORGETTING_TABLES: Final = """
@@ -36,13 +36,13 @@ class Unheard(NamedTuple):
 
     acked: list[int]
     """Positions at which any stands, in order."""
-    since_us: list[int]
-    """For each, when the first of those that are no further was enrolled."""
+    since: list[int]
+    """For each, where the lane stood when the first of those that are no further was enrolled."""
 
-    def by(self, seq: int, recorded_us: int) -> bool:
-        """Whether a device that was enrolled at `recorded_us` has not acknowledged `seq`."""
+    def by(self, seq: int) -> bool:
+        """Whether a device that was there before `seq` has not acknowledged it."""
         behind = bisect_left(self.acked, seq)
-        return behind > 0 and self.since_us[behind - 1] <= recorded_us
+        return behind > 0 and self.since[behind - 1] < seq
 
 
 class ForgettingRows:
@@ -155,7 +155,7 @@ class ForgettingRows:
 
         Those are what every device that was enrolled then has acknowledged, or was shut out; and what was
         recorded before `before_us`, whoever has not heard it. The newest of them becomes the fence: a device
-        from before it, and a consent that saw less, are refused without a pair (see `fence`).
+        from before it, and a consent that saw less, are refused without a pair (see `ledger.FENCE`).
 
         An objection or a restriction stays: nothing else keeps devices still to come from what needs no
         consent.
@@ -168,31 +168,20 @@ class ForgettingRows:
             (limit,),
         ).fetchall()
         unheard = self._unheard() if waiting else None
-        found = [
-            row for row in waiting if row[3] < before_us or unheard is None or not unheard.by(row[2], row[3])
-        ]
+        found = [row for row in waiting if row[3] < before_us or unheard is None or not unheard.by(row[2])]
         for subject, purpose, seq, _ in found:
             self._execute("DELETE FROM lane WHERE subject = ? AND purpose = ?", (subject, purpose))
             self._execute("DELETE FROM fences WHERE seq = ?", (seq,))
         if found:
-            newest, at_us = max((seq, at_us) for _, _, seq, at_us in found)
-            if newest > self.fence()[0]:
-                raw = f"{newest} {at_us}".encode()
-                self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (FENCE, raw))
+            newest = max(row[2] for row in found)
+            if newest > fence_of(self._execute):
+                self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (FENCE, str(newest).encode()))
         return len(found)
 
     def _unheard(self) -> Unheard:
         """What the devices that are not shut out have acknowledged."""
         found = self._execute(
-            "SELECT lane_acked, min(enrolled_us) FROM devices WHERE revoked_us IS NULL"
+            "SELECT lane_acked, min(enrolled_lane) FROM devices WHERE revoked_us IS NULL"
             " GROUP BY lane_acked ORDER BY lane_acked"
         ).fetchall()
-        return Unheard([acked for acked, _ in found], [*accumulate((at for _, at in found), min)])
-
-    def fence(self) -> tuple[int, int]:
-        """(newest step whose lane entry was dropped, when it was recorded); zeros for none."""
-        row = self._execute("SELECT value FROM meta WHERE key = ?", (FENCE,)).fetchone()
-        if row is None:
-            return 0, 0
-        seq, at_us = bytes(row[0]).split()
-        return int(seq), int(at_us)
+        return Unheard([acked for acked, _ in found], [*accumulate((first for _, first in found), min)])

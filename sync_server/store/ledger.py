@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from edge_runtime.wire.messages import LaneEntry
@@ -22,7 +22,7 @@ EVIDENCE: Final = (
     " grant_seq, salt, leaf, notice_hash, registry, signals"
 )
 FENCE: Final = "erased_denial"
-"""In `meta`: `<seq> <when it was recorded>` in decimal digits; see `store.forgetting`."""
+"""In `meta`: a seq in decimal digits; see `store.forgetting`."""
 _PAGE: Final = 1_000
 
 
@@ -94,8 +94,7 @@ class LedgerRows:
 
     def fence(self) -> int:
         """The newest step whose evidence and lane entry were erased; 0 for none."""
-        row = self._execute("SELECT value FROM meta WHERE key = ?", (FENCE,)).fetchone()
-        return 0 if row is None else int(bytes(row[0]).split()[0])
+        return fence_of(self._execute)
 
     def keys(self) -> dict[bytes, int]:
         """Signing key -> how many leaves there were when it first signed."""
@@ -104,6 +103,12 @@ class LedgerRows:
     def note_key(self, public_key: bytes, size: int) -> None:
         """This key signs from now on; only its first time counts."""
         self._execute("INSERT OR IGNORE INTO ledger_keys VALUES (?, ?)", (public_key, size))
+
+
+def fence_of(execute: Callable[[str, Sequence[object]], sqlite3.Cursor]) -> int:
+    """The newest step whose lane entry was dropped; 0 for none."""
+    row = execute("SELECT value FROM meta WHERE key = ?", (FENCE,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def evidence_of(row: Any) -> Evidence:

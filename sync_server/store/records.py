@@ -49,6 +49,8 @@ class DeviceRow:
     """`lease`: a lease of it may outlive a restart, by its own wall clock."""
     revoked_why: str | None = None
     """Why it was shut out, in the operator's words."""
+    enrolled_lane: int = 0
+    """Where the lane stood when it was enrolled: it never held what was denied before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,8 @@ CREATE TABLE devices (
     limits TEXT NOT NULL DEFAULT '{}', -- JSON purpose -> microseconds: shorter leases that it named
     unlimited_us INTEGER NOT NULL DEFAULT 0, -- when leases that named others have ended; as lease_until_us
     cold_start TEXT NOT NULL DEFAULT 'server', -- lease: its leases outlive restarts, by its wall clock
-    revoked_why TEXT             -- why it was shut out, as the operator said
+    revoked_why TEXT,            -- why it was shut out, as the operator said
+    enrolled_lane INTEGER NOT NULL DEFAULT 0 -- lane position at its enrolment: what is older never was there
 ) WITHOUT ROWID;
 CREATE INDEX devices_live ON devices (lease_until_us);
 CREATE TABLE device_keys (
@@ -217,6 +218,7 @@ ALTER TABLE devices ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE devices ADD COLUMN unlimited_us INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE devices ADD COLUMN cold_start TEXT NOT NULL DEFAULT 'server';
 ALTER TABLE devices ADD COLUMN revoked_why TEXT;
+ALTER TABLE devices ADD COLUMN enrolled_lane INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE targets ADD COLUMN cold_start TEXT NOT NULL DEFAULT 'server';
 """
 

@@ -51,7 +51,7 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
     succession = node.signing.succession(hello.pinned)
     with node.store.write("contact", durable=False) as tx:
         tx.note_contact(device.device_id, now_us, hello.counter)
-        if not device.revoked and _behind_fence(tx.forgetting.fence(), device, hello):
+        if not device.revoked and _behind_fence(tx.ledger.fence(), device, hello):
             tx.revoke_device(device.device_id, now_us, "behind decisions whose evidence was erased")
             device = replace(device, revoked=True)
     if device.revoked and not succession:
@@ -69,14 +69,13 @@ def take_hello(node: Node, visit: Visit, challenged: m.Challenge, hello: m.Hello
     return Opened(device, node.signing.welcome(device.device_id, challenged, welcome), recall)
 
 
-def _behind_fence(fence: tuple[int, int], device: DeviceRow, hello: m.Hello) -> bool:
+def _behind_fence(fence: int, device: DeviceRow, hello: m.Hello) -> bool:
     """Whether the device may hold what a denial ended that the lane cannot tell it any more (law 2).
 
     It was there before that denial, and has not heard it, or is a copy of itself from before: it must begin
     anew.
     """
-    denial, recorded_us = fence
-    return hello.lane < denial and device.enrolled_us <= recorded_us
+    return hello.lane < fence and device.enrolled_lane < fence
 
 
 def _claim(node: Node, hello: m.Hello) -> Claim:

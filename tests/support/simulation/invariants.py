@@ -174,7 +174,7 @@ def check_server(world: World) -> None:
     """The ledger as the oracle reads it; rows and keys of what was denied are gone."""
     store = world.server.store
     with store.read() as tx:
-        fence = tx.forgetting.fence()[0]
+        fence = tx.ledger.fence()
         for (subject, purpose), holding in world.oracle.holding.items():
             pseudonym = world.pseudonym(subject)
             state = tx.decision_state(pseudonym, purpose)
