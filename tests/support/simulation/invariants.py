@@ -293,6 +293,7 @@ def _incomplete(world: World) -> Iterator[str]:
         for row in tx.revocations(1_000_000):
             found = world.server.office.progress(tx, row)
             owing = {t.device_id for t in tx.targets(row.id) if t.erased_us is None}
-            if found.state != "completed" and not (owing and owing <= world.lost):
+            ended = not row.subject and found.state == "partially_completed"  # nobody can answer any more
+            if found.state != "completed" and not ended and not (owing and owing <= world.lost):
                 denials = [(d.seq, world.subject_of(d.subject), d.purpose) for d in tx.denials(row.id)]
                 yield f"revocation of {denials}: {found.state}, {owing} owe a receipt"
