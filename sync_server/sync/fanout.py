@@ -60,6 +60,8 @@ class Fanout:
     ) -> None:
         self._store, self._key, self._page, self._pages = store, signing_key, page, pages
         self._heads: dict[str, ChannelHead] = {}
+        self._unheard: set[str] = set()
+        """Channels that a session found further on than any hint had told: the others are not woken yet."""
         self._made: OrderedDict[_Place, DeltaFrame] = OrderedDict()
         """What is known of each frame kept, without its bytes."""
         self._checkpoints: dict[tuple[str, bool], tuple[ChannelHead, bytes]] = {}
@@ -80,17 +82,21 @@ class Fanout:
         return self._heads.get(channel)
 
     def moved(self, channel: str) -> None:
-        """The channel changed: its head is read again when somebody asks."""
+        """The channel changed, and its followers are told: its head is read again when somebody asks."""
         self._heads.pop(channel, None)
+        self._unheard.discard(channel)
 
     def refresh(self, channel: str) -> bool:
-        """Read the head again at a poll; whether it had moved unheard."""
+        """Read the head again at a poll; whether it had moved unheard, found since by a session or not."""
         known = self._heads.pop(channel, None)
+        if channel in self._unheard:
+            self._unheard.remove(channel)
+            return True
         return known is not None and self.head(channel) != known
 
     def release(self, channel: str) -> None:
         """Nobody follows the channel any more."""
-        self._heads.pop(channel, None)
+        self.moved(channel)
         for whole in (True, False):
             self._checkpoints.pop((channel, whole), None)
 
@@ -160,8 +166,11 @@ class Fanout:
     def _build(self, place: _Place) -> DeltaFrame:
         with self._store.read() as tx:  # one snapshot: rows, head and epoch belong together
             rows = tx.channel_rows(place.channel, place.base, self._page)
-            head = self._heads[place.channel] = tx.channel_head(place.channel)
+            head = tx.channel_head(place.channel)
             epoch = tx.lane_head()
+        if self._heads.get(place.channel, head) != head:
+            self._unheard.add(place.channel)
+        self._heads[place.channel] = head
         self.built += 1
         shared = not place.channel.startswith("~")
         kept = fitting(rows, PACKED_ROOM_BYTES if shared else ROOM_BYTES)

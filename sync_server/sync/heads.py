@@ -31,14 +31,14 @@ class Heads:
 
     def _heard(self, channel: str | None) -> None:
         if channel is None:
-            self._lane.refresh()
+            self._lane.news()
         else:
             self._fanout.moved(channel)
 
     def poll(self) -> int:
         """Read every head that anybody follows; returns how many had moved unheard, and wakes who waits."""
         missed = 0
-        if self._lane.refresh():
+        if self._lane.news():
             missed += 1
             self._hints.lane_moved()
         mark = self._devices_mark()

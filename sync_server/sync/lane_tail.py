@@ -34,20 +34,29 @@ class LaneTail:
     def __init__(self, store: Store, page: int) -> None:
         self._store, self._page = store, page
         self._frames: dict[int, LaneFrame] = {}
+        self._told = 0
+        """The head of which every session was woken."""
         self._read_at = 0
         """Where the lane's head stood when these frames were read; of no two different heads."""
         self.head = 0
-        self.refresh()
+        self.news()
 
-    def refresh(self) -> bool:
-        """Read the head again, after a commit or at a poll; whether it moved."""
+    def news(self) -> bool:
+        """Read the head again, after a commit or at a poll; whether it moved since this was last asked.
+
+        Whoever asks wakes every session: what one of them found meanwhile (`refresh`) is news to the others.
+        """
+        self.refresh()
+        news, self._told = self.head != self._told, self.head
+        return news
+
+    def refresh(self) -> None:
+        """Read the head again for one session that is about to say what was decided by now."""
         with self._store.read() as tx:
             head = tx.lane_head()
-        moved = head != self.head
-        if moved:
+        if head != self.head:
             self.head = head
             self._frames.clear()  # a newer decision of a pair replaced the older one: never send that again
-        return moved
 
     def after(self, position: int) -> LaneFrame:
         """The frame that goes on at `position`; at the end an empty one: you stand at the head."""
