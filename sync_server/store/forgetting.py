@@ -1,7 +1,8 @@
 """SQL that makes evidence anonymous: whom a step was about goes, what was said stays.
 
 Salt, pseudonym and the author's ids go from a pair's steps; then no leaf can be opened any more, and the
-device receipts that name the subject go with them. What the ledger hashes is not touched.
+device receipts that name the subject go with them. A device's word that it erased everything names nobody and
+answers for others too: it stays. What the ledger hashes is not touched.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ class ForgettingRows:
                 (revocation,),
             )
             self._execute(  # a receipt may answer denials of the subject for other purposes too
-                "DELETE FROM receipts WHERE id IN (SELECT receipt FROM answers WHERE denial = ?)"
+                "DELETE FROM receipts WHERE id IN"
+                " (SELECT receipt FROM answers WHERE denial = ? AND kind != 'wiped')"
                 " AND NOT EXISTS (SELECT 1 FROM denials d JOIN answers a ON a.denial = d.seq"
                 " WHERE d.subject = ? AND a.receipt = receipts.id)",
                 (seq, subject),

@@ -121,6 +121,20 @@ async def test_law_4_one_receipt_for_everything_answers_all_that_waited(shop: Sh
     assert device.hand_in(*wipe(device)).revocations == (third.body["id"],), "an older copy held some again"
 
 
+async def test_law_4_a_wipe_still_answers_for_others_when_one_subject_is_forgotten(shop: ShopServer) -> None:
+    """It names nobody: with the evidence about alice nothing goes that bob's statement needs."""
+    device = await FakeDevice(shop, 1).enrol()
+    assert device.lease()
+    made = {name: await shop.revoke(name, [P]) for name in ("alice", "bob")}
+    await lost(shop, device)
+    device.hand_in(*wipe(device))
+    gone = await shop.call("DELETE", "/v1/consent-evidence?subject=alice")
+    assert (gone.status, gone.body["steps"]) == (200, 1)
+    of = {name: statement.verify(await proof(shop, made[name]), shop.authority.public_key) for name in made}
+    assert of["alice"].subject is None
+    assert [r.subject for r in of["bob"].receipts] == [EVERYBODY]
+
+
 @pytest.mark.parametrize("fault", ["not shut out", "canary", "not revoked", "another key", "a subject"])
 async def test_law_12_no_other_word_answers_for_everything(shop: ShopServer, fault: str) -> None:
     device = await FakeDevice(shop, 1).enrol()
