@@ -266,7 +266,7 @@ def test_rows_that_do_not_add_up_are_repaired_so_often_in_an_hour(hour: Hour) ->
         rows = [msgspec.structs.replace(row, created_us=row.created_us + 1) for row in message.rows]
         return [codec.encode(msgspec.structs.replace(message, rows=rows))]
 
-    hour.world.known[hour.device.name].damaged = True
+    hour.world.known[hour.device.name].damaged.add("all")
     sessions = hour.go_wrong(other_rows, seconds=3_500)
     assert sessions <= 2
     assert hour.said["Repair"] <= 3

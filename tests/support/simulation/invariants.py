@@ -229,8 +229,8 @@ def faults_at_rest(world: World) -> Iterator[str]:
             yield from _unequal(world, name, device, cable)
         if not device.link._sessions._outbox.empty:
             yield f"{name}: its outbox is not empty"
-        repaired = sorted(device.link.memory.repairs_us)
-        if repaired and not world.known[name].damaged:
+        repaired = sorted(device.link.memory.repairs_us.keys() - world.known[name].damaged)
+        if repaired:
             yield f"{name}: repaired {repaired} though nothing was ever damaged"
         if device.link.memory.diverged:
             yield f"{name}: diverged in {sorted(device.link.memory.diverged)}"

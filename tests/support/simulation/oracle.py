@@ -79,8 +79,8 @@ class Known:
     """Pair that is given here -> the denials taken here before that."""
     told: dict[bytes, Pair] = field(default_factory=dict)
     """Consents taken here since the last denial that the ledger has not answered."""
-    damaged: bool = False
-    """Whether a row was ever lost here on purpose."""
+    damaged: set[str] = field(default_factory=set)
+    """Channels of which a row was lost here on purpose, or that were sent rows of another session."""
     unheard: set[Pair] = field(default_factory=set)
     """Pairs of which the lane brought our own denial, and nobody yet the word on what followed it."""
 

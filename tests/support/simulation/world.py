@@ -289,8 +289,16 @@ class World:
             case _:
                 past = [f for c in self.cables.values() for f in (c.past_down if down else c.past_up)]
                 if past:
-                    cable.inject(direction, past[place % len(past)])
+                    self._inject(name, direction, past[place % len(past)])
         self.touch(name)
+
+    def _inject(self, name: str, direction: str, frame: bytes) -> None:
+        """A frame of another session arrives next. A snapshot of long ago puts a channel back, which no cursor
+        tells from a new one: its checkpoint does, and a repair is what heals it."""
+        self.cables[name].inject(direction, frame)
+        message = codec.decode(frame)
+        if direction == "down" and isinstance(message, m.Delta | m.Patch):
+            self.known[name].damaged.add(message.channel)
 
     def do_bring_back(self, n: int, which: int) -> None:
         """A hostile proxy brings rows about somebody from long ago back to a device that follows them now."""
@@ -298,7 +306,7 @@ class World:
         stolen = self._stolen(cable) if self.hostile else []
         if stolen:
             self.note("bring back", self.device(n))
-            cable.inject("down", stolen[which % len(stolen)])
+            self._inject(self.device(n), "down", stolen[which % len(stolen)])
             cable.deliver_down()
         self.touch(self.device(n))
 
@@ -521,7 +529,7 @@ class World:
         name = self.device(n)
         if self.hostile and self.devices[name].lose_a_row(which):
             self.note("lose a row", name, which)
-            self.known[name].damaged = True
+            self.known[name].damaged.add("all")
             self.cables[name].cut()
         self.touch(name)
 
