@@ -78,8 +78,8 @@ def judge(before: DecisionState, state: str, base: int, seq: int, fence: int = 0
     """Decide what a decision said after having seen `base` does to a pair, when it would stand at `seq`.
 
     Args:
-        fence: newest denial of any pair that was forgotten; it may be this one's, where nothing older is known
-            of it.
+        fence: newest denial of any pair that was forgotten; it may be this one's, where nothing older is
+            known of it.
 
     >>> judge(DecisionState("withdrawn", 0, 7), "given", base=6, seq=9).outcome
     'superseded'

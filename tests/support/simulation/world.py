@@ -293,8 +293,11 @@ class World:
         self.touch(name)
 
     def _inject(self, name: str, direction: str, frame: bytes) -> None:
-        """A frame of another session arrives next. A snapshot of long ago puts a channel back, which no cursor
-        tells from a new one: its checkpoint does, and a repair is what heals it."""
+        """A frame of another session arrives next.
+
+        A snapshot of long ago puts a channel back, which no cursor tells from a new one: its checkpoint does,
+        and a repair is what heals it.
+        """
         self.cables[name].inject(direction, frame)
         message = codec.decode(frame)
         if direction == "down" and isinstance(message, m.Delta | m.Patch):
