@@ -150,8 +150,9 @@ class LedgerSide:
         if key is None or decision.id not in key.facts.pending:
             return
         if outcome != "superseded":
-            self._keyring.set_grant(key, grant, decision.id)
-            self._standing.decided(key.subject, key.purpose)
+            if not self._ended_since(key, grant):
+                self._keyring.set_grant(key, grant, decision.id)
+                self._standing.decided(key.subject, key.purpose)
             return
         if key.grant and grant == key.grant:
             # a restriction stood there that we had not seen: the grant lives on, so what is held is kept
@@ -161,6 +162,20 @@ class LedgerSide:
         denial = self._denial(key, "withdrawn")
         came = msgspec.structs.replace(denial, taken_here=False, settled=True)
         self._carry_out([came])
+
+    def _ended_since(self, key: DataKey, grant: int) -> bool:
+        """Carry out the denial that a key waited with, where it is newer than the grant that it gets.
+
+        Then it was not the one that the key's decision followed: another device said that once more, under
+        its id but in its own name. What was answered for it before spoke of less, so it is answered anew.
+        """
+        with self._database.read() as tx:
+            entry = tx.lane_entry(self._keyring.pseudonym(key.subject), key.purpose)
+        if entry is None or entry.denial <= grant:
+            return False
+        self._carry_out([self._ending(key, entry)])
+        self.answer_again([entry])
+        return True
 
     def _restriction_recorded(self, decision: Decision, seq: int) -> None:
         with self._database.write("recorded") as tx:
@@ -197,6 +212,10 @@ class LedgerSide:
         # our own denial, which the key's decision followed: it waits, barred, for the ledger's word on that
         if not key.grant and knows(self._keyring, key, entry.decision):
             return None
+        return self._ending(key, entry)
+
+    def _ending(self, key: DataKey, entry: LaneEntry) -> Denial:
+        """The denial of a lane entry, as what ends our key."""
         # the denial lies behind the present state: what came after it is not for this key
         state = "revoked" if entry.state in (*GIVEN, "restricted") else entry.state
         denial = self._denial(key, state)

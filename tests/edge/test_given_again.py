@@ -78,6 +78,25 @@ def test_law_2_somebody_elses_denial_ends_it_at_once(room: Room) -> None:
     assert not room.allowed()
 
 
+@pytest.mark.parametrize("state", ["withdrawn", "given"])
+def test_law_2_our_denial_said_once_more_by_another_device_ends_what_we_gave(room: Room, state: str) -> None:
+    """Whoever replays our withdrawal in its own name makes a denial of its own, newer than our give.
+
+    The lane brings only that one, under the id that we know, and perhaps a consent given elsewhere after it.
+    """
+    denied, given = toggled(room)
+    seq, grant = (17, 0) if state == "withdrawn" else (18, 18)
+    room.consents.apply_lane([room.entry(seq, state, grant=grant, denial=17, decision=denied)], seq)
+    assert not room.allowed()
+    room.consents.recorded(denied, DENIED, "recorded", 0)
+    room.consents.recorded(given, 16, "recorded", 16)
+    assert not room.allowed()
+    assert room.keyring.key("user:alice", P) is None
+    assert room.rows() == 0
+    last = [receipt for receipt in room.receipts() if 17 in receipt.denials][-1]
+    assert (last.kind, last.keys_destroyed) == ("erased", 1)
+
+
 def test_law_2_a_superseded_give_is_erased_though_it_followed_our_own(room: Room) -> None:
     denied, given = toggled(room)
     room.consents.apply_lane([room.entry(DENIED, "withdrawn", denial=DENIED, decision=denied)], 15)
