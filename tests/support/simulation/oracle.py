@@ -153,9 +153,10 @@ class Oracle:
         self.grants: dict[Pair, set[int]] = defaultdict(set)
         """Every grant that ever stood."""
         self.recorded: dict[bytes, int] = {}
-        """Decision id -> seq in the ledger."""
-        self.knew: dict[bytes, tuple[int, frozenset[bytes]]] = {}
-        """Decision of a device -> the lane position, and the own denials of the pair, that it knew of."""
+        """Decision id -> seq in the ledger: under its author's name, once it is there."""
+        self.knew: dict[bytes, tuple[int, frozenset[bytes], str]] = {}
+        """Decision of a device -> the lane position, and the own denials of the pair, that it knew of; its
+        author as the ledger names it."""
         self.by_own_denial = self.unproven = 0
         """Consents that stood though the lane had not brought the own denial before them; and such that the
         ledger did not take though their author knew of everything."""
@@ -168,7 +169,7 @@ class Oracle:
         return self._marks
 
     def step(
-        self, seq: int, pair: Pair, state: str, base: int, decision: bytes | None, outcome: str
+        self, seq: int, pair: Pair, state: str, base: int, decision: bytes | None, outcome: str, actor: str
     ) -> str | None:
         """One more step of the ledger; returns what is wrong with it.
 
@@ -176,7 +177,7 @@ class Oracle:
         """
         assert seq == self.ledger + 1, (seq, self.ledger)
         self.ledger = seq
-        position, own = self.knew.get(decision or b"", (base, frozenset[bytes]()))
+        position, own, author = self.knew.get(decision or b"", (base, frozenset[bytes](), actor))
         seen = {self.recorded.get(id_, 0) for id_ in own}
         holding = self.holding[pair]
         bars = [*self.denials[pair], *([holding.restricted] if holding.restricted else [])]
@@ -190,7 +191,9 @@ class Oracle:
         self.grants[pair].add(self.holding[pair].grant)
         if state in DENIED:
             self.denials[pair].append(seq)
-        if decision is not None:
+        # what the proxy took to another device's session stands a second time, as a decision of that device;
+        # its author learns of it from the lane, and not as the one it took itself
+        if decision is not None and (actor == author or decision not in self.recorded):
             self.recorded[decision] = seq
         return None
 

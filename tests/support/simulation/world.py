@@ -17,6 +17,7 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.messages import LaneEntry
+from sync_server.consent.decisions import device_actor
 from tests.support.clock import ManualClock
 from tests.support.simulation import invariants, proofs, shops
 from tests.support.simulation.cable import Cable
@@ -204,7 +205,8 @@ class World:
                 subject = self.subject_of(step.subject)
                 assert subject is not None
                 pair = (subject, step.purpose)
-                fault = self.oracle.step(seq, pair, step.state, step.base, step.decision, step.outcome)
+                said = (step.state, step.base, step.decision, step.outcome, step.actor)
+                fault = self.oracle.step(seq, pair, *said)
                 if fault is not None:
                     raise Broken(fault)
 
@@ -470,11 +472,11 @@ class World:
         self.known[name].consents(pair, record.decisions[0])
         self.touch(name)
 
-    def knowledge(self, name: str, pair: Pair) -> tuple[int, frozenset[bytes]]:
-        """What a decision taken now on the device has seen."""
-        known = self.known[name]
+    def knowledge(self, name: str, pair: Pair) -> tuple[int, frozenset[bytes], str]:
+        """What a decision taken now on the device has seen, and as whose the ledger has it."""
+        known, device = self.known[name], self.devices[name]
         own = frozenset((*known.denied_here.get(pair, ()), *known.restricted_here.get(pair, ())))
-        return self.devices[name].replica.lane_position(), own
+        return device.replica.lane_position(), own, device_actor(device.device_id)
 
     def do_toggle(self, n: int, who: int, purpose: int, times: int) -> None:
         """Somebody withdraws and gives again, perhaps twice, and an event comes in."""
