@@ -65,6 +65,7 @@ class Turn:
     Args:
         hurried: whether decisions are on their way out to devices.
         lasts_s: after so long others get their turn.
+        gathers_s: how far turns are apart while decisions go out or are acknowledged.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Turn:
         hurried: Callable[[], bool] = lambda: False,
         *,
         lasts_s: float = LASTS_S,
+        gathers_s: float = GATHERS_S,
     ) -> None:
-        self._node, self._hurried, self._lasts_s = node, hurried, lasts_s
+        self._node, self._hurried = node, hurried
+        self._lasts_s, self._gathers_s = lasts_s, gathers_s
         self._heard_s = self._acks_s = self._others_s = -math.inf
         """When anything, acknowledgements, and others were heard, by the loop's clock."""
         self._urgent: deque[_Said] = deque()
@@ -118,8 +121,8 @@ class Turn:
         """Hear what waits soon: at once, or when some more may have come."""
         loop = asyncio.get_running_loop()
         gathers = len(self._urgent) < FRAMES and (self.answering or self._hurried())
-        if gathers and loop.time() < self._heard_s + GATHERS_S:
-            loop.call_at(self._heard_s + GATHERS_S, self._hear_some)
+        if gathers and loop.time() < self._heard_s + self._gathers_s:
+            loop.call_at(self._heard_s + self._gathers_s, self._hear_some)
         else:
             loop.call_soon(self._hear_some)
 

@@ -19,6 +19,7 @@ from yarl import URL
 from sync_server.api import rooms
 from sync_server.api.openapi import parameters_of
 from sync_server.api.route import Name, Route
+from tests.support import leaks
 from tests.support.clock import ManualClock
 from tests.support.shop_server import Answer, ShopServer
 
@@ -35,8 +36,9 @@ DRAWN = "/v1/sync"
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[ShopServer]:
     limits = {"body_limit_bytes": BODY_LIMIT, "consent_body_bytes": BODY_LIMIT, **FREE}
-    async with ShopServer(tmp_path / "data", ManualClock(), **limits) as server:
-        yield server
+    with leaks.subjects_by_chance():
+        async with ShopServer(tmp_path / "data", ManualClock(), **limits) as server:
+            yield server
 
 
 def with_body(shop: ShopServer) -> list[Route]:

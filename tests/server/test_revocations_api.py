@@ -63,7 +63,7 @@ async def test_a_key_is_its_callers_own(shop: ShopServer) -> None:
         token = (await shop.call("POST", "/v1/tokens", wanted)).body["token"]
         keyed = {"Idempotency-Key": "1"}
         for _ in range(2):
-            reply = await shop.call("POST", PATH, {"subject": name}, headers=keyed, token=token)
+            reply = await shop.call("POST", PATH, {"subject": f"of-{name}"}, headers=keyed, token=token)
             assert reply.status == 202, reply.body
             made.append(reply.body["id"])
     assert made[0] == made[1] != made[2] == made[3]

@@ -231,7 +231,7 @@ async def test_a_session_owes_an_acknowledgement_from_the_decision_to_its_word(
 
 async def test_while_acknowledgements_come_turns_are_a_little_apart(town: Town, tmp_path: Path) -> None:
     """Those that come one after another within a moment are one transaction, and none waits for long."""
-    sessions, turn = lived(town, tmp_path, 3), Turn(town.node, lasts_s=10)
+    sessions, turn = lived(town, tmp_path, 3), Turn(town.node, lasts_s=10, gathers_s=0.5)
     town.decide(ALICE, "withdrawn")
     for session in sessions:
         session.next()

@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.support.leaks import exceptions, needles, rewriting, watching
 from tests.support.leaks.collector import Collector
-from tests.support.leaks.sink import begin, keys_from_a_seed, private, sink
+from tests.support.leaks.sink import begin, keys_from_a_seed, private, sink, subjects_by_chance
 from tests.support.leaks.watching import replace, watch_edges
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "replace",
     "sink",
     "start",
+    "subjects_by_chance",
     "watch_edges",
 ]
 

@@ -46,7 +46,7 @@ class Collector:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._texts, self._needles = _append_to(folder / "texts"), _append_to(folder / "needles")
-        self.takes_keys = True
+        self.takes_keys = self.takes_subjects = True
         self._known: set[int] = set()
         """Hashes of what this process wrote: no text is held, and no key lives on in here."""
 

@@ -55,7 +55,7 @@ def learn_from(module: ModuleType) -> None:
 
 def note_subject(subject: object) -> None:
     """A subject's typed id, or what a caller said in its place."""
-    if isinstance(subject, str) and subject:
+    if isinstance(subject, str) and subject and sink().takes_subjects:
         sink().word(SUBJECT, subject)
 
 

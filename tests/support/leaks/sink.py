@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from tests.support.leaks.collector import Collector
 
@@ -15,18 +15,27 @@ def sink() -> Collector:
     return _stack[-1]
 
 
-@contextmanager
-def keys_from_a_seed() -> Iterator[None]:
+def keys_from_a_seed() -> AbstractContextManager[None]:
     """Within the block keys are no secrets: what is a key in one run from a seed is a nonce in another."""
+    return _without("takes_keys")
+
+
+def subjects_by_chance() -> AbstractContextManager[None]:
+    """Within the block subjects are nobody's: a generator tries any word, those of the product too."""
+    return _without("takes_subjects")
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
     heard = _stack[-1:]
-    before = [collector.takes_keys for collector in heard]
+    before = [getattr(collector, name) for collector in heard]
     for collector in heard:
-        collector.takes_keys = False
+        setattr(collector, name, False)
     try:
         yield
     finally:
         for collector, took in zip(heard, before, strict=True):
-            collector.takes_keys = took
+            setattr(collector, name, took)
 
 
 def begin(collector: Collector) -> None:
