@@ -15,7 +15,8 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
 
-test: lint types unit
+test: lint
+	$(MAKE) --jobs=2 types unit
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
