@@ -221,7 +221,7 @@ def test_the_lane_never_runs_backwards_whoever_comes_first(night: Night, other: 
     kiosk.consents.withdraw(ALICE, [P])
     night.meet(kiosk).close()
     for n in range(9):
-        night.town.decide(f"user:{n}", "given")
+        night.town.decide(f"user:p-{n}", "given")
     night.meet(far).close()
     known = far.replica.lane_position()
     night.lose()

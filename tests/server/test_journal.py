@@ -59,7 +59,7 @@ def test_one_turn_waits_for_the_journal_once(night: Night) -> None:
     before = night.town.journal.syncs
     with night.town.store.together():
         for n in range(20):
-            night.town.decide(f"user:{n}", "given")
+            night.town.decide(f"user:p-{n}", "given")
     assert night.town.journal.syncs == before + 1
     assert steps(night) == list(range(1, 21))
 
@@ -67,7 +67,7 @@ def test_one_turn_waits_for_the_journal_once(night: Night) -> None:
 def test_a_torn_tail_is_cut_and_what_it_lost_is_told_again(night: Night) -> None:
     """As a kill between the commit and the journal leaves it."""
     for n in range(3):
-        night.town.decide(f"user:{n}", "given")
+        night.town.decide(f"user:p-{n}", "given")
     path = newest(night)
     whole = path.read_bytes()
     night.town.close()
@@ -84,7 +84,7 @@ def test_damage_in_the_middle_is_named_and_is_no_whole_journal(night: Night, tmp
     kiosk = Kiosk(night.town, tmp_path / "kiosk")
     night.back_up()
     for n in range(3):
-        night.town.decide(f"user:{n}", "withdrawn")
+        night.town.decide(f"user:p-{n}", "withdrawn")
     path = newest(night)
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -104,7 +104,7 @@ def test_a_second_whole_journal_makes_good_for_a_damaged_one(tmp_path: Path) -> 
     kiosk = Kiosk(night.town, tmp_path / "kiosk")
     night.back_up()
     for n in range(3):
-        night.town.decide(f"user:{n}", "withdrawn")
+        night.town.decide(f"user:p-{n}", "withdrawn")
     path = newest(night)
     path.write_bytes(path.read_bytes()[:400])
     night.lose()
@@ -201,7 +201,7 @@ def test_law_11_pieces_go_once_two_backups_hold_what_they_tell(night: Night) -> 
         return len(segments(newest(night).parent))
 
     for n in range(30):
-        night.town.decide(f"user:{n}", "given")
+        night.town.decide(f"user:p-{n}", "given")
     pieces = len(segments(newest(night).parent))
     assert pieces > 3
     night.back_up()
@@ -220,7 +220,7 @@ def test_a_gap_between_backup_and_journal_is_no_whole_journal_but_its_denials_ho
     """An old backup, and a journal that began later: what lies between is lost, and says so."""
     night.back_up()
     for n in range(30):
-        night.town.decide(f"user:{n}", "given")
+        night.town.decide(f"user:p-{n}", "given")
     night.town.decide(ALICE, "withdrawn")
     for path in segments(newest(night).parent)[:2]:
         path.unlink()

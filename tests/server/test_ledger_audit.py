@@ -49,9 +49,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     kiosk.give(ALICE)
     settle(kiosk)
     for n in range(6):
-        town.decide(f"user:{n}", "given")
-        town.decide(f"user:{n}", "objected")
-    town.decide("user:last", "given")
+        town.decide(f"user:p-{n}", "given")
+        town.decide(f"user:p-{n}", "objected")
+    town.decide("user:p-last", "given")
     kiosk.close()
     yield town
     town.close()
@@ -346,7 +346,7 @@ async def test_a_running_server_is_audited_by_its_leaves(
 ) -> None:
     """Page by page over the API; a head that was kept of another ledger is a fork, and a longer one cut."""
     for n in range(7):
-        assert (await shop.give(f"user:{n}")).status == 201
+        assert (await shop.give(f"user:p-{n}")).status == 201
     kept = (await shop.call("GET", "/v1/consent-ledger/head")).body
     (tmp_path / "head.json").write_text(json.dumps(kept))
     url = str(shop.client.make_url("")).rstrip("/")

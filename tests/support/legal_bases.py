@@ -28,7 +28,7 @@ class Case(NamedTuple):
     @property
     def subject(self) -> str:
         """One subject for each state."""
-        return f"user:{self.state}"
+        return f"user:is-{self.state}"
 
 
 CASES = tuple(Case(basis, access, state) for basis in BASES for access in ACCESSES for state in STATES)
