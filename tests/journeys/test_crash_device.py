@@ -179,8 +179,13 @@ def _points(act: Callable[[Room], None], origin: Path, away: Path, death: Death)
 
     assert not killed(run)
     points = told.read_text().splitlines()
-    pages = [point for point in points if point.startswith(("wal.write", "db.write"))]
-    spared = set(pages[3:-3]) - set(pages[:: max(len(pages) // 12, 1)])  # of many alike, some
+    kinds: dict[str, list[str]] = {}
+    for point in points:
+        kinds.setdefault(point.rpartition(".")[0], []).append(point)
+    spared: set[str] = set()
+    for kind, alike in kinds.items():
+        if kind.endswith(".write"):  # of many alike, some
+            spared |= set(alike[3:-3]) - set(alike[:: max(len(alike) // 12, 1)])
     return [point for point in points if point not in spared]
 
 
