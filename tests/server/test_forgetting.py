@@ -139,13 +139,15 @@ def test_law_1_an_objection_outlives_its_evidence(town: Town, kiosk: Kiosk, stat
 
 
 def test_law_2_what_saw_less_than_the_fence_brings_nothing_back(town: Town, kiosk: Kiosk) -> None:
-    """Without a pair to compare with, a consent from before is superseded; a new one is taken."""
+    """Without a pair to compare with, a consent from before is superseded; a new one is taken, and what is
+    known of the pair since then tells nothing of what was before: one from before is superseded still."""
     with withdrawn(town, kiosk):
         forget(town, ALICE)
         town.node.acks.write()
         upkeep(town)
         assert stands(town, ALICE) == "unknown"
-        for base, outcome in ((1, "superseded"), (town.lane_head(), "recorded")):
+        now = town.lane_head()
+        for base, outcome in ((1, "superseded"), (now, "recorded"), (1, "superseded"), (now, "recorded")):
             with town.store.write("late") as tx:
                 late = Proposal(town.pseudonym(ALICE), P, "given", "2026-11", base, 1, API)
                 assert record(tx, late, now_us=1, salt=b"s" * 32).outcome == outcome
@@ -212,6 +214,57 @@ def test_law_2_an_image_from_before_the_fence_must_begin_anew(
     assert image.keyring.key(ALICE, P) is None
     session.close()
     image.close()
+
+
+def test_law_2_a_consent_older_than_the_fence_is_renewed_from_before_it(town: Town, kiosk: Kiosk) -> None:
+    """Bob's pair was never forgotten, and what is known of it reaches back behind the fence."""
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        town.node.acks.write()
+        upkeep(town)
+        with town.store.write("late") as tx:
+            seen = tx.decision_state(town.pseudonym(BOB), P).since
+            assert seen < tx.ledger.fence()
+            late = Proposal(town.pseudonym(BOB), P, "given", "2026-11", seen, 1, API)
+            assert record(tx, late, now_us=1, salt=b"s" * 32).outcome == "recorded"
+        assert audited(town).fault is None
+
+
+@pytest.mark.parametrize("days", [-400, 0, 400])
+def test_law_2_who_is_from_before_the_fence_is_told_by_the_lane_and_by_no_clock(
+    town: Town, kiosk: Kiosk, tmp_path: Path, days: int
+) -> None:
+    """However the server's clock is set meanwhile: a newcomer is let in and waited for by nobody, and one from
+    before that was silent is waited for, or shut out once its time is over."""
+    silent = Kiosk(town, tmp_path / "silent")
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        town.clock.set_wall(town.clock.now_us() + days * 86_400_000_000)
+        newcomer = Kiosk(town, tmp_path / "newcomer")
+        town.node.acks.write()
+        with town.store.write("fences") as tx:
+            assert tx.forgetting.drop_fences(0, 100) == 0, "the silent one has not heard it"
+            assert tx.forgetting.drop_fences(2**62, 100) == 1, "its evidence's time is over"
+        meet(newcomer)
+        assert newcomer.replica.lane_position() == town.lane_head()
+        session = Session(silent)
+        with pytest.raises(SyncRefused, match="device_revoked"):
+            session.settle()
+        session.close()
+        newcomer.close()
+    silent.close()
+
+
+def test_law_2_a_newcomer_does_not_keep_a_fence(town: Town, kiosk: Kiosk, tmp_path: Path) -> None:
+    """Whoever enrolled after a denial never held what it ended, also while the clock says otherwise."""
+    with withdrawn(town, kiosk):
+        forget(town, ALICE)
+        town.clock.set_wall(town.clock.now_us() - 86_400_000_000)
+        newcomer = Kiosk(town, tmp_path / "newcomer")
+        town.node.acks.write()
+        with town.store.write("fences") as tx:
+            assert tx.forgetting.drop_fences(0, 100) == 1
+        newcomer.close()
 
 
 def test_evidence_is_kept_for_its_time_and_no_longer(town: Town, kiosk: Kiosk) -> None:
