@@ -112,3 +112,17 @@ async def test_a_deleted_device_is_enforced_by_its_lease_and_named_when_it_is_ov
     shop.clock.advance(seconds=31 * 86_400)
     found = await status(shop, made)
     assert (found["state"], found["overdue"]) == ("partially_completed", [device.device_id])
+
+
+async def test_law_6_what_a_completion_says_is_on_disk_before_it_is_signed(shop: ShopServer) -> None:
+    """That the keys are gone and all answered is committed without waiting for the disk; a receipt waits."""
+
+    def waited() -> bool:
+        with shop.store.read() as tx:
+            return tx.meta("flushed") is not None
+
+    made = await shop.revoke("alice")
+    assert (await status(shop, made))["state"] == "completed"
+    assert not waited()
+    assert (await shop.call("GET", made.headers["Location"] + "/receipt")).status == 200
+    assert waited()
