@@ -64,7 +64,10 @@ class Upkeep:
         terms = {p.name: Terms.of(p, catalog.views) for p in catalog.purposes.values() if p.on_disk}
         rows = RowSweep(hands, ttls_us)
         asking = {p.name for p in catalog.purposes.values() if p.asks}
-        lapsed = lambda purpose: purpose in asking and grace.over  # noqa: E731
+
+        def lapsed(purpose: str) -> bool:
+            return purpose in asking and grace.over
+
         subjects = SubjectSweep(hands, terms, Terms.about_nobody(catalog), lapsed)
         stages = (ColdRows(hands, rows), SubjectRows(hands, subjects), CoveredEvents(hands, subjects))
         relief = Relief(hands, self.room, stages)

@@ -208,7 +208,7 @@ ROUTES = (
         scope="operator",
         query=(Query("stream_id", "which stream"),),
         replies={200: "a configuration, or a list of them"},
-        returns={200: StreamConfiguration | list[StreamConfiguration]},  # type: ignore[dict-item]
+        returns={200: StreamConfiguration | list[StreamConfiguration]},
         problems=("not_found",),
     ),
     Route(

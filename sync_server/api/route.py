@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -97,7 +98,7 @@ class Route:
     keyed: bool = False
     """Besides, answers nothing without one."""
     replies: Mapping[int, str] = field(default_factory=lambda: {200: "as described"})
-    returns: Mapping[int, type] = field(default_factory=dict)
+    returns: Mapping[int, type | UnionType] = field(default_factory=dict)
     """Status -> type of the JSON reply: a msgspec Struct, or `dict` for a document whose form is said
     elsewhere. Every status of `replies` stands here or in `gives`, or has no body (see `BODILESS`)."""
     gives: Mapping[int, str] = field(default_factory=dict)

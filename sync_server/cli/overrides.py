@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from typing import Any
 
 from edge_runtime.catalog.duration import parse_duration
 from sync_server.settings import Settings
@@ -23,7 +24,7 @@ def overridden(settings: Settings, words: Iterable[str]) -> Settings:
     """
     limits = {f.name: getattr(settings, f.name) for f in fields(settings)}
     limits = {name: value for name, value in limits.items() if type(value) is int}
-    found: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if name not in limits or not equals:
@@ -32,7 +33,7 @@ def overridden(settings: Settings, words: Iterable[str]) -> Settings:
         if value is None or value < (0 if name in NOTHING else 1):
             raise ValueError(f"expected a number of {0 if name in NOTHING else 1} or more for {name}")
         found[name] = value
-    return replace(settings, **found)  # type: ignore[arg-type]
+    return replace(settings, **found)
 
 
 NOTHING = frozenset({"drain_us", "drain_notice_us", "fanout_file_bytes", "revocation_sessions", "port"})

@@ -234,8 +234,8 @@ def test_law_2_a_consent_older_than_the_fence_is_renewed_from_before_it(town: To
 def test_law_2_who_is_from_before_the_fence_is_told_by_the_lane_and_by_no_clock(
     town: Town, kiosk: Kiosk, tmp_path: Path, days: int
 ) -> None:
-    """However the server's clock is set meanwhile: a newcomer is let in and waited for by nobody, and one from
-    before that was silent is waited for, or shut out once its time is over."""
+    """However the server's clock is set meanwhile: a newcomer is let in, and one from before that was silent
+    is waited for, or shut out once the evidence's time is over."""
     silent = Kiosk(town, tmp_path / "silent")
     with withdrawn(town, kiosk):
         forget(town, ALICE)
