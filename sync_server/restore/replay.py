@@ -155,6 +155,7 @@ class Replay:
                 device.public_key,
                 patterns,
                 device.enrolled_us,
+                device.enrolled_lane,
                 revoked_us,
                 device.revoked_why,
             )

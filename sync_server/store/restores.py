@@ -149,13 +149,15 @@ class RestoreRows:
         return int(self._tx.execute("SELECT count(*) FROM evidence WHERE state = 'lost'").fetchone()[0])
 
     def put_device(self, values: Sequence[object]) -> None:
-        """A device as the journal knows it: (device_id, public_key, patterns, enrolled_us, revoked_us, why).
+        """A device as the journal knows it: (device_id, public_key, patterns, enrolled_us, enrolled_lane,
+        revoked_us, why).
 
         What the store itself knows of its contact, lane and lease stays.
         """
         self._tx.execute(
-            "INSERT INTO devices (device_id, public_key, patterns, enrolled_us, contact_us, lane_acked,"
-            " counter, lease_until_us, revoked_us, revoked_why) VALUES (?, ?, ?, ?, NULL, 0, 0, 0, ?, ?)"
+            "INSERT INTO devices (device_id, public_key, patterns, enrolled_us, enrolled_lane, contact_us,"
+            " lane_acked, counter, lease_until_us, revoked_us, revoked_why)"
+            " VALUES (?, ?, ?, ?, ?, NULL, 0, 0, 0, ?, ?)"
             " ON CONFLICT (device_id) DO UPDATE SET public_key = excluded.public_key,"
             " patterns = excluded.patterns, revoked_us = coalesce(devices.revoked_us, excluded.revoked_us),"
             " revoked_why = coalesce(devices.revoked_why, excluded.revoked_why)",

@@ -14,6 +14,7 @@ import pytest
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
+from sync_server.consent.forgetting import forget_subject
 from sync_server.errors import NotRestored, Problem
 from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import Settings
@@ -477,3 +478,28 @@ def test_what_the_kept_part_said_holds_again_where_the_lost_part_had_lifted_it(
     session.settle()
     assert night.state(ALICE, P) == "restricted"
     assert (given(kiosk, ALICE), given(kiosk, BOB)) == (False, True)
+
+
+def test_a_device_that_enrolled_after_the_backup_is_no_stranger_to_the_journal(
+    night: Night, kiosk: Kiosk, tmp_path: Path
+) -> None:
+    """It never connected, and denials from before it are forgotten: restored, the server still knows that it
+    held nothing of them, and lets it in."""
+    town = night.town
+    with town.store.write("revoke") as tx:
+        town.office.revoke(tx, town.pseudonym(ALICE), [P], "subject", "2026-11")
+    town.office.settle()
+    night.meet(kiosk).close()
+    newcomer = Kiosk(town, tmp_path / "newcomer")
+    night.lose()
+    night.restore(journals=night.journals)
+    town = newcomer.town = night.town
+    night.meet(kiosk).close()
+    town.node.acks.write()
+    with town.store.write("forget") as tx:
+        assert forget_subject(tx, town.office, town.pseudonym(ALICE)).steps > 0
+        assert tx.forgetting.drop_fences(0, 100) == 1
+    assert town.lane_head() > 0
+    night.meet(newcomer).close()
+    assert newcomer.replica.lane_position() == town.lane_head()
+    newcomer.close()
