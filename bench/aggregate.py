@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.measure import seconds, table
 from edge_runtime.aggregates.chance import system_bits
 from edge_runtime.aggregates.mechanisms import (
-    Mechanism,
+    Frequencies,
     RandomizedResponse,
     SubsetSelection,
     UnaryEncoding,
@@ -59,7 +59,7 @@ def run() -> dict[str, object]:
         ratios[key] = round(float(ratio), 4)
         ci95[key] = (round(float(ratio - half), 4), round(float(ratio + half), 4))
         assert ratio + half >= 1, f"{key}: error below the limit, so epsilon is not kept"
-        peers: list[Mechanism] = [
+        peers: list[Frequencies] = [
             RandomizedResponse.of(categories, EPSILON),
             UnaryEncoding.of(categories, EPSILON),
         ]
@@ -85,7 +85,7 @@ def limit_of(categories: int) -> Fraction:
     return risk(categories, best_size(categories, odds), odds, SUBJECTS)
 
 
-def exact_risk(mechanism: Mechanism) -> Fraction:
+def exact_risk(mechanism: Frequencies) -> Fraction:
     """Expected squared error on uniform data, from the mechanism's rates: K c(1-c) / (n (p-q)^2)."""
     k, p, q = mechanism.categories, mechanism.true_rate, mechanism.false_rate
     named = (p + (k - 1) * q) / k

@@ -21,6 +21,7 @@ from edge_runtime.sync.replica import Replica
 from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import messages as m
 from edge_runtime.wire import seal
+from sync_server.aggregates.collector_key import load_collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import SystemClock
 from sync_server.consent.office import ConsentOffice
@@ -49,7 +50,9 @@ class ServerRooms:
             entropy=system_entropy,
         )
         office = ConsentOffice(self.store, self.authority, clock, settings, system_entropy, lambda: [PURPOSE])
-        rounds = Rounds(clock, system_entropy, self.authority.tag_key)
+        collector = load_collector(settings.collector_file, system_entropy)
+        keys = (self.authority.tag_key, self.authority.signing, collector)
+        rounds = Rounds(clock, system_entropy, *keys)
         self.node = open_node(settings, clock, self.store, self.authority, office, rounds, system_entropy)
 
     def enrol(self, rt: er.Runtime) -> None:

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 
 from sync_server.access.audit import Call
 from sync_server.access.opening import open_access
+from sync_server.aggregates.collector_key import load_collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api import (
     aggregates,
@@ -106,7 +107,8 @@ def build_app(
         raise
     said = (registry.purposes, registry.leases)
     office = ConsentOffice(store, authority, clock, settings, entropy, *said)
-    rounds = Rounds(clock, entropy, authority.tag_key)
+    collector = load_collector(settings.collector_file, entropy)
+    rounds = Rounds(clock, entropy, authority.tag_key, authority.signing, collector)
     lent = (settings, clock, store, authority, office, rounds, entropy)
     node = open_node(*lent, catalog=lambda: registry.active_or_none, leases=registry.leases)
     with store.write("signing_key") as tx:

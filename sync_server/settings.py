@@ -329,6 +329,11 @@ class Settings:
         return self.data_dir / "server.key"
 
     @property
+    def collector_file(self) -> Path:
+        """The key that aggregate reports are sealed to."""
+        return self.data_dir / "collector.key"
+
+    @property
     def token_file(self) -> Path:
         """The API's bearer token."""
         return self.data_dir / "api.token"

@@ -29,7 +29,8 @@ from edge_runtime.aggregates.mechanisms import (
     budget_window_days,
     cost_micros,
     definition,
-    mechanism_of,
+    mechanism_for,
+    question_of,
 )
 from edge_runtime.aggregates.unsent import Unsent, drop_unsent, keys_of, open_unsent, seal_unsent
 from edge_runtime.cache.database import Database
@@ -38,8 +39,11 @@ from edge_runtime.catalog import Catalog, Metric
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.serving.status import Status
+from edge_runtime.wire import seal
+from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketRequest, Tickets
 from edge_runtime.wire.printing import prints_only
+from edge_runtime.wire.sealed_report import Answered, report_id, seal_report
 
 ROUNDS: Final = 64
 """Most rounds in hand at once; the next offer pushes the oldest out, and it is offered again."""
@@ -172,8 +176,9 @@ class Reporter:
         return [unsent.report() for _, unsent, allowed in waiting if unsent is not None and allowed]
 
     def on_ack(self, ack: ReportAck) -> None:
-        """The server has counted these answers: forget them."""
-        self._settle(ack.tickets, "sent")
+        """The server has stored these reports: forget them."""
+        there = [(t, u) for t, u, _ in self._waiting() if u is not None]
+        self._settle([ticket for ticket, u in there if report_id(u.sealed) in ack.reports], "sent")
 
     def on_closed(self, round_id: bytes) -> None:
         """The server takes no more answers in this round: drop what was not sent."""
@@ -191,6 +196,13 @@ class Reporter:
 
     def _answerable(self, metric: Metric, offer: RoundOffer) -> bool:
         if metric.kind != "histogram" or definition(metric) != offer.definition:
+            return False
+        server = self._keyring.identity.server_key
+        if server is None:
+            return False
+        try:
+            seal.verify(server, seal.OFFER, seal.offer_bytes(offer), offer.signature)
+        except WireFailure:
             return False
         on_disk = all(self._catalog.purposes[p].on_disk for p in self._purposes(metric))
         return on_disk and self._open(offer.closes_at_us)
@@ -258,9 +270,10 @@ class Reporter:
         if verdict is not Verdict.PAID:
             self.counts[verdict.name.lower()] += 1
             return None
-        offer, mechanism = round_.offer, mechanism_of(round_.metric)
-        answer = mechanism.randomize(category, self._bits)
-        unsent = Unsent(offer.round_id, offer.metric, offer.closes_at_us, ticket, answer)
+        offer = round_.offer
+        answer = mechanism_for(question_of(round_.metric)).randomize(category, self._bits)
+        sealed = seal_report(offer.collector, offer.round_id, Answered(offer.definition, [ticket], answer))
+        unsent = Unsent(offer.round_id, offer.metric, offer.closes_at_us, ticket, sealed)
         tx.enqueue("report", ticket, seal_unsent(unsent, keys, self._keyring))
         self.counts["stored"] += 1
         return unsent

@@ -13,7 +13,7 @@ import msgspec
 
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import DataKey, Keyring
-from edge_runtime.wire.messages import Bytes16, Micros, Name, NoisedAnswer, Report
+from edge_runtime.wire.messages import Bytes16, Micros, Name, Report
 from edge_runtime.wire.printing import prints_only
 
 TABLE: Final = "outbox"
@@ -21,17 +21,18 @@ TABLE: Final = "outbox"
 
 @prints_only("metric", "closes_at_us")
 class Unsent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One subject's answer in one round, drawn once."""
+    """One subject's report in one round, drawn and sealed once: it is resent as it is."""
 
     round_id: Bytes16
     metric: Name
     closes_at_us: Micros
     ticket: Bytes16
-    answer: bytes
+    sealed: bytes
+    """To the collector: this device reads it no more."""
 
     def report(self) -> Report:
-        """As it is sent: one answer, no subject."""
-        return Report(round_id=self.round_id, answers=[NoisedAnswer(self.ticket, self.answer)])
+        """As it is sent: no subject."""
+        return Report(round_id=self.round_id, sealed=[self.sealed])
 
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

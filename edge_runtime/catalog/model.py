@@ -21,6 +21,10 @@ Source = Literal["server", "session", "request"]
 Tier = Literal["hot", "warm", "cold"]
 Use = Literal["sale", "share", "targeting"]
 """What a purpose does that a subject may opt out of by a signal (`Sec-GPC`)."""
+MetricKind = Literal["count", "sum", "mean", "histogram", "quantile"]
+MetricMode = Literal["local", "curator"]
+"""`local`: each subject's answer is noised. `curator`: a kiosk adds noise over its own subjects' sums."""
+MetricRead = Literal["value", "status", "age"]
 Scalar = bool | int | float | str
 
 
@@ -335,7 +339,7 @@ class Metric:
 
     name: str
     purpose: str
-    kind: Literal["count", "sum", "mean", "histogram", "quantile"]
+    kind: MetricKind
     of: Ref
     epsilon: float
     min_subjects: int
@@ -347,6 +351,24 @@ class Metric:
     """histogram of a number: k edges make k + 1 buckets, `bisect_right`."""
     low: float | None = None
     high: float | None = None
+    """sum, mean and quantile: a value outside low … high counts as the nearer of them."""
+    read: MetricRead = "value"
+    """What is read of the feature: its value, its status, or the age of its value in seconds."""
+    where: tuple[Where, ...] = ()
+    """count: conditions on what is read (the property is "value"); all must hold. None: that it is there."""
+    quantiles: tuple[float, ...] = ()
+    """quantile: which, rising, each inside 0 … 1."""
+    leaves: int = 0
+    """quantile: number of equal buckets between the bounds on the finest level of the tree."""
+    mode: MetricMode = "local"
+    mechanism: str | None = None
+    """The author's choice; None: the one with the least expected error."""
+    reference: tuple[float, ...] | None = None
+    """histogram: the shares that a model was trained on, in the order of the categories, for drift."""
+    drift_alarm: float | None = None
+    """Population stability index above which drift is an alarm."""
+    experiment: str | None = None
+    """The experiment whose cells the categories are; None for any other metric."""
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Protocol
 from edge_runtime.sync.memory import Memory
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.refusal import id_of
+from edge_runtime.wire.sealed_report import report_id
 
 AboutRounds = m.RoundOffer | m.Tickets | m.ReportAck
 
@@ -31,7 +32,7 @@ class Reporter(Protocol):
         ...
 
     def on_ack(self, ack: m.ReportAck) -> None:
-        """These answers are counted."""
+        """These reports are stored there."""
         ...
 
     def on_closed(self, round_id: bytes) -> None:
@@ -49,7 +50,7 @@ class Reporting:
     def __init__(self, reporter: Reporter | None, memory: Memory) -> None:
         self._reporter, self._memory = reporter, memory
         self._sent: set[bytes] = set()
-        """Tickets whose answers were sent and not yet acknowledged."""
+        """Ids of the reports sent and not yet acknowledged."""
         self._was_lean = False
 
     @property
@@ -87,7 +88,7 @@ class Reporting:
             case m.Tickets():
                 return self._send(self._reporter.on_tickets(message))
             case m.ReportAck():
-                self._sent.difference_update(message.tickets)
+                self._sent.difference_update(message.reports)
                 self._reporter.on_ack(message)
                 return []
 
@@ -105,5 +106,5 @@ class Reporting:
     def _send(self, reports: list[m.Report]) -> list[m.Message]:
         if self._memory.lean:  # stored, and asked for again when there is room
             return []
-        self._sent.update(answer.ticket for report in reports for answer in report.answers)
+        self._sent.update(report_id(sealed) for report in reports for sealed in report.sealed)
         return [*reports]

@@ -437,6 +437,10 @@ class RoundOffer(_Message, tag="round_offer", frozen=True, kw_only=True):
     definition: Bytes16
     """Hash of every parameter (`mechanisms.definition`); one that differs from the device's is no round."""
     closes_at_us: Micros
+    collector: Bytes32
+    """X25519 key that reports are sealed to."""
+    signature: Signature
+    """Over `seal.offer_bytes`, by the server's signing key: nobody in between puts a key of his own here."""
 
 
 class TicketRequest(_Message, tag="ticket_request", frozen=True, kw_only=True):
@@ -461,27 +465,19 @@ class Tickets(_Message, tag="tickets", frozen=True, kw_only=True):
     granted: list[TicketGrant]
 
 
-@prints_only()
-class NoisedAnswer(_Record, frozen=True):
-    """One subject's randomized answer. It carries no subject id."""
-
-    ticket: Bytes16
-    answer: bytes
-
-
 class Report(_Message, tag="report", frozen=True, kw_only=True):
-    """Device: randomized answers for one round."""
+    """Device: sealed reports for one round (`sealed_report`). Who carries them can read none."""
 
     round_id: Bytes16
-    answers: list[NoisedAnswer]
+    sealed: list[bytes]
 
 
 @prints_only("round_id")
 class ReportAck(_Message, tag="report_ack", frozen=True, kw_only=True):
-    """Server: these tickets' answers are counted (once)."""
+    """Server: these sealed reports (`sealed_report.report_id`) are stored for the collector."""
 
     round_id: Bytes16
-    tickets: list[Bytes16]
+    reports: list[Bytes16]
 
 
 # ---- refusing ----------------------------------------------------------------------------------------

@@ -15,7 +15,16 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edge_runtime.wire.failure import WireFailure
-from edge_runtime.wire.messages import Challenge, Checkpoint, Hello, Lease, LedgerHead, Refusal, Welcome
+from edge_runtime.wire.messages import (
+    Challenge,
+    Checkpoint,
+    Hello,
+    Lease,
+    LedgerHead,
+    Refusal,
+    RoundOffer,
+    Welcome,
+)
 
 HELLO: Final = b"edge-hello-1"
 WELCOME: Final = b"edge-welcome-1"
@@ -34,6 +43,7 @@ BACKUP: Final = b"edge-backup-1"
 PRIVACY_PART: Final = b"edge-privacy-part-1"
 REGISTRY: Final = b"edge-registry-1"
 CONSENT_RECEIPT: Final = b"edge-consent-receipt-1"
+OFFER: Final = b"edge-round-offer-1"
 
 _Y: Final = (
     bytes(32),  # 0
@@ -156,6 +166,11 @@ def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     """What a Checkpoint's signature covers; no device in it, so it is signed once for all followers."""
     c = checkpoint
     return canonical((c.v, c.channel, c.seq, c.digest, c.whole))
+
+
+def offer_bytes(offer: RoundOffer) -> bytes:
+    """What the server signs in a `RoundOffer`: every field of it."""
+    return canonical([offer.round_id, offer.metric, offer.definition, offer.closes_at_us, offer.collector])
 
 
 def enrol_bytes(token: str, public_key: bytes) -> bytes:

@@ -19,7 +19,7 @@ from fractions import Fraction
 from math import isqrt
 from typing import Final
 
-from edge_runtime.aggregates.mechanisms import Mechanism
+from edge_runtime.aggregates.mechanisms import Frequencies, Question, frequencies_for
 
 Z95: Final = Fraction("1.959963984540054")
 """97.5 % point of the normal distribution."""
@@ -28,18 +28,30 @@ _ROOT_SCALE: Final = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One category: shares of the subjects who answered."""
+    """One number of a release: of a histogram, the share of a category in the subjects who answered."""
 
     estimate: Fraction
     variance: Fraction
     low: Fraction
     """Lower end of the 95 % interval."""
     high: Fraction
-    share: Fraction
-    """Non-negative; all shares sum to one."""
+    share: Fraction | None = None
+    """histogram: non-negative, and all shares sum to one."""
 
 
-def estimate(counts: Sequence[int], n: int, mechanism: Mechanism) -> list[Estimate]:
+def estimates(question: Question, tally: Sequence[int], subjects: int, reports: int) -> dict[str, Estimate]:
+    """Every number of a release, by its name.
+
+    Args:
+        tally: one sum a cell of the question's mechanism.
+        subjects: whose answers are in it; at least 1.
+        reports: in how many reports they came; the same number for a local mechanism.
+    """
+    found = estimate(tally, subjects, frequencies_for(question))
+    return dict(zip(question.categories, found, strict=True))
+
+
+def estimate(counts: Sequence[int], n: int, mechanism: Frequencies) -> list[Estimate]:
     """The estimate of each category.
 
     Args:
@@ -55,13 +67,13 @@ def estimate(counts: Sequence[int], n: int, mechanism: Mechanism) -> list[Estima
     return found
 
 
-def unbiased(count: int, n: int, mechanism: Mechanism) -> Fraction:
+def unbiased(count: int, n: int, mechanism: Frequencies) -> Fraction:
     """(count/n - q) / (p - q)."""
     p, q = mechanism.true_rate, mechanism.false_rate
     return (Fraction(count, n) - q) / (p - q)
 
 
-def variance(share: Fraction, n: int, mechanism: Mechanism) -> Fraction:
+def variance(share: Fraction, n: int, mechanism: Frequencies) -> Fraction:
     """Variance of `unbiased` when `share` of n subjects are in the category."""
     p, q = mechanism.true_rate, mechanism.false_rate
     return q * (1 - q) / (n * (p - q) ** 2) + share * (1 - p - q) / (n * (p - q))

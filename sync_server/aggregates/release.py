@@ -8,14 +8,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from edge_runtime.aggregates.mechanisms import (
-    SubsetSelection,
-    cost_micros,
-    epsilon_of,
-    histogram_mechanism,
-)
-from edge_runtime.catalog.model import CatalogModel, Metric
-from sync_server.aggregates.estimate import Estimate, estimate
+from edge_runtime.aggregates.mechanisms import Question, cost_micros, mechanism_for, question_of
+from edge_runtime.catalog.model import CatalogModel, Metric, MetricKind, MetricMode
+from sync_server.aggregates.estimate import estimates
 from sync_server.store.aggregates import RoundRow
 
 DIGITS: Final = 6
@@ -33,29 +28,16 @@ class Parameters(msgspec.Struct, frozen=True):
     """Everything a round asks, frozen when it opens: a later catalog does not change it."""
 
     purposes: tuple[NeededPurpose, ...]
-    categories: tuple[str, ...]
-    epsilon: str
-    """A rational, as text: `1`, `1/2`."""
+    question: Question
     cost_micros: int
     window_days: int
     min_subjects: int
-
-    @property
-    def mechanism(self) -> SubsetSelection:
-        """The mechanism of its answers."""
-        return histogram_mechanism(len(self.categories), Fraction(self.epsilon))
-
-
-class MechanismNote(msgspec.Struct, frozen=True):
-    """Which randomizer made the answers."""
-
-    name: str
-    categories: int
-    subset_size: int
+    catalog: str
+    """`name@version` of the catalog that declared the metric so."""
 
 
 class Release(msgspec.Struct, frozen=True):
-    """The published result of one round. Shares are of the subjects who answered."""
+    """The published result of one round: the numbers, how sure they are, and how they came about."""
 
     round: str
     """Hex."""
@@ -64,17 +46,31 @@ class Release(msgspec.Struct, frozen=True):
     """`withheld`: fewer subjects than the minimum; then no number is shown, not even how many."""
     min_subjects: int
     epsilon: float
-    mechanism: MechanismNote
     opened_at_us: int
     closed_at_us: int
+    kind: MetricKind = "histogram"
+    mode: MetricMode = "local"
+    mechanism: str = ""
+    """Name of the randomizer that made the answers."""
+    catalog: str = ""
+    """`name@version` under which it was asked."""
+    purposes: tuple[str, ...] = ()
+    """Whose permission each answer needed."""
+    reason: str | None = None
+    """Why nothing is released."""
     n: int | None = None
     """Subjects counted."""
+    reports: int | None = None
+    """Reports counted; fewer than subjects where kiosks sum over their own."""
+    refused: dict[str, int] | None = None
+    """code -> reports that were not counted."""
     estimate: dict[str, float] | None = None
-    """Unbiased; may lie a little below 0."""
+    """Unbiased. histogram: category -> share, may lie a little below 0. count, sum, mean: one entry of that
+    name. quantile: `0.5` -> the value below which that part of the subjects lies."""
     ci95: dict[str, tuple[float, float]] | None = None
     """95 % interval of each estimate, for the noise added on the devices."""
     share: dict[str, float] | None = None
-    """The estimates made non-negative with sum one; for charts."""
+    """histogram: the estimates made non-negative with sum one; for charts."""
 
 
 def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
@@ -84,42 +80,51 @@ def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
     needed = (model.purposes[name] for name in names)
     return Parameters(
         purposes=tuple(NeededPurpose(p.name, p.asks) for p in needed),
-        categories=metric.categories,
-        epsilon=str(epsilon_of(metric)),
+        question=question_of(metric),
         cost_micros=cost_micros(metric),
         window_days=window_days,
         min_subjects=metric.min_subjects,
+        catalog=f"{model.name}@{model.version}",
     )
 
 
-def make_release(row: RoundRow, parameters: Parameters, counts: Mapping[int, int], closed_us: int) -> Release:
-    """The release of a round with these noised counts (category index -> answers naming it)."""
-    mechanism = parameters.mechanism
+def make_release(
+    row: RoundRow,
+    parameters: Parameters,
+    tally: Mapping[int, int],
+    refused: Mapping[str, int],
+    closed_us: int,
+) -> Release:
+    """The release of a round with this tally (cell -> sum)."""
+    question = parameters.question
     bare = Release(
         round=row.id.hex(),
         metric=row.metric,
         status="withheld",
         min_subjects=parameters.min_subjects,
-        epsilon=float(Fraction(parameters.epsilon)),
-        mechanism=MechanismNote(mechanism.name, mechanism.categories, mechanism.size),
+        epsilon=float(Fraction(question.epsilon)),
+        kind=question.kind,
+        mode=question.mode,
+        mechanism=question.mechanism,
+        catalog=parameters.catalog,
+        purposes=tuple(purpose.name for purpose in parameters.purposes),
         opened_at_us=row.opened_us,
         closed_at_us=closed_us,
     )
-    if row.subjects < max(1, parameters.min_subjects):
-        return bare
-    ordered = [counts.get(i, 0) for i in range(mechanism.categories)]
-    return _with_numbers(bare, row.subjects, parameters, estimate(ordered, row.subjects, mechanism))
-
-
-def _with_numbers(bare: Release, n: int, parameters: Parameters, found: list[Estimate]) -> Release:
-    named = dict(zip(parameters.categories, found, strict=True))
+    least = max(1, parameters.min_subjects)
+    if row.subjects < least:
+        return msgspec.structs.replace(bare, reason=f"fewer than {least} subjects answered")
+    ordered = [tally.get(cell, 0) for cell in range(mechanism_for(question).cells)]
+    found = estimates(question, ordered, row.subjects, row.reports)
     return msgspec.structs.replace(
         bare,
         status="released",
-        n=n,
-        estimate={name: _decimal(e.estimate) for name, e in named.items()},
-        ci95={name: (_decimal(e.low), _decimal(e.high)) for name, e in named.items()},
-        share={name: _decimal(e.share) for name, e in named.items()},
+        n=row.subjects,
+        reports=row.reports,
+        refused=dict(refused),
+        estimate={name: _decimal(e.estimate) for name, e in found.items()},
+        ci95={name: (_decimal(e.low), _decimal(e.high)) for name, e in found.items()},
+        share={name: _decimal(e.share) for name, e in found.items() if e.share is not None} or None,
     )
 
 

@@ -12,18 +12,20 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_runtime.aggregates.mechanisms import (
     BUDGET_CEILING_MICROS,
     DAY_US,
     budget_window_days,
     definition,
-    mechanism_of,
+    mechanism_for,
 )
 from edge_runtime.catalog.model import CatalogModel
+from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import (
-    NoisedAnswer,
     Report,
     ReportAck,
     RoundOffer,
@@ -31,6 +33,7 @@ from edge_runtime.wire.messages import (
     TicketRequest,
     Tickets,
 )
+from edge_runtime.wire.sealed_report import Answered, open_report, report_id
 from sync_server.aggregates.release import Parameters, Release, freeze, make_release
 from sync_server.clock import Clock
 from sync_server.errors import Problem
@@ -51,10 +54,20 @@ class Rounds:
     Args:
         entropy: n unpredictable bytes, for the ids of rounds and tickets.
         tag_key: 32-byte key of the blind tags.
+        signing: signs offers.
+        collector: what reports are sealed to.
     """
 
-    def __init__(self, clock: Clock, entropy: Callable[[int], bytes], tag_key: bytes) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        tag_key: bytes,
+        signing: Ed25519PrivateKey,
+        collector: X25519PrivateKey,
+    ) -> None:
         self._clock, self._entropy, self._tag_key = clock, entropy, tag_key
+        self._signing, self._collector = signing, collector
 
     # ---- opening and closing -----------------------------------------------------------------------------
 
@@ -68,25 +81,26 @@ class Rounds:
             raise Problem("unknown_metric", metric)
         if not SHORTEST_ROUND_US <= closes_in_us <= LONGEST_ROUND_US:
             raise Problem("invalid_request", "closes_in_s: expected 1 second to 30 days")
-        try:
-            mechanism_of(declared)
-        except ValueError as error:
-            raise Problem("invalid_request", f"metrics.{metric}: {error}") from None
         self.close_due(tx)
         for row in tx.aggregates.open_rounds():
             if row.metric == metric:
                 return row, False
         now_us = self._clock.now_us()
-        parameters = freeze(model, declared, budget_window_days(model.metrics.values()))
+        try:
+            parameters = freeze(model, declared, budget_window_days(model.metrics.values()))
+        except ValueError as error:
+            raise Problem("invalid_request", f"metrics.{metric}: {error}") from None
         row = RoundRow(
             id=self._entropy(16),
             metric=metric,
             definition=definition(declared),
             parameters=msgspec.json.encode(parameters),
+            collector=self._collector.public_key().public_bytes_raw(),
             opened_us=now_us,
             closes_us=now_us + closes_in_us,
             closed_us=None,
             subjects=0,
+            reports=0,
         )
         tx.aggregates.add_round(row)
         return row, True
@@ -103,7 +117,8 @@ class Rounds:
         if published is not None:
             return msgspec.json.decode(published, type=Release)
         now_us, parameters = self._clock.now_us(), _parameters(row)
-        release = make_release(row, parameters, tx.aggregates.counts(round_id), now_us)
+        tally, refused = tx.aggregates.tally(round_id), tx.aggregates.refusals(round_id)
+        release = make_release(row, parameters, tally, refused, now_us)
         tx.aggregates.add_release(round_id, row.metric, now_us, msgspec.json.encode(release))
         tx.aggregates.close_round(round_id, now_us)
         return release
@@ -121,11 +136,19 @@ class Rounds:
     def offers(self, tx: ReadTx) -> list[RoundOffer]:
         """What devices are told: the rounds that take answers now."""
         now_us = self._clock.now_us()
-        return [
-            RoundOffer(round_id=r.id, metric=r.metric, definition=r.definition, closes_at_us=r.closes_us)
-            for r in tx.aggregates.open_rounds()
-            if r.closes_us > now_us
-        ]
+        return [self._offer(row) for row in tx.aggregates.open_rounds() if row.closes_us > now_us]
+
+    def _offer(self, row: RoundRow) -> RoundOffer:
+        bare = RoundOffer(
+            round_id=row.id,
+            metric=row.metric,
+            definition=row.definition,
+            closes_at_us=row.closes_us,
+            collector=row.collector,
+            signature=bytes(64),
+        )
+        signature = seal.sign(self._signing, seal.OFFER, seal.offer_bytes(bare))
+        return msgspec.structs.replace(bare, signature=signature)
 
     # ---- tickets and answers -----------------------------------------------------------------------------
 
@@ -151,18 +174,18 @@ class Rounds:
                 granted.append(TicketGrant(subject, ticket))
         return Tickets(round_id=row.id, granted=granted)
 
-    def accept(self, tx: WriteTx, device: DeviceRow, report: Report) -> ReportAck:
-        """Count each answer once; a repeat is acknowledged and not counted again.
+    def accept(self, tx: WriteTx, report: Report) -> ReportAck:
+        """Count each sealed report whose tickets admit it, once; what is refused is counted with its code.
 
-        Raises `WireFailure` for a report that may not stand (the caller's transaction undoes all of it):
-        `round_closed`, `ticket_invalid`, `ticket_taken`, `no_permission` (withdrawn meanwhile), `malformed`
-        for an answer outside the mechanism's support.
+        Raises `WireFailure("round_closed")`.
         """
         row = self._live(tx, report.round_id)
-        parameters = _parameters(row)
-        for answer in report.answers:
-            self._count(tx, row, parameters, device.device_id, answer)
-        return ReportAck(round_id=row.id, tickets=[answer.ticket for answer in report.answers])
+        for sealed in report.sealed:
+            try:
+                self._count(tx, row, open_report(self._collector, row.id, sealed))
+            except WireFailure as failure:
+                tx.aggregates.refuse(row.id, failure.code)
+        return ReportAck(round_id=row.id, reports=[report_id(sealed) for sealed in report.sealed])
 
     def _live(self, tx: ReadTx, round_id: bytes) -> RoundRow:
         row = tx.aggregates.round(round_id)
@@ -186,23 +209,23 @@ class Rounds:
         tx.aggregates.add_ticket(TicketRow(ticket, round_id, subject, device_id, used=False), tag)
         return ticket
 
-    def _count(
-        self, tx: WriteTx, row: RoundRow, parameters: Parameters, device_id: str, answer: NoisedAnswer
-    ) -> None:
-        ticket = tx.aggregates.ticket(answer.ticket)
-        if ticket is None or ticket.round != row.id:
-            raise WireFailure("ticket_invalid", "expected a ticket of this round")
-        if ticket.used:
-            return
-        if ticket.subject is None or not _permitted(tx, parameters, ticket.subject):
-            raise WireFailure("no_permission", "the permission ended after the ticket was issued")
-        if ticket.device_id != device_id:
-            raise WireFailure("ticket_taken", "the ticket was given to another device")
-        named = parameters.mechanism.supported(answer.answer)
-        if named is None:
-            raise WireFailure("malformed", "expected an answer of this round's mechanism")
-        tx.aggregates.use_ticket(answer.ticket)
-        tx.aggregates.count(row.id, named)
+    def _count(self, tx: WriteTx, row: RoundRow, answered: Answered) -> None:
+        parameters = _parameters(row)
+        if answered.definition != row.definition:
+            raise WireFailure("metric_changed", "the report answers another definition")
+        moves = mechanism_for(parameters.question).moves(answered.answer)
+        if moves is None or len(answered.tickets) != 1:
+            raise WireFailure("unsupported_answer", "expected an answer of this round's mechanism")
+        for id_ in answered.tickets:
+            ticket = tx.aggregates.ticket(id_)
+            if ticket is None or ticket.round != row.id:
+                raise WireFailure("ticket_invalid", "expected a ticket of this round")
+            if ticket.used:
+                raise WireFailure("repeated", "the ticket was used")
+            if ticket.subject is None or not _permitted(tx, parameters, ticket.subject):
+                raise WireFailure("no_permission", "the permission ended after the ticket was issued")
+            tx.aggregates.use_ticket(id_)
+        tx.aggregates.count(row.id, moves, len(answered.tickets), 1)
 
     def _blind(self, person: bytes, body: bytes) -> bytes:
         return hashlib.blake2b(body, digest_size=16, key=self._tag_key, person=person).digest()

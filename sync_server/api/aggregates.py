@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
+from edge_runtime.catalog.model import MetricKind, MetricMode
 from sync_server.access.audit import about
 from sync_server.aggregates.release import Parameters, Release
 from sync_server.api.asked import asked
@@ -30,13 +31,6 @@ class NewRound(msgspec.Struct, forbid_unknown_fields=True):
     """Seconds until it closes by itself: 1 second to 30 days."""
 
 
-class Randomizer(msgspec.Struct):
-    """The mechanism of the answers."""
-
-    name: str
-    subset_size: int
-
-
 class Round(msgspec.Struct):
     """One asking of a metric. How many answered is not told while it is open."""
 
@@ -46,12 +40,16 @@ class Round(msgspec.Struct):
     state: Literal["open", "closed"]
     opened_at_us: int
     closes_at_us: int
+    kind: MetricKind
+    mode: MetricMode
     categories: list[str]
+    """histogram: their names in order; else empty."""
     epsilon: str
     """A rational, as text: `1`, `1/2`."""
     min_subjects: int
     """Below it nothing is released."""
-    mechanism: Randomizer
+    mechanism: str
+    """Name of the randomizer of the answers."""
 
 
 class RoundWithRelease(Round, kw_only=True):
@@ -138,17 +136,19 @@ def _round_id(request: web.Request) -> bytes:
 
 def _round(row: RoundRow) -> Round:
     parameters = msgspec.json.decode(row.parameters, type=Parameters)
-    mechanism = parameters.mechanism
+    question = parameters.question
     return Round(
         row.id.hex(),
         row.metric,
         "open" if row.closed_us is None else "closed",
         opened_at_us=row.opened_us,
         closes_at_us=row.closes_us,
-        categories=list(parameters.categories),
-        epsilon=parameters.epsilon,
+        kind=question.kind,
+        mode=question.mode,
+        categories=list(question.categories),
+        epsilon=question.epsilon,
         min_subjects=parameters.min_subjects,
-        mechanism=Randomizer(mechanism.name, mechanism.size),
+        mechanism=question.mechanism,
     )
 
 

@@ -1,7 +1,7 @@
-"""SQL of the aggregates: rounds, tickets, counts, spends and releases.
+"""SQL of the aggregates: rounds, sealed reports, tallies, tickets, spends and releases.
 
-No answer is stored: an answer adds one to some counts and is gone. A ticket names its subject and device only
-until it is used or the round closes; what stays for the cap is a blind tag.
+No answer is stored in the clear: it is sealed until it is added to the tally, and then gone. A ticket names
+its subject and device only until it is used or the round closes; what stays for the cap is a blind tag.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from typing import Final, Protocol
 
 from edge_runtime.wire.printing import prints_only
 
+_NEW_IN_4: Final = (
+    "aggregate_rounds",
+    "aggregate_tallies",
+    "aggregate_sealed",
+    "aggregate_refusals",
+    "aggregate_tickets",
+)
 AGGREGATE_TABLES: Final = """
 -- ---- aggregates ------------------------------------------------------------------------------------
 CREATE TABLE aggregate_rounds (
@@ -20,17 +27,31 @@ CREATE TABLE aggregate_rounds (
     metric TEXT NOT NULL,
     definition BLOB NOT NULL,    -- hash of every parameter, 16 bytes
     parameters BLOB NOT NULL,    -- JSON, frozen when the round opened
+    collector BLOB NOT NULL,     -- X25519 public key that its reports are sealed to
     opened_us INTEGER NOT NULL,
     closes_us INTEGER NOT NULL,
     closed_us INTEGER,
-    subjects INTEGER NOT NULL    -- answers counted, one a subject
+    subjects INTEGER NOT NULL,   -- tickets used by the reports counted
+    reports INTEGER NOT NULL     -- reports counted; a kiosk's covers many subjects
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX aggregate_rounds_open ON aggregate_rounds (metric) WHERE closed_us IS NULL;
-CREATE TABLE aggregate_counts (
+CREATE TABLE aggregate_tallies (
     round BLOB NOT NULL,
-    category INTEGER NOT NULL,
-    answers INTEGER NOT NULL,    -- noised answers that name this category
-    PRIMARY KEY (round, category)
+    cell INTEGER NOT NULL,
+    amount INTEGER NOT NULL,     -- sum of what the answers counted add to it
+    PRIMARY KEY (round, cell)
+) WITHOUT ROWID;
+CREATE TABLE aggregate_sealed (
+    round BLOB NOT NULL,
+    id BLOB NOT NULL,            -- `report_id`
+    sealed BLOB NOT NULL,        -- as it came; who brought it is not kept
+    PRIMARY KEY (round, id)
+) WITHOUT ROWID;
+CREATE TABLE aggregate_refusals (
+    round BLOB NOT NULL,
+    code TEXT NOT NULL,          -- why, a code of the wire
+    reports INTEGER NOT NULL,    -- reports that were not counted
+    PRIMARY KEY (round, code)
 ) WITHOUT ROWID;
 CREATE TABLE aggregate_tickets (
     ticket BLOB PRIMARY KEY,     -- 16 random bytes, so the order of rows says nothing
@@ -62,6 +83,17 @@ CREATE TRIGGER aggregate_releases_stay BEFORE DELETE ON aggregate_releases
 BEGIN SELECT RAISE(ABORT, 'a release is immutable'); END;
 """
 
+AGGREGATES_FROM_3: Final = """
+DROP TABLE aggregate_counts;
+DROP TABLE aggregate_tickets;
+DROP TABLE aggregate_rounds;
+""" + "".join(
+    statement + ";\n"
+    for statement in AGGREGATE_TABLES.split(";\n")
+    if any(name in statement for name in _NEW_IN_4)
+)
+"""Rounds of version 3 asked devices in other words: those open then end unreleased. Releases stand."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRow:
@@ -71,10 +103,12 @@ class RoundRow:
     metric: str
     definition: bytes
     parameters: bytes
+    collector: bytes
     opened_us: int
     closes_us: int
     closed_us: int | None
     subjects: int
+    reports: int
 
 
 @prints_only("device_id", "used")
@@ -89,7 +123,9 @@ class TicketRow:
     used: bool
 
 
-_ROUND: Final = "id, metric, definition, parameters, opened_us, closes_us, closed_us, subjects"
+_ROUND: Final = (
+    "id, metric, definition, parameters, collector, opened_us, closes_us, closed_us, subjects, reports"
+)
 _TICKET: Final = "ticket, round, subject, device_id, used"
 
 
@@ -114,16 +150,18 @@ class AggregateRows:
     def add_round(self, row: RoundRow) -> None:
         """Insert an open round; at most one is open for each metric."""
         self._db.execute(
-            f"INSERT INTO aggregate_rounds ({_ROUND}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO aggregate_rounds ({_ROUND}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.id,
                 row.metric,
                 row.definition,
                 row.parameters,
+                row.collector,
                 row.opened_us,
                 row.closes_us,
                 row.closed_us,
                 row.subjects,
+                row.reports,
             ),
         )
 
@@ -142,25 +180,45 @@ class AggregateRows:
         return [RoundRow(*row) for row in rows]
 
     def close_round(self, round_id: bytes, at_us: int) -> None:
-        """Mark the round closed and forget its tickets and counts."""
+        """Mark the round closed and forget its tickets, its tally and what is still sealed."""
         self._db.execute("UPDATE aggregate_rounds SET closed_us = ? WHERE id = ?", (at_us, round_id))
         self._db.execute("DELETE FROM aggregate_tickets WHERE round = ?", (round_id,))
-        self._db.execute("DELETE FROM aggregate_counts WHERE round = ?", (round_id,))
+        self._db.execute("DELETE FROM aggregate_tallies WHERE round = ?", (round_id,))
+        self._db.execute("DELETE FROM aggregate_sealed WHERE round = ?", (round_id,))
 
-    def counts(self, round_id: bytes) -> Mapping[int, int]:
-        """category -> answers that name it; categories never named are absent."""
+    def tally(self, round_id: bytes) -> Mapping[int, int]:
+        """cell -> sum; cells that nothing moved are absent."""
         return dict(
-            self._db.execute("SELECT category, answers FROM aggregate_counts WHERE round = ?", (round_id,))
+            self._db.execute("SELECT cell, amount FROM aggregate_tallies WHERE round = ?", (round_id,))
         )
 
-    def count(self, round_id: bytes, categories: Iterable[int]) -> None:
-        """Add one subject's answer."""
+    def count(self, round_id: bytes, moves: Iterable[tuple[int, int]], subjects: int, reports: int) -> None:
+        """Add what `reports` reports of `subjects` subjects move."""
         self._db.execute_many(
-            "INSERT INTO aggregate_counts VALUES (?, ?, 1)"
-            " ON CONFLICT (round, category) DO UPDATE SET answers = answers + 1",
-            [(round_id, c) for c in categories],
+            "INSERT INTO aggregate_tallies VALUES (?, ?, ?)"
+            " ON CONFLICT (round, cell) DO UPDATE SET amount = amount + excluded.amount",
+            [(round_id, cell, amount) for cell, amount in moves],
         )
-        self._db.execute("UPDATE aggregate_rounds SET subjects = subjects + 1 WHERE id = ?", (round_id,))
+        self._db.execute(
+            "UPDATE aggregate_rounds SET subjects = subjects + ?, reports = reports + ? WHERE id = ?",
+            (subjects, reports, round_id),
+        )
+
+    def refuse(self, round_id: bytes, code: str, reports: int = 1) -> None:
+        """Say that so many reports of this round were not counted, and why."""
+        self._db.execute(
+            "INSERT INTO aggregate_refusals VALUES (?, ?, ?)"
+            " ON CONFLICT (round, code) DO UPDATE SET reports = reports + excluded.reports",
+            (round_id, code, reports),
+        )
+
+    def refusals(self, round_id: bytes) -> Mapping[str, int]:
+        """code -> reports of this round that were not counted."""
+        return dict(
+            self._db.execute(
+                "SELECT code, reports FROM aggregate_refusals WHERE round = ? ORDER BY code", (round_id,)
+            )
+        )
 
     def ticket(self, ticket: bytes) -> TicketRow | None:
         """The ticket with this id."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_server.store.access import ACCESS_TABLES
-from sync_server.store.aggregates import AGGREGATE_TABLES
+from sync_server.store.aggregates import AGGREGATE_TABLES, AGGREGATES_FROM_3
 from sync_server.store.audit import AUDIT_TABLES
 from sync_server.store.event_tables import EVENT_TABLES, EVENTS_FROM_2
 from sync_server.store.forgetting import FORGETTING_TABLES
@@ -16,7 +16,7 @@ from sync_server.store.restores import RESTORE_TABLES
 from sync_server.store.row_tables import ROW_TABLES, ROWS_FROM_1
 
 APPLICATION_ID: Final = 0x45534E43  # "ESNC"
-VERSION: Final = 3
+VERSION: Final = 4
 KEY_VERSION: Final = 1
 """Of `keys.db`."""
 
@@ -236,7 +236,7 @@ _FROM_2: Final[Sequence[str]] = (
 )
 """What version 3 adds, a part for each subject matter; a new file gets the same at its place in `TABLES`."""
 
-STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1, "".join(_FROM_2))
+STEPS: Final[Sequence[str]] = (ROWS_FROM_1 + _DEVICES_FROM_1, "".join(_FROM_2), AGGREGATES_FROM_3)
 """Step i brings a file of version i + 1 to i + 2. The oldest file upgraded equals a new one (tested).
 
 A step may call what the store registers before it takes any: `range_of(entity, view, version)`,

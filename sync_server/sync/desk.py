@@ -108,11 +108,10 @@ class Desk:
     def _report(self, device_id: str, report: m.Report) -> m.Message:
         try:
             with self._store.write("report") as tx:
-                return self._rounds.accept(tx, _live_device(tx, device_id), report)
+                _live_device(tx, device_id)
+                return self._rounds.accept(tx, report)
         except WireFailure as failure:
-            one = failure.code != "round_closed" and len(report.answers) == 1
-            about = report.answers[0].ticket if one else report.round_id
-            return m.Refusal(code=failure.code, about=about.hex())
+            return m.Refusal(code=failure.code, about=report.round_id.hex())
 
 
 def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:

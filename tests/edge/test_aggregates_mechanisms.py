@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import edge_runtime.aggregates.mechanisms as mechanisms
 from edge_runtime.aggregates.mechanisms import (
-    Mechanism,
+    Frequencies,
     RandomizedResponse,
     SubsetSelection,
     UnaryEncoding,
@@ -26,7 +26,7 @@ from edge_runtime.aggregates.mechanisms import (
 from edge_runtime.aggregates.mechanisms.answer import encode_answer
 
 THREE = Fraction(3)
-SMALL: list[Mechanism] = [
+SMALL: list[Frequencies] = [
     SubsetSelection(2, THREE, 1),
     SubsetSelection(4, THREE, 2),
     SubsetSelection(4, Fraction(3, 2), 3),
@@ -39,7 +39,7 @@ SMALL: list[Mechanism] = [
 EPSILONS = [Fraction(1, 10), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(4)]
 
 
-def at(epsilon: Fraction, categories: int) -> list[Mechanism]:
+def at(epsilon: Fraction, categories: int) -> list[Frequencies]:
     return [
         SubsetSelection.of(categories, epsilon),
         RandomizedResponse.of(categories, epsilon),
@@ -47,7 +47,7 @@ def at(epsilon: Fraction, categories: int) -> list[Mechanism]:
     ]
 
 
-def label(mechanism: Mechanism) -> str:
+def label(mechanism: Frequencies) -> str:
     return f"{mechanism.name}-{mechanism.categories}"
 
 
@@ -65,7 +65,7 @@ def every_answer(categories: int) -> Iterator[bytes]:
         yield encode_answer([c for c, bit in enumerate(bits) if bit], categories)
 
 
-def exact_law(mechanism: Mechanism, category: int) -> dict[bytes, Fraction]:
+def exact_law(mechanism: Frequencies, category: int) -> dict[bytes, Fraction]:
     """The sampler's distribution, by running it on every sequence of draws there is."""
     law: dict[bytes, Fraction] = {}
 
@@ -110,7 +110,7 @@ def test_an_epsilon_out_of_range_is_refused(epsilon: Fraction) -> None:
 
 
 @pytest.mark.parametrize("mechanism", SMALL, ids=label)
-def test_the_sampler_follows_its_stated_law_exactly(mechanism: Mechanism) -> None:
+def test_the_sampler_follows_its_stated_law_exactly(mechanism: Frequencies) -> None:
     """Running on every sequence of draws gives, answer by answer, the exact stated probability."""
     for category in range(mechanism.categories):
         law = exact_law(mechanism, category)
@@ -176,7 +176,7 @@ def test_risk_is_the_estimators_exact_variance_on_uniform_data() -> None:
 
 
 @pytest.mark.parametrize("mechanism", [*at(Fraction(1), 4), SubsetSelection.of(6, Fraction(1, 2))], ids=label)
-def test_the_sampler_with_a_seed_passes_chi_square(mechanism: Mechanism) -> None:
+def test_the_sampler_with_a_seed_passes_chi_square(mechanism: Frequencies) -> None:
     """20,000 answers against the exact law; the bound is the 99.9 % point."""
     rng = random.Random(20261122)
     n = 20_000
@@ -192,7 +192,7 @@ def test_the_sampler_with_a_seed_passes_chi_square(mechanism: Mechanism) -> None
 
 
 @pytest.mark.parametrize("mechanism", at(Fraction(1), 16), ids=label)
-def test_the_number_and_ranges_of_draws_do_not_depend_on_the_category(mechanism: Mechanism) -> None:
+def test_the_number_and_ranges_of_draws_do_not_depend_on_the_category(mechanism: Frequencies) -> None:
     """T21: what the sampler asks of chance is the same sequence of ranges for every category."""
     asked: list[list[int]] = []
     for category in range(16):
@@ -244,14 +244,14 @@ def test_bytes_that_no_honest_device_sends_are_outside_the_support(answer: bytes
 
 
 @pytest.mark.parametrize("mechanism", SMALL, ids=label)
-def test_a_category_out_of_range_draws_nothing(mechanism: Mechanism) -> None:
+def test_a_category_out_of_range_draws_nothing(mechanism: Frequencies) -> None:
     """A bad category is the caller's error before any chance is used, and its number is not in the text."""
 
     def bits(n: int) -> int:
         raise AssertionError("drew")
 
     for category in (-1, mechanism.categories, 977):
-        with pytest.raises(ValueError, match="expected a category") as raised:
+        with pytest.raises(ValueError, match="expected an input") as raised:
             mechanism.randomize(category, bits)
         assert "977" not in str(raised.value)
 

@@ -4,22 +4,33 @@ import msgspec
 import pytest
 
 from edge_runtime.aggregates.budget import ROUND_LIMIT_US
-from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, mechanism_of
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, mechanism_for, question_of
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.serving.status import Status
 from edge_runtime.wire.messages import ReportAck, RoundOffer, TicketGrant, Tickets
-from tests.support.aggregate_ends import HOUR_US, Kiosk, Value, destroy, grant, metric_catalog
+from edge_runtime.wire.sealed_report import report_id
+from tests.support.aggregate_ends import (
+    HOUR_US,
+    Kiosk,
+    Value,
+    destroy,
+    grant,
+    metric_catalog,
+    opened,
+    signed_offer,
+)
 
 
 def test_one_valid_answer_for_each_subject_with_both_permissions() -> None:
     """Three subjects, one answer each, in the support; the report names no subject."""
     kiosk = Kiosk(3)
     reports = kiosk.answer(kiosk.offer())
-    mechanism = mechanism_of(kiosk.catalog.metrics["countries_0"])
+    mechanism = mechanism_for(question_of(kiosk.catalog.metrics["countries_0"]))
     assert len(reports) == 3
-    assert all(mechanism.supported(r.answers[0].answer) is not None for r in reports)
-    assert len({r.answers[0].ticket for r in reports}) == 3
+    answers = [opened(report) for report in reports]
+    assert all(mechanism.moves(a.answer) is not None for a in answers)
+    assert len({a.tickets[0] for a in answers}) == 3
     assert kiosk.reporter.pending() == reports
     assert kiosk.spent() == 3 * 1_000_000
 
@@ -64,9 +75,7 @@ def test_parameters_come_from_the_devices_catalog_alone() -> None:
     other = Kiosk(1, of=metric_catalog(epsilon=4.0))
     offer = kiosk.offer()
     assert other.reporter.on_offer(offer) is None
-    stranger = RoundOffer(
-        round_id=offer.round_id, metric="x", definition=offer.definition, closes_at_us=offer.closes_at_us
-    )
+    stranger = signed_offer(msgspec.structs.replace(offer, metric="x"))
     assert kiosk.reporter.on_offer(stranger) is None
     assert kiosk.reporter.on_offer(offer) is not None
 
@@ -93,8 +102,8 @@ def test_an_acknowledged_answer_is_forgotten_but_the_round_stays_answered() -> N
     kiosk = Kiosk(2)
     offer = kiosk.offer()
     reports = kiosk.answer(offer)
-    tickets = [r.answers[0].ticket for r in reports]
-    kiosk.reporter.on_ack(ReportAck(round_id=offer.round_id, tickets=tickets))
+    there = [report_id(report.sealed[0]) for report in reports]
+    kiosk.reporter.on_ack(ReportAck(round_id=offer.round_id, reports=there))
     assert kiosk.reporter.pending() == []
     assert kiosk.reporter.on_offer(offer) is None
     assert kiosk.reporter.counts["sent"] == 2

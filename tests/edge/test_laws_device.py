@@ -407,7 +407,7 @@ def test_law_12_a_record_with_a_field_too_many_is_refused(kind: str) -> None:
         case "tickets":
             message = m.Tickets(round_id=id_, granted=[m.TicketGrant(id_, id_)])
         case _:
-            message = m.Report(round_id=id_, answers=[m.NoisedAnswer(id_, b"x")])
+            message = m.TicketRequest(round_id=id_, subjects=[id_])
     fields = msgpack.unpackb(codec.encode(message))
     assert codec.decode(msgpack.packb(fields)) == message
     records = next(value for value in fields.values() if isinstance(value, list))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.aggregates.mechanisms import (
-    Mechanism,
+    Frequencies,
     RandomizedResponse,
     SubsetSelection,
     UnaryEncoding,
@@ -20,7 +20,7 @@ from edge_runtime.aggregates.mechanisms.answer import encode_answer
 from sync_server.aggregates.estimate import estimate, project, root, unbiased, variance
 
 ONE = Fraction(1)
-MECHANISMS: list[Mechanism] = [
+MECHANISMS: list[Frequencies] = [
     SubsetSelection.of(4, ONE),
     SubsetSelection(4, Fraction(3), 2),
     RandomizedResponse.of(3, ONE),
@@ -28,7 +28,7 @@ MECHANISMS: list[Mechanism] = [
 ]
 
 
-def label(mechanism: Mechanism) -> str:
+def label(mechanism: Frequencies) -> str:
     return f"{mechanism.name}-{mechanism.categories}"
 
 
@@ -37,7 +37,7 @@ def every_answer(categories: int) -> Iterator[bytes]:
         yield encode_answer([c for c, bit in enumerate(bits) if bit], categories)
 
 
-def moments(mechanism: Mechanism, truth: list[int], category: int) -> tuple[Fraction, Fraction]:
+def moments(mechanism: Frequencies, truth: list[int], category: int) -> tuple[Fraction, Fraction]:
     """Exact mean and variance of the estimate over all joint answers of these subjects."""
     n, law = len(truth), {0: Fraction(1)}
     for own in truth:
@@ -60,7 +60,7 @@ def moments(mechanism: Mechanism, truth: list[int], category: int) -> tuple[Frac
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=label)
-def test_the_estimator_is_exactly_unbiased_with_the_stated_variance(mechanism: Mechanism) -> None:
+def test_the_estimator_is_exactly_unbiased_with_the_stated_variance(mechanism: Frequencies) -> None:
     """Summed over every joint outcome as fractions: mean is the truth, variance the formula."""
     truth = [0, 0, 1, 2, 0]
     for category in range(mechanism.categories):

@@ -90,14 +90,13 @@ def test_law_2_a_withdrawal_beats_a_report_under_way(office: Office) -> None:
     round_id, (subject,) = office.open(), office.subjects(1)
     (granted,) = office.tickets(round_id, [subject]).granted
     office.decide(subject, "withdrawn", ("measurement",))
-    with pytest.raises(WireFailure, match="no_permission"):
-        office.report(round_id, granted.ticket)
+    office.report(round_id, granted.ticket)
     assert office.counted(round_id) == 0
     with office.store.write("void") as tx:
         assert tx.aggregates.void_tickets(subject) == 1
     office.decide(subject, "given")
-    with pytest.raises(WireFailure, match="no_permission"):
-        office.report(round_id, granted.ticket)
+    office.report(round_id, granted.ticket)
+    assert office.refused(round_id) == {"no_permission": 2}
     assert office.tickets(round_id, [subject]).granted == []
 
 
@@ -107,10 +106,10 @@ def test_a_replayed_report_is_acknowledged_and_counted_once(office: Office) -> N
     (granted,) = office.tickets(round_id, [subject]).granted
     for _ in range(5):
         office.report(round_id, granted.ticket)
-    office.report(round_id, granted.ticket, b"whatever", who=B)
+    office.report(round_id, granted.ticket, b"whatever")
     assert office.counted(round_id) == 1
     with office.store.read() as tx:
-        assert sum(tx.aggregates.counts(round_id).values()) == office.mechanism.size
+        assert sum(tx.aggregates.tally(round_id).values()) == 1
     assert office.tickets(round_id, [subject], A).granted == []  # used: nothing to grant
 
 
@@ -118,28 +117,26 @@ def test_a_replayed_report_is_acknowledged_and_counted_once(office: Office) -> N
     "answer",
     [b"", b"\xff" * 32, encode_answer([0, 1, 2], 4), encode_answer([], 4), encode_answer([1], 4) + b"\0"],
 )
-def test_an_answer_outside_the_support_changes_nothing(office: Office, answer: bytes) -> None:
-    """T25: a poisoned answer is refused whole; the ticket can still be used by an honest one."""
+def test_an_answer_outside_the_support_is_refused_and_counted(office: Office, answer: bytes) -> None:
+    """T25: a poisoned answer moves nothing; the ticket can still be used by an honest one."""
     round_id, (subject,) = office.open(), office.subjects(1)
     (granted,) = office.tickets(round_id, [subject]).granted
-    with pytest.raises(WireFailure, match="malformed"):
-        office.report(round_id, granted.ticket, answer)
+    office.report(round_id, granted.ticket, answer)
     assert office.counted(round_id) == 0
+    assert office.refused(round_id) == {"unsupported_answer": 1}
     office.report(round_id, granted.ticket)
     assert office.counted(round_id) == 1
 
 
 def test_tickets_of_strangers_and_of_other_rounds_are_refused(office: Office) -> None:
-    """Invented, another device's, and another round's: each its own refusal, nothing counted."""
+    """Invented, or another round's: refused and counted as that, nothing moved."""
     office.catalog = metric_catalog(names=2)
     round_id, other, (subject,) = office.open(), office.open("countries_1"), office.subjects(1)
     (granted,) = office.tickets(round_id, [subject]).granted
-    with pytest.raises(WireFailure, match="ticket_invalid"):
-        office.report(round_id, bytes(16))
-    with pytest.raises(WireFailure, match="ticket_taken"):
-        office.report(round_id, granted.ticket, who=B)
-    with pytest.raises(WireFailure, match="ticket_invalid"):
-        office.report(other, granted.ticket)
+    office.report(round_id, bytes(16))
+    office.report(other, granted.ticket)
+    assert office.refused(round_id) == {"ticket_invalid": 1}
+    assert office.refused(other) == {"metric_changed": 1}
     assert office.counted(round_id) == office.counted(other) == 0
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.aggregates.mechanisms import mechanism_for, question_of
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.sealed_report import Answered, seal_report
 from sync_server.store.records import GrantedLease
 from sync_server.store.sqlite import SqliteStore
 from tests.support.shop import shop_catalog
@@ -75,9 +77,13 @@ def test_law_2_a_ticket_from_before_a_withdrawal_counts_for_nobody_after_a_new_g
         (granted,) = town.rounds.issue_tickets(tx, device, request).granted
     town.decide(ALICE, "withdrawn", purpose)
     town.decide(ALICE, "given", purpose)
-    report = m.Report(round_id=row.id, answers=[m.NoisedAnswer(granted.ticket, b"\x00")])
-    with pytest.raises(WireFailure, match="no_permission"), town.store.write("report") as tx:
-        town.rounds.accept(tx, device, report)
+    answer = mechanism_for(question_of(shop_catalog().metrics["visits_band"])).randomize(0, lambda n: 0)
+    answered = Answered(row.definition, [granted.ticket], answer)
+    sealed = seal_report(row.collector, row.id, answered)
+    with town.store.write("report") as tx:
+        town.rounds.accept(tx, m.Report(round_id=row.id, sealed=[sealed]))
+        assert tx.aggregates.refusals(row.id) == {"no_permission": 1}
+        assert tx.aggregates.tally(row.id) == {}
     kiosk.close()
 
 

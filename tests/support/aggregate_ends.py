@@ -9,12 +9,13 @@ import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from edge_runtime.aggregates.mechanisms import definition, histogram_mechanism
+from edge_runtime.aggregates.mechanisms import definition, frequencies_for, question_of
 from edge_runtime.aggregates.report import Reporter
 from edge_runtime.catalog import Catalog
 from edge_runtime.consent.opening import open_cache
@@ -23,7 +24,9 @@ from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyMemory
 from edge_runtime.serving.status import Status
-from edge_runtime.wire.messages import NoisedAnswer, Report, RoundOffer, TicketGrant, TicketRequest, Tickets
+from edge_runtime.wire import seal
+from edge_runtime.wire.messages import Report, RoundOffer, TicketGrant, TicketRequest, Tickets
+from edge_runtime.wire.sealed_report import Answered, open_report, report_id, seal_report
 from sync_server.aggregates.release import Release
 from sync_server.aggregates.rounds import Rounds
 from sync_server.store.records import DeviceRow
@@ -31,6 +34,10 @@ from sync_server.store.sqlite import SqliteStore
 from tests.support.clock import ManualClock
 
 HOUR_US = 3_600_000_000
+SIGNING = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+"""What the office signs offers with."""
+COLLECTOR = X25519PrivateKey.from_private_bytes(b"c" * 32)
+"""What reports are sealed to."""
 PURPOSES = ("measurement", "personalization")
 COUNTRIES = ("UK", "DE", "FR", "other")
 
@@ -114,7 +121,9 @@ class Kiosk:
     ) -> None:
         self.catalog = of or metric_catalog()
         self.keyring, self.database = open_cache(":memory:", KeyMemory())
-        enrolled = msgspec.structs.replace(self.keyring.identity, pseudonym_key=tenant_key)
+        enrolled = msgspec.structs.replace(
+            self.keyring.identity, pseudonym_key=tenant_key, server_key=seal.public_bytes(SIGNING)
+        )
         self.keyring.set_identity(enrolled)
         self.clock, self.permissions = clock or ManualClock(), Permissions()
         self.values: dict[str, Value] = {}
@@ -157,12 +166,15 @@ class Kiosk:
         return self._rng.randrange(n)
 
     def offer(self, number: int = 1, metric: str = "countries_0", closes_in_us: int = HOUR_US) -> RoundOffer:
-        return RoundOffer(
+        bare = RoundOffer(
             round_id=number.to_bytes(16, "big"),
             metric=metric,
             definition=definition(self.catalog.metrics[metric]),
             closes_at_us=self.clock.now_us() + closes_in_us,
+            collector=COLLECTOR.public_key().public_bytes_raw(),
+            signature=bytes(64),
         )
+        return signed_offer(bare)
 
     def answer(self, offer: RoundOffer) -> list[Report]:
         """Offer, request, and a ticket for whoever asked."""
@@ -174,6 +186,18 @@ class Kiosk:
         with self.database.read() as tx:
             rows = tx._connection.execute("SELECT spent FROM budget WHERE spent > 1")
             return sum(int(str(row[0])) for row in rows)
+
+
+def signed_offer(offer: RoundOffer) -> RoundOffer:
+    """As the office says it."""
+    signature = seal.sign(SIGNING, seal.OFFER, seal.offer_bytes(offer))
+    return msgspec.structs.replace(offer, signature=signature)
+
+
+def opened(report: Report) -> Answered:
+    """What the collector reads in a report."""
+    (sealed,) = report.sealed
+    return open_report(COLLECTOR, report.round_id, sealed)
 
 
 def grant(offer: RoundOffer, subjects: list[bytes]) -> Tickets:
@@ -198,9 +222,10 @@ class Office:
         self.store = SqliteStore(
             folder / "server.db", folder / "keys.db", digest_key=bytes(32), entropy=self.rng.randbytes
         )
-        self.rounds = Rounds(self.clock, self.rng.randbytes, b"k" * 32)
+        self.rounds = Rounds(self.clock, self.rng.randbytes, b"k" * 32, SIGNING, COLLECTOR)
         self.catalog = metric_catalog()
-        self.mechanism = histogram_mechanism(4, Fraction(1))
+        self.question = question_of(self.catalog.metrics["countries_0"])
+        self.mechanism = frequencies_for(self.question)
         self._seq = 0
 
     def decide(self, subject: bytes, state: str, purposes: Sequence[str] = PURPOSES) -> None:
@@ -227,12 +252,14 @@ class Office:
         with self.store.write("tickets") as tx:
             return self.rounds.issue_tickets(tx, who, TicketRequest(round_id=round_id, subjects=subjects))
 
-    def report(self, round_id: bytes, ticket: bytes, answer: bytes | None = None, who: DeviceRow = A) -> None:
+    def report(self, round_id: bytes, ticket: bytes, answer: bytes | None = None) -> None:
         made = self.mechanism.randomize(1, self.rng.randrange) if answer is None else answer
         with self.store.write("report") as tx:
-            report = Report(round_id=round_id, answers=[NoisedAnswer(ticket, made)])
-            ack = self.rounds.accept(tx, who, report)
-        assert ack.tickets == [ticket]
+            asked = definition(self.catalog.metrics["countries_0"])
+            public = COLLECTOR.public_key().public_bytes_raw()
+            sealed = seal_report(public, round_id, Answered(asked, [ticket], made))
+            ack = self.rounds.accept(tx, Report(round_id=round_id, sealed=[sealed]))
+        assert ack.reports == [report_id(sealed)]
 
     def close(self, round_id: bytes) -> Release:
         with self.store.write("close") as tx:
@@ -244,9 +271,13 @@ class Office:
         assert row is not None
         return row.subjects
 
+    def refused(self, round_id: bytes) -> dict[str, int]:
+        with self.store.read() as tx:
+            return dict(tx.aggregates.refusals(round_id))
+
     def everything(self) -> bytes:
         """All values of all aggregate tables, joined."""
         with self.store.read() as tx:
-            tables = ["rounds", "counts", "tickets", "spends", "releases"]
+            tables = ["rounds", "sealed", "tallies", "refusals", "tickets", "spends", "releases"]
             rows = [r for t in tables for r in tx.execute(f"SELECT * FROM aggregate_{t}")]
         return b"|".join(v if isinstance(v, bytes) else str(v).encode() for row in rows for v in row)

@@ -132,12 +132,17 @@ EXAMPLES: dict[str, m.Message] = {
     "receipt": m.ReceiptNote(receipt=b"\x80", signature=SIGNATURE),
     "receipt_ack": m.ReceiptAck(id=SUBJECT),
     "round_offer": m.RoundOffer(
-        round_id=SUBJECT, metric="visits_band", definition=SUBJECT, closes_at_us=1_700_000_600_000_000
+        round_id=SUBJECT,
+        metric="visits_band",
+        definition=SUBJECT,
+        closes_at_us=1_700_000_600_000_000,
+        collector=NONCE,
+        signature=SIGNATURE,
     ),
     "ticket_request": m.TicketRequest(round_id=SUBJECT, subjects=[SUBJECT]),
     "tickets": m.Tickets(round_id=SUBJECT, granted=[m.TicketGrant(SUBJECT, SUBJECT)]),
-    "report": m.Report(round_id=SUBJECT, answers=[m.NoisedAnswer(SUBJECT, b"\x01\x02")]),
-    "report_ack": m.ReportAck(round_id=SUBJECT, tickets=[SUBJECT]),
+    "report": m.Report(round_id=SUBJECT, sealed=[b"\x01\x02"]),
+    "report_ack": m.ReportAck(round_id=SUBJECT, reports=[SUBJECT]),
     "refusal": m.Refusal(code="overloaded", about="all", retry_after_us=5_000_000),
     "refusal_for_time": m.Refusal(
         code="ticket_expired", about="all", server_time_us=1_700_000_000_000_000, signature=SIGNATURE

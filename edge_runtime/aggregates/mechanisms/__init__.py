@@ -1,22 +1,27 @@
-"""How one subject's category becomes a noised answer. Pure: integers and exact rationals, chance handed in.
+"""How one subject's value becomes a noised answer. Pure: integers and exact rationals, chance handed in.
 
-Every mechanism here is local: the noise is added on the device, so the claim holds against the server too.
-No float and no division that makes one occurs in this package; a test reads the syntax trees and says so.
+Local mechanisms add the noise to each subject's answer, so the claim holds against the server too; a curator
+adds it over the sums of the subjects of one device. No float and no division that makes one occurs in this
+package; a test reads the syntax trees and says so. Open `mechanism.py` first, then `question.py`.
 """
 
 from edge_runtime.aggregates.mechanisms.answer import answer_bytes
-from edge_runtime.aggregates.mechanisms.definition import (
+from edge_runtime.aggregates.mechanisms.choice import best_frequencies, expected_error, frequencies
+from edge_runtime.aggregates.mechanisms.exact import exp_below
+from edge_runtime.aggregates.mechanisms.mechanism import Bits, Curator, Frequencies, Mechanism, Moves, Noised
+from edge_runtime.aggregates.mechanisms.question import (
     BUDGET_CEILING_MICROS,
     DAY_US,
+    Question,
     budget_window_days,
     cost_micros,
+    curator_for,
     definition,
     epsilon_of,
-    histogram_mechanism,
-    mechanism_of,
+    frequencies_for,
+    mechanism_for,
+    question_of,
 )
-from edge_runtime.aggregates.mechanisms.exact import exp_below
-from edge_runtime.aggregates.mechanisms.mechanism import Bits, Mechanism
 from edge_runtime.aggregates.mechanisms.response import RandomizedResponse
 from edge_runtime.aggregates.mechanisms.subset import SubsetSelection, best_size, risk
 from edge_runtime.aggregates.mechanisms.unary import UnaryEncoding
@@ -25,18 +30,28 @@ __all__ = [
     "BUDGET_CEILING_MICROS",
     "DAY_US",
     "Bits",
+    "Curator",
+    "Frequencies",
     "Mechanism",
+    "Moves",
+    "Noised",
+    "Question",
     "RandomizedResponse",
     "SubsetSelection",
     "UnaryEncoding",
     "answer_bytes",
+    "best_frequencies",
     "best_size",
     "budget_window_days",
     "cost_micros",
+    "curator_for",
     "definition",
     "epsilon_of",
     "exp_below",
-    "histogram_mechanism",
-    "mechanism_of",
+    "expected_error",
+    "frequencies",
+    "frequencies_for",
+    "mechanism_for",
+    "question_of",
     "risk",
 ]

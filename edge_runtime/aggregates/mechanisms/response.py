@@ -9,9 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from edge_runtime.aggregates.mechanisms.answer import CATEGORY_LIMIT, decode_answer, encode_answer
+from edge_runtime.aggregates.mechanisms.answer import (
+    CATEGORY_LIMIT,
+    answer_bytes,
+    decode_answer,
+    encode_answer,
+)
 from edge_runtime.aggregates.mechanisms.exact import exp_below
-from edge_runtime.aggregates.mechanisms.mechanism import Bits, checked, in_range
+from edge_runtime.aggregates.mechanisms.mechanism import Bits, Moves, checked, in_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,43 @@ class RandomizedResponse:
         a, b = self.odds.numerator, self.odds.denominator
         return Fraction(b, a + (self.categories - 1) * b)
 
-    def randomize(self, category: int, bits: Bits) -> bytes:
+    @property
+    def inputs(self) -> int:
+        """The categories."""
+        return self.categories
+
+    @property
+    def cells(self) -> int:
+        """One a category: how many answers name it."""
+        return self.categories
+
+    @property
+    def answer_bytes(self) -> int:
+        """One bit a category, in whole blocks."""
+        return answer_bytes(self.categories)
+
+    def randomize(self, value: int, bits: Bits) -> bytes:
         """The true category with probability p, else one of the others uniformly."""
-        in_range(category, self.categories)
+        in_range(value, self.categories)
         a, b = self.odds.numerator, self.odds.denominator
         keep = bits(a + (self.categories - 1) * b) < a
         other = bits(self.categories - 1)
-        other += other >= category
-        return encode_answer([category if keep else other], self.categories)
+        other += other >= value
+        return encode_answer([value if keep else other], self.categories)
 
     def supported(self, answer: bytes) -> tuple[int, ...] | None:
-        """The one category named, or None."""
+        """The one value named, or None."""
         chosen = decode_answer(answer, self.categories)
         return chosen if chosen is not None and len(chosen) == 1 else None
 
-    def probability(self, answer: bytes, category: int) -> Fraction:
+    def moves(self, answer: bytes) -> Moves | None:
+        """One more for each category named."""
+        named = self.supported(answer)
+        return None if named is None else tuple((category, 1) for category in named)
+
+    def probability(self, answer: bytes, value: int) -> Fraction:
         """p for the true category, q for each other."""
         chosen = self.supported(answer)
         if chosen is None:
             return Fraction(0)
-        return self.true_rate if chosen[0] == category else self.false_rate
+        return self.true_rate if chosen[0] == value else self.false_rate

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 
-from edge_runtime.aggregates.mechanisms.answer import CATEGORY_LIMIT, decode_answer, encode_answer
+from edge_runtime.aggregates.mechanisms.answer import (
+    CATEGORY_LIMIT,
+    answer_bytes,
+    decode_answer,
+    encode_answer,
+)
 from edge_runtime.aggregates.mechanisms.exact import exp_below
-from edge_runtime.aggregates.mechanisms.mechanism import Bits, checked, in_range
+from edge_runtime.aggregates.mechanisms.mechanism import Bits, Moves, checked, in_range
 
 
 def risk(categories: int, size: int, odds: Fraction, n: int) -> Fraction:
@@ -75,16 +80,31 @@ class SubsetSelection:
         """The rest of the m names, shared by K - 1 categories: (m - p) / (K - 1)."""
         return (self.size - self.true_rate) * Fraction(1, self.categories - 1)
 
-    def randomize(self, category: int, bits: Bits) -> bytes:
+    @property
+    def inputs(self) -> int:
+        """The categories."""
+        return self.categories
+
+    @property
+    def cells(self) -> int:
+        """One a category: how many answers name it."""
+        return self.categories
+
+    @property
+    def answer_bytes(self) -> int:
+        """One bit a category, in whole blocks."""
+        return answer_bytes(self.categories)
+
+    def randomize(self, value: int, bits: Bits) -> bytes:
         """A set of m: with weight m·o the true category and m-1 others, else m others, uniformly."""
-        in_range(category, self.categories)
+        in_range(value, self.categories)
         inside, outside = self._weights
         include = bits(inside + outside) < inside
-        others = [c + (c >= category) for c in range(self.categories - 1)]
+        others = [c + (c >= value) for c in range(self.categories - 1)]
         for i in range(self.size):  # a partial shuffle; always m draws, whatever was included
             j = i + bits(len(others) - i)
             others[i], others[j] = others[j], others[i]
-        chosen = [*others[: self.size - 1], category if include else others[self.size - 1]]
+        chosen = [*others[: self.size - 1], value if include else others[self.size - 1]]
         return encode_answer(chosen, self.categories)
 
     def supported(self, answer: bytes) -> tuple[int, ...] | None:
@@ -92,11 +112,16 @@ class SubsetSelection:
         chosen = decode_answer(answer, self.categories)
         return chosen if chosen is not None and len(chosen) == self.size else None
 
-    def probability(self, answer: bytes, category: int) -> Fraction:
+    def moves(self, answer: bytes) -> Moves | None:
+        """One more for each category named."""
+        named = self.supported(answer)
+        return None if named is None else tuple((category, 1) for category in named)
+
+    def probability(self, answer: bytes, value: int) -> Fraction:
         """p / C(K-1, m-1) for sets with the true category, (1-p) / C(K-1, m) for those without."""
         chosen = self.supported(answer)
         if chosen is None:
             return Fraction(0)
-        if category in chosen:
+        if value in chosen:
             return self.true_rate * Fraction(1, comb(self.categories - 1, self.size - 1))
         return (1 - self.true_rate) * Fraction(1, comb(self.categories - 1, self.size))
