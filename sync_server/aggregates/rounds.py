@@ -1,13 +1,11 @@
 """Rounds: who may answer, each subject once, and the release at the end.
 
-The first device that asks gets a subject's ticket. An answer is checked, added to the counts and forgotten;
-its ticket then no longer says whose it was. What a subject's tickets cost is debited under a blind tag when
-they are issued, so a device that was wiped and enrolled anew finds the same ceiling here.
+A device that has a subject's ticket (`tickets.py`) sends an answer; that is checked, added to the counts and
+forgotten, and its ticket then no longer says whose it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_runtime.aggregates.mechanisms import (
-    BUDGET_CEILING_MICROS,
     DAY_US,
     budget_window_days,
     definition,
@@ -29,23 +26,21 @@ from edge_runtime.wire.messages import (
     Report,
     ReportAck,
     RoundOffer,
-    TicketGrant,
     TicketRequest,
     Tickets,
 )
 from edge_runtime.wire.sealed_report import Answered, open_report, report_id
 from sync_server.aggregates.release import Parameters, Release, freeze, make_release
+from sync_server.aggregates.tickets import Issuer, permitted
 from sync_server.clock import Clock
 from sync_server.errors import Problem
-from sync_server.store.aggregates import RoundRow, TicketRow
+from sync_server.store.aggregates import RoundRow
 from sync_server.store.protocol import ReadTx, WriteTx
-from sync_server.store.records import BARS, GIVEN, DeviceRow
+from sync_server.store.records import DeviceRow
 
 SHORTEST_ROUND_US: Final = 1_000_000
 LONGEST_ROUND_US: Final = 30 * DAY_US
 """Devices do not believe a closing time much further ahead."""
-SUBJECTS: Final = 1_000
-"""Most subjects in one ticket request."""
 
 
 class Rounds:
@@ -66,7 +61,8 @@ class Rounds:
         signing: Ed25519PrivateKey,
         collector: X25519PrivateKey,
     ) -> None:
-        self._clock, self._entropy, self._tag_key = clock, entropy, tag_key
+        self._clock, self._entropy = clock, entropy
+        self._issuer = Issuer(clock, entropy, tag_key)
         self._signing, self._collector = signing, collector
 
     # ---- opening and closing -----------------------------------------------------------------------------
@@ -153,26 +149,12 @@ class Rounds:
     # ---- tickets and answers -----------------------------------------------------------------------------
 
     def issue_tickets(self, tx: WriteTx, device: DeviceRow, request: TicketRequest) -> Tickets:
-        """Tickets for those subjects who may answer from this device.
+        """Tickets for those subjects who may answer from this device; see `Issuer.issue`.
 
-        None for a subject without live permission, whose ticket went to another device or is used, or whose
-        budget does not reach. Asking again gives the same tickets. Raises `WireFailure`: `round_closed`;
-        `too_large` over 1,000 subjects.
+        Raises `WireFailure`: `round_closed`; `too_large` over 1,000 subjects.
         """
-        if len(request.subjects) > SUBJECTS:
-            raise WireFailure("too_large", f"expected at most {SUBJECTS} subjects")
         row = self._live(tx, request.round_id)
-        parameters = _parameters(row)
-        today = self._clock.now_us() // DAY_US
-        tx.aggregates.forget_spends(today - parameters.window_days)
-        granted = []
-        for subject in dict.fromkeys(request.subjects):
-            if not _permitted(tx, parameters, subject):
-                continue
-            ticket = self._ticket(tx, row.id, parameters, subject, device.device_id)
-            if ticket is not None:
-                granted.append(TicketGrant(subject, ticket))
-        return Tickets(round_id=row.id, granted=granted)
+        return self._issuer.issue(tx, _parameters(row), device, request)
 
     def accept(self, tx: WriteTx, report: Report) -> ReportAck:
         """Count each sealed report whose tickets admit it, once; what is refused is counted with its code.
@@ -193,22 +175,6 @@ class Rounds:
             raise WireFailure("round_closed", "the round takes no more answers")
         return row
 
-    def _ticket(
-        self, tx: WriteTx, round_id: bytes, parameters: Parameters, subject: bytes, device_id: str
-    ) -> bytes | None:
-        tag = self._blind(b"edge-round", round_id + subject)
-        known = tx.aggregates.ticket_of(round_id, tag)
-        if known is not None:
-            return known.ticket if known.device_id == device_id else None
-        payer, today = self._blind(b"edge-budget", subject), self._clock.now_us() // DAY_US
-        spent = tx.aggregates.spent(payer, today - parameters.window_days + 1)
-        if spent + parameters.cost_micros > BUDGET_CEILING_MICROS:
-            return None
-        tx.aggregates.spend(payer, today, parameters.cost_micros)
-        ticket = self._entropy(16)
-        tx.aggregates.add_ticket(TicketRow(ticket, round_id, subject, device_id, used=False), tag)
-        return ticket
-
     def _count(self, tx: WriteTx, row: RoundRow, answered: Answered) -> None:
         parameters = _parameters(row)
         if answered.definition != row.definition:
@@ -222,23 +188,11 @@ class Rounds:
                 raise WireFailure("ticket_invalid", "expected a ticket of this round")
             if ticket.used:
                 raise WireFailure("repeated", "the ticket was used")
-            if ticket.subject is None or not _permitted(tx, parameters, ticket.subject):
+            if ticket.subject is None or not permitted(tx, parameters, ticket.subject):
                 raise WireFailure("no_permission", "the permission ended after the ticket was issued")
             tx.aggregates.use_ticket(id_)
         tx.aggregates.count(row.id, moves, len(answered.tickets), 1)
 
-    def _blind(self, person: bytes, body: bytes) -> bytes:
-        return hashlib.blake2b(body, digest_size=16, key=self._tag_key, person=person).digest()
-
 
 def _parameters(row: RoundRow) -> Parameters:
     return msgspec.json.decode(row.parameters, type=Parameters)
-
-
-def _permitted(tx: ReadTx, parameters: Parameters, subject: bytes) -> bool:
-    """Law 1 on this side: under consent, given; under another basis, not denied."""
-    for purpose in parameters.purposes:
-        state = tx.decision_state(subject, purpose.name).state
-        if state in BARS or (purpose.consent and state != GIVEN):
-            return False
-    return True
