@@ -293,7 +293,7 @@ def test_a_round_the_server_closed_drops_its_reports_only() -> None:
 
 def test_more_subjects_than_a_request_takes_ask_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each offer asks for the next slice, so that refused ones do not stand in the way."""
-    monkeypatch.setattr("edge_runtime.aggregates.report.SUBJECTS", 2)
+    monkeypatch.setattr("edge_runtime.aggregates.respondents.SUBJECTS", 2)
     kiosk = Kiosk(5)
     offer = kiosk.offer()
     asked = set()

@@ -1,0 +1,95 @@
+"""Who may answer in a round, and with which input: permission for every purpose, and a whole value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from edge_runtime.aggregates.category import category_of
+from edge_runtime.aggregates.rounds_in_hand import Round, purposes_of
+from edge_runtime.catalog import Catalog, Metric
+from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.serving.status import Status
+
+SUBJECTS: Final = 1_000
+"""Most subjects in one ticket request, so that both frames fit; the rest ask at the next offer."""
+
+
+class Reading(Protocol):
+    """What `read_value` returns (a `FeatureValue` does)."""
+
+    @property
+    def value(self) -> object:
+        """The feature's value."""
+        ...
+
+    @property
+    def status(self) -> Status:
+        """Only PRESENT is reported: a default is not the subject's value."""
+        ...
+
+
+class Permission(Protocol):
+    """Whether a (subject, purpose) may be used now."""
+
+    @property
+    def allowed(self) -> bool:
+        """Only True is yes."""
+        ...
+
+
+class Consents(Protocol):
+    """What is needed of the consent room."""
+
+    def permission(self, subject: str, purpose: str) -> Permission:
+        """The gate of law 1."""
+        ...
+
+
+ReadValue = Callable[[str, str], Reading]
+"""`read_value(ref, subject)`: the feature `view@version:feature` of typed id `subject`, judged now."""
+
+
+class Respondents:
+    """The subjects of one runtime, as those who may be asked."""
+
+    def __init__(self, catalog: Catalog, keyring: Keyring, consents: Consents, read_value: ReadValue) -> None:
+        self._catalog, self._keyring, self._consents = catalog, keyring, consents
+        self._read_value = read_value
+
+    def asking(self, round_: Round, payable: Callable[[str], bool]) -> dict[bytes, str]:
+        """Pseudonym -> subject of the next who may and can answer, in turns of at most `SUBJECTS`.
+
+        Args:
+            payable: whether a subject did not answer yet, and its budget reaches.
+        """
+        kind = self._catalog.views[round_.metric.of.view].entity[0]
+        held = self._keyring.every_key()
+        keys = [k for k in held if k.purpose == round_.metric.purpose and k.subject.startswith(f"{kind}:")]
+        keys.sort(key=lambda k: k.handle)
+        turn = [*(k for k in keys if k.handle > round_.after), *(k for k in keys if k.handle <= round_.after)]
+        found: dict[bytes, str] = {}
+        for key in turn:
+            if self.input(round_.metric, key.subject) is None or not payable(key.subject):
+                continue
+            found[self._keyring.pseudonym(key.subject)] = key.subject
+            if len(found) == SUBJECTS:
+                round_.after = key.handle
+                break
+        return found
+
+    def input(self, metric: Metric, subject: str) -> int | None:
+        """The input to answer with, or None: no permission, no whole value, or none that is an input."""
+        if self.keys(metric, subject) is None:
+            return None
+        reading = self._read_value(str(metric.of), subject)
+        return category_of(metric, reading.value) if reading.status is Status.PRESENT else None
+
+    def keys(self, metric: Metric, subject: str) -> list[DataKey] | None:
+        """The data keys an answer is sealed under; None without live permission for every purpose."""
+        purposes = purposes_of(self._catalog, metric)
+        if not all(self._consents.permission(subject, p).allowed for p in purposes):
+            return None
+        keys = [self._keyring.key(subject, p) for p in purposes]
+        held = [key for key in keys if key is not None]
+        return held if len(held) == len(keys) else None

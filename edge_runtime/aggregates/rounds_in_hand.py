@@ -1,0 +1,102 @@
+"""The rounds this device was offered and may answer: which offers are believed, and how many are in hand.
+
+Everything about the question comes from this device's own catalog; the server says that a round is open,
+until when, and to whose key reports are sealed, and signs that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from edge_runtime.aggregates.budget import ROUND_LIMIT_US
+from edge_runtime.aggregates.mechanisms import Question, definition, question_of
+from edge_runtime.catalog import Catalog, Metric
+from edge_runtime.clock import Clock
+from edge_runtime.keys.keyring import Keyring
+from edge_runtime.wire import seal
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.messages import RoundOffer
+from edge_runtime.wire.printing import prints_only
+
+ROUNDS: Final = 64
+"""Most rounds in hand at once; the next offer pushes the oldest out, and it is offered again."""
+
+
+@prints_only("offer")
+@dataclass(slots=True)
+class Round:
+    """One round that may be answered here."""
+
+    offer: RoundOffer
+    metric: Metric
+    question: Question
+    asked: dict[bytes, str] = field(default_factory=dict)
+    """pseudonym -> subject, for whom a ticket was asked: no other ticket is taken."""
+    after: bytes = b""
+    """Handle of the last subject asked for, when there were more than one request takes."""
+
+
+class RoundsInHand:
+    """At most `ROUNDS` rounds, in memory: the server offers every open one again in each session."""
+
+    def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock) -> None:
+        self._catalog, self._keyring, self._clock = catalog, keyring, clock
+        self._rounds: dict[bytes, Round] = {}
+
+    def take(self, offer: RoundOffer) -> Round | None:
+        """The round that is offered; None for one that this device does not answer.
+
+        A metric that this catalog does not have, or defines otherwise, and a closing time that does not fit
+        this device's clock are no round for us.
+        """
+        metric = self._catalog.metrics.get(offer.metric)
+        if metric is None or not self._believed(metric, offer):
+            return None
+        round_ = self._rounds.pop(offer.round_id, None) or Round(offer, metric, question_of(metric))
+        while len(self._rounds) >= ROUNDS:
+            self._rounds.pop(next(iter(self._rounds)))
+        self._rounds[offer.round_id] = round_
+        return round_
+
+    def get(self, round_id: bytes) -> Round | None:
+        """A round in hand that is still open."""
+        round_ = self._rounds.get(round_id)
+        return round_ if round_ is not None and is_open(round_.offer.closes_at_us, self._clock) else None
+
+    def open(self) -> Iterator[Round]:
+        """Every round in hand that is still open; the others are let go."""
+        self._rounds = {id_: r for id_, r in self._rounds.items() if self.get(id_) is not None}
+        yield from list(self._rounds.values())
+
+    def drop(self, round_id: bytes) -> None:
+        """The round is over."""
+        self._rounds.pop(round_id, None)
+
+    def _believed(self, metric: Metric, offer: RoundOffer) -> bool:
+        try:
+            if definition(metric) != offer.definition:
+                return False
+        except ValueError:  # a question that this version cannot answer
+            return False
+        server = self._keyring.identity.server_key
+        if server is None:
+            return False
+        try:
+            seal.verify(server, seal.OFFER, seal.offer_bytes(offer), offer.signature)
+        except WireFailure:
+            return False
+        on_disk = all(self._catalog.purposes[p].on_disk for p in purposes_of(self._catalog, metric))
+        return on_disk and is_open(offer.closes_at_us, self._clock)
+
+
+def is_open(closes_at_us: int, clock: Clock) -> bool:
+    """Whether both clocks can be right: a clock set far ahead finds no open round to spend in."""
+    return 0 < closes_at_us - clock.now_us() <= ROUND_LIMIT_US
+
+
+def purposes_of(catalog: Catalog, metric: Metric) -> tuple[str, ...]:
+    """The metric's purpose and its source's: an answer needs both."""
+    source = catalog.views[metric.of.view].purpose
+    return (metric.purpose,) if source in (None, metric.purpose) else (metric.purpose, source)
