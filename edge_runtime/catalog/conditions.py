@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, cast, get_args
 
 from edge_runtime.catalog.dtype import fits
@@ -24,13 +25,33 @@ def read_where(body: Section, events: tuple[EventType, ...]) -> tuple[Where, ...
         if len(dtypes) > 1 or dtype is None:
             table.fault(name, f"expected a property of {' '.join(e.name for e in events)} of one dtype")
             continue
-        if not list(tests.entries()):
-            table.fault(name, f"expected at least one of {' '.join(_TESTS)}")
-        for test, operand in tests.entries():
-            condition = _condition(tests, name, test, operand, dtype)
-            if condition is not None:
-                conditions.append(condition)
+        conditions += _conditions(tests, name, name, dtype)
     return tuple(conditions)
+
+
+def read_tests(body: Section, key: str, property: str, name: str, dtype: DType) -> tuple[Where, ...]:
+    """The tests of one thing at `key`: `where = { ge = 3 }`, each a condition on `property`.
+
+    Args:
+        property: what the conditions call it.
+        name, dtype: what faults call it, and its type: lists, maps and vectors have no tests.
+    """
+    table = body.table(key)
+    if table is None:
+        return ()
+    if dtype.kind in ("list", "map") or dtype.size is not None:
+        body.fault(key, f"expected none: {name} is {dtype}, which has no tests")
+        return ()
+    return tuple(_conditions(table, property, name, dtype))
+
+
+def _conditions(tests: Section, property: str, name: str, dtype: DType) -> list[Where]:
+    """Every test in a table; a fault at the table when there is none."""
+    entries = list(tests.entries())
+    if not entries:
+        tests.fault(None, f"expected at least one of {' '.join(_TESTS)}")
+    read = [_condition(tests, name, test, operand, dtype) for test, operand in entries]
+    return [replace(condition, property=property) for condition in read if condition is not None]
 
 
 def _condition(tests: Section, name: str, test: str, operand: object, dtype: DType) -> Where | None:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from edge_runtime.catalog.document import Catalog
 from edge_runtime.catalog.encodings import default_numbers
+from edge_runtime.catalog.feature_table import Table, encoding_table
 from edge_runtime.catalog.model import (
     Column,
     DotColumn,
@@ -22,7 +23,6 @@ from edge_runtime.catalog.model import (
 )
 from edge_runtime.catalog.model_inputs import DTYPE, Mismatch, ModelInput, find_mismatches
 from edge_runtime.catalog.ranges import UNBOUNDED, Bounds, encoded_range, feature_range
-from edge_runtime.catalog.render import Table, encoding_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from edge_runtime.catalog.hidden import HiddenViews
 from edge_runtime.catalog.limits import CatalogLimits
+from edge_runtime.catalog.metric_source import MetricSurroundings
 from edge_runtime.catalog.metrics import read_metrics
 from edge_runtime.catalog.model import CatalogModel
 from edge_runtime.catalog.people import (
@@ -46,7 +48,8 @@ def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
     events = read_events(sections["events"], entities)
     views = read_views(sections["views"], purposes, entities, events)
     services = read_services(sections["services"], views, entities)
-    metrics = read_metrics(sections["metrics"], purposes, entities, views)
+    hidden = HiddenViews(entities, events, views)
+    metrics = read_metrics(sections["metrics"], MetricSurroundings(purposes, entities, views, hidden))
     if findings.faults:
         raise CatalogError(findings.faults)
     return CatalogModel(
@@ -56,7 +59,7 @@ def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
         notices=notices,
         entities=entities,
         events=events,
-        views=views,
+        views={**views, **hidden.views},
         services=services,
         metrics=metrics,
         controller=controller,

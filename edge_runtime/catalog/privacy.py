@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from edge_runtime.catalog.document import Catalog
-from edge_runtime.catalog.model import CatalogModel, Metric
+from edge_runtime.catalog.feature_table import Table
+from edge_runtime.catalog.hidden import is_hidden
+from edge_runtime.catalog.model import CatalogModel, Metric, View
 from edge_runtime.catalog.render import (
-    Table,
     controller_table,
     metric_table,
     notice_table,
     purpose_table,
 )
 
-METRIC_KEYS: Final = ("purpose", "kind", "epsilon", "min_subjects", "window")
-"""What a metric's privacy rests on; which feature it counts is the feature team's."""
+METRIC_KEYS: Final = ("purpose", "kind", "read", "epsilon", "min_subjects", "window", "mode")
+"""What a metric's privacy rests on, and `of` where it is declared in place: then events are kept for it that
+nothing else keeps. Which declared feature it counts is the feature team's, for its purpose is asked as well;
+so are bounds, categories and mechanism, for none of them costs a subject more than epsilon."""
 
 
 def privacy_part(catalog: Catalog) -> Table:
@@ -34,7 +38,7 @@ def privacy_part(catalog: Catalog) -> Table:
         "purposes": {k: purpose_table(p) for k, p in model.purposes.items()},
         "notices": {k: notice_table(n) for k, n in model.notices.items()},
         "people": sorted(e.name for e in model.entities.values() if e.personal),
-        "metrics": {k: _bounds(m) for k, m in model.metrics.items()},
+        "metrics": {k: _bounds(m, model.views) for k, m in model.metrics.items()},
         "unasked": _unasked(model),
     }
 
@@ -50,9 +54,10 @@ def privacy_fingerprint(part: bytes) -> bytes:
     return hashlib.sha256(part).digest()
 
 
-def _bounds(metric: Metric) -> Table:
-    whole = metric_table(metric)
-    return {key: whole[key] for key in METRIC_KEYS}
+def _bounds(metric: Metric, views: Mapping[str, View]) -> Table:
+    whole = metric_table(metric, views)
+    in_place = {"of": whole["of"]} if is_hidden(views[metric.of.view]) else {}
+    return {key: whole[key] for key in METRIC_KEYS} | in_place
 
 
 def _unasked(model: CatalogModel) -> Table:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import assert_never
 
 from edge_runtime.catalog.duration import write_duration
+from edge_runtime.catalog.feature_table import Table, encoding_table, feature_table, known, tests_table
+from edge_runtime.catalog.hidden import hidden_table, is_hidden
 from edge_runtime.catalog.model import (
     CatalogModel,
     Column,
     Controller,
-    DerivedFeature,
     DotColumn,
-    Encoding,
     EventType,
-    Feature,
-    FieldFeature,
     LookupColumn,
     Metric,
     Notice,
     PlainColumn,
     Purpose,
-    SessionFeature,
     Signature,
     SumLookupColumn,
     View,
-    Where,
 )
-from edge_runtime.catalog.operators import OPERATORS
-
-Table = dict[str, object]
 
 
 def render(model: CatalogModel) -> Table:
@@ -43,23 +36,18 @@ def render(model: CatalogModel) -> Table:
         "notices": {k: notice_table(v) for k, v in model.notices.items()},
         "entities": {k: {"personal": v.personal} for k, v in model.entities.items()},
         "events": {k: _event(v) for k, v in model.events.items()},
-        "views": {k: _view(v) for k, v in model.views.items()},
+        "views": {k: _view(v) for k, v in model.views.items() if not is_hidden(v)},
         "services": {k: {"features": [_column(c) for c in v.columns]} for k, v in model.services.items()},
-        "metrics": {k: metric_table(v) for k, v in model.metrics.items()},
-    }
-
-
-def _known(pairs: Iterable[tuple[str, object]]) -> Table:
-    """The pairs whose value is known: absent and None mean the same."""
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in pairs if value is not None
+        "metrics": {
+            k: metric_table(v, model.views) for k, v in model.metrics.items() if v.experiment is None
+        },
     }
 
 
 def controller_table(c: Controller) -> Table:
     """The controller as the canonical table has it."""
-    known = [("name", c.name), ("contact", c.contact), ("dpo", c.dpo)]
-    return _known([*known, ("address", c.address), ("jurisdiction", c.jurisdiction)])
+    reached = [("name", c.name), ("contact", c.contact), ("dpo", c.dpo)]
+    return known([*reached, ("address", c.address), ("jurisdiction", c.jurisdiction)])
 
 
 def signature_table(s: Signature) -> Table:
@@ -75,7 +63,7 @@ def purpose_table(p: Purpose) -> Table:
         ("transfers", p.transfers),
         ("uses", p.uses),
     ]
-    described = _known(
+    described = known(
         [("description", p.description), ("dpv", p.dpv), *((key, items or None) for key, items in lists)]
     )
     return {
@@ -91,7 +79,7 @@ def purpose_table(p: Purpose) -> Table:
 
 def notice_table(n: Notice) -> Table:
     """A notice as the canonical table has it."""
-    return _known(
+    return known(
         [
             ("purposes", n.purposes),
             ("language", n.language),
@@ -118,61 +106,9 @@ def _view(view: View) -> Table:
         table["dedup_horizon"] = write_duration(view.dedup_horizon_us)
     features: Table = {}
     for name, feature in view.features.items():
-        features[name] = _feature(feature)
+        features[name] = feature_table(feature)
     table["features"] = features
     return table
-
-
-def _feature(f: Feature) -> Table:
-    match f:
-        case SessionFeature():
-            return _session(f)
-        case DerivedFeature():
-            return _derived(f)
-        case FieldFeature():
-            return _field(f)
-        case _:
-            assert_never(f)
-
-
-def _derived(f: DerivedFeature) -> Table:
-    arguments = {} if f.encoding is None else encoding_table(f.encoding)
-    arguments.pop("kind", None)
-    return {"op": f.op} | _known([("of", f.of), ("default", f.default)]) | arguments
-
-
-def _field(f: FieldFeature) -> Table:
-    return _known([("dtype", str(f.dtype)), ("values", f.values), ("range", f.range), ("default", f.default)])
-
-
-def _session(f: SessionFeature) -> Table:
-    spec = OPERATORS[f.op]
-    durations = (("window", f.window_us), ("gap", f.gap_us), ("half_life", f.half_life_us))
-    table = _known(
-        [
-            ("op", f.op),
-            ("event", f.events),
-            ("value", f.value),
-            ("by", f.by),
-            *((key, None if us is None else write_duration(us)) for key, us in durations),
-            ("n", f.n),
-            ("cap", f.cap if "cap" in spec.optional else None),
-            ("max_keys", f.max_keys if "max_keys" in spec.optional else None),
-            ("embedding", f.embedding),
-            ("default", f.default),
-        ]
-    )
-    if f.where:
-        table["where"] = _where(f.where)
-    return table
-
-
-def _where(conditions: tuple[Where, ...]) -> Table:
-    tests: dict[str, Table] = {}
-    for c in conditions:
-        operand = list(c.operand) if isinstance(c.operand, tuple) else c.operand
-        tests.setdefault(c.property, {})[c.test] = operand
-    return dict(tests)
 
 
 def _column(column: Column) -> Table:
@@ -180,46 +116,42 @@ def _column(column: Column) -> Table:
     match column:
         case PlainColumn():
             encoding = None if column.encoding is None else encoding_table(column.encoding)
-            return _known([*named, ("ref", str(column.ref)), ("encode", encoding)])
+            return known([*named, ("ref", str(column.ref)), ("encode", encoding)])
         case LookupColumn():
-            return _known([*named, ("lookup", str(column.ref)), ("key", column.key)])
+            return known([*named, ("lookup", str(column.ref)), ("key", column.key)])
         case SumLookupColumn():
             joined = [("sum_lookup", str(column.ref)), ("keys", str(column.keys)), ("key", column.key)]
-            return _known([*named, *joined])
+            return known([*named, *joined])
         case DotColumn():
-            return _known([*named, ("dot", (str(column.left), str(column.right)))])
+            return known([*named, ("dot", (str(column.left), str(column.right)))])
         case _:
             assert_never(column)
 
 
-def encoding_table(e: Encoding) -> Table:
-    """`kind` and the arguments that it takes."""
-    match e.kind:
-        case "hash":
-            return {"kind": e.kind, "buckets": e.buckets}
-        case "zscore":
-            return {"kind": e.kind, "mean": e.mean, "std": e.std}
-        case "clip":
-            return _known([("kind", e.kind), ("low", e.low), ("high", e.high)])
-        case "bucketize":
-            return {"kind": e.kind, "edges": list(e.edges)}
-        case _:
-            return {"kind": e.kind}
-
-
-def metric_table(m: Metric) -> Table:
-    """A metric as the canonical table has it."""
+def metric_table(m: Metric, views: Mapping[str, View]) -> Table:
+    """A metric as the canonical table has it; a feature declared in place stands in place."""
+    view = views[m.of.view]
     bounds = None if m.low is None or m.high is None else (m.low, m.high)
-    return _known(
+    # the categories of a status are no choice of the author
+    values = None if m.read == "status" else m.values
+    return known(
         [
             ("purpose", m.purpose),
             ("kind", m.kind),
-            ("of", str(m.of)),
+            ("of", hidden_table(view) if is_hidden(view) else str(m.of)),
+            ("read", m.read),
             ("epsilon", m.epsilon),
             ("min_subjects", m.min_subjects),
             ("window", write_duration(m.window_us)),
-            ("values", m.values),
+            ("mode", m.mode),
+            ("mechanism", m.mechanism),
+            ("values", values),
             ("edges", m.edges),
             ("bounds", bounds),
+            ("where", tests_table(m.where) or None),
+            ("quantiles", m.quantiles or None),
+            ("leaves", m.leaves or None),
+            ("reference", m.reference),
+            ("drift_alarm", m.drift_alarm),
         ]
     )

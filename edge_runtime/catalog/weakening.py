@@ -1,7 +1,8 @@
 """Where one privacy part protects less than another: what must not come into force by rolling back. Pure.
 
 Wider is weaker: a purpose, recipient, category or metric that was not there, a longer time, a basis that asks
-less, people who are none any more. Titles and descriptions weaken nothing.
+less, people who are none any more, a kiosk that sums what subjects noised before. Titles and descriptions
+weaken nothing.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def _metrics(before: Part, after: Part) -> Iterator[str]:
             continue
         if metric["purpose"] != was["purpose"] or metric["kind"] != was["kind"]:
             yield place
+        if metric["mode"] == "curator" and was.get("mode", "local") == "local":
+            yield f"{place}.mode"  # the kiosk sums what each subject would have noised
+        if metric["read"] != was.get("read", "value"):  # it tells something else about a subject
+            yield f"{place}.read"
+        if "of" in metric and metric["of"] != was.get("of"):  # other events are kept for it
+            yield f"{place}.of"
         if metric["epsilon"] > was["epsilon"]:
             yield f"{place}.epsilon"
         if metric["min_subjects"] < was["min_subjects"]:
