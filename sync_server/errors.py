@@ -10,6 +10,7 @@
     │   ├── StoreForeign  not a store of ours, damaged, or without its keys; untouched
     │   ├── JournalAhead  a journal knows more than the store; untouched
     │   └── NotRestored   a backup that cannot be made or restored from so; nothing is left behind
+    ├── MissingExtra      this installation: an optional package is not there
     ├── ChainBroken       the audit log is not as it was written
     └── KeysMissing       a store without its key file; nothing was created
 
@@ -45,6 +46,7 @@ PROBLEMS: Final[Mapping[str, Reply]] = {
     "rate_limited": Reply(429, "too many requests"),
     "token_ended": Reply(409, "the API token was revoked or has expired"),
     "too_many_tokens": Reply(409, "there are as many API tokens as there may be"),
+    "not_acceptable": Reply(406, "this server does not write what Accept names"),
     "not_found": Reply(404, "there is no such resource"),
     "method_not_allowed": Reply(405, "this path does not take that method"),
     "consent_live": Reply(409, "a consent of the subject is in force"),
@@ -180,3 +182,11 @@ class NotRestored(StoreError):
 
 class KeysMissing(ServerError):
     """A store without its key file; nothing was created."""
+
+
+class MissingExtra(ServerError, ImportError):
+    """An optional package is not installed; the message names what to install."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"expected {package}: pip install 'edge-runtime[{extra}]'; nothing changed")

@@ -1,68 +1,25 @@
-"""`/v1/aggregates`: open and close rounds, read releases."""
+"""`/v1/aggregates`: open, close and read one round. Lists are in `releases.py`."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
 
-from edge_runtime.catalog.model import MetricKind, MetricMode
 from sync_server.access.audit import about
+from sync_server.aggregates.documents import NewRound, Round, RoundId, RoundWithRelease
 from sync_server.aggregates.release import Parameters, Release
-from sync_server.api.asked import asked
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply
-from sync_server.api.rooms import HINTS, REGISTRY, ROUNDS, SETTINGS, STORE
-from sync_server.api.route import Link, Query, Route, Told
+from sync_server.api.rooms import HINTS, REGISTRY, ROUNDS, STORE
+from sync_server.api.route import Link, Route, Told
 from sync_server.errors import Problem
 from sync_server.store.aggregates import RoundRow
 
 PATH = "/v1/aggregates"
 ONE = PATH + "/{metric}/rounds"
-
-
-class NewRound(msgspec.Struct, forbid_unknown_fields=True):
-    """A round to open."""
-
-    closes_in_s: Annotated[float, msgspec.Meta(ge=1, le=30 * 86_400)]
-    """Seconds until it closes by itself: 1 second to 30 days."""
-
-
-class Round(msgspec.Struct):
-    """One asking of a metric. How many answered is not told while it is open."""
-
-    round: str
-    """Its id, hex."""
-    metric: str
-    state: Literal["open", "closed"]
-    opened_at_us: int
-    closes_at_us: int
-    kind: MetricKind
-    mode: MetricMode
-    categories: list[str]
-    """histogram: their names in order; else empty."""
-    epsilon: str
-    """A rational, as text: `1`, `1/2`."""
-    min_subjects: int
-    """Below it nothing is released."""
-    mechanism: str
-    """Name of the randomizer of the answers."""
-
-
-class RoundWithRelease(Round, kw_only=True):
-    """A round and, once it is closed, its release."""
-
-    release: Release | None
-    """Null while it is open."""
-
-
-class Releases(msgspec.Struct):
-    """Releases, newest first."""
-
-    releases: list[Release]
 
 
 async def open_round(request: web.Request) -> web.Response:
@@ -84,7 +41,7 @@ async def open_round(request: web.Request) -> web.Response:
 async def read_round(request: web.Request) -> web.Response:
     """The round's parameters and, once it is closed, its release. How many answered is not told before."""
     round_id = _round_id(request)
-    _close_due(request)
+    close_due(request)
     with request.app[STORE].read() as tx:
         row = tx.aggregates.round(round_id)
         published = tx.aggregates.release(round_id)
@@ -107,16 +64,7 @@ async def close_round(request: web.Request) -> web.Response:
     return json_reply(release)
 
 
-async def releases(request: web.Request) -> web.Response:
-    """Releases, newest first; of one metric, or of all."""
-    _close_due(request)
-    metric = request.match_info.get("metric") or asked(request, "metric", None)
-    with request.app[STORE].read() as tx:
-        found = tx.aggregates.releases(metric, request.app[SETTINGS].page_rows)
-    return json_reply(Releases([msgspec.json.decode(body, type=Release) for body in found]))
-
-
-def _close_due(request: web.Request) -> None:
+def close_due(request: web.Request) -> None:
     """A round whose time is over closes at the next look; until then it takes no answers anyway."""
     rounds, store = request.app[ROUNDS], request.app[STORE]
     with store.read() as tx:
@@ -152,7 +100,6 @@ def _round(row: RoundRow) -> Round:
     )
 
 
-RoundId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 _PLACES = {"round": RoundId}
 _LOCATION = (Told("Location", "Where the round is read."),)
 _ROUND = tuple(
@@ -200,26 +147,5 @@ ROUTES = (
         replies={200: "the release; `withheld`, without a number, under the minimum of subjects"},
         returns={200: Release},
         problems=("not_found",),
-    ),
-    Route(
-        "GET",
-        PATH + "/releases",
-        releases,
-        "All releases, newest first.",
-        "aggregates",
-        scope="analyst",
-        query=(Query("metric", "only this metric"),),
-        replies={200: "releases"},
-        returns={200: Releases},
-    ),
-    Route(
-        "GET",
-        PATH + "/{metric}/releases",
-        releases,
-        "Releases of one metric, newest first.",
-        "aggregates",
-        scope="analyst",
-        replies={200: "releases"},
-        returns={200: Releases},
     ),
 )

@@ -200,8 +200,8 @@ def _reply(route: Route, status: int, described: Described) -> dict[str, object]
     content: dict[str, object] = {}
     if status in route.returns:
         content[JSON] = {"schema": described.schema(route.returns[status])}
-    if status in route.gives:
-        content[route.gives[status]] = {}
+    given = route.gives.get(status, ())
+    content |= {kind: {} for kind in ((given,) if isinstance(given, str) else given)}
     if content:
         made["content"] = content
     headers = headers_of(route, status)

@@ -22,6 +22,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "rate_limited": "Wait for `Retry-After` seconds.",
     "token_ended": "Make a new token.",
     "too_many_tokens": "Revoke tokens that nobody uses.",
+    "not_acceptable": "Ask for a media type of the route's replies; `detail` says what this server lacks.",
     "not_found": "Check the path and the ids in it.",
     "method_not_allowed": "Use a method that `Allow` names.",
     "not_completed": "Look again later; `state` says how far it has come.",

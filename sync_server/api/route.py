@@ -101,8 +101,8 @@ class Route:
     returns: Mapping[int, type | UnionType] = field(default_factory=dict)
     """Status -> type of the JSON reply: a msgspec Struct, or `dict` for a document whose form is said
     elsewhere. Every status of `replies` stands here or in `gives`, or has no body (see `BODILESS`)."""
-    gives: Mapping[int, str] = field(default_factory=dict)
-    """Status -> media type of a reply that is not JSON, or not only."""
+    gives: Mapping[int, str | tuple[str, ...]] = field(default_factory=dict)
+    """Status -> media type or types of a reply that is not JSON, or not only."""
     tells: Mapping[int, tuple[Told, ...]] = field(default_factory=dict)
     """Status -> headers of that reply that a caller needs."""
     tells_all: tuple[Told, ...] = ()

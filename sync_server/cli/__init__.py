@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from edge_runtime.catalog import CatalogError
 from sync_server.api.remedies import REMEDIES
 from sync_server.cli.access import access_commands
+from sync_server.cli.aggregates import aggregate_commands
 from sync_server.cli.catalogs import catalog_commands
 from sync_server.cli.consent import consent_commands
 from sync_server.cli.devices import device_commands, enrol_command
@@ -42,6 +43,7 @@ FAMILIES = (
     access_commands,
     segment_commands,
     hot_set_commands,
+    aggregate_commands,
     event_commands,
     device_commands,
     restore_commands,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edge_runtime.wire.time_text import time_text
+from sync_server.cli.printable import shown
 
 
 def tokens_text(page: Mapping[str, Any]) -> str:
@@ -19,7 +20,7 @@ def tokens_text(page: Mapping[str, Any]) -> str:
 
 
 def _token(token: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{token['id']}  {_shown(token['name'])}"
+    yield f"{token['id']}  {shown(token['name'])}"
     yield f"  may     {', '.join(token['scopes'])} ({_bound(token)})"
     used = "never used" if token["used_at"] is None else f"last used {time_text(token['used_at'])}"
     yield f"  good    {_life(token)}; {used}"
@@ -27,7 +28,7 @@ def _token(token: Mapping[str, Any]) -> Iterator[str]:
 
 def _bound(token: Mapping[str, Any]) -> str:
     if token["destinations"] is not None:
-        return f"for the receiver of {', '.join(map(_shown, token['destinations']))} alone"
+        return f"for the receiver of {', '.join(map(shown, token['destinations']))} alone"
     return "any team" if token["teams"] is None else f"team {', '.join(token['teams'])}"
 
 
@@ -46,12 +47,7 @@ def audit_text(page: Mapping[str, Any]) -> str:
 def _entry(entry: Mapping[str, Any]) -> Iterator[str]:
     came = f"{entry['outcome']} {entry['status']} {entry['code']}".rstrip()
     yield f"{entry['seq']:>7}  {time_text(entry['last_at'])}  {entry['method']} {entry['route']}"
-    who = f"{entry['actor']} ({_shown(entry['name'])})" if entry["name"] else entry["actor"]
+    who = f"{entry['actor']} ({shown(entry['name'])})" if entry["name"] else entry["actor"]
     about = f", about {entry['resource']}" if entry["resource"] else ""
     times = f", {entry['count']} times" if entry["count"] > 1 else ""
     yield f"{'':>7}  {came}, by {who}{about}{times}"
-
-
-def _shown(name: str) -> str:
-    """A name that somebody chose, without what could move a terminal's cursor or turn its text round."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sync_server.client.aggregates import AggregatesClient
 from sync_server.client.connection import Connection
 from sync_server.client.consent import ConsentClient
 from sync_server.client.failure import Unreachable
@@ -82,6 +83,11 @@ class Client:
     def consent(self) -> ConsentClient:
         """Decisions and revocations."""
         return ConsentClient(self)
+
+    @property
+    def aggregates(self) -> AggregatesClient:
+        """Rounds and releases."""
+        return AggregatesClient(self)
 
     def call(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None

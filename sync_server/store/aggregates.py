@@ -7,12 +7,13 @@ its subject and device only until it is used or the round closes; what stays for
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from edge_runtime.wire.printing import prints_only
 
+T = TypeVar("T")
 _NEW_IN_4: Final = (
     "aggregate_rounds",
     "aggregate_tallies",
@@ -123,6 +124,8 @@ class TicketRow:
     used: bool
 
 
+PAGE_BYTES: Final = 1 << 20
+"""Bytes of releases after which a list of them ends: one may have a thousand numbers."""
 _ROUND: Final = (
     "id, metric, definition, parameters, collector, opened_us, closes_us, closed_us, subjects, reports"
 )
@@ -281,14 +284,35 @@ class AggregateRows:
         ).fetchone()
         return None if found is None else bytes(found[0])
 
-    def releases(self, metric: str | None, limit: int) -> Sequence[bytes]:
-        """The newest `limit` releases of one metric, or of all, newest first."""
+    def releases(
+        self, metric: str | None, limit: int, after: bytes | None = None
+    ) -> tuple[list[bytes], bool]:
+        """A page of the releases of one metric, or of all, newest first, and whether more are behind it.
+
+        Args:
+            limit: most releases; the page ends too when they come to `PAGE_BYTES`.
+            after: the round of the last one of the page before.
+        """
         rows = self._db.execute(
-            "SELECT body FROM aggregate_releases WHERE ?1 IS NULL OR metric = ?1"
-            " ORDER BY released_us DESC, round LIMIT ?2",
-            (metric, limit),
+            "SELECT body FROM aggregate_releases WHERE (?1 IS NULL OR metric = ?1) AND (?3 IS NULL OR"
+            " (-released_us, round) > (SELECT -released_us, round FROM aggregate_releases WHERE round = ?3))"
+            " ORDER BY released_us DESC, round LIMIT ?2 + 1",
+            (metric, limit, after),
         )
-        return [bytes(row[0]) for row in rows]
+        return _page((bytes(body) for (body,) in rows), limit, len)
+
+    def rounds(
+        self, metric: str | None, limit: int, after: bytes | None = None
+    ) -> tuple[list[tuple[RoundRow, bytes | None]], bool]:
+        """A page of rounds, newest first, each with its release; see `releases`."""
+        rows = self._db.execute(
+            f"SELECT {_ROUND}, (SELECT body FROM aggregate_releases r WHERE r.round = id)"
+            " FROM aggregate_rounds WHERE (?1 IS NULL OR metric = ?1) AND (?3 IS NULL OR"
+            " (-opened_us, id) > (SELECT -opened_us, id FROM aggregate_rounds WHERE id = ?3))"
+            " ORDER BY opened_us DESC, id LIMIT ?2 + 1",
+            (metric, limit, after),
+        )
+        return _page(((RoundRow(*row), body) for *row, body in rows), limit, lambda row: len(row[1] or b""))
 
     def _ticket(self, where: str, values: tuple[bytes, ...]) -> TicketRow | None:
         found = self._db.execute(f"SELECT {_TICKET} FROM aggregate_tickets WHERE {where}", values).fetchone()
@@ -296,3 +320,15 @@ class AggregateRows:
             return None
         ticket, round_id, subject, device_id, used = found
         return TicketRow(ticket, round_id, subject, device_id, bool(used))
+
+
+def _page(rows: Iterable[T], limit: int, size: Callable[[T], int]) -> tuple[list[T], bool]:
+    """The first of `rows`, and whether there are more: `limit` of them, fewer when they are large."""
+    found: list[T] = []
+    room = PAGE_BYTES
+    for row in rows:
+        if len(found) == limit or room <= 0:
+            return found, True
+        found.append(row)
+        room -= size(row)
+    return found, False

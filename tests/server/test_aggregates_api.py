@@ -56,9 +56,12 @@ async def test_closing_releases_and_the_release_is_listed(door: Door) -> None:
     status, release = await door.ask("POST", f"{path}/close")
     assert (status, release["status"], release["n"], release["estimate"]) == (200, "withheld", None, None)
     assert (await door.ask("POST", f"{path}/close"))[1] == release
-    assert (await door.ask("GET", "/v1/aggregates/releases"))[1] == {"releases": [release]}
-    assert (await door.ask("GET", "/v1/aggregates/countries_0/releases"))[1] == {"releases": [release]}
-    assert (await door.ask("GET", "/v1/aggregates/other/releases"))[1] == {"releases": []}
+    assert (await door.ask("GET", "/v1/aggregates/releases"))[1] == {"releases": [release], "next": None}
+    assert (await door.ask("GET", "/v1/aggregates/countries_0/releases"))[1] == {
+        "releases": [release],
+        "next": None,
+    }
+    assert (await door.ask("GET", "/v1/aggregates/other/releases"))[1] == {"releases": [], "next": None}
     seen = (await door.ask("GET", path))[1]
     assert (seen["state"], seen["release"]) == ("closed", release)
 
@@ -92,7 +95,7 @@ async def test_bad_requests_are_named_and_open_nothing(
     got, problem = await door.ask(verb, path, body)
     assert (got, problem["code"]) == (status, code)
     door.clock.advance(seconds=10_000_000)
-    assert (await door.ask("GET", "/v1/aggregates/releases"))[1] == {"releases": []}
+    assert (await door.ask("GET", "/v1/aggregates/releases"))[1] == {"releases": [], "next": None}
 
 
 async def test_the_doors_ask_for_the_token(door: Door) -> None:

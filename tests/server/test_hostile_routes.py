@@ -27,7 +27,11 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 BODY_LIMIT = 4096
 FREE = {"token_requests_per_s": 10**6, "token_burst": 10**6, "deliveries_at_once": 0}
 KEY = {"Idempotency-Key": "k"}
-NOT_TOLD = {("DELETE", "/v1/consents/{id}"), ("GET", "/v1/aggregates/{metric}/releases")}
+NOT_TOLD = {
+    ("DELETE", "/v1/consents/{id}"),
+    ("GET", "/v1/aggregates/{metric}/releases"),
+    ("GET", "/v1/aggregates/{metric}/rounds"),
+}
 """Routes that answer alike whether or not there is such a thing."""
 DRAWN = "/v1/sync"
 """A session of its own kind: `test_poll_door.py` and `test_fuzz_session.py` are about it."""

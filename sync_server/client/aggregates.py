@@ -1,0 +1,88 @@
+"""Rounds and releases, with the types that the server answers in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from sync_server.aggregates.documents import (
+    DeclaredMetric,
+    DeclaredMetrics,
+    NewRound,
+    Releases,
+    Round,
+    RoundBrief,
+    Rounds,
+    RoundWithRelease,
+)
+from sync_server.aggregates.release import Release
+from sync_server.client.connection import path_of
+
+T = TypeVar("T")
+AGGREGATES: Final = ("v1", "aggregates")
+TABLES: Final = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+"""The forms in which releases come as a table, one row a number."""
+
+
+class Asking(Protocol):
+    """What it asks with; see `Client`."""
+
+    def ask(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
+    ) -> bytes: ...
+
+    def patiently(self, attempt: Callable[[], T]) -> T: ...
+
+
+class AggregatesClient:
+    """Ask, look, take home. Raises `Refused`, or `Unreachable` when patience ends.
+
+    Every call is repeated while no answer comes: opening and closing a round again is the same round.
+    """
+
+    def __init__(self, client: Asking) -> None:
+        self._client = client
+
+    def metrics(self) -> list[DeclaredMetric]:
+        """The metrics of the active catalog, and what a round of each costs."""
+        return self._ask("GET", path_of(*AGGREGATES, "metrics"), DeclaredMetrics).metrics
+
+    def open(self, metric: str, *, closes_in_s: float) -> Round:
+        """Open a round of `metric`, or find the one that is open: then its closing time stays."""
+        path = path_of(*AGGREGATES, metric, "rounds")
+        return self._ask("POST", path, Round, msgspec.to_builtins(NewRound(closes_in_s)))
+
+    def round(self, metric: str, round_id: str) -> RoundWithRelease:
+        """One round and, once it is closed, its release."""
+        return self._ask("GET", path_of(*AGGREGATES, metric, "rounds", round_id), RoundWithRelease)
+
+    def close(self, metric: str, round_id: str) -> Release:
+        """Close a round now."""
+        return self._ask("POST", path_of(*AGGREGATES, metric, "rounds", round_id, "close"), Release)
+
+    def rounds(self, metric: str | None = None, *, page: int | None = None) -> Iterator[RoundBrief]:
+        """Rounds of a metric or of all, newest first; `page` at a time."""
+        after: str | None = None
+        while True:
+            path = path_of(*AGGREGATES, "rounds", metric=metric, after=after, limit=page)
+            found = self._ask("GET", path, Rounds)
+            yield from found.rounds
+            if (after := found.next) is None:
+                return
+
+    def releases(self, metric: str | None = None, *, page: int | None = None) -> Iterator[Release]:
+        """Releases of a metric or of all, newest first; `page` at a time."""
+        after: str | None = None
+        while True:
+            path = path_of(*AGGREGATES, "releases", metric=metric, after=after, limit=page)
+            found = self._ask("GET", path, Releases)
+            yield from found.releases
+            if (after := found.next) is None:
+                return
+
+    def _ask(self, method: str, path: str, wanted: type[T], body: object = None) -> T:
+        return msgspec.json.decode(
+            self._client.patiently(lambda: self._client.ask(method, path, body)), type=wanted
+        )
