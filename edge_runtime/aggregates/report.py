@@ -48,7 +48,7 @@ class Reporter:
     ) -> None:
         self._database, self._keyring = database, keyring
         self._rounds = RoundsInHand(catalog, keyring, clock)
-        self._respondents = Respondents(catalog, keyring, consents, read_value)
+        self._respondents = Respondents(catalog, keyring, consents, read_value, clock)
         self._answers = Answers(catalog, keyring, self._respondents, clock, bits)
         self.counts: Counter[str] = self._answers.counts
         self._waiting = Waiting(catalog, database, keyring, self._respondents, clock, self.counts)

@@ -5,28 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from edge_runtime.aggregates.category import category_of
+from edge_runtime.aggregates.reading import Reading, read_input
 from edge_runtime.aggregates.rounds_in_hand import Round, purposes_of
 from edge_runtime.catalog import Catalog, Metric
+from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import DataKey, Keyring
-from edge_runtime.serving.status import Status
 
 SUBJECTS: Final = 1_000
 """Most subjects in one ticket request, so that both frames fit; the rest ask at the next offer."""
-
-
-class Reading(Protocol):
-    """What `read_value` returns (a `FeatureValue` does)."""
-
-    @property
-    def value(self) -> object:
-        """The feature's value."""
-        ...
-
-    @property
-    def status(self) -> Status:
-        """Only PRESENT is reported: a default is not the subject's value."""
-        ...
 
 
 class Permission(Protocol):
@@ -53,9 +39,16 @@ ReadValue = Callable[[str, str], Reading]
 class Respondents:
     """The subjects of one runtime, as those who may be asked."""
 
-    def __init__(self, catalog: Catalog, keyring: Keyring, consents: Consents, read_value: ReadValue) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        keyring: Keyring,
+        consents: Consents,
+        read_value: ReadValue,
+        clock: Clock,
+    ) -> None:
         self._catalog, self._keyring, self._consents = catalog, keyring, consents
-        self._read_value = read_value
+        self._read_value, self._clock = read_value, clock
 
     def asking(self, round_: Round, payable: Callable[[str], bool]) -> dict[bytes, str]:
         """Pseudonym -> subject of the next who may and can answer, in turns of at most `SUBJECTS`.
@@ -79,11 +72,11 @@ class Respondents:
         return found
 
     def input(self, metric: Metric, subject: str) -> int | None:
-        """The input to answer with, or None: no permission, no whole value, or none that is an input."""
+        """The input to answer with, or None: no permission, or nothing to answer with (`reading.py`)."""
         if self.keys(metric, subject) is None:
             return None
         reading = self._read_value(str(metric.of), subject)
-        return category_of(metric, reading.value) if reading.status is Status.PRESENT else None
+        return read_input(metric, reading, self._clock.now_us())
 
     def keys(self, metric: Metric, subject: str) -> list[DataKey] | None:
         """The data keys an answer is sealed under; None without live permission for every purpose."""

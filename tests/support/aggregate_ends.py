@@ -88,6 +88,7 @@ class Value:
 
     value: object
     status: Status = Status.PRESENT
+    event_time: int | None = None
 
 
 @dataclass

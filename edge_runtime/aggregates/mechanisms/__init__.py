@@ -8,6 +8,7 @@ package; a test reads the syntax trees and says so. Open `mechanism.py` first, t
 from edge_runtime.aggregates.mechanisms.answer import answer_bytes
 from edge_runtime.aggregates.mechanisms.choice import best_frequencies, expected_error, frequencies
 from edge_runtime.aggregates.mechanisms.exact import exp_below
+from edge_runtime.aggregates.mechanisms.inputs import input_of
 from edge_runtime.aggregates.mechanisms.mechanism import Bits, Curator, Frequencies, Mechanism, Moves, Noised
 from edge_runtime.aggregates.mechanisms.question import (
     BUDGET_CEILING_MICROS,
@@ -51,6 +52,7 @@ __all__ = [
     "expected_error",
     "frequencies",
     "frequencies_for",
+    "input_of",
     "mechanism_for",
     "question_of",
     "risk",

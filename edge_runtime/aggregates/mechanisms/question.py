@@ -16,7 +16,7 @@ import msgspec
 
 from edge_runtime.aggregates.mechanisms.choice import best_frequencies, frequencies
 from edge_runtime.aggregates.mechanisms.mechanism import Curator, Frequencies, Mechanism
-from edge_runtime.catalog.model import Metric, MetricKind, MetricMode
+from edge_runtime.catalog.model import Metric, MetricKind, MetricMode, Where
 from edge_runtime.wire.seal import canonical
 
 BUDGET_CEILING_MICROS: Final = 4_000_000
@@ -43,6 +43,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """quantile: buckets on the finest level."""
     quantiles: tuple[str, ...] = ()
     """quantile: which, rationals as text."""
+    edges: tuple[str, ...] = ()
+    """histogram by edges: each the very rational that its float is, so that floats compare with it."""
+    where: tuple[Where, ...] = ()
+    """count: what a value must meet to be a yes; see `inputs.py`."""
 
 
 def question_of(metric: Metric) -> Question:
@@ -62,6 +66,8 @@ def question_of(metric: Metric) -> Question:
         epsilon=str(epsilon),
         mechanism=chosen,
         categories=metric.categories,
+        edges=tuple(str(Fraction(edge)) for edge in metric.edges or ()),
+        where=metric.where,
     )
     mechanism_for(question)
     return question
