@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.aggregates.mechanisms import Question, input_of
-from edge_runtime.aggregates.mechanisms.inputs import STEPS
+from edge_runtime.aggregates.mechanisms import STEPS, Question, input_of
 from edge_runtime.aggregates.reading import read_input, what_is_read
 from edge_runtime.catalog.model import Metric, MetricKind, MetricRead, Ref, Where
 from edge_runtime.catalog.statuses import COUNTED

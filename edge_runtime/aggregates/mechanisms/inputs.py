@@ -14,13 +14,12 @@ from numbers import Integral, Real
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Final
 
+from edge_runtime.aggregates.mechanisms.bounded import STEPS
 from edge_runtime.aggregates.mechanisms.question import Question
 from edge_runtime.catalog.model import Where
 
 NO: Final = 0
 YES: Final = 1
-STEPS: Final = 1 << 16
-"""Steps of equal length between the bounds of a sum or mean."""
 _TESTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "eq": eq,
     "ne": ne,

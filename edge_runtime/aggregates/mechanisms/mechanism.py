@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Protocol
+from typing import Final, Protocol
 
 Bits = Callable[[int], int]
 """Chance: `bits(n)` is uniform on 0 … n-1. On a device `chance.system_bits`, in tests a seeded one."""
 Moves = tuple[tuple[int, int], ...]
 """(cell, amount) pairs that one answer adds to the tally; no cell twice."""
+STEP_LIMIT: Final = 1 << 20
+"""Most steps between the bounds of a number; no metric comes near it."""
 
 
 class Noised(Protocol):
@@ -111,6 +113,14 @@ def checked(categories: int, limit: int, odds: Fraction) -> None:
     """Raise `ValueError` unless 2 <= categories <= limit and odds > 1."""
     if not 2 <= categories <= limit:
         raise ValueError(f"expected 2 to {limit} categories, got {categories}")
+    if odds <= 1:
+        raise ValueError(f"expected odds above 1, got {odds}")
+
+
+def checked_steps(steps: int, odds: Fraction) -> None:
+    """Raise `ValueError` unless 2 <= steps <= 2^20 and odds > 1."""
+    if not 2 <= steps <= STEP_LIMIT:
+        raise ValueError(f"expected 2 to {STEP_LIMIT} steps, got {steps}")
     if odds <= 1:
         raise ValueError(f"expected odds above 1, got {odds}")
 

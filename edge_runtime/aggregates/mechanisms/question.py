@@ -10,12 +10,16 @@ import hashlib
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import msgspec
 
+from edge_runtime.aggregates.mechanisms.bounded import STEPS, Bounded, best_bounded, bounded
 from edge_runtime.aggregates.mechanisms.choice import best_frequencies, frequencies
-from edge_runtime.aggregates.mechanisms.mechanism import Curator, Frequencies, Mechanism
+from edge_runtime.aggregates.mechanisms.curator import DiscreteLaplace
+from edge_runtime.aggregates.mechanisms.hierarchical import Hierarchical
+from edge_runtime.aggregates.mechanisms.mechanism import Frequencies, Mechanism
 from edge_runtime.catalog.model import Metric, MetricKind, MetricMode, Where
 from edge_runtime.wire.seal import canonical
 
@@ -23,6 +27,12 @@ BUDGET_CEILING_MICROS: Final = 4_000_000
 """Most epsilon, in millionths, that one subject spends in one window. Built in: no catalog raises it."""
 DAY_US: Final = 86_400_000_000
 WINDOW_LIMIT_DAYS: Final = 3_650
+NO_YES: Final = ("no", "yes")
+"""The categories of a count."""
+NUMERIC: Final = ("sum", "mean", "quantile")
+"""Kinds of a number between bounds."""
+SCHEME: Final = 1
+"""Changes with how a mechanism, its answers or its tally are made: sides that differ never mix answers."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,41 +62,127 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def question_of(metric: Metric) -> Question:
     """The question of `metric`, its mechanism chosen.
 
-    Raises `ValueError` for a kind that is not built, or whose epsilon, categories or window do not fit.
+    Raises `ValueError` for a mechanism that its kind and mode do not have, or when epsilon, categories,
+    bounds, leaves, quantiles or window do not fit.
     """
     if not 0 < metric.window_us <= WINDOW_LIMIT_DAYS * DAY_US:
         raise ValueError(f"expected a budget window of at most {WINDOW_LIMIT_DAYS} days")
-    if metric.kind != "histogram" or metric.mode != "local":
-        raise ValueError(f"expected a local histogram, got {metric.mode} {metric.kind}")
-    epsilon = epsilon_of(metric)
-    chosen = metric.mechanism or best_frequencies(len(metric.categories), epsilon)
+    numeric = metric.kind in NUMERIC
     question = Question(
         kind=metric.kind,
         mode=metric.mode,
-        epsilon=str(epsilon),
-        mechanism=chosen,
-        categories=metric.categories,
+        epsilon=str(epsilon_of(metric)),
+        mechanism=metric.mechanism or _chosen(metric),
+        categories=_categories(metric),
+        low=_decimal(metric.low) if numeric else "",
+        high=_decimal(metric.high) if numeric else "",
+        leaves=metric.leaves if metric.kind == "quantile" else 0,
+        quantiles=tuple(_decimal(q) for q in metric.quantiles) if metric.kind == "quantile" else (),
         edges=tuple(str(Fraction(edge)) for edge in metric.edges or ()),
         where=metric.where,
     )
-    mechanism_for(question)
+    check(question)
     return question
+
+
+def _chosen(metric: Metric) -> str:
+    if metric.mode == "curator":
+        return "discrete_laplace"
+    match metric.kind:
+        case "quantile":
+            return "hierarchical"
+        case "sum" | "mean":
+            return best_bounded(STEPS, epsilon_of(metric))
+        case "count" | "histogram":
+            return best_frequencies(len(_categories(metric)), epsilon_of(metric))
+
+
+def _categories(metric: Metric) -> tuple[str, ...]:
+    match metric.kind:
+        case "histogram":
+            return metric.categories
+        case "count":
+            return NO_YES
+        case _:
+            return ()
+
+
+def _decimal(number: object) -> str:
+    """The rational that its author wrote; empty for none, which `check` refuses."""
+    return "" if number is None else str(Fraction(repr(number)))
+
+
+def check(question: Question) -> None:
+    """Raise `ValueError` unless `question` has a mechanism and its bounds and quantiles make sense."""
+    if question.mode == "local":
+        mechanism_for(question)
+    else:
+        curator_for(question)
+    if question.kind in NUMERIC:
+        if not (question.low and question.high):
+            raise ValueError(f"expected bounds for a {question.kind}")
+        if not Fraction(question.low) < Fraction(question.high):
+            raise ValueError("expected a lower bound below the upper one")
+    if question.kind == "quantile":
+        asked = [Fraction(0), *map(Fraction, question.quantiles), Fraction(1)]
+        if len(asked) == 2 or any(b <= a for a, b in pairwise(asked)):
+            raise ValueError("expected quantiles that rise, each inside 0 … 1")
 
 
 @lru_cache(maxsize=64)
 def mechanism_for(question: Question) -> Mechanism:
     """The local mechanism that answers `question`; made once and kept. Raises `ValueError` for none."""
-    return frequencies_for(question)
+    match question.kind:
+        case "count" | "histogram":
+            return frequencies_for(question)
+        case "sum" | "mean":
+            return bounded_for(question)
+        case "quantile":
+            return hierarchical_for(question)
 
 
 def frequencies_for(question: Question) -> Frequencies:
-    """The mechanism of a histogram or count. Raises `ValueError` for another question."""
+    """The mechanism of a local histogram or count. Raises `ValueError` for another question."""
+    _expect(question, "local", ("count", "histogram"))
     return frequencies(question.mechanism, len(question.categories), Fraction(question.epsilon))
 
 
-def curator_for(question: Question) -> Curator:
+def bounded_for(question: Question) -> Bounded:
+    """The mechanism of a local sum or mean, over `STEPS` steps. Raises `ValueError` for another question."""
+    _expect(question, "local", ("sum", "mean"))
+    return bounded(question.mechanism, STEPS, Fraction(question.epsilon))
+
+
+@lru_cache(maxsize=64)
+def hierarchical_for(question: Question) -> Hierarchical:
+    """The mechanism of a local quantile. Raises `ValueError` for another question."""
+    _expect(question, "local", ("quantile",))
+    if question.mechanism != "hierarchical":
+        raise ValueError(f"expected hierarchical, got {question.mechanism}")
+    return Hierarchical.of(question.leaves, Fraction(question.epsilon))
+
+
+@lru_cache(maxsize=64)
+def curator_for(question: Question) -> DiscreteLaplace:
     """The noise that a kiosk adds over its own subjects for `question`. Raises `ValueError` for another."""
-    raise ValueError(f"expected a question for a curator, got {question.mode} {question.kind}")
+    _expect(question, "curator", ("count", "sum", "mean", "histogram", "quantile"))
+    if question.mechanism != "discrete_laplace":
+        raise ValueError(f"expected discrete_laplace, got {question.mechanism}")
+    epsilon = Fraction(question.epsilon)
+    match question.kind:
+        case "histogram":
+            return DiscreteLaplace.histogram(len(question.categories), epsilon)
+        case "count":
+            return DiscreteLaplace.count(epsilon)
+        case "sum" | "mean":
+            return DiscreteLaplace.total(STEPS, epsilon)
+        case "quantile":
+            return DiscreteLaplace.quantiles(question.leaves, epsilon)
+
+
+def _expect(question: Question, mode: MetricMode, kinds: tuple[MetricKind, ...]) -> None:
+    if question.mode != mode or question.kind not in kinds:
+        raise ValueError(f"expected a {mode} {' or '.join(kinds)}, got {question.mode} {question.kind}")
 
 
 def epsilon_of(metric: Metric) -> Fraction:
@@ -114,6 +210,7 @@ def definition(metric: Metric) -> bytes:
     """16 bytes that change with any parameter of `metric`: both sides must mean the same question."""
     asked = msgspec.json.encode(question_of(metric), order="deterministic")
     parameters = (
+        SCHEME,
         metric.name,
         metric.purpose,
         str(metric.of),

@@ -33,13 +33,18 @@ def risk(categories: int, size: int, odds: Fraction, n: int) -> Fraction:
 
 
 def best_size(categories: int, odds: Fraction) -> int:
-    """The m in 1 … K-1 with the least `risk`; the smaller one where two tie."""
+    """The m in 1 … K-1 with the least `risk`; the smaller one where two tie.
+
+    The risk has one valley, at m = K / (1 + o): its slope has the sign of (1 + o) m - K. So the best integer
+    is one of the two beside it.
+    """
     a, b, k = odds.numerator, odds.denominator, categories
 
     def cost(m: int) -> Fraction:
         return Fraction((m * a + (k - m) * b) ** 2, m * (k - m))
 
-    return min(range(1, k), key=cost)
+    below = min(max(1, k * b // (a + b)), k - 1)
+    return min(range(below, min(below + 1, k - 1) + 1), key=cost)
 
 
 @dataclass(frozen=True, slots=True)
