@@ -40,7 +40,6 @@ def test_a_round_opens_once_and_is_offered_with_its_definition(office: Office) -
     ("metric", "closes_in_us", "code"),
     [
         ("nothing", HOUR_US, "unknown_metric"),
-        ("counted", HOUR_US, "invalid_request"),
         ("countries_0", 0, "invalid_request"),
         ("countries_0", LONGEST_ROUND_US + 1, "invalid_request"),
     ],
