@@ -67,8 +67,7 @@ class HiddenViews:
         """
         entity = self._entity(body)
         body.forbid("default", "a default is not the subject's value: nobody answers with it")
-        if body.raw("op") not in OPERATORS:
-            body.text("op", required=True, choices=tuple(OPERATORS))
+        if body.text("op", required=True, choices=tuple(OPERATORS)) is None:  # a derived one has no events
             return None
         retention_us = None if purpose is None else purpose.retention_us
         given = {key: view for key, view in self._declared.items() if view.source != "session"}

@@ -23,6 +23,8 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\x07")
 PUBLIC = seal.public_bytes(KEY)
 HASH = "sha256:" + "ab" * 32
 PURPOSE = "purposes/personalization"
+COUNT = {"entity": "user", "event": "view", "op": "count", "window": "7d"}
+"""A feature declared in place."""
 
 
 def whole() -> dict[str, Any]:
@@ -36,6 +38,14 @@ def whole() -> dict[str, Any]:
         "transfers": ["US: standard contractual clauses"],
         "uses": ["targeting", "sale"],
         "dpv": "https://w3id.org/dpv#Personalisation",
+    }
+    table["metrics"]["visits"] = {
+        "purpose": "measurement",
+        "kind": "mean",
+        "of": "activity:views_5m",
+        "bounds": [0, 100],
+        "epsilon": 1.0,
+        "min_subjects": 50,
     }
     table["notices"] = {
         "2026-11": {
@@ -123,6 +133,9 @@ def test_features_do_not_move_the_privacy_part() -> None:
         drop(f"{PURPOSE}/uses"),
         put("metrics/customers_by_country/epsilon", 2.0),
         put("metrics/customers_by_country/min_subjects", 10),
+        put("metrics/visits/mode", "curator"),
+        put("metrics/visits/read", "age"),
+        put("metrics/visits/of", COUNT),
         put("notices/2026-11/content_hash", "sha256:" + "cd" * 32),
         put("controller/name", "Other Ltd"),
         put("entities/staff", {"personal": True}),
@@ -193,6 +206,12 @@ def test_load_with_a_registry_key_refuses_what_it_did_not_sign(tmp_path: Path) -
         (put("metrics/customers_by_country/epsilon", 2.0), ["metrics.customers_by_country.epsilon"]),
         (put("metrics/customers_by_country/epsilon", 0.5), []),
         (put("metrics/customers_by_country/min_subjects", 9), ["metrics.customers_by_country.min_subjects"]),
+        (put("metrics/visits/mode", "curator"), ["metrics.visits.mode"]),
+        (put("metrics/visits/read", "age"), ["metrics.visits.read"]),
+        (put("metrics/visits/of", COUNT), ["metrics.visits.of"]),
+        (put("metrics/customers_by_country/values", ["UK", "other"]), []),
+        (put("metrics/visits/mechanism", "piecewise"), []),
+        (put("metrics/customers_by_country/reference", [0.25] * 4), []),
         (drop("metrics/customers_by_country"), []),
         (put("notices", {}), ["notices"]),
         (put("controller/name", "Other Ltd"), ["controller"]),
@@ -205,6 +224,17 @@ def test_weaker_is_wider_longer_or_asking_less(change: Change, places: list[str]
     change(table)
     before, after = Catalog.from_dict(whole()), Catalog.from_dict(table)
     assert weakenings(privacy_part(before), privacy_part(after)) == places
+
+
+def test_a_part_signed_before_metrics_had_modes_is_held_to_what_it_meant() -> None:
+    """It said value and local without the words; a device compares with the part that it keeps."""
+    old: dict[str, Any] = privacy_part(Catalog.from_dict(whole()))
+    for metric in old["metrics"].values():
+        del metric["mode"], metric["read"]
+    table = whole()
+    assert weakenings(old, privacy_part(Catalog.from_dict(table))) == []
+    put("metrics/visits/mode", "curator")(table)
+    assert weakenings(old, privacy_part(Catalog.from_dict(table))) == ["metrics.visits.mode"]
 
 
 CHOICES: dict[str, list[object]] = {
@@ -221,6 +251,9 @@ CHOICES: dict[str, list[object]] = {
     "metrics/customers_by_country/min_subjects": [50, 60],
     "metrics/customers_by_country/window": ["1d", "7d"],
     "metrics/customers_by_country/purpose": ["measurement", "personalization"],
+    "metrics/visits/mode": ["local", "curator"],
+    "metrics/visits/read": ["value", "age"],
+    "metrics/visits/of": ["activity:views_5m", COUNT, {**COUNT, "window": "1d"}],
     "entities/staff": [{"personal": True}, {"personal": False}],
     "controller/name": ["Shop Ltd", "Other Ltd"],
 }
