@@ -226,6 +226,7 @@ class FarSide:
             self._read,
             self._clock,
             system_bits,
+            self._settings.report_spread_us,
         )
 
 

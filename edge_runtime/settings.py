@@ -52,6 +52,9 @@ class Settings:
     """Rows about nobody that were asked for and are kept; the coldest go."""
     fetched_rows_of_subject: int = 1_024
     """The same of one subject under one purpose; those of the oldest days go."""
+    report_spread_us: int = 3_600_000_000
+    """An aggregate report waits for a random time of at most so long before it is sent, and never past the
+    middle of what remains of its round; 0: it goes at once."""
     sweep_interval_us: int = 60_000_000
     """Pause between two rounds of upkeep in the background; 0 for none (then call `sweep` yourself). The
     first begins after 10 seconds at the latest."""

@@ -1,67 +1,133 @@
-"""One answer: paid for, drawn, sealed and stored in one transaction, and never drawn a second time."""
+"""Answers: paid for, drawn, sealed and stored in one transaction, and never drawn a second time.
+
+A local mechanism makes one report of each subject's answer. In curator mode the device adds up its own
+subjects' inputs exactly, draws noise once, and makes one report that names the tickets of all; every subject
+in it pays the whole price, for the claim is about each.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from edge_runtime.aggregates.budget import Charge, Verdict, judge, pay, round_tag, subject_tag
+from edge_runtime.aggregates.counts import count
 from edge_runtime.aggregates.mechanisms import (
     DAY_US,
     Bits,
     budget_window_days,
     cost_micros,
+    curator_for,
     mechanism_for,
 )
 from edge_runtime.aggregates.respondents import Respondents
 from edge_runtime.aggregates.rounds_in_hand import Round
-from edge_runtime.aggregates.unsent import Unsent, seal_unsent
+from edge_runtime.aggregates.unsent import Delay, Unsent, seal_unsent
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
-from edge_runtime.keys.keyring import Keyring
+from edge_runtime.keys.keyring import DataKey, Keyring
+from edge_runtime.wire.printing import prints_only
 from edge_runtime.wire.sealed_report import Answered, seal_report
+
+BODY_BYTES: Final = 32_000
+"""Most bytes of a report before its padding: padded and sealed it still fits a frame."""
+_TICKET_BYTES: Final = 18
+_AROUND_BYTES: Final = 64
+
+
+@prints_only()
+@dataclass(frozen=True, slots=True)
+class Ticketed:
+    """A subject with a ticket, and the input read for it before the transaction; None for none."""
+
+    subject: str
+    ticket: bytes
+    value: int | None
+
+
+@prints_only()
+@dataclass(frozen=True, slots=True)
+class _Payer:
+    """A subject whose report is paid for, in this transaction."""
+
+    ticket: bytes
+    value: int
+    keys: list[DataKey]
 
 
 class Answers:
-    """Draws answers. `counts` says what became of them: `stored`, `over_budget`, `unsure`, `answered`."""
+    """Draws answers.
+
+    Args:
+        bits: the operating system's chance.
+        spread_us: a report waits between 0 and so long, or half of what remains of its round if that is less.
+    """
 
     def __init__(
-        self, catalog: Catalog, keyring: Keyring, respondents: Respondents, clock: Clock, bits: Bits
+        self,
+        catalog: Catalog,
+        keyring: Keyring,
+        respondents: Respondents,
+        clock: Clock,
+        bits: Bits,
+        spread_us: int,
     ) -> None:
         self._keyring, self._respondents, self._clock, self._bits = keyring, respondents, clock, bits
+        self._spread_us = spread_us
         self._window_days = budget_window_days(catalog.metrics.values())
-        self.counts: Counter[str] = Counter()
 
     def payable(self, tx: ReadTransaction, round_: Round, subject: str) -> bool:
         """Whether the subject did not answer in this round, and its budget reaches."""
         return judge(tx, self._charge(round_, subject), self._clock.now_us()) is Verdict.PAID
 
-    def store(
-        self, tx: WriteTransaction, round_: Round, subject: str, ticket: bytes, value: int | None
-    ) -> Unsent | None:
-        """The stored answer of `subject`; None when it may not answer (any more), or its budget is spent.
-
-        Args:
-            value: the input, read before the transaction; None for none.
-        """
-        keys = self._respondents.keys(round_.metric, subject)  # again: it may have ended since it was read
-        if value is None or keys is None:
-            return None
-        verdict = pay(tx, self._charge(round_, subject), self._clock.now_us())
-        if verdict is not Verdict.PAID:
-            self.counts[verdict.name.lower()] += 1
-            return None
-        offer = round_.offer
-        answer = self._draw(round_, value)
-        sealed = seal_report(offer.collector, offer.round_id, Answered(offer.definition, [ticket], answer))
-        unsent = Unsent(offer.round_id, offer.metric, offer.closes_at_us, ticket, sealed)
-        tx.enqueue("report", ticket, seal_unsent(unsent, keys, self._keyring))
-        self.counts["stored"] += 1
-        return unsent
+    def store(self, tx: WriteTransaction, round_: Round, ticketed: Sequence[Ticketed]) -> None:
+        """Draw and store the answers of those who may (still) answer and whose budget reaches."""
+        paying = (payer for one in ticketed if (payer := self._pay(tx, round_, one)) is not None)
+        if round_.question.mode == "curator":
+            self._store_sums(tx, round_, list(paying))
+        else:
+            for payer in paying:
+                self._store(tx, round_, [payer], self._draw(round_, payer.value))
 
     def _draw(self, round_: Round, value: int) -> bytes:
         return mechanism_for(round_.question).randomize(value, self._bits)
+
+    def _store_sums(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer]) -> None:
+        curator = curator_for(round_.question)
+        for group in _groups(payers, curator.answer_bytes):
+            answer = curator.noised([payer.value for payer in group], self._bits)
+            self._store(tx, round_, group, answer)
+
+    def _pay(self, tx: WriteTransaction, round_: Round, one: Ticketed) -> _Payer | None:
+        keys = self._respondents.keys(
+            round_.metric, one.subject
+        )  # again: it may have ended since the reading
+        if one.value is None or keys is None:
+            return None
+        verdict = pay(tx, self._charge(round_, one.subject), self._clock.now_us())
+        if verdict is not Verdict.PAID:
+            count(tx, verdict.name.lower())
+            return None
+        return _Payer(one.ticket, one.value, keys)
+
+    def _store(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer], answer: bytes) -> None:
+        offer = round_.offer
+        # in order of the tickets, which are random: the order of subjects stays here
+        tickets = sorted(payer.ticket for payer in payers)
+        sealed = seal_report(offer.collector, offer.round_id, Answered(offer.definition, tickets, answer))
+        unsent = Unsent(offer.round_id, offer.metric, offer.closes_at_us, sealed)
+        keys = [key for payer in payers for key in payer.keys]
+        tx.enqueue("report", unsent.id, seal_unsent(unsent, self._delay(unsent), keys, self._keyring))
+        count(tx, "stored")
+
+    def _delay(self, unsent: Unsent) -> Delay:
+        """Uniform over the spread, and never past the middle of what remains of the round."""
+        now_us = self._clock.now_us()
+        spread_us = min(self._spread_us, (unsent.closes_at_us - now_us) // 2)
+        return Delay(now_us, now_us + (self._bits(spread_us + 1) if spread_us > 0 else 0))
 
     def _charge(self, round_: Round, subject: str) -> Charge:
         controller = self._keyring.identity.pseudonym_key
@@ -72,3 +138,10 @@ class Answers:
             window_days=self._window_days,
             micros=cost_micros(round_.metric),
         )
+
+
+def _groups(payers: Sequence[_Payer], answer_bytes: int) -> Iterator[Sequence[_Payer]]:
+    """As many subjects in one sum as one report can name."""
+    most = max(1, (BODY_BYTES - _AROUND_BYTES - answer_bytes) // _TICKET_BYTES)
+    for at in range(0, len(payers), most):
+        yield payers[at : at + most]

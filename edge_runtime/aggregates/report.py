@@ -1,39 +1,41 @@
 """The reporter: what a device says in aggregate rounds. OPEN FIRST.
 
 Which offers are believed says `rounds_in_hand.py`; who may answer, and with which input, `respondents.py`;
-one answer is made in `answers.py`; what waits to be sent is in `waiting.py`, and how it rests on disk in
-`unsent.py`.
+answers are made in `answers.py`; what waits to be sent is in `waiting.py`, how it rests on disk in
+`unsent.py`, and what became of it all in `counts.py`.
 
 Order of an answer: permission for both purposes, a whole value, a ticket; then, in one transaction, the
-budget is debited, the round marked and the answer stored; then it may be sent. A crash anywhere resends the
-stored answer or sends none, and never draws a second one.
+budget is debited, the round marked and the answer stored, with a random time before which it does not go. A
+crash anywhere resends the stored answer or sends none, and never draws a second one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 
-from edge_runtime.aggregates.answers import Answers
+from edge_runtime.aggregates.answers import Answers, Ticketed
+from edge_runtime.aggregates.counts import count, counted
 from edge_runtime.aggregates.mechanisms import Bits
 from edge_runtime.aggregates.respondents import Consents, ReadValue, Respondents
-from edge_runtime.aggregates.rounds_in_hand import Round, RoundsInHand
-from edge_runtime.aggregates.unsent import Unsent
+from edge_runtime.aggregates.rounds_in_hand import ROUNDS, Round, RoundsInHand
 from edge_runtime.aggregates.waiting import Waiting
 from edge_runtime.cache.database import Database
-from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketRequest, Tickets
 
+SPREAD_US: Final = 3_600_000_000
+"""Over how long the sending of reports is spread by default."""
+
 
 class Reporter:
     """Answers rounds for the subjects of one runtime. Not thread-safe, except `drop`: the link owns it.
 
-    `counts` says what became of answers: `stored`, `over_budget`, `unsure` (after damage to the ledger),
-    `answered` (already, in this round), `dropped` (permission or round ended before it was sent), `sent`
-    (acknowledged).
+    Args:
+        spread_us: see `Settings.report_spread_us`.
     """
 
     def __init__(
@@ -45,21 +47,44 @@ class Reporter:
         read_value: ReadValue,
         clock: Clock,
         bits: Bits,
+        spread_us: int = SPREAD_US,
     ) -> None:
         self._database, self._keyring = database, keyring
         self._rounds = RoundsInHand(catalog, keyring, clock)
         self._respondents = Respondents(catalog, keyring, consents, read_value, clock)
-        self._answers = Answers(catalog, keyring, self._respondents, clock, bits)
-        self.counts: Counter[str] = self._answers.counts
-        self._waiting = Waiting(catalog, database, keyring, self._respondents, clock, self.counts)
+        self._answers = Answers(catalog, keyring, self._respondents, clock, bits, spread_us)
+        self._waiting = Waiting(catalog, database, keyring, consents, clock)
+        self._disbelieved: dict[tuple[bytes, str], None] = {}
+        """(round, why) of offers that were counted."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What became of reports and offers, over restarts too; see `counts.COUNTS`."""
+        with self._database.read() as tx:
+            return counted(tx)
+
+    # ---- offers and tickets ------------------------------------------------------------------------------
 
     def on_offer(self, offer: RoundOffer) -> TicketRequest | None:
         """Ask for tickets for the subjects that may and can answer; None when there are none.
 
-        An offer that is not believed is no round for us, see `RoundsInHand.take`.
+        An offer that is not believed is no round for us, and is counted once: see `RoundsInHand.take`.
         """
-        round_ = self._rounds.take(offer)
-        return None if round_ is None else self._request(round_)
+        match self._rounds.take(offer):
+            case Round() as round_:
+                return self._request(round_)
+            case str(reason):
+                self._disbelieve(offer.round_id, reason)
+                return None
+
+    def _disbelieve(self, round_id: bytes, reason: str) -> None:
+        if (round_id, reason) in self._disbelieved:
+            return
+        while len(self._disbelieved) >= ROUNDS:
+            self._disbelieved.pop(next(iter(self._disbelieved)))
+        self._disbelieved[round_id, reason] = None
+        with self._database.write("disbelieve_offer") as tx:
+            count(tx, reason)
 
     def requests(self) -> list[TicketRequest]:
         """Ask again in every round that was offered and is still open.
@@ -79,40 +104,46 @@ class Reporter:
             return self._answers.payable(tx, round_, subject)
 
     def on_tickets(self, tickets: Tickets) -> list[Report]:
-        """Draw, pay for and store one answer for each ticket that we asked for; return what may be sent.
+        """Draw, pay for and store an answer for each ticket that we asked for; return what may go at once.
 
-        A ticket that is stored already returns the stored answer. Nothing is sent for a subject whose
-        permission ended, whose value is gone, or whose budget does not reach.
+        In curator mode those who got one together give one answer. None is drawn for a subject whose
+        permission ended, whose value is gone, whose budget does not reach, or who has answered.
         """
         round_ = self._rounds.get(tickets.round_id)
         if round_ is None:
             return []
         wanted = [(round_.asked[g.subject], g.ticket) for g in tickets.granted if g.subject in round_.asked]
-        values = [(s, t, self._respondents.input(round_.metric, s)) for s, t in wanted]  # before the write
-        with self._database.write("report") as tx:
-            answers = [self._answer(tx, round_, s, t, value) for s, t, value in values]
-        return [answer.report() for answer in answers if answer is not None]
+        ticketed = [Ticketed(s, t, self._respondents.input(round_.metric, s)) for s, t in wanted]
+        with self._database.write("report") as tx:  # values were read before
+            self._answers.store(tx, round_, ticketed)
+        self._waiting.look_anew()
+        return [report for report in self._waiting.due() if report.round_id == tickets.round_id]
 
-    def _answer(
-        self, tx: WriteTransaction, round_: Round, subject: str, ticket: bytes, value: int | None
-    ) -> Unsent | None:
-        stored = tx.outbox_item("report", ticket)
-        if stored is None:
-            return self._answers.store(tx, round_, subject, ticket, value)
-        unsent, allowed = self._waiting.stored(ticket, stored)
-        return unsent if allowed else None
+    # ---- stored reports ----------------------------------------------------------------------------------
 
     def pending(self) -> list[Report]:
-        """Every stored answer that may be sent now, oldest first.
+        """Every stored report that may go now, the one due first at the head.
 
-        Call it at each connection and when a lease was granted: answers are resent as they were drawn. An
-        answer that no key opens, or whose round is over, is dropped; one that is only locked waits.
+        Reports are resent as they were drawn. One that no key opens, or whose round is over, is dropped; one
+        that is only locked, or not due, waits.
         """
-        return self._waiting.sendable()
+        self._waiting.look_anew()
+        return self._waiting.due()
+
+    def due(self, most: int, in_flight: Collection[bytes]) -> list[Report]:
+        """At most `most` of the same that are not in flight; reads no disk while none is due.
+
+        Call it at every tick: time alone makes reports due.
+        """
+        return self._waiting.due(most, in_flight)
+
+    def unlocked(self) -> None:
+        """Permissions may be back: look at every report again that was due and locked."""
+        self._waiting.look_anew()
 
     def on_ack(self, ack: ReportAck) -> None:
         """The server has stored these reports: forget them."""
-        self._waiting.acknowledged(ack.reports)
+        self._waiting.settle(ack.reports, "sent")
 
     def on_closed(self, round_id: bytes) -> None:
         """The server takes no more answers in this round: drop what was not sent."""

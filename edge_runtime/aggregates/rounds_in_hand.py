@@ -45,15 +45,12 @@ class RoundsInHand:
         self._catalog, self._keyring, self._clock = catalog, keyring, clock
         self._rounds: dict[bytes, Round] = {}
 
-    def take(self, offer: RoundOffer) -> Round | None:
-        """The round that is offered; None for one that this device does not answer.
-
-        A metric that this catalog does not have, or defines otherwise, and a closing time that does not fit
-        this device's clock are no round for us.
-        """
+    def take(self, offer: RoundOffer) -> Round | str:
+        """The round that is offered, or why it is none for this device; see `counts.COUNTS`."""
         metric = self._catalog.metrics.get(offer.metric)
-        if metric is None or not self._believed(metric, offer):
-            return None
+        reason = self._disbelief(metric, offer)
+        if metric is None or reason is not None:
+            return reason or "unknown_metric"
         round_ = self._rounds.pop(offer.round_id, None) or Round(offer, metric, question_of(metric))
         while len(self._rounds) >= ROUNDS:
             self._rounds.pop(next(iter(self._rounds)))
@@ -74,12 +71,20 @@ class RoundsInHand:
         """The round is over."""
         self._rounds.pop(round_id, None)
 
-    def _believed(self, metric: Metric, offer: RoundOffer) -> bool:
-        try:
-            if definition(metric) != offer.definition:
-                return False
-        except ValueError:  # a question that this version cannot answer
-            return False
+    def _disbelief(self, metric: Metric | None, offer: RoundOffer) -> str | None:
+        """Why an offer is not believed, its signature first; None when it is."""
+        if not self._signed(offer):
+            return "bad_signature"
+        if metric is None:
+            return "unknown_metric"
+        if not _means_the_same(metric, offer):
+            return "metric_changed"
+        if not all(self._catalog.purposes[p].on_disk for p in purposes_of(self._catalog, metric)):
+            return "memory_only"
+        return None if is_open(offer.closes_at_us, self._clock) else "round_closed"
+
+    def _signed(self, offer: RoundOffer) -> bool:
+        """Whether the server's key that is pinned now signed it: after a succession, the new one alone."""
         server = self._keyring.identity.server_key
         if server is None:
             return False
@@ -87,8 +92,14 @@ class RoundsInHand:
             seal.verify(server, seal.OFFER, seal.offer_bytes(offer), offer.signature)
         except WireFailure:
             return False
-        on_disk = all(self._catalog.purposes[p].on_disk for p in purposes_of(self._catalog, metric))
-        return on_disk and is_open(offer.closes_at_us, self._clock)
+        return True
+
+
+def _means_the_same(metric: Metric, offer: RoundOffer) -> bool:
+    try:
+        return definition(metric) == offer.definition
+    except ValueError:  # a question that this version cannot answer
+        return False
 
 
 def is_open(closes_at_us: int, clock: Clock) -> bool:

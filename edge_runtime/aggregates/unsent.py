@@ -1,97 +1,144 @@
 """A report that waits to be sent, as it rests on disk: sealed under every permission that it hangs on.
 
-The answer comes from a value of one purpose, and is reported for another. It is sealed under the data keys of
-both, one inside the other, so the end of either makes it unreadable, in every copy of the file.
+An answer comes from a value of one purpose and is reported for another; a kiosk's own sum covers many
+subjects. The report is sealed under the data keys of all of them together (`keys/joint.py`), so the end of
+any one makes it unreadable, in every copy of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
 
+from edge_runtime.aggregates.counts import count
 from edge_runtime.cache.writing import WriteTransaction
+from edge_runtime.errors import DatabaseUnreadable
+from edge_runtime.keys.joint import Joint, open_jointly, seal_jointly
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.wire.messages import Bytes16, Micros, Name, Report
 from edge_runtime.wire.printing import prints_only
+from edge_runtime.wire.sealed_report import report_id
 
 TABLE: Final = "outbox"
 
 
 @prints_only("metric", "closes_at_us")
 class Unsent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One subject's report in one round, drawn and sealed once: it is resent as it is."""
+    """One report in one round, drawn and sealed once: it is resent as it is."""
 
     round_id: Bytes16
     metric: Name
     closes_at_us: Micros
-    ticket: Bytes16
     sealed: bytes
     """To the collector: this device reads it no more."""
+
+    @property
+    def id(self) -> bytes:
+        """Its place in the outbox, and how its acknowledgement names it."""
+        return report_id(self.sealed)
 
     def report(self) -> Report:
         """As it is sent: no subject."""
         return Report(round_id=self.round_id, sealed=[self.sealed])
 
 
+class Delay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """When a report may go, so that the time of its sending says little of the time of its drawing."""
+
+    drawn_us: Micros
+    due_us: Micros
+
+    def over(self, now_us: int) -> bool:
+        """Whether it may go. A clock that stands before the drawing was set back: it waits no longer."""
+        return not self.drawn_us <= now_us < self.due_us
+
+
+class _About(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Sealed under the device's own key: a report names nobody on the disk."""
+
+    delay: Delay
+    whose: list[tuple[bytes, str]]
+    """(pseudonym, purpose) of each key."""
+
+
 class _Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     handles: list[Bytes16]
-    whose: bytes
-    """(pseudonym, purpose) of each key, sealed under the device's own: a report names nobody on the disk."""
-    sealed: bytes
+    about: bytes
+    joint: Joint
 
 
-def seal_unsent(unsent: Unsent, keys: Sequence[DataKey], keyring: Keyring) -> bytes:
+def seal_unsent(unsent: Unsent, delay: Delay, keys: Sequence[DataKey], keyring: Keyring) -> bytes:
     """The outbox payload of `unsent`, sealed under all `keys`."""
-    sealed = msgspec.msgpack.encode(unsent)
-    for key in keys:
-        sealed = key.seal(TABLE, unsent.ticket, sealed)
-    pairs = [(keyring.pseudonym(key.subject), key.purpose) for key in keys]
-    whose = keyring.device_key().seal(TABLE, unsent.ticket, msgspec.msgpack.encode(pairs))
-    return msgspec.msgpack.encode(_Envelope([key.handle for key in keys], whose, sealed))
+    joint = seal_jointly(keys, TABLE, unsent.id, msgspec.msgpack.encode(unsent))
+    about = _About(delay, [(keyring.pseudonym(key.subject), key.purpose) for key in keys])
+    sealed = keyring.device_key().seal(TABLE, unsent.id, msgspec.msgpack.encode(about))
+    return msgspec.msgpack.encode(_Envelope([key.handle for key in keys], sealed, joint))
 
 
-def keys_of(payload: bytes, ticket: bytes, keyring: Keyring) -> list[DataKey] | None:
-    """The keys that seal an outbox payload, the metric's first; None when one of them was destroyed."""
-    envelope = msgspec.msgpack.decode(payload, type=_Envelope)
-    whose = keyring.device_key().open(TABLE, ticket, envelope.whose)
-    pairs = msgspec.msgpack.decode(whose, type=list[tuple[bytes, str]])
-    keys = [keyring.by_pseudonym(*pair) for pair in pairs]
-    held = [key for key in keys if key is not None]
-    return held if [key.handle for key in held] == envelope.handles else None
+def delay_of(payload: bytes, id: bytes, keyring: Keyring) -> Delay:
+    """When the report in `payload` may go; at once for one that does not open, so that it is looked at."""
+    about = _about(_envelope(payload), id, keyring)
+    return Delay(0, 0) if about is None else about.delay
 
 
-def open_unsent(payload: bytes, ticket: bytes, keys: Sequence[DataKey]) -> Unsent:
-    """The report in `payload`, opened with what `keys_of` found."""
-    sealed = msgspec.msgpack.decode(payload, type=_Envelope).sealed
-    for key in reversed(keys):
-        sealed = key.open(TABLE, ticket, sealed)
-    return msgspec.msgpack.decode(sealed, type=Unsent)
+def open_unsent(payload: bytes, id: bytes, keyring: Keyring) -> tuple[Unsent, list[DataKey]] | None:
+    """The report in `payload` and the keys it hangs on; None when one is no more, or it is damaged."""
+    envelope = _envelope(payload)
+    about = _about(envelope, id, keyring)
+    if envelope is None or about is None:
+        return None
+    found = [keyring.by_pseudonym(*pair) for pair in about.whose]
+    keys = [key for key in found if key is not None]
+    if [key.handle for key in keys] != envelope.handles:
+        return None
+    try:
+        body = open_jointly(keys, TABLE, id, envelope.joint)
+        return msgspec.msgpack.decode(body, type=Unsent), keys
+    except (DatabaseUnreadable, msgspec.MsgspecError):
+        return None
 
 
 def drop_unsent(tx: WriteTransaction, handles: Collection[bytes]) -> int:
-    """Drop the reports that are sealed under a key with one of `handles`; returns how many.
+    """Drop the reports that hang on a key with one of `handles`; returns how many, and counts them.
 
     For the erasure, inside its own transaction, before the keys are destroyed or after. What was spent stays
-    spent.
+    spent, also by the other subjects that a kiosk's sum covers: they were drawn for, and are not again.
     """
-    dropped = 0
-    for item in tx.outbox("report"):
-        envelope = msgspec.msgpack.decode(item.payload, type=_Envelope)
-        if not set(envelope.handles).isdisjoint(handles):
-            dropped += tx.settle(item.id, "report")
-    return dropped
+    return _drop(tx, lambda held: not held.isdisjoint(handles))
 
 
 def drop_dead(tx: WriteTransaction, living: Collection[bytes]) -> int:
-    """Drop the reports that are sealed under a key that is not among `living`; returns how many.
+    """Drop the reports that hang on a key that is not among `living`; returns how many, and counts them.
 
     For an opening that finishes an erasure which a kill cut short.
     """
+    return _drop(tx, lambda held: not held <= set(living))
+
+
+def _drop(tx: WriteTransaction, doomed: Callable[[set[bytes]], bool]) -> int:
     dropped = 0
     for item in tx.outbox("report"):
-        envelope = msgspec.msgpack.decode(item.payload, type=_Envelope)
-        if not set(envelope.handles) <= set(living):
+        envelope = _envelope(item.payload)
+        if envelope is None or doomed(set(envelope.handles)):  # what cannot be read is never sent either
             dropped += tx.settle(item.id, "report")
+    count(tx, "dropped", dropped)
     return dropped
+
+
+def _envelope(payload: bytes) -> _Envelope | None:
+    try:
+        return msgspec.msgpack.decode(payload, type=_Envelope)
+    except msgspec.MsgspecError:  # damaged, or of another version
+        return None
+
+
+def _about(envelope: _Envelope | None, id: bytes, keyring: Keyring) -> _About | None:
+    if envelope is None:
+        return None
+    try:
+        about = keyring.device_key().open(TABLE, id, envelope.about)
+        return msgspec.msgpack.decode(about, type=_About)
+    except (DatabaseUnreadable, msgspec.MsgspecError):
+        return None

@@ -1,76 +1,102 @@
-"""Stored reports that wait to be sent: which may go now, which keep waiting, and which are dead."""
+"""Stored reports that wait to be sent: which are due, which keep waiting, and which are dead.
+
+The outbox on disk is the truth. In memory is only when to look at which report again, so that a tick on which
+nothing is due reads no disk.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from typing import Final
 
-from edge_runtime.aggregates.respondents import Respondents
+from edge_runtime.aggregates.counts import count
+from edge_runtime.aggregates.respondents import Consents
 from edge_runtime.aggregates.rounds_in_hand import is_open
-from edge_runtime.aggregates.unsent import Unsent, drop_unsent, keys_of, open_unsent
+from edge_runtime.aggregates.unsent import Delay, Unsent, delay_of, drop_unsent, open_unsent
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
-from edge_runtime.keys.keyring import Keyring
+from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.wire.messages import Report
-from edge_runtime.wire.sealed_report import report_id
+
+LOOK_AGAIN_US: Final = 60_000_000
+"""A report that is due and locked is looked at again after so long, or when somebody says so."""
 
 
 class Waiting:
-    """The reports in the outbox. `counts`: `sent` (acknowledged), `dropped` (ended before it was sent)."""
+    """The reports in the outbox."""
 
     def __init__(
-        self,
-        catalog: Catalog,
-        database: Database,
-        keyring: Keyring,
-        respondents: Respondents,
-        clock: Clock,
-        counts: Counter[str],
+        self, catalog: Catalog, database: Database, keyring: Keyring, consents: Consents, clock: Clock
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
-        self._respondents, self._clock, self.counts = respondents, clock, counts
+        self._consents, self._clock = consents, clock
+        self._delays: dict[bytes, Delay] | None = None
+        """Id -> when to look at it, in the order of the outbox; None when the outbox must be read for it."""
 
-    def sendable(self) -> list[Report]:
-        """Every report that may be sent now, oldest first; what is dead is dropped."""
-        waiting = self._all()
-        self._settle([ticket for ticket, unsent, _ in waiting if unsent is None], "dropped")
-        return [unsent.report() for _, unsent, allowed in waiting if unsent is not None and allowed]
+    def look_anew(self) -> None:
+        """The outbox, or what is locked, is not as it was."""
+        self._delays = None
 
-    def stored(self, ticket: bytes, payload: bytes) -> tuple[Unsent | None, bool]:
-        """(report, whether it may be sent now) of an outbox payload; no report when it is dead."""
-        keys = keys_of(payload, ticket, self._keyring)
-        if keys is None:
-            return None, False
-        unsent = open_unsent(payload, ticket, keys)
-        metric = self._catalog.metrics.get(unsent.metric)
-        if metric is None or not is_open(unsent.closes_at_us, self._clock):
-            return None, False
-        return unsent, self._respondents.keys(metric, keys[0].subject) is not None
+    def due(self, most: int | None = None, in_flight: Collection[bytes] = ()) -> list[Report]:
+        """Reports whose time has come and that may be sent now, the one due first at the head.
 
-    def acknowledged(self, reports: Collection[bytes]) -> None:
-        """The server has stored the reports of these ids: forget them."""
-        self._settle_where(lambda unsent: report_id(unsent.sealed) in reports, "sent", dead=False)
+        What is dead is dropped and counted; what is locked waits.
+
+        Args:
+            most: at most so many; None for all.
+            in_flight: ids of those that are under way already.
+        """
+        now_us, delays = self._clock.now_us(), self._known()
+        ids = [id_ for id_, delay in delays.items() if delay.over(now_us) and id_ not in in_flight]
+        found, dead = list[Report](), list[bytes]()
+        for id_ in sorted(ids, key=lambda id_: delays[id_].due_us):
+            if most is not None and len(found) >= most:
+                break
+            opened = self._stored(id_)
+            if opened is None:
+                dead.append(id_)
+            elif self._allowed(opened[1]):
+                found.append(opened[0].report())
+            else:
+                delays[id_] = Delay(now_us, now_us + LOOK_AGAIN_US)
+        self.settle(dead, "dropped")
+        return found
+
+    def settle(self, ids: Collection[bytes], what: str) -> None:
+        """These reports are done with; those that were there count as `what`."""
+        for id_ in ids:
+            self._known().pop(id_, None)
+        if ids:
+            with self._database.write("settle_reports") as tx:
+                count(tx, what, sum(tx.settle(id_, "report") for id_ in ids))
 
     def closed(self, round_id: bytes) -> None:
         """The round takes no more answers: drop what was not sent."""
-        self._settle_where(lambda unsent: unsent.round_id == round_id, "dropped", dead=True)
+        found = [(id_, self._stored(id_)) for id_ in self._known()]
+        self.settle([id_ for id_, o in found if o is None or o[0].round_id == round_id], "dropped")
 
     def drop(self, handles: Collection[bytes]) -> int:
         """Drop what is sealed under a key of these handles; returns how many."""
         with self._database.write("drop_reports") as tx:
             return drop_unsent(tx, handles)
 
-    def _settle_where(self, meant: Callable[[Unsent], bool], what: str, *, dead: bool) -> None:
-        self._settle([t for t, u, _ in self._all() if (dead if u is None else meant(u))], what)
+    def _known(self) -> dict[bytes, Delay]:
+        if self._delays is None:
+            with self._database.read() as tx:
+                items = tx.outbox("report")
+            self._delays = {item.id: delay_of(item.payload, item.id, self._keyring) for item in items}
+        return self._delays
 
-    def _all(self) -> list[tuple[bytes, Unsent | None, bool]]:
+    def _stored(self, id_: bytes) -> tuple[Unsent, list[DataKey]] | None:
+        """A stored report and its keys; None when no key opens it, or its round or metric is no more."""
         with self._database.read() as tx:
-            items = tx.outbox("report")
-        return [(item.id, *self.stored(item.id, item.payload)) for item in items]
+            payload = tx.outbox_item("report", id_)
+        opened = None if payload is None else open_unsent(payload, id_, self._keyring)
+        if opened is None or opened[0].metric not in self._catalog.metrics:
+            return None
+        return opened if is_open(opened[0].closes_at_us, self._clock) else None
 
-    def _settle(self, tickets: Collection[bytes], what: str) -> None:
-        if not tickets:
-            return
-        with self._database.write("settle_reports") as tx:
-            self.counts[what] += sum(tx.settle(ticket, "report") for ticket in tickets)
+    def _allowed(self, keys: Collection[DataKey]) -> bool:
+        """Law 1: every permission that it hangs on is live now."""
+        return all(self._consents.permission(key.subject, key.purpose).allowed for key in keys)

@@ -113,7 +113,7 @@ class DataKey:
         """The key's facts are these now."""
         self.facts, self.grant = facts, facts.grant
 
-    def seal(self, table: str, row: bytes, plain: bytes) -> bytes:
+    def seal(self, table: str, row: bytes, plain: bytes | bytearray) -> bytes:
         """Encrypt `plain` for one place: it opens only as this `row` of this `table`.
 
         Raises `RuntimeClosed` for a key that was wiped.

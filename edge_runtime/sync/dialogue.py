@@ -162,8 +162,8 @@ class Dialogue:
         repairs, keys = self._channels.repairs_due(boot_us), self._keys.due()
         channels = self._channels.due(self._fetching.subjects())
         lease = self._lease.due(boot_us)
-        fetches, held_back = self._fetches(boot_us), self._reporting.held_back()
-        return self._say([*lease, *told, *keys, *channels, *repairs, *fetches, *held_back])
+        fetches, reports = self._fetches(boot_us), self._reporting.due()
+        return self._say([*lease, *told, *keys, *channels, *repairs, *fetches, *reports])
 
     # ---- one message after another -----------------------------------------------------------------------
 
@@ -184,8 +184,7 @@ class Dialogue:
             return []
         self._replica.leases.opened_by_server()
         ack = self._say([m.LaneAck(upto=lane.upto)])
-        stored = self._reporting.stored()
-        return [*ack, *self._say(self._channels.start_over()), *self._say(stored), *self.tick(boot_us)]
+        return [*ack, *self._say(self._channels.start_over()), *self.tick(boot_us)]
 
     def _take_revoked(self, revoked: m.Revoked, boot_us: int) -> Frames:
         """The server ends this device: everything goes, and then what proves that is handed in."""

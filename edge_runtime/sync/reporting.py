@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection
+from typing import Final, Protocol
 
 from edge_runtime.sync.memory import Memory
 from edge_runtime.wire import messages as m
@@ -10,6 +11,8 @@ from edge_runtime.wire.refusal import id_of
 from edge_runtime.wire.sealed_report import report_id
 
 AboutRounds = m.RoundOffer | m.Tickets | m.ReportAck
+IN_FLIGHT: Final = 64
+"""Most reports sent and not yet acknowledged; the next go as acknowledgements come."""
 
 
 class Reporter(Protocol):
@@ -20,11 +23,15 @@ class Reporter(Protocol):
         ...
 
     def on_tickets(self, tickets: m.Tickets) -> list[m.Report]:
-        """The reports for these tickets, debited and stored before they are returned."""
+        """Reports for these tickets are debited and stored; those that may go at once are returned."""
         ...
 
-    def pending(self) -> list[m.Report]:
-        """Stored reports that may be sent now and that the server has not acknowledged."""
+    def due(self, most: int, in_flight: Collection[bytes]) -> list[m.Report]:
+        """Stored reports that may go now, at most `most`, none of those in flight; cheap when none may."""
+        ...
+
+    def unlocked(self) -> None:
+        """Permissions may be back."""
         ...
 
     def requests(self) -> list[m.TicketRequest]:
@@ -49,8 +56,10 @@ class Reporting:
 
     def __init__(self, reporter: Reporter | None, memory: Memory) -> None:
         self._reporter, self._memory = reporter, memory
-        self._sent: set[bytes] = set()
-        """Ids of the reports sent and not yet acknowledged."""
+        self._sent: dict[bytes, bytes] = {}
+        """Id -> round of the reports sent and not yet acknowledged."""
+        self._refused: dict[bytes, bytes] = {}
+        """The same of those that the server did not take: they wait for the next session."""
         self._was_lean = False
 
     @property
@@ -62,20 +71,17 @@ class Reporting:
         """The session opens."""
         self._was_lean = self._memory.lean
 
-    def stored(self) -> list[m.Message]:
-        """Reports of earlier sessions."""
-        return [] if self._reporter is None else self._send(self._reporter.pending())
-
     def again(self) -> list[m.Message]:
         """Offers and reports that came while consented features were locked."""
         if self._reporter is None or self._memory.lean:
             return []
-        return [*self._send(self._reporter.pending()), *self._reporter.requests()]
+        self._reporter.unlocked()
+        return [*self._due(), *self._reporter.requests()]
 
-    def held_back(self) -> list[m.Message]:
-        """What goes now that the byte budget has room again."""
+    def due(self) -> list[m.Message]:
+        """Reports whose time has come, and what goes now that the byte budget has room again."""
         was, self._was_lean = self._was_lean, self._memory.lean
-        return self.again() if was and not self._was_lean else []
+        return self.again() if was and not self._was_lean else self._due()
 
     def take(self, message: AboutRounds) -> list[m.Message]:
         """A word of the server about rounds; returns what to answer."""
@@ -86,25 +92,28 @@ class Reporting:
                 request = self._reporter.on_offer(message)
                 return [] if request is None or self._memory.lean else [request]
             case m.Tickets():
-                return self._send(self._reporter.on_tickets(message))
+                self._reporter.on_tickets(message)
             case m.ReportAck():
-                self._sent.difference_update(message.reports)
+                for id_ in message.reports:
+                    self._sent.pop(id_, None)
                 self._reporter.on_ack(message)
-                return []
+        return self._due()
 
     def refused(self, refusal: m.Refusal) -> bool:
-        """Whether a refusal is about a round or an answer in it, which is then over."""
+        """Whether a refusal is about a round that was answered: over, or of no use in this session."""
         about = id_of(refusal.about)
         if self._reporter is not None and refusal.code == "round_closed":
             self._reporter.on_closed(about or b"")
-            self._sent.clear()
-            return True
-        ours = about in self._sent
-        self._sent -= {about}
-        return ours
+        held_back = {id_: round_id for id_, round_id in self._sent.items() if round_id == about}
+        for id_ in held_back:
+            del self._sent[id_]
+        self._refused.update(held_back)
+        return bool(held_back) or refusal.code == "round_closed"
 
-    def _send(self, reports: list[m.Report]) -> list[m.Message]:
-        if self._memory.lean:  # stored, and asked for again when there is room
+    def _due(self) -> list[m.Message]:
+        room = IN_FLIGHT - len(self._sent)
+        if self._reporter is None or self._memory.lean or room <= 0:  # stored, and sent when there is room
             return []
-        self._sent.update(report_id(sealed) for report in reports for sealed in report.sealed)
+        reports = self._reporter.due(room, self._sent.keys() | self._refused.keys())
+        self._sent |= {report_id(sealed): r.round_id for r in reports for sealed in r.sealed}
         return [*reports]

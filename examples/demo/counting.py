@@ -13,9 +13,10 @@ from examples.demo.report import Aggregate
 from examples.demo.server import ShopServer
 
 ROUND_S = 60.0
-OFFERED_S = 1.5
-"""After this long every kiosk on this machine has heard of a round. How many answered, a server never tells
-while the round is open."""
+ANSWERED_S = 3.5
+"""After this long every kiosk on this machine has heard of a round (within a second), waited its random time
+(`kiosk.REPORT_SPREAD_US`) and looked again (within a second). How many answered, a server never tells while
+the round is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,6 @@ async def count_privately(server: ShopServer, kiosks: Sequence[Kiosk], metric: s
     told = await asyncio.gather(*(kiosk.ask("truth", now_us=now_us) for kiosk in kiosks))
     truth = tuple(sum(bucket) for bucket in zip(*(answer["counts"] for answer in told), strict=True))
     round_id = await server.open_round(metric, ROUND_S)
-    await asyncio.sleep(OFFERED_S)
+    await asyncio.sleep(ANSWERED_S)
     await asyncio.gather(*(kiosk.ask("settle") for kiosk in kiosks))
     return Count(truth, await server.close_round(metric, round_id))

@@ -29,6 +29,8 @@ NOTICE = "2026-11"
 
 CAUGHT_UP_S = 15.0
 """How long a kiosk may take to tell the server all its decisions before the count."""
+REPORT_SPREAD_US = 1_000_000
+"""Reports wait for a random time of at most a second, so that the demo is over soon; by default up to an hour."""
 
 
 class Kiosk:
@@ -49,6 +51,7 @@ class Kiosk:
                 folder / "cache.db",
                 catalog=catalog,
                 key=er.KeyFile(folder / "device.key"),
+                settings=er.Settings(report_spread_us=REPORT_SPREAD_US),
                 clock=self._clock,
             )
         )

@@ -31,7 +31,7 @@ class Stand:
         """A new session with a reporter that has just started, as after a restart of the app."""
         k = self.kiosk
         self.reporter = Reporter(
-            k.catalog, k.database, k.keyring, k.consents, lambda *_: Value("DE"), k.clock, self._bits
+            k.catalog, k.database, k.keyring, k.consents, lambda *_: Value("DE"), k.clock, self._bits, 0
         )
         self.session = Session(k, self.reporter)
         return self.session

@@ -119,8 +119,10 @@ class Kiosk:
         seed: int = 7,
         tenant_key: bytes = b"t" * 32,
         clock: ManualClock | None = None,
+        spread_us: int = 0,
     ) -> None:
         self.catalog = of or metric_catalog()
+        self.spread_us = spread_us
         self.keyring, self.database = open_cache(":memory:", KeyMemory())
         enrolled = msgspec.structs.replace(
             self.keyring.identity, pseudonym_key=tenant_key, server_key=seal.public_bytes(SIGNING)
@@ -159,6 +161,7 @@ class Kiosk:
             lambda ref, subject: self.values[subject],
             self.clock,
             self.bits,
+            self.spread_us,
         )
         return self.reporter
 

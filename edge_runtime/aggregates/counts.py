@@ -1,0 +1,68 @@
+"""What became of this device's reports and offers, counted durably and about nobody.
+
+Counted in the transaction in which it happens, so a crash loses no count and makes none up.
+
+| count | of |
+|---|---|
+| `stored` | reports drawn, paid for and stored |
+| `sent` | reports that the server acknowledged |
+| `dropped` | reports that ended before they were acknowledged: a permission, the round, or a key ended |
+| `memoised` | answers that were given again, at no new charge |
+| `over_budget`, `unsure`, `answered` | subjects who did not answer: see `budget.Verdict` |
+| `bad_signature`, `unknown_metric`, `metric_changed`, `memory_only`, `round_closed` | offers not believed |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, Protocol
+
+import msgspec
+
+FACT: Final = "aggregates.counts"
+"""The fact that holds the counts."""
+COUNTS: Final = (
+    "stored",
+    "sent",
+    "dropped",
+    "memoised",
+    "over_budget",
+    "unsure",
+    "answered",
+    "bad_signature",
+    "unknown_metric",
+    "metric_changed",
+    "memory_only",
+    "round_closed",
+)
+
+
+class CountReads(Protocol):
+    """What reading counts needs of a transaction of the cache."""
+
+    def meta(self, key: str) -> bytes | None:
+        """A durable value by name."""
+        ...
+
+
+class CountWrites(CountReads, Protocol):
+    """What counting needs of a transaction of the cache."""
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        """Replace a durable value."""
+        ...
+
+
+def counted(tx: CountReads) -> Counter[str]:
+    """Every count so far; empty where nothing was counted, or an unreadable fact stands."""
+    raw = tx.meta(FACT)
+    try:
+        return Counter(msgspec.msgpack.decode(raw, type=dict[str, int]) if raw else {})
+    except msgspec.MsgspecError:
+        return Counter()
+
+
+def count(tx: CountWrites, what: str, more: int = 1) -> None:
+    """Count `more` of one of `COUNTS`."""
+    if more:
+        tx.set_meta(FACT, msgspec.msgpack.encode(counted(tx) + Counter({what: more})))
