@@ -116,7 +116,7 @@ class Reporter:
         ticketed = [Ticketed(s, t, self._respondents.input(round_.metric, s)) for s, t in wanted]
         with self._database.write("report") as tx:  # values were read before
             self._answers.store(tx, round_, ticketed)
-        self._waiting.look_anew()
+        self._waiting.came()
         return [report for report in self._waiting.due() if report.round_id == tickets.round_id]
 
     # ---- stored reports ----------------------------------------------------------------------------------
@@ -127,7 +127,8 @@ class Reporter:
         Reports are resent as they were drawn. One that no key opens, or whose round is over, is dropped; one
         that is only locked, or not due, waits.
         """
-        self._waiting.look_anew()
+        self._waiting.came()
+        self._waiting.unlocked()
         return self._waiting.due()
 
     def due(self, most: int, in_flight: Collection[bytes]) -> list[Report]:
@@ -139,7 +140,7 @@ class Reporter:
 
     def unlocked(self) -> None:
         """Permissions may be back: look at every report again that was due and locked."""
-        self._waiting.look_anew()
+        self._waiting.unlocked()
 
     def on_ack(self, ack: ReportAck) -> None:
         """The server has stored these reports: forget them."""

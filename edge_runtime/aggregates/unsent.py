@@ -50,9 +50,9 @@ class Delay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     drawn_us: Micros
     due_us: Micros
 
-    def over(self, now_us: int) -> bool:
-        """Whether it may go. A clock that stands before the drawing was set back: it waits no longer."""
-        return not self.drawn_us <= now_us < self.due_us
+    def left_us(self, now_us: int) -> int:
+        """How long it still waits. A clock that stands before the drawing was set back: no longer."""
+        return self.due_us - now_us if self.drawn_us <= now_us < self.due_us else 0
 
 
 class _About(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

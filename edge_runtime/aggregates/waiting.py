@@ -12,7 +12,7 @@ from typing import Final
 from edge_runtime.aggregates.counts import count
 from edge_runtime.aggregates.respondents import Consents
 from edge_runtime.aggregates.rounds_in_hand import is_open
-from edge_runtime.aggregates.unsent import Delay, Unsent, delay_of, drop_unsent, open_unsent
+from edge_runtime.aggregates.unsent import Unsent, delay_of, drop_unsent, open_unsent
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
@@ -24,19 +24,31 @@ LOOK_AGAIN_US: Final = 60_000_000
 
 
 class Waiting:
-    """The reports in the outbox."""
+    """The reports in the outbox.
+
+    A delay is counted in boot time, which nobody sets; wall time says only what is left of it after a
+    restart, and whether the round is still open.
+    """
 
     def __init__(
         self, catalog: Catalog, database: Database, keyring: Keyring, consents: Consents, clock: Clock
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._clock = consents, clock
-        self._delays: dict[bytes, Delay] | None = None
-        """Id -> when to look at it, in the order of the outbox; None when the outbox must be read for it."""
+        self._due_us: dict[bytes, int] = {}
+        """Id -> boot time from which it may go, in the order of the outbox."""
+        self._stale = True
+        """Whether the outbox may hold what is not in `_due_us`."""
+        self._locked_us: dict[bytes, int] = {}
+        """Id -> boot time at which to look again at one that was due and locked."""
 
-    def look_anew(self) -> None:
-        """The outbox, or what is locked, is not as it was."""
-        self._delays = None
+    def came(self) -> None:
+        """Reports were stored."""
+        self._stale = True
+
+    def unlocked(self) -> None:
+        """Permissions may be back."""
+        self._locked_us.clear()
 
     def due(self, most: int | None = None, in_flight: Collection[bytes] = ()) -> list[Report]:
         """Reports whose time has come and that may be sent now, the one due first at the head.
@@ -47,10 +59,8 @@ class Waiting:
             most: at most so many; None for all.
             in_flight: ids of those that are under way already.
         """
-        now_us, delays = self._clock.now_us(), self._known()
-        ids = [id_ for id_, delay in delays.items() if delay.over(now_us) and id_ not in in_flight]
         found, dead = list[Report](), list[bytes]()
-        for id_ in sorted(ids, key=lambda id_: delays[id_].due_us):
+        for id_ in self._look_at(in_flight):
             if most is not None and len(found) >= most:
                 break
             opened = self._stored(id_)
@@ -59,14 +69,24 @@ class Waiting:
             elif self._allowed(opened[1]):
                 found.append(opened[0].report())
             else:
-                delays[id_] = Delay(now_us, now_us + LOOK_AGAIN_US)
+                self._locked_us[id_] = self._clock.boot_us() + LOOK_AGAIN_US
         self.settle(dead, "dropped")
         return found
+
+    def _look_at(self, in_flight: Collection[bytes]) -> list[bytes]:
+        boot_us, due_us = self._clock.boot_us(), self._known()
+        ids = [
+            id_
+            for id_, at_us in due_us.items()
+            if max(at_us, self._locked_us.get(id_, 0)) <= boot_us and id_ not in in_flight
+        ]
+        return sorted(ids, key=lambda id_: due_us[id_])
 
     def settle(self, ids: Collection[bytes], what: str) -> None:
         """These reports are done with; those that were there count as `what`."""
         for id_ in ids:
-            self._known().pop(id_, None)
+            self._due_us.pop(id_, None)
+            self._locked_us.pop(id_, None)
         if ids:
             with self._database.write("settle_reports") as tx:
                 count(tx, what, sum(tx.settle(id_, "report") for id_ in ids))
@@ -81,12 +101,19 @@ class Waiting:
         with self._database.write("drop_reports") as tx:
             return drop_unsent(tx, handles)
 
-    def _known(self) -> dict[bytes, Delay]:
-        if self._delays is None:
+    def _known(self) -> dict[bytes, int]:
+        if self._stale:
+            now_us, boot_us, before = self._clock.now_us(), self._clock.boot_us(), self._due_us
             with self._database.read() as tx:
                 items = tx.outbox("report")
-            self._delays = {item.id: delay_of(item.payload, item.id, self._keyring) for item in items}
-        return self._delays
+            self._due_us = {
+                item.id: before[item.id]
+                if item.id in before
+                else boot_us + delay_of(item.payload, item.id, self._keyring).left_us(now_us)
+                for item in items
+            }
+            self._stale = False
+        return self._due_us
 
     def _stored(self, id_: bytes) -> tuple[Unsent, list[DataKey]] | None:
         """A stored report and its keys; None when no key opens it, or its round or metric is no more."""

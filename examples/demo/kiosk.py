@@ -30,7 +30,7 @@ NOTICE = "2026-11"
 CAUGHT_UP_S = 15.0
 """How long a kiosk may take to tell the server all its decisions before the count."""
 REPORT_SPREAD_US = 1_000_000
-"""Reports wait for a random time of at most a second, so that the demo is over soon; by default up to an hour."""
+"""Reports wait for a random time of at most a second, so that the demo is soon over; by default, an hour."""
 
 
 class Kiosk:
