@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.aggregates.mechanisms import STEPS, Question, input_of
 from edge_runtime.aggregates.reading import read_input, what_is_read
+from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.model import Metric, MetricKind, MetricRead, Ref, Where
 from edge_runtime.catalog.statuses import COUNTED
 from edge_runtime.serving.status import Status
@@ -158,3 +160,19 @@ def test_an_age_is_in_seconds_since_the_value_was_true() -> None:
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PRESENT])
 def test_only_a_present_value_is_read(status: Status) -> None:
     assert read_input(metric(values=("UK", "DE")), Value("DE", status), 0) is None
+
+
+# ---- with the mechanism ------------------------------------------------------------------------------------
+
+MEASURED = Catalog.load(Path(__file__).parents[2] / "examples" / "catalogs" / "measured.toml")
+
+
+@pytest.mark.parametrize("name", list(MEASURED.metrics))
+@given(value=NUMBERS | st.sampled_from(["UK", "other", "PRESENT", "WARMING"]))
+def test_every_input_is_one_that_the_mechanism_takes(name: str, value: object) -> None:
+    """Of each kind that a catalog may declare, in its mode."""
+    question = question_of(MEASURED.metrics[name])
+    found = input_of(question, value)
+    if found is not None:
+        noised = mechanism_for(question) if question.mode == "local" else curator_for(question)
+        assert 0 <= found < noised.inputs
