@@ -25,6 +25,8 @@ class CatalogLimits:
     """Ceiling of a purpose's lease, built into every device."""
     epsilon: float = 4.0
     """Ceiling of a metric's epsilon in one window, built into every device."""
+    least_epsilon: float = 1e-6
+    """The unit in which budgets count; under it a mechanism's odds are those of a coin."""
     last_n: int = 1_000
     """Largest `n` of an operator that keeps the newest n."""
     keys: int = 65_536

@@ -102,9 +102,9 @@ def read_purpose(body: Section, purposes: Mapping[str, Purpose]) -> Purpose | No
 def read_epsilon(body: Section) -> float | None:
     """What one answer costs; at most the ceiling that is built into every device."""
     epsilon = body.number("epsilon", required=True)
-    ceiling = body.findings.limits.epsilon
-    if epsilon is not None and not 0 < epsilon <= ceiling:
-        body.fault("epsilon", f"expected more than 0 and at most {ceiling:g}, got {epsilon:g}")
+    least, ceiling = body.findings.limits.least_epsilon, body.findings.limits.epsilon
+    if epsilon is not None and not least <= epsilon <= ceiling:
+        body.fault("epsilon", f"expected at least {least:g} and at most {ceiling:g}, got {epsilon:g}")
     return epsilon
 
 

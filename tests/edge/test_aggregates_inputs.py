@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.aggregates.mechanisms import STEPS, Question, input_of
+from edge_runtime.aggregates.mechanisms import (
+    STEPS,
+    Question,
+    curator_for,
+    input_of,
+    mechanism_for,
+    question_of,
+)
 from edge_runtime.aggregates.reading import read_input, what_is_read
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.model import Metric, MetricKind, MetricRead, Ref, Where

@@ -209,7 +209,7 @@ CASES: list[tuple[Change, str, str]] = [
     (drop(f"{METRIC}/purpose"), "metrics.customers_by_country.purpose", "purpose of its own"),
     (put(f"{METRIC}/purpose", "sales"), "metrics.customers_by_country.purpose", "declared purpose"),
     (put(f"{METRIC}/epsilon", 4.5), "metrics.customers_by_country.epsilon", "at most 4"),
-    (put(f"{METRIC}/epsilon", 0), "metrics.customers_by_country.epsilon", "more than 0"),
+    (put(f"{METRIC}/epsilon", 0), "metrics.customers_by_country.epsilon", "at least 1e-06"),
     (put(f"{METRIC}/kind", "median"), "metrics.customers_by_country.kind", "histogram"),
     (put(f"{METRIC}/of", "item_stats:popularity"), "metrics.customers_by_country.of", "personal"),
     (put(f"{METRIC}/of", "activity:views_5m"), "metrics.customers_by_country.values", "values or edges"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.aggregates.mechanisms import question_of
 from edge_runtime.catalog import Catalog, CatalogError
 from edge_runtime.catalog.hidden import is_hidden
 from edge_runtime.catalog.limits import CatalogLimits
@@ -167,6 +168,8 @@ CASES: list[tuple[Change, str, str]] = [
         "at least two categories",
     ),
     # the rest
+    (put(f"{SPEND}/epsilon", 9e-7), "metrics.spend.epsilon", "at least 1e-06"),
+    (put(f"{SPEND}/epsilon", -1), "metrics.spend.epsilon", "at least 1e-06"),
     (put(f"{SPEND}/colour", 1), "metrics.spend.colour", "unknown key: expected one of kind purpose epsilon"),
     (drop(f"{SPEND}/kind"), "metrics.spend.kind", "missing: expected one of count sum mean"),
     (put("metrics/at", TABLE["metrics"]["spend"]), "metrics.at", "reserved name"),
@@ -260,6 +263,13 @@ def test_the_ceiling_of_epsilon_holds_for_every_kind() -> None:
         assert "at most 4" in faults(table)[f"metrics.{name}.epsilon"]
     with pytest.raises(CatalogError, match=r"at most 0\.1"):
         Catalog.from_dict(TABLE, limits=CatalogLimits(epsilon=0.1))
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.1, 4.0])
+def test_every_metric_that_loads_can_be_asked(epsilon: float) -> None:
+    """Its question has a mechanism, at the least epsilon and at the most."""
+    for name in TABLE["metrics"]:
+        question_of(loaded(put(f"metrics/{name}/epsilon", epsilon)).metrics[name])
 
 
 # ---- hidden views ------------------------------------------------------------------------------------------
