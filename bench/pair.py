@@ -51,7 +51,7 @@ class ServerRooms:
         )
         office = ConsentOffice(self.store, self.authority, clock, settings, system_entropy, lambda: [PURPOSE])
         collector = load_collector(settings.collector_file, system_entropy)
-        keys = (self.authority.tag_key, self.authority.signing, collector)
+        keys = (self.authority.tag_key, self.authority.signing, collector.public_key())
         rounds = Rounds(clock, system_entropy, *keys)
         self.node = open_node(settings, clock, self.store, self.authority, office, rounds, system_entropy)
 

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 
 from sync_server.access.audit import Call
 from sync_server.access.opening import open_access
+from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.collector_key import load_collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api import (
@@ -108,10 +109,12 @@ def build_app(
         raise
     said = (registry.purposes, registry.leases)
     office = ConsentOffice(store, authority, clock, settings, entropy, *said)
-    collector = load_collector(settings.collector_file, entropy)
-    rounds = Rounds(clock, entropy, authority.tag_key, authority.signing, collector)
+    sealed_to = load_collector(settings.collector_file, entropy)
+    rounds = Rounds(clock, entropy, authority.tag_key, authority.signing, sealed_to.public_key())
     lent = (settings, clock, store, authority, office, rounds, entropy)
     node = open_node(*lent, catalog=lambda: registry.active_or_none, leases=registry.leases)
+    collector = Collector(settings, store, rounds, sealed_to, node.hints.rounds_moved)
+    node.desk.on_reports = collector.wake
     with store.write("signing_key") as tx:
         tx.ledger.note_key(authority.public_key, tx.lane_head())
     store.listen(lambda moved: office.settle() if moved.lane else None)
@@ -122,6 +125,7 @@ def build_app(
     app[rooms.SETTINGS], app[rooms.CLOCK], app[rooms.STORE] = settings, clock, store
     app[rooms.AUTHORITY], app[rooms.ENTROPY], app[rooms.OFFICE] = authority, entropy, office
     app[rooms.REGISTRY], app[rooms.ROUNDS], app[rooms.HINTS] = registry, rounds, node.hints
+    app[rooms.COLLECTOR] = collector
     app[rooms.API_TOKEN], app[rooms.BUSY], app[rooms.NODE] = token, set(), node
     app[rooms.ACCESS], app[rooms.JOURNAL], app[rooms.SYNC_DOOR] = access, journal, SyncDoor(node)
     _hang_doors(app)
@@ -134,10 +138,11 @@ def build_app(
         access,
         upkeep,
         Forgetting(store, settings),
+        collector,
         events.keeper,
     )
-    keeper = Housekeeping(store, rounds, node.hints, node.admission, clock, settings, chores)
-    app.cleanup_ctx.append(lambda _: _running(node, keeper, events, settings))
+    keeper = Housekeeping(store, node.admission, clock, settings, chores)
+    app.cleanup_ctx.append(lambda _: _running(node, keeper, events, collector, settings))
     app.on_shutdown.append(_close_sessions)
     app.on_cleanup.append(_close_store)
     return app
@@ -210,13 +215,14 @@ def _hang_doors(app: web.Application) -> None:
 
 
 async def _running(
-    node: Node, keeper: Housekeeping, events: Events, settings: Settings
+    node: Node, keeper: Housekeeping, events: Events, collector: Collector, settings: Settings
 ) -> AsyncIterator[None]:
-    """Own the three tasks that run beside the doors."""
+    """Own the four tasks that run beside the doors."""
     tasks = [
         asyncio.create_task(node.heads.run(settings.heads_poll_us), name="poll heads"),
         asyncio.create_task(keeper.run(), name="housekeeping"),
         asyncio.create_task(events.courier.run(), name="courier"),
+        asyncio.create_task(collector.run(), name="collector"),
     ]
     yield
     for task in tasks:

@@ -1,4 +1,4 @@
-"""What a server does by itself: move its lines on, close rounds, and forget what was kept long enough."""
+"""What a server does by itself: move its lines on, and forget what was kept long enough."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Protocol
 
-from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
 from sync_server.settings import DAY_US, HOUR_US, Settings
 from sync_server.store.protocol import Store
 from sync_server.sync.admission import Admission
-from sync_server.sync.hints import Hints
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +30,12 @@ class Housekeeping:
     def __init__(
         self,
         store: Store,
-        rounds: Rounds,
-        hints: Hints,
         admission: Admission,
         clock: Clock,
         settings: Settings,
         chores: Sequence[Chore] = (),
     ) -> None:
-        self._store, self._rounds, self._hints, self._admission = store, rounds, hints, admission
+        self._store, self._admission = store, admission
         self._clock, self._settings = clock, settings
         self._chores = tuple(chores)
         self._swept_us = 0
@@ -58,22 +54,11 @@ class Housekeeping:
         now_us = self._clock.now_us()
         self._admission.tick(now_us)
         try:
-            self.close_rounds()
             busy = now_us - self._swept_us >= HOUR_US and self.sweep()
             return any([busy, *[chore.step(now_us) for chore in self._chores]])
         except sqlite3.OperationalError:
             log.warning("housekeeping waits: the store takes no writes")
             return False
-
-    def close_rounds(self) -> int:
-        """Release every round whose time is over; returns how many."""
-        with self._store.read() as reading:
-            if not self._rounds.due(reading):
-                return 0
-        with self._store.write("close_rounds") as tx:
-            closed = len(self._rounds.close_due(tx))
-        self._hints.rounds_moved()
-        return closed
 
     def sweep(self) -> bool:
         """Forget what was kept long enough: deletes, replies, tokens, the audit log; whether more is old.

@@ -130,6 +130,10 @@ class Settings:
     """Of these at once, before the rate counts."""
     callers: int = 10_000
     """Most callers, and most addresses, whose rate is remembered."""
+    collect_reports: int = 64
+    """Aggregate reports that are opened and counted in one transaction."""
+    collect_breath_reports: int = 16
+    """Of these, so many are opened before the event loop takes a breath: a millisecond or less."""
     audit_gather_us: int = MINUTE_US
     """Refused calls alike are counted in one row of the audit log for so long before it is written."""
     audit_waiting: int = 1_000

@@ -65,16 +65,23 @@ def seal_report(collector: bytes, round_id: bytes, answered: Answered) -> bytes:
 
 
 def open_report(key: X25519PrivateKey, round_id: bytes, sealed: bytes) -> Answered:
-    """What `seal_report` sealed. Raises `WireFailure("unsealed")` for anything else."""
+    """What `seal_report` sealed.
+
+    Raises `WireFailure`: `unsealed` for what this key does not open for this round; `malformed` for what was
+    sealed to it and is no report.
+    """
     try:
         padded = _SUITE.decrypt(sealed, key, info=_INFO + round_id)
-        length = int.from_bytes(padded[:_LENGTH_BYTES], "big")
-        body, rest = padded[_LENGTH_BYTES : _LENGTH_BYTES + length], padded[_LENGTH_BYTES + length :]
-        if len(body) != length or any(rest) or len(sealed) != sealed_bytes(length):
-            raise WireFailure("unsealed", "expected padding of zeros to a power of two")
-        return msgspec.msgpack.decode(body, type=Answered)
-    except (InvalidTag, ValueError, msgspec.MsgspecError):
+    except (InvalidTag, ValueError):
         raise WireFailure("unsealed", "expected a report sealed to this collector for this round") from None
+    length = int.from_bytes(padded[:_LENGTH_BYTES], "big")
+    body, rest = padded[_LENGTH_BYTES : _LENGTH_BYTES + length], padded[_LENGTH_BYTES + length :]
+    try:
+        if len(body) != length or any(rest) or len(sealed) != sealed_bytes(length):
+            raise WireFailure("malformed", "expected padding of zeros to a power of two")
+        return msgspec.msgpack.decode(body, type=Answered)
+    except (ValueError, msgspec.MsgspecError):
+        raise WireFailure("malformed", "expected an answer with its tickets") from None
 
 
 def report_id(sealed: bytes) -> bytes:

@@ -25,7 +25,8 @@ class Round(msgspec.Struct):
     round: str
     """Its id, hex."""
     metric: str
-    state: Literal["open", "closed"]
+    state: Literal["open", "closing", "closed"]
+    """`closing`: it takes no more answers, and those that came in time are being opened."""
     opened_at_us: int
     closes_at_us: int
     kind: MetricKind

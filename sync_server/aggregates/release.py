@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -13,8 +13,17 @@ from edge_runtime.catalog.model import CatalogModel, Metric, MetricKind, MetricM
 from sync_server.aggregates.estimate import estimates
 from sync_server.store.aggregates import RoundRow
 
+ENDINGS: Final = {
+    "upgraded": "the server was upgraded to another way of asking while the round was open",
+    "restored": "the server was restored from a backup of when the round was open: what came since is lost",
+}
+"""Why a round ends without a number, whatever came."""
 DIGITS: Final = 6
 """Decimals of a published number; a share of a millionth is far below any interval."""
+
+
+Interval = Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=2)]
+"""Lower and upper end. Its schema has one type of items, which every reader of OpenAPI documents knows."""
 
 
 class NeededPurpose(msgspec.Struct, frozen=True):
@@ -67,7 +76,7 @@ class Release(msgspec.Struct, frozen=True):
     estimate: dict[str, float] | None = None
     """Unbiased. histogram: category -> share, may lie a little below 0. count, sum, mean: one entry of that
     name. quantile: `0.5` -> the value below which that part of the subjects lies."""
-    ci95: dict[str, tuple[float, float]] | None = None
+    ci95: dict[str, Interval] | None = None
     """95 % interval of each estimate, for the noise added on the devices."""
     share: dict[str, float] | None = None
     """histogram: the estimates made non-negative with sum one; for charts."""
@@ -111,6 +120,8 @@ def make_release(
         opened_at_us=row.opened_us,
         closed_at_us=closed_us,
     )
+    if row.ending is not None:
+        return msgspec.structs.replace(bare, reason=ENDINGS[row.ending])
     least = max(1, parameters.min_subjects)
     if row.subjects < least:
         return msgspec.structs.replace(bare, reason=f"fewer than {least} subjects answered")
@@ -126,6 +137,15 @@ def make_release(
         ci95={name: (_decimal(e.low), _decimal(e.high)) for name, e in found.items()},
         share={name: _decimal(e.share) for name, e in found.items() if e.share is not None} or None,
     )
+
+
+def read_release(body: bytes) -> Release:
+    """A release as it was published, also by a server of before, which described the mechanism at length."""
+    raw = msgspec.json.decode(body)
+    match raw:
+        case {"mechanism": {"name": str(name)}}:
+            raw = {**raw, "mechanism": name}
+    return msgspec.convert(raw, Release)
 
 
 def _decimal(value: Fraction) -> float:

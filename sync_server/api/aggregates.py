@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -10,10 +11,10 @@ from aiohttp import web
 
 from sync_server.access.audit import about
 from sync_server.aggregates.documents import NewRound, Round, RoundId, RoundWithRelease
-from sync_server.aggregates.release import Parameters, Release
+from sync_server.aggregates.release import Parameters, Release, read_release
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply
-from sync_server.api.rooms import HINTS, REGISTRY, ROUNDS, STORE
+from sync_server.api.rooms import COLLECTOR, HINTS, REGISTRY, ROUNDS, STORE
 from sync_server.api.route import Link, Route, Told
 from sync_server.errors import Problem
 from sync_server.store.aggregates import RoundRow
@@ -41,38 +42,25 @@ async def open_round(request: web.Request) -> web.Response:
 async def read_round(request: web.Request) -> web.Response:
     """The round's parameters and, once it is closed, its release. How many answered is not told before."""
     round_id = _round_id(request)
-    close_due(request)
+    await request.app[COLLECTOR].settle()
     with request.app[STORE].read() as tx:
         row = tx.aggregates.round(round_id)
         published = tx.aggregates.release(round_id)
     if row is None or row.metric != request.match_info["metric"]:
         raise Problem("not_found", "no such round of this metric")
-    release = None if published is None else msgspec.json.decode(published, type=Release)
+    release = None if published is None else read_release(published)
     return json_reply(RoundWithRelease(**msgspec.structs.asdict(_round(row)), release=release))
 
 
 async def close_round(request: web.Request) -> web.Response:
-    """Close the round now and return its release."""
+    """Stop the round now, open what came in time, and return the release."""
     round_id = _round_id(request)
-    with request.app[STORE].write("close_round") as tx:
+    with request.app[STORE].read() as tx:
         row = tx.aggregates.round(round_id)
-        if row is None or row.metric != request.match_info["metric"]:
-            raise Problem("not_found", "no such round of this metric")
-        about(f"round:{round_id.hex()}")
-        release = request.app[ROUNDS].close(tx, round_id)
-    request.app[HINTS].rounds_moved()
-    return json_reply(release)
-
-
-def close_due(request: web.Request) -> None:
-    """A round whose time is over closes at the next look; until then it takes no answers anyway."""
-    rounds, store = request.app[ROUNDS], request.app[STORE]
-    with store.read() as tx:
-        if not rounds.due(tx):
-            return
-    with store.write("close_due_rounds") as tx:
-        rounds.close_due(tx)
-    request.app[HINTS].rounds_moved()
+    if row is None or row.metric != request.match_info["metric"]:
+        raise Problem("not_found", "no such round of this metric")
+    about(f"round:{round_id.hex()}")
+    return json_reply(await request.app[COLLECTOR].close(round_id))
 
 
 def _round_id(request: web.Request) -> bytes:
@@ -88,7 +76,7 @@ def _round(row: RoundRow) -> Round:
     return Round(
         row.id.hex(),
         row.metric,
-        "open" if row.closed_us is None else "closed",
+        _state(row),
         opened_at_us=row.opened_us,
         closes_at_us=row.closes_us,
         kind=question.kind,
@@ -98,6 +86,12 @@ def _round(row: RoundRow) -> Round:
         min_subjects=parameters.min_subjects,
         mechanism=question.mechanism,
     )
+
+
+def _state(row: RoundRow) -> Literal["open", "closing", "closed"]:
+    if row.closed_us is not None:
+        return "closed"
+    return "open" if row.stopped_us is None else "closing"
 
 
 _PLACES = {"round": RoundId}

@@ -106,6 +106,7 @@ async def metrics(request: web.Request) -> web.Response:
             **_channels(tx.shared_channels(CHANNELS_NAMED)),
             "undelivered": ("gauge", "what", tx.events.count()),
             "recipients": ("gauge", "what", tx.recipients.count(now_us)),
+            "refused_reports_total": ("counter", "code", tx.aggregates.refused_in_all()),
             "lane_position": ("gauge", "", {"": tx.lane_head()}),
         }
     journal = request.app[JOURNAL]

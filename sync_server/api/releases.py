@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Literal
 
-import msgspec
 from aiohttp import web
 
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, budget_window_days, cost_micros
@@ -18,13 +17,13 @@ from sync_server.aggregates.documents import (
     RoundId,
     Rounds,
 )
-from sync_server.aggregates.release import Release, freeze
+from sync_server.aggregates.release import freeze, read_release
 from sync_server.aggregates.table import CSV, PARQUET, table
 from sync_server.api.accepted import accepted
-from sync_server.api.aggregates import PATH, close_due
+from sync_server.api.aggregates import PATH
 from sync_server.api.asked import LIMIT, asked, page_limit
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import REGISTRY, STORE
+from sync_server.api.rooms import COLLECTOR, REGISTRY, STORE
 from sync_server.api.route import Query, Route, Told
 from sync_server.errors import MissingExtra, Problem
 from sync_server.store.aggregates import RoundRow
@@ -41,7 +40,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def rounds(request: web.Request) -> web.Response:
     """A page of rounds, newest first; of one metric, or of all."""
-    close_due(request)
+    await request.app[COLLECTOR].settle()
     after, limit = _after(request), page_limit(request)
     with request.app[STORE].read() as tx:
         if after is not None and tx.aggregates.round(after) is None:
@@ -54,13 +53,13 @@ async def rounds(request: web.Request) -> web.Response:
 async def releases(request: web.Request) -> web.Response:
     """A page of releases, newest first; of one metric, or of all. `Accept` says in which form."""
     kind = accepted(request, (JSON, CSV, PARQUET))
-    close_due(request)
+    await request.app[COLLECTOR].settle()
     after, limit = _after(request), page_limit(request)
     with request.app[STORE].read() as tx:
         if after is not None and tx.aggregates.release(after) is None:
             raise Problem("malformed_query", "expected after to be the last round of the page before")
         found, more = tx.aggregates.releases(_metric(request), limit, after)
-    held = [msgspec.json.decode(body, type=Release) for body in found]
+    held = [read_release(body) for body in found]
     last = held[-1].round if more else None
     said = {"Vary": "Accept"} | ({} if last is None else {"Link": _next(request, last)})
     if kind == JSON:
@@ -93,8 +92,8 @@ def _metric(request: web.Request) -> str | None:
 
 
 def _brief(row: RoundRow, body: bytes | None) -> RoundBrief:
-    release = None if body is None else msgspec.json.decode(body, type=Release)
-    at_us = row.closed_us if release is None else release.closed_at_us
+    release = None if body is None else read_release(body)
+    at_us = row.stopped_us if release is None else release.closed_at_us
     waiting: Literal["open", "closing"] = "open" if at_us is None else "closing"
     return RoundBrief(
         round=row.id.hex(),

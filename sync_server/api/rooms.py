@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from sync_server.access.opening import Access
+from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api.route import Route
 from sync_server.catalog.registry import Registry
@@ -30,6 +31,7 @@ AUTHORITY = web.AppKey("authority", Authority)
 ENTROPY: web.AppKey[Entropy] = web.AppKey("entropy")
 OFFICE = web.AppKey("office", ConsentOffice)
 REGISTRY = web.AppKey("registry", Registry)
+COLLECTOR = web.AppKey("collector", Collector)
 ROUNDS = web.AppKey("rounds", Rounds)
 HINTS = web.AppKey("hints", Hints)
 EVENTS = web.AppKey("events", Events)

@@ -14,86 +14,6 @@ from typing import Final, Protocol, TypeVar
 from edge_runtime.wire.printing import prints_only
 
 T = TypeVar("T")
-_NEW_IN_4: Final = (
-    "aggregate_rounds",
-    "aggregate_tallies",
-    "aggregate_sealed",
-    "aggregate_refusals",
-    "aggregate_tickets",
-)
-AGGREGATE_TABLES: Final = """
--- ---- aggregates ------------------------------------------------------------------------------------
-CREATE TABLE aggregate_rounds (
-    id BLOB PRIMARY KEY,         -- 16 bytes
-    metric TEXT NOT NULL,
-    definition BLOB NOT NULL,    -- hash of every parameter, 16 bytes
-    parameters BLOB NOT NULL,    -- JSON, frozen when the round opened
-    collector BLOB NOT NULL,     -- X25519 public key that its reports are sealed to
-    opened_us INTEGER NOT NULL,
-    closes_us INTEGER NOT NULL,
-    closed_us INTEGER,
-    subjects INTEGER NOT NULL,   -- tickets used by the reports counted
-    reports INTEGER NOT NULL     -- reports counted; a kiosk's covers many subjects
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX aggregate_rounds_open ON aggregate_rounds (metric) WHERE closed_us IS NULL;
-CREATE TABLE aggregate_tallies (
-    round BLOB NOT NULL,
-    cell INTEGER NOT NULL,
-    amount INTEGER NOT NULL,     -- sum of what the answers counted add to it
-    PRIMARY KEY (round, cell)
-) WITHOUT ROWID;
-CREATE TABLE aggregate_sealed (
-    round BLOB NOT NULL,
-    id BLOB NOT NULL,            -- `report_id`
-    sealed BLOB NOT NULL,        -- as it came; who brought it is not kept
-    PRIMARY KEY (round, id)
-) WITHOUT ROWID;
-CREATE TABLE aggregate_refusals (
-    round BLOB NOT NULL,
-    code TEXT NOT NULL,          -- why, a code of the wire
-    reports INTEGER NOT NULL,    -- reports that were not counted
-    PRIMARY KEY (round, code)
-) WITHOUT ROWID;
-CREATE TABLE aggregate_tickets (
-    ticket BLOB PRIMARY KEY,     -- 16 random bytes, so the order of rows says nothing
-    round BLOB NOT NULL,
-    tag BLOB NOT NULL,           -- blind keyed hash of (round, subject)
-    subject BLOB,                -- pseudonym, gone when the ticket is used
-    device_id TEXT,              -- whom it was promised to, gone when the ticket is used
-    used INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX aggregate_tickets_by_subject ON aggregate_tickets (round, tag);
-CREATE INDEX aggregate_tickets_open ON aggregate_tickets (subject) WHERE subject IS NOT NULL;
-CREATE TABLE aggregate_spends (
-    tag BLOB NOT NULL,           -- blind keyed hash of the subject
-    day INTEGER NOT NULL,        -- days since 1970 UTC, by the server's clock
-    micros INTEGER NOT NULL,     -- millionths of epsilon promised on that day
-    PRIMARY KEY (tag, day)
-) WITHOUT ROWID;
-CREATE INDEX aggregate_spends_by_day ON aggregate_spends (day);
-CREATE TABLE aggregate_releases (
-    round BLOB PRIMARY KEY,
-    metric TEXT NOT NULL,
-    released_us INTEGER NOT NULL,
-    body BLOB NOT NULL           -- JSON, as published
-) WITHOUT ROWID;
-CREATE INDEX aggregate_releases_by_time ON aggregate_releases (released_us, round);
-CREATE TRIGGER aggregate_releases_stand BEFORE UPDATE ON aggregate_releases
-BEGIN SELECT RAISE(ABORT, 'a release is immutable'); END;
-CREATE TRIGGER aggregate_releases_stay BEFORE DELETE ON aggregate_releases
-BEGIN SELECT RAISE(ABORT, 'a release is immutable'); END;
-"""
-
-AGGREGATES_FROM_3: Final = """
-DROP TABLE aggregate_counts;
-DROP TABLE aggregate_tickets;
-DROP TABLE aggregate_rounds;
-""" + "".join(
-    statement + ";\n"
-    for statement in AGGREGATE_TABLES.split(";\n")
-    if any(name in statement for name in _NEW_IN_4)
-)
-"""Rounds of version 3 asked devices in other words: those open then end unreleased. Releases stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +30,8 @@ class RoundRow:
     closed_us: int | None
     subjects: int
     reports: int
+    stopped_us: int | None = None
+    ending: str | None = None
 
 
 @prints_only("device_id", "used")
@@ -124,10 +46,37 @@ class TicketRow:
     used: bool
 
 
+@prints_only()
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """A report that waits to be opened."""
+
+    round: bytes
+    id: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one device brought in one round, beside how many tickets it was given."""
+
+    tickets: int
+    reports: int
+    bytes: int
+
+
 PAGE_BYTES: Final = 1 << 20
 """Bytes of releases after which a list of them ends: one may have a thousand numbers."""
 _ROUND: Final = (
-    "id, metric, definition, parameters, collector, opened_us, closes_us, closed_us, subjects, reports"
+    "id, metric, definition, parameters, collector, opened_us, closes_us, closed_us, subjects, reports,"
+    " stopped_us, ending"
+)
+_FORGOTTEN: Final = (
+    "aggregate_tickets",
+    "aggregate_allowances",
+    "aggregate_tallies",
+    "aggregate_sealed",
+    "aggregate_taken",
 )
 _TICKET: Final = "ticket, round, subject, device_id, used"
 
@@ -153,7 +102,7 @@ class AggregateRows:
     def add_round(self, row: RoundRow) -> None:
         """Insert an open round; at most one is open for each metric."""
         self._db.execute(
-            f"INSERT INTO aggregate_rounds ({_ROUND}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO aggregate_rounds ({_ROUND}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.id,
                 row.metric,
@@ -165,6 +114,8 @@ class AggregateRows:
                 row.closed_us,
                 row.subjects,
                 row.reports,
+                row.stopped_us,
+                row.ending,
             ),
         )
 
@@ -176,18 +127,92 @@ class AggregateRows:
         return None if found is None else RoundRow(*found)
 
     def open_rounds(self) -> list[RoundRow]:
-        """All rounds not closed yet, by metric."""
-        rows = self._db.execute(
-            f"SELECT {_ROUND} FROM aggregate_rounds WHERE closed_us IS NULL ORDER BY metric"
+        """All rounds that nobody stopped yet, by metric; some may be past their time."""
+        return self._rounds("stopped_us IS NULL ORDER BY metric")
+
+    def stopped_rounds(self) -> list[RoundRow]:
+        """Rounds that take no more reports and are not released yet, the oldest first."""
+        return self._rounds("stopped_us IS NOT NULL AND closed_us IS NULL ORDER BY stopped_us, id")
+
+    def stop_round(self, round_id: bytes, at_us: int) -> None:
+        """From now on the round takes nothing more; the first time stays."""
+        self._db.execute(
+            "UPDATE aggregate_rounds SET stopped_us = ? WHERE id = ? AND stopped_us IS NULL",
+            (at_us, round_id),
         )
-        return [RoundRow(*row) for row in rows]
+
+    def end_rounds(self, why: str) -> int:
+        """End every round that is not released yet without a number, and drop what waits for it; how many."""
+        self._db.execute(
+            "DELETE FROM aggregate_sealed WHERE round IN"
+            " (SELECT id FROM aggregate_rounds WHERE closed_us IS NULL)"
+        )
+        return self._db.execute(
+            "UPDATE aggregate_rounds SET ending = ? WHERE closed_us IS NULL", (why,)
+        ).rowcount
 
     def close_round(self, round_id: bytes, at_us: int) -> None:
-        """Mark the round closed and forget its tickets, its tally and what is still sealed."""
+        """Mark the round released and forget its tickets, its tally and what came in it."""
         self._db.execute("UPDATE aggregate_rounds SET closed_us = ? WHERE id = ?", (at_us, round_id))
-        self._db.execute("DELETE FROM aggregate_tickets WHERE round = ?", (round_id,))
-        self._db.execute("DELETE FROM aggregate_tallies WHERE round = ?", (round_id,))
-        self._db.execute("DELETE FROM aggregate_sealed WHERE round = ?", (round_id,))
+        for table in _FORGOTTEN:
+            self._db.execute(f"DELETE FROM {table} WHERE round = ?", (round_id,))
+
+    # ---- sealed reports ----------------------------------------------------------------------------------
+
+    def take_sealed(self, round_id: bytes, report: bytes, sealed: bytes) -> None:
+        """Store a sealed report for the collector. `came` must have said that it is new."""
+        self._db.execute("INSERT INTO aggregate_taken VALUES (?, ?)", (round_id, report))
+        self._db.execute("INSERT INTO aggregate_sealed VALUES (?, ?, ?)", (round_id, report, sealed))
+
+    def came(self, round_id: bytes, report: bytes) -> bool:
+        """Whether this sealed report was taken in before, opened since or not."""
+        found = self._db.execute(
+            "SELECT 1 FROM aggregate_taken WHERE round = ? AND id = ?", (round_id, report)
+        )
+        return found.fetchone() is not None
+
+    def waiting(self, limit: int, round_id: bytes | None = None) -> list[SealedRow]:
+        """At most `limit` reports for the collector, of one round or of any.
+
+        In the order of their hashes, which says nothing of who came when.
+        """
+        rows = self._db.execute(
+            "SELECT round, id, sealed FROM aggregate_sealed WHERE ?1 IS NULL OR round = ?1 LIMIT ?2",
+            (round_id, limit),
+        )
+        return [SealedRow(*row) for row in rows]
+
+    def waits(self, round_id: bytes) -> bool:
+        """Whether a report of this round is not opened yet."""
+        found = self._db.execute("SELECT 1 FROM aggregate_sealed WHERE round = ? LIMIT 1", (round_id,))
+        return found.fetchone() is not None
+
+    def drop_sealed(self, round_id: bytes, report: bytes) -> bool:
+        """Drop a report that was opened; False when somebody else did."""
+        return (
+            self._db.execute(
+                "DELETE FROM aggregate_sealed WHERE round = ? AND id = ?", (round_id, report)
+            ).rowcount
+            == 1
+        )
+
+    def allowance(self, round_id: bytes, device_id: str) -> Allowance:
+        """What a device may still bring in a round."""
+        found = self._db.execute(
+            "SELECT tickets, reports, bytes FROM aggregate_allowances WHERE round = ? AND device_id = ?",
+            (round_id, device_id),
+        ).fetchone()
+        return Allowance(0, 0, 0) if found is None else Allowance(*found)
+
+    def use_allowance(self, round_id: bytes, device_id: str, reports: int, bytes_: int) -> None:
+        """Note what a device brought in a round: how much, not what."""
+        self._db.execute(
+            "UPDATE aggregate_allowances SET reports = reports + ?, bytes = bytes + ?"
+            " WHERE round = ? AND device_id = ?",
+            (reports, bytes_, round_id, device_id),
+        )
+
+    # ---- the tally ---------------------------------------------------------------------------------------
 
     def tally(self, round_id: bytes) -> Mapping[int, int]:
         """cell -> sum; cells that nothing moved are absent."""
@@ -223,6 +248,14 @@ class AggregateRows:
             )
         )
 
+    def refused_in_all(self) -> Mapping[str, int]:
+        """code -> reports of any round, released ones too, that were not counted."""
+        return dict(
+            self._db.execute("SELECT code, sum(reports) FROM aggregate_refusals GROUP BY code ORDER BY code")
+        )
+
+    # ---- tickets -----------------------------------------------------------------------------------------
+
     def ticket(self, ticket: bytes) -> TicketRow | None:
         """The ticket with this id."""
         return self._ticket("ticket = ?", (ticket,))
@@ -232,17 +265,22 @@ class AggregateRows:
         return self._ticket("round = ? AND tag = ?", (round_id, tag))
 
     def add_ticket(self, row: TicketRow, tag: bytes) -> None:
-        """Insert a ticket; one for each (round, tag)."""
+        """Insert a ticket, one for each (round, tag); its device may bring one report more."""
         self._db.execute(
             f"INSERT INTO aggregate_tickets ({_TICKET}, tag) VALUES (?, ?, ?, ?, ?, ?)",
             (row.ticket, row.round, row.subject, row.device_id, row.used, tag),
         )
-
-    def use_ticket(self, ticket: bytes) -> None:
-        """Mark the ticket used and cut its link to subject and device."""
         self._db.execute(
+            "INSERT INTO aggregate_allowances VALUES (?, ?, 1, 0, 0)"
+            " ON CONFLICT (round, device_id) DO UPDATE SET tickets = tickets + 1",
+            (row.round, row.device_id),
+        )
+
+    def use_tickets(self, tickets: Iterable[bytes]) -> None:
+        """Mark tickets used and cut their links to subject and device."""
+        self._db.execute_many(
             "UPDATE aggregate_tickets SET used = 1, subject = NULL, device_id = NULL WHERE ticket = ?",
-            (ticket,),
+            [(ticket,) for ticket in tickets],
         )
 
     def void_tickets(self, subject: bytes) -> int:
@@ -250,6 +288,14 @@ class AggregateRows:
         return self._db.execute(
             "UPDATE aggregate_tickets SET subject = NULL, device_id = NULL WHERE subject = ?", (subject,)
         ).rowcount
+
+    def void_tickets_of(self, device_id: str) -> int:
+        """Void the tickets that a device was given and that are not used yet; how many."""
+        return self._db.execute(
+            "UPDATE aggregate_tickets SET subject = NULL, device_id = NULL WHERE device_id = ?", (device_id,)
+        ).rowcount
+
+    # ---- spends and releases -----------------------------------------------------------------------------
 
     def spent(self, tag: bytes, first_day: int) -> int:
         """Millionths of epsilon promised to the subject behind `tag` on `first_day` or later."""
@@ -313,6 +359,10 @@ class AggregateRows:
             (metric, limit, after),
         )
         return _page(((RoundRow(*row), body) for *row, body in rows), limit, lambda row: len(row[1] or b""))
+
+    def _rounds(self, where: str) -> list[RoundRow]:
+        rows = self._db.execute(f"SELECT {_ROUND} FROM aggregate_rounds WHERE {where}")
+        return [RoundRow(*row) for row in rows]
 
     def _ticket(self, where: str, values: tuple[bytes, ...]) -> TicketRow | None:
         found = self._db.execute(f"SELECT {_TICKET} FROM aggregate_tickets WHERE {where}", values).fetchone()

@@ -123,6 +123,8 @@ class DeviceWrites(DeviceReads):
     def revoke_device(self, device_id: str, at_us: int, why: str | None = None) -> bool:
         """Shut a device out; False when there is no such live device. A running lease stays a target.
 
+        Tickets that it was given are void: what it brought and nobody opened yet counts for nobody.
+
         Args:
             why: in the operator's words; `lost`, say.
         """
@@ -130,6 +132,7 @@ class DeviceWrites(DeviceReads):
             "UPDATE devices SET revoked_us = ?, revoked_why = ? WHERE device_id = ? AND revoked_us IS NULL",
             (at_us, why, device_id),
         )
+        self.aggregates.void_tickets_of(device_id)
         self._device_moved(device_id)
         return found.rowcount == 1
 

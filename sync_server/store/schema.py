@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_server.store.access import ACCESS_TABLES
-from sync_server.store.aggregates import AGGREGATE_TABLES, AGGREGATES_FROM_3
+from sync_server.store.aggregate_tables import AGGREGATE_TABLES, AGGREGATES_FROM_3
 from sync_server.store.audit import AUDIT_TABLES
 from sync_server.store.event_tables import EVENT_TABLES, EVENTS_FROM_2
 from sync_server.store.forgetting import FORGETTING_TABLES

@@ -6,10 +6,12 @@ Taking in the same thing twice gives the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
+from sync_server.aggregates.intake import bring
 from sync_server.aggregates.rounds import Rounds
 from sync_server.clock import Clock
 from sync_server.consent.decisions import Proposal, device_actor, repeated
@@ -40,6 +42,8 @@ class Desk:
     ) -> None:
         self._settings, self._clock, self._store = settings, clock, store
         self._rounds, self._office = rounds, office
+        self.on_reports: Callable[[], object] = lambda: None
+        """Called when there is something for the collector."""
 
     def take(self, device_id: str, message: HandedUp) -> list[m.Message]:
         """The answers to one message of a known device. A refused item is named and the others stand."""
@@ -49,7 +53,7 @@ class Desk:
             case m.TicketRequest():
                 return [self._tickets(device_id, message)]
             case m.Report():
-                return [self._report(device_id, message)]
+                return self._report(device_id, message)
 
     def offers(self) -> list[m.Message]:
         """The aggregate rounds that are open."""
@@ -105,13 +109,20 @@ class Desk:
         except WireFailure as failure:
             return m.Refusal(code=failure.code, about=request.round_id.hex())
 
-    def _report(self, device_id: str, report: m.Report) -> m.Message:
+    def _report(self, device_id: str, report: m.Report) -> list[m.Message]:
+        """What is stored for the collector, and what is not. Nothing is opened here."""
         try:
             with self._store.write("report") as tx:
                 _live_device(tx, device_id)
-                return self._rounds.accept(tx, report)
+                brought = bring(tx, self._rounds, device_id, report)
         except WireFailure as failure:
-            return m.Refusal(code=failure.code, about=report.round_id.hex())
+            return [m.Refusal(code=failure.code, about=report.round_id.hex())]
+        if brought.closed:
+            return [m.Refusal(code="round_closed", about=report.round_id.hex())]
+        self.on_reports()
+        ack = brought.ack()
+        refused = [m.Refusal(code=code, about=name.hex()) for name, code in brought.refused.items()]
+        return [*([] if ack is None else [ack]), *refused]
 
 
 def _live_device(tx: WriteTx, device_id: str) -> DeviceRow:

@@ -24,9 +24,7 @@ class Counting:
 
 
 def keeper_of(town: Town, *chores: Counting) -> Housekeeping:
-    node = town.node
-    lent = (town.store, town.rounds, node.hints, node.admission, town.clock, town.settings)
-    return Housekeeping(*lent, chores)
+    return Housekeeping(town.store, town.node.admission, town.clock, town.settings, chores)
 
 
 def test_law_11_a_long_chore_takes_turns_with_the_others(town: Town) -> None:

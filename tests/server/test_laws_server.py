@@ -16,6 +16,7 @@ from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.sealed_report import Answered, seal_report
+from sync_server.aggregates.intake import bring
 from sync_server.store.records import GrantedLease
 from sync_server.store.sqlite import SqliteStore
 from tests.support.shop import shop_catalog
@@ -81,7 +82,9 @@ def test_law_2_a_ticket_from_before_a_withdrawal_counts_for_nobody_after_a_new_g
     answered = Answered(row.definition, [granted.ticket], answer)
     sealed = seal_report(row.collector, row.id, answered)
     with town.store.write("report") as tx:
-        town.rounds.accept(tx, m.Report(round_id=row.id, sealed=[sealed]))
+        assert bring(tx, town.rounds, kiosk.device_id, m.Report(round_id=row.id, sealed=[sealed])).stored
+    town.collector.step(0)
+    with town.store.read() as tx:
         assert tx.aggregates.refusals(row.id) == {"no_permission": 1}
         assert tx.aggregates.tally(row.id) == {}
     kiosk.close()

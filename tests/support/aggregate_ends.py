@@ -26,9 +26,12 @@ from edge_runtime.keys.providers import KeyMemory
 from edge_runtime.serving.status import Status
 from edge_runtime.wire import seal
 from edge_runtime.wire.messages import Report, RoundOffer, TicketGrant, TicketRequest, Tickets
-from edge_runtime.wire.sealed_report import Answered, open_report, report_id, seal_report
+from edge_runtime.wire.sealed_report import Answered, open_report, seal_report
+from sync_server.aggregates.collector import Collector
+from sync_server.aggregates.intake import Brought, bring
 from sync_server.aggregates.release import Release
 from sync_server.aggregates.rounds import Rounds
+from sync_server.settings import Settings
 from sync_server.store.records import DeviceRow
 from sync_server.store.sqlite import SqliteStore
 from tests.support.clock import ManualClock
@@ -226,7 +229,10 @@ class Office:
         self.store = SqliteStore(
             folder / "server.db", folder / "keys.db", digest_key=bytes(32), entropy=self.rng.randbytes
         )
-        self.rounds = Rounds(self.clock, self.rng.randbytes, b"k" * 32, SIGNING, COLLECTOR)
+        keys = (b"k" * 32, SIGNING, COLLECTOR.public_key())
+        self.rounds = Rounds(self.clock, self.rng.randbytes, *keys)
+        settings = Settings(data_dir=folder)
+        self.collector = Collector(settings, self.store, self.rounds, COLLECTOR, lambda: None)
         self.catalog = metric_catalog()
         self.question = question_of(self.catalog.metrics["countries_0"])
         self.mechanism = frequencies_for(self.question)
@@ -256,18 +262,33 @@ class Office:
         with self.store.write("tickets") as tx:
             return self.rounds.issue_tickets(tx, who, TicketRequest(round_id=round_id, subjects=subjects))
 
-    def report(self, round_id: bytes, ticket: bytes, answer: bytes | None = None) -> None:
+    def report(
+        self, round_id: bytes, ticket: bytes, answer: bytes | None = None, who: DeviceRow = A
+    ) -> Brought:
+        """One report is brought, and whatever waits is opened."""
+        brought = self.bring(round_id, [self.sealed(round_id, [ticket], answer)], who)
+        self.collect()
+        return brought
+
+    def sealed(self, round_id: bytes, tickets: list[bytes], answer: bytes | None = None) -> bytes:
+        """As a device seals it."""
         made = self.mechanism.randomize(1, self.rng.randrange) if answer is None else answer
+        asked = definition(self.catalog.metrics["countries_0"])
+        public = COLLECTOR.public_key().public_bytes_raw()
+        return seal_report(public, round_id, Answered(asked, tickets, made))
+
+    def bring(self, round_id: bytes, sealed: list[bytes], who: DeviceRow = A) -> Brought:
+        """Over the desk, in one message."""
         with self.store.write("report") as tx:
-            asked = definition(self.catalog.metrics["countries_0"])
-            public = COLLECTOR.public_key().public_bytes_raw()
-            sealed = seal_report(public, round_id, Answered(asked, [ticket], made))
-            ack = self.rounds.accept(tx, Report(round_id=round_id, sealed=[sealed]))
-        assert ack.reports == [report_id(sealed)]
+            return bring(tx, self.rounds, who.device_id, Report(round_id=round_id, sealed=sealed))
+
+    def collect(self) -> None:
+        """Open everything that waits."""
+        while self.collector.step(0):
+            pass
 
     def close(self, round_id: bytes) -> Release:
-        with self.store.write("close") as tx:
-            return self.rounds.close(tx, round_id)
+        return self.collector.close_at_once(round_id)
 
     def counted(self, round_id: bytes) -> int:
         with self.store.read() as tx:
@@ -282,6 +303,9 @@ class Office:
     def everything(self) -> bytes:
         """All values of all aggregate tables, joined."""
         with self.store.read() as tx:
-            tables = ["rounds", "sealed", "tallies", "refusals", "tickets", "spends", "releases"]
+            tables = [
+                *("rounds", "sealed", "taken", "tallies", "refusals"),
+                *("tickets", "allowances", "spends", "releases"),
+            ]
             rows = [r for t in tables for r in tx.execute(f"SELECT * FROM aggregate_{t}")]
         return b"|".join(v if isinstance(v, bytes) else str(v).encode() for row in rows for v in row)

@@ -25,6 +25,7 @@ from edge_runtime.sync.settings import SyncSettings
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
+from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.collector_key import load_collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.catalog.purpose_leases import PurposeLeases
@@ -69,10 +70,12 @@ class Town:
         said = (self.settings, self.entropy, lambda: [P, "measurement"], lambda: self.leases)
         self.office = ConsentOffice(self.store, self.authority, self.clock, *said)
         collector = load_collector(self.settings.collector_file, self.entropy)
-        keys = (self.authority.tag_key, self.authority.signing, collector)
+        keys = (self.authority.tag_key, self.authority.signing, collector.public_key())
         self.rounds = Rounds(self.clock, self.entropy, *keys)
         rooms = (self.store, self.authority, self.office, self.rounds, self.entropy)
         self.node = open_node(*(self.settings, self.clock, *rooms), lambda: self.catalog, lambda: self.leases)
+        told = self.node.hints.rounds_moved
+        self.collector = Collector(self.settings, self.store, self.rounds, collector, told)
 
     def close(self) -> None:
         self.store.close()

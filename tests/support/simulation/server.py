@@ -71,9 +71,8 @@ class SimServer:
         self.store: Store = self.app[rooms.STORE]
         self.app[rooms.REGISTRY].register(shops.CATALOGS[0], self.clock.now_us())
         self.node: Node = self.app[rooms.SYNC_DOOR]._node
-        hints, admission = self.node.hints, self.node.admission
-        rounds = self.app[rooms.ROUNDS]
-        self._keeper = Housekeeping(self.store, rounds, hints, admission, self.clock, self.settings)
+        chores = (self.app[rooms.COLLECTOR],)
+        self._keeper = Housekeeping(self.store, self.node.admission, self.clock, self.settings, chores)
         heard = self.node.hints.committed
 
         def perhaps_heard(moved: Committed) -> None:
