@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sync_server.cli.aggregates_text import (
     waiting_text,
 )
 from sync_server.cli.command import client, command, duration_us
+from sync_server.cli.release_plot import HISTORY, png
 from sync_server.cli.release_text import release_text
 from sync_server.cli.told import NOT_YET, REFUSED, Told
 from sync_server.client import Client
@@ -80,7 +82,8 @@ def _releases(args: argparse.Namespace) -> Told:
     if file is None:
         return Told({"releases": msgspec.to_builtins(found), "next": None}, releases_text(found))
     file.write_bytes(csv_table(found) if args.csv else parquet_table(found))
-    text = f"Wrote {len(found)} releases to {file}, one row a number."
+    many = "1 release" if len(found) == 1 else f"{len(found)} releases"
+    text = f"Wrote {many} into {file}, one row a number."
     return Told({"written": str(file), "releases": len(found)}, text)
 
 
@@ -92,7 +95,17 @@ def _show(args: argparse.Namespace) -> Told:
         return Told(document, waiting_text(args.metric, waiting), REFUSED if waiting is None else NOT_YET)
     code = REFUSED if release.status == "withheld" else 0
     document = {"release": msgspec.to_builtins(release)}
-    return Told(document, release_text(release), code)
+    if args.png is None:
+        return Told(document, release_text(release), code)
+    args.png.write_bytes(png(release, _earlier(server, release)))
+    text = f"{release_text(release)}\nDrawn into {args.png}."
+    return Told({**document, "written": str(args.png)}, text, code)
+
+
+def _earlier(server: Client, release: Release) -> list[Release]:
+    """The newest other releases of the metric, as far as they belong into the same picture."""
+    newest = itertools.islice(server.aggregates.releases(release.metric), HISTORY)
+    return [one for one in newest if one.round != release.round and one.kind == release.kind]
 
 
 def _release(server: Client, metric: str, prefix: str | None) -> tuple[Release | None, RoundBrief | None]:

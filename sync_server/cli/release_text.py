@@ -11,11 +11,10 @@ from edge_runtime.wire.time_text import time_text
 from sync_server.aggregates.release import Release
 from sync_server.cli.printable import columns, fitted, shown
 
-NARROWEST: Final = 60
+NARROWEST: Final = 64
 WIDEST: Final = 120
 MOST_LINES: Final = 40
 """Of a histogram with more categories only so many are shown, the largest."""
-_LABEL_COLUMNS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def _lines(release: Release, width: int) -> Iterator[str]:
     labels = [shown(line.label) for line in kept]
     texts = [number_text(release, line.estimate) for line in kept]
     ranges = [_range(release, line) for line in kept]
-    widest = min(max(map(columns, labels)), _LABEL_COLUMNS)
+    widest = min(max(map(columns, labels)), width // 3)
     first, second = max(map(len, texts)), max(map(len, ranges))
     scale = Scale.over(kept, max(width - widest - first - second - 8, 10))
     for line, label, text, range_ in zip(kept, labels, texts, ranges, strict=True):
