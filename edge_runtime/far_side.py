@@ -227,6 +227,7 @@ class FarSide:
             self._clock,
             system_bits,
             self._settings.report_spread_us,
+            self._settings.remembered_answers,
         )
 
 

@@ -55,6 +55,10 @@ class Settings:
     report_spread_us: int = 3_600_000_000
     """An aggregate report waits for a random time of at most so long before it is sent, and never past the
     middle of what remains of its round; 0: it goes at once."""
+    remembered_answers: int = 16
+    """Noised answers remembered of one metric and subject, each of another value, to be given again when a
+    round finds that value again; what fell out is drawn anew, and paid for. 0 remembers none: then a value
+    that stays is told anew in each round that the privacy budget allows, and shows in the end."""
     sweep_interval_us: int = 60_000_000
     """Pause between two rounds of upkeep in the background; 0 for none (then call `sweep` yourself). The
     first begins after 10 seconds at the latest."""

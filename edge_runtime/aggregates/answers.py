@@ -3,6 +3,9 @@
 A local mechanism makes one report of each subject's answer. In curator mode the device adds up its own
 subjects' inputs exactly, draws noise once, and makes one report that names the tickets of all; every subject
 in it pays the whole price, for the claim is about each.
+
+A subject's own answer is remembered (`memo.py`) and given again for the same input in later rounds, at no new
+charge. Sums are not: with other subjects or values the sum is another, so each is drawn and paid for.
 """
 
 from __future__ import annotations
@@ -11,16 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edge_runtime.aggregates.budget import Charge, Verdict, judge, pay, round_tag, subject_tag
+from edge_runtime.aggregates.budget import Verdict
 from edge_runtime.aggregates.counts import count
+from edge_runtime.aggregates.ledger import Ledger
 from edge_runtime.aggregates.mechanisms import (
-    DAY_US,
     Bits,
-    budget_window_days,
-    cost_micros,
+    answer_again,
     curator_for,
     mechanism_for,
 )
+from edge_runtime.aggregates.memo import INPUTS, Remembered, recall, remember
 from edge_runtime.aggregates.respondents import Respondents
 from edge_runtime.aggregates.rounds_in_hand import Round
 from edge_runtime.aggregates.unsent import Delay, Unsent, seal_unsent
@@ -56,6 +59,8 @@ class _Payer:
     ticket: bytes
     value: int
     keys: list[DataKey]
+    known: Remembered
+    """What it answered to this question before."""
 
 
 class Answers:
@@ -64,6 +69,7 @@ class Answers:
     Args:
         bits: the operating system's chance.
         spread_us: a report waits between 0 and so long, or half of what remains of its round if that is less.
+        remembered: how many answers are remembered of one metric and subject.
     """
 
     def __init__(
@@ -74,14 +80,20 @@ class Answers:
         clock: Clock,
         bits: Bits,
         spread_us: int,
+        remembered: int = INPUTS,
     ) -> None:
+        self.ledger = Ledger(catalog, keyring, clock)
+        self._remembered = remembered
         self._keyring, self._respondents, self._clock, self._bits = keyring, respondents, clock, bits
         self._spread_us = spread_us
-        self._window_days = budget_window_days(catalog.metrics.values())
 
-    def payable(self, tx: ReadTransaction, round_: Round, subject: str) -> bool:
-        """Whether the subject did not answer in this round, and its budget reaches."""
-        return judge(tx, self._charge(round_, subject), self._clock.now_us()) is Verdict.PAID
+    def payable(self, tx: ReadTransaction, round_: Round, subject: str, value: int) -> bool:
+        """Whether the subject did not answer in this round, and its budget reaches, or was spent on this."""
+        if self.ledger.payable(tx, round_, subject):
+            return True
+        keys = self._respondents.keys(round_.metric, subject)
+        known = None if keys is None else self._recall(tx, round_, keys).answer(value)
+        return known is not None and self.ledger.payable(tx, round_, subject, free=True)
 
     def store(self, tx: WriteTransaction, round_: Round, ticketed: Sequence[Ticketed]) -> None:
         """Draw and store the answers of those who may (still) answer and whose budget reaches."""
@@ -90,10 +102,25 @@ class Answers:
             self._store_sums(tx, round_, list(paying))
         else:
             for payer in paying:
-                self._store(tx, round_, [payer], self._draw(round_, payer.value))
+                self._store(tx, round_, [payer], self._answer(tx, round_, payer))
 
-    def _draw(self, round_: Round, value: int) -> bytes:
-        return mechanism_for(round_.question).randomize(value, self._bits)
+    def _recall(self, tx: ReadTransaction, round_: Round, keys: Sequence[DataKey]) -> Remembered:
+        if round_.question.mode == "curator":
+            return Remembered(round_.offer.definition, [])
+        return recall(tx, round_.metric.name, round_.offer.definition, keys)
+
+    def _answer(self, tx: WriteTransaction, round_: Round, payer: _Payer) -> bytes:
+        """The answer that was given before for this input, or one that is drawn now and remembered."""
+        answer = payer.known.answer(payer.value)
+        if answer is None:
+            mechanism = mechanism_for(round_.question)
+            answer = answer_again(mechanism, payer.value, payer.known.newest(), self._bits)
+        else:
+            count(tx, "memoised")
+        known = payer.known.with_answer(payer.value, answer, self._remembered)
+        if known != payer.known:
+            remember(tx, round_.metric.name, payer.keys, known)
+        return answer
 
     def _store_sums(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer]) -> None:
         curator = curator_for(round_.question)
@@ -102,16 +129,16 @@ class Answers:
             self._store(tx, round_, group, answer)
 
     def _pay(self, tx: WriteTransaction, round_: Round, one: Ticketed) -> _Payer | None:
-        keys = self._respondents.keys(
-            round_.metric, one.subject
-        )  # again: it may have ended since the reading
+        keys = self._respondents.keys(round_.metric, one.subject)  # again: it may have ended since
         if one.value is None or keys is None:
             return None
-        verdict = pay(tx, self._charge(round_, one.subject), self._clock.now_us())
+        known = self._recall(tx, round_, keys)
+        free = known.answer(one.value) is not None
+        verdict = self.ledger.pay(tx, round_, one.subject, free=free)
         if verdict is not Verdict.PAID:
             count(tx, verdict.name.lower())
             return None
-        return _Payer(one.ticket, one.value, keys)
+        return _Payer(one.ticket, one.value, keys, known)
 
     def _store(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer], answer: bytes) -> None:
         offer = round_.offer
@@ -128,16 +155,6 @@ class Answers:
         now_us = self._clock.now_us()
         spread_us = min(self._spread_us, (unsent.closes_at_us - now_us) // 2)
         return Delay(now_us, now_us + (self._bits(spread_us + 1) if spread_us > 0 else 0))
-
-    def _charge(self, round_: Round, subject: str) -> Charge:
-        controller = self._keyring.identity.pseudonym_key
-        return Charge(
-            subject=subject_tag(controller, subject),
-            round=round_tag(controller, round_.offer.round_id, subject),
-            closes_day=round_.offer.closes_at_us // DAY_US,
-            window_days=self._window_days,
-            micros=cost_micros(round_.metric),
-        )
 
 
 def _groups(payers: Sequence[_Payer], answer_bytes: int) -> Iterator[Sequence[_Payer]]:

@@ -1,8 +1,9 @@
 """The budget ledger: what a subject's reports have cost, under a blind tag, by the day.
 
 Debited in the transaction that stores the report, so a crash in between leaves a report unsent but never a
-report unpaid. Reads no clock: the day comes from the caller's time and never runs backwards. A ledger that
-lost something to damage takes no charge that this could be about.
+report unpaid. Reads no clock: the caller hands in the ledger's day (`mechanisms/windows.py`). A ledger that
+lost something, to damage or because an older copy of it was put back, takes no charge that this could be
+about. An answer that was given before costs nothing again (`memo.py`), and is marked like any other.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
+from edge_runtime.aggregates.facts import NEWEST_DAY, UNSURE_DAY, WINDOWS
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US
+from edge_runtime.aggregates.mechanisms.windows import decode_windows, encode_windows, longest, noted
 
-NEWEST_DAY: Final = "aggregates.newest_day"
-"""The fact that says on which day something was debited last."""
-UNSURE_DAY: Final = "aggregates.unsure_day"
-"""The fact that stands after damage: up to this day more may have been spent than the ledger says."""
 ROUND_LIMIT_US: Final = 31 * DAY_US
 """No round is open longer than this; one that closes later by our clock is not believed."""
 _ROUND_MARK_MICROS: Final = 1
@@ -61,10 +60,15 @@ def round_tag(controller_key: bytes, round_id: bytes, subject: str) -> bytes:
     return _blind(controller_key, b"edge-round", round_id + subject.encode())
 
 
-def ledger_day(tx: BudgetReads, now_us: int) -> int:
-    """Today, or the newest day ever debited here if that is later: a clock set back opens no window again."""
-    newest = tx.meta(NEWEST_DAY)
-    return max(now_us // DAY_US, int.from_bytes(newest, "big") if newest else 0)
+def newest_day(tx: BudgetReads) -> int:
+    """The newest day on which anything was debited here, or that the ledger has seen; 0 for none."""
+    return int.from_bytes(tx.meta(NEWEST_DAY) or b"", "big")
+
+
+def note_day(tx: BudgetWrites, day: int) -> None:
+    """The ledger has seen this day: it never goes back behind it."""
+    if day > newest_day(tx):
+        tx.set_meta(NEWEST_DAY, day.to_bytes(8, "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Charge:
     window_days: int
     """No run of this many days may hold more than the ceiling, whatever the metrics are called."""
     micros: int
-    """Cost in millionths of epsilon."""
+    """Cost in millionths of epsilon; 0 for an answer that was given, and paid for, before."""
 
 
 class Verdict(Enum):
@@ -92,26 +96,30 @@ class Verdict(Enum):
     UNSURE = "damage took a part of what was spent in the window, or which rounds were answered"
 
 
-def judge(tx: BudgetReads, charge: Charge, now_us: int) -> Verdict:
-    """What `pay` would say; changes nothing."""
+def judge(tx: BudgetReads, charge: Charge, day: int) -> Verdict:
+    """What `pay` would say on the ledger's `day`; changes nothing."""
     if tx.spent(charge.round, charge.closes_day):
         return Verdict.ANSWERED
-    day = ledger_day(tx, now_us)
-    if _unsure(tx, charge, day):
+    if not charge.micros:
+        return Verdict.PAID
+    window = _window(tx, charge, day)
+    if _unsure(tx, charge, day, window):
         return Verdict.UNSURE
-    spent = spent_in_window(tx, charge.subject, day, charge.window_days)
+    spent = spent_in_window(tx, charge.subject, day, window)
     return Verdict.OVER_BUDGET if spent + charge.micros > BUDGET_CEILING_MICROS else Verdict.PAID
 
 
-def pay(tx: BudgetWrites, charge: Charge, now_us: int) -> Verdict:
+def pay(tx: BudgetWrites, charge: Charge, day: int) -> Verdict:
     """Debit one report and mark its round, or change nothing and say why."""
-    verdict = judge(tx, charge, now_us)
+    verdict = judge(tx, charge, day)
     if verdict is Verdict.PAID:
-        day = ledger_day(tx, now_us)
-        tx.debit(charge.subject, day, charge.micros)
+        if charge.micros:
+            tx.debit(charge.subject, day, charge.micros)
+            known = decode_windows(tx.meta(WINDOWS))
+            tx.set_meta(WINDOWS, encode_windows(noted(known, charge.window_days, day)))
         tx.debit(charge.round, charge.closes_day, _ROUND_MARK_MICROS)
-        tx.set_meta(NEWEST_DAY, day.to_bytes(8, "big"))
-        tx.drop_budget_before(day - charge.window_days)
+        note_day(tx, day)
+        tx.drop_budget_before(day - _window(tx, charge, day))
     return verdict
 
 
@@ -120,10 +128,15 @@ def spent_in_window(tx: BudgetReads, subject: bytes, day: int, window_days: int)
     return sum(tx.spent(subject, d) for d in range(day - window_days + 1, day + 1))
 
 
-def _unsure(tx: BudgetReads, charge: Charge, day: int) -> bool:
+def _window(tx: BudgetReads, charge: Charge, day: int) -> int:
+    """The catalog's window, or a longer one of an earlier catalog whose debits are not over."""
+    return longest(decode_windows(tx.meta(WINDOWS)), charge.window_days, day)
+
+
+def _unsure(tx: BudgetReads, charge: Charge, day: int, window_days: int) -> bool:
     """Whether a day that is not known whole lies in the window, or within the time of the round."""
     raw = tx.meta(UNSURE_DAY)
-    oldest = min(day - charge.window_days + 1, charge.closes_day - ROUND_LIMIT_US // DAY_US)
+    oldest = min(day - window_days + 1, charge.closes_day - ROUND_LIMIT_US // DAY_US)
     return raw is not None and oldest <= int.from_bytes(raw, "big")
 
 

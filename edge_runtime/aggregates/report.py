@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
 from edge_runtime.aggregates.answers import Answers, Ticketed
 from edge_runtime.aggregates.counts import count, counted
 from edge_runtime.aggregates.mechanisms import Bits
+from edge_runtime.aggregates.memo import INPUTS
 from edge_runtime.aggregates.respondents import Consents, ReadValue, Respondents
 from edge_runtime.aggregates.rounds_in_hand import ROUNDS, Round, RoundsInHand
 from edge_runtime.aggregates.waiting import Waiting
@@ -36,6 +38,7 @@ class Reporter:
 
     Args:
         spread_us: see `Settings.report_spread_us`.
+        remembered: see `Settings.remembered_answers`.
     """
 
     def __init__(
@@ -48,11 +51,12 @@ class Reporter:
         clock: Clock,
         bits: Bits,
         spread_us: int = SPREAD_US,
+        remembered: int = INPUTS,
     ) -> None:
         self._database, self._keyring = database, keyring
         self._rounds = RoundsInHand(catalog, keyring, clock)
         self._respondents = Respondents(catalog, keyring, consents, read_value, clock)
-        self._answers = Answers(catalog, keyring, self._respondents, clock, bits, spread_us)
+        self._answers = Answers(catalog, keyring, self._respondents, clock, bits, spread_us, remembered)
         self._waiting = Waiting(catalog, database, keyring, consents, clock)
         self._disbelieved: dict[tuple[bytes, str], None] = {}
         """(round, why) of offers that were counted."""
@@ -95,13 +99,21 @@ class Reporter:
         return [request for request in asked if request is not None]
 
     def _request(self, round_: Round) -> TicketRequest | None:
-        asking = self._respondents.asking(round_, lambda subject: self._payable(round_, subject))
+        self._note_day()
+        asking = self._respondents.asking(round_, partial(self._payable, round_))
         round_.asked.update(asking)
         return TicketRequest(round_id=round_.offer.round_id, subjects=list(asking)) if asking else None
 
-    def _payable(self, round_: Round, subject: str) -> bool:
+    def _note_day(self) -> None:
         with self._database.read() as tx:
-            return self._answers.payable(tx, round_, subject)
+            if not self._answers.ledger.behind(tx):
+                return
+        with self._database.write("ledger_day") as tx:
+            self._answers.ledger.note_day(tx)
+
+    def _payable(self, round_: Round, subject: str, value: int) -> bool:
+        with self._database.read() as tx:
+            return self._answers.payable(tx, round_, subject, value)
 
     def on_tickets(self, tickets: Tickets) -> list[Report]:
         """Draw, pay for and store an answer for each ticket that we asked for; return what may go at once.

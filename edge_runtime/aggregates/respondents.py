@@ -50,11 +50,11 @@ class Respondents:
         self._catalog, self._keyring, self._consents = catalog, keyring, consents
         self._read_value, self._clock = read_value, clock
 
-    def asking(self, round_: Round, payable: Callable[[str], bool]) -> dict[bytes, str]:
+    def asking(self, round_: Round, payable: Callable[[str, int], bool]) -> dict[bytes, str]:
         """Pseudonym -> subject of the next who may and can answer, in turns of at most `SUBJECTS`.
 
         Args:
-            payable: whether a subject did not answer yet, and its budget reaches.
+            payable: whether a subject did not answer yet, and its budget reaches for this input.
         """
         kind = self._catalog.views[round_.metric.of.view].entity[0]
         held = self._keyring.every_key()
@@ -63,7 +63,8 @@ class Respondents:
         turn = [*(k for k in keys if k.handle > round_.after), *(k for k in keys if k.handle <= round_.after)]
         found: dict[bytes, str] = {}
         for key in turn:
-            if self.input(round_.metric, key.subject) is None or not payable(key.subject):
+            value = self.input(round_.metric, key.subject)
+            if value is None or not payable(key.subject, value):
                 continue
             found[self._keyring.pseudonym(key.subject)] = key.subject
             if len(found) == SUBJECTS:

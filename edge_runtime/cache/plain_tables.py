@@ -1,4 +1,4 @@
-"""Tables whose rows hang on no handle, as a rebuilt database takes them over: column by column."""
+"""Tables that a rebuilt database takes over as they are, column by column: rows on no handle, and answers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class PlainTable(NamedTuple):
     key: tuple[str, ...]
     """Columns that order its rows."""
     columns: tuple[Column, ...]
+    since: int = 1
+    """Schema that has it first."""
 
     def columns_of(self, version: int) -> list[str]:
         """What to select in a file of that schema."""
@@ -57,6 +59,12 @@ _TABLES: Final = (
         (Column("n", int), Column("kind", str), Column("id", bytes), Column("payload", bytes)),
     ),
     PlainTable("budget", ("tag", "win"), (Column("tag", bytes), Column("win", int), Column("spent", int))),
+    PlainTable(
+        "answer",
+        ("handle", "slot"),
+        (Column("handle", bytes), Column("slot", bytes), Column("also", bytes), Column("sealed", bytes)),
+        since=4,
+    ),
     PlainTable("channel", ("name",), (Column("name", str), Column("cursor", int), Column("digest", bytes))),
     PlainTable(
         "feature",

@@ -151,19 +151,24 @@ class ReadTransaction:
             for day, slot, sealed in self._connection.execute(sql, (handle,))
         ]
 
+    def answers(self, handle: bytes, slot: bytes) -> bytes | None:
+        """The sealed answers remembered in a slot of a handle."""
+        return _maybe(self._value("SELECT sealed FROM answer WHERE handle = ? AND slot = ?", handle, slot))
+
     def holds(self, handle: bytes) -> bool:
         """Whether anything hangs on a handle."""
-        tables = (*PERSONAL_TABLES, "trimmed")
+        tables = (*PERSONAL_TABLES, "trimmed", "answer")
         each = " OR ".join(f"EXISTS(SELECT 1 FROM {table} WHERE handle = ?1)" for table in tables)
         return bool(self._value(f"SELECT {each}", handle))
 
     def handles(self) -> set[bytes]:
         """Every handle that any personal row hangs on; one index step per handle, not per row."""
         found: set[bytes] = set()
-        for table in (*PERSONAL_TABLES, "trimmed"):
+        places = [(table, "handle") for table in (*PERSONAL_TABLES, "trimmed", "answer")]
+        for table, column in (*places, ("answer", "also")):
             sql = (
-                f"WITH RECURSIVE step(handle) AS (SELECT min(handle) FROM {table} UNION ALL"
-                f" SELECT (SELECT min(handle) FROM {table} WHERE handle > step.handle) FROM step"
+                f"WITH RECURSIVE step(handle) AS (SELECT min({column}) FROM {table} UNION ALL"
+                f" SELECT (SELECT min({column}) FROM {table} WHERE {column} > step.handle) FROM step"
                 " WHERE step.handle IS NOT NULL) SELECT handle FROM step WHERE handle IS NOT NULL"
             )
             found.update(_bytes(handle) for (handle,) in self._connection.execute(sql))

@@ -126,6 +126,9 @@ class Remains:
             whole: gets `name` when the table was read from one end to the other.
         """
         table = PLAIN_TABLES[name]
+        if table.since > self.version:
+            whole.add(name)
+            return
         asked = f"SELECT {', '.join(table.columns_of(self.version))} FROM {name} ORDER BY "
         orders = (", ".join(table.key), ", ".join(f"{column} DESC" for column in table.key))
         for order in orders:

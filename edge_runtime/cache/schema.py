@@ -13,10 +13,22 @@ from typing import Final
 import apsw
 import msgspec
 
-VERSION: Final = 3
+VERSION: Final = 4
 """`user_version` of a file that this release writes. A greater one is refused untouched."""
 
-SCHEMA: Final = """
+_ANSWER: Final = """
+CREATE TABLE answer(            -- noised answers, given again when the same is asked of the same value
+  handle BLOB NOT NULL,         -- whose key seals it: that of the value's purpose
+  slot BLOB NOT NULL,           -- 16-byte hash of the metric's name
+  also BLOB NOT NULL,           -- whose key seals it as well: that of the metric's purpose
+  sealed BLOB NOT NULL,         -- the answers, one an input
+  PRIMARY KEY(handle, slot)
+) WITHOUT ROWID;
+CREATE INDEX answer_by_also ON answer(also);
+"""
+
+SCHEMA: Final = (
+    """
 CREATE TABLE meta(              -- single facts about this database
   key TEXT PRIMARY KEY,         -- name of the fact
   value BLOB NOT NULL           -- its bytes, as its owner encodes them
@@ -107,6 +119,8 @@ CREATE TABLE budget(            -- privacy budget spent; survives erasures as bl
   PRIMARY KEY(tag, win)
 ) WITHOUT ROWID;
 """
+    + _ANSWER
+)
 
 Step = Callable[[apsw.Connection], None]
 """Brings a file one version further, inside the transaction that stamps the new version."""
@@ -136,6 +150,11 @@ def _to_3(connection: apsw.Connection) -> None:
     connection.execute("ALTER TABLE channel ADD COLUMN whole INTEGER")
 
 
+def _to_4(connection: apsw.Connection) -> None:
+    """Answers are remembered; of those given before, none is."""
+    connection.execute(_ANSWER)
+
+
 def _evidence_in(body: bytes) -> bool:
     """Whether a denial of schema 1 had its evidence: the last of its fields."""
     try:
@@ -145,7 +164,7 @@ def _evidence_in(body: bytes) -> bool:
     return bool(fields) and fields[-1] is not None
 
 
-STEPS: Final[dict[int, Step]] = {1: _to_2, 2: _to_3}
+STEPS: Final[dict[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4}
 """version -> what brings a file of that version one step further."""
 
 PACKED: Final = {

@@ -125,6 +125,7 @@ class SubjectSweep:
         tx.delete_personal_row(handle, stand_slot(key))
         tx.drop_state(handle, COVERED)
         tx.drop_trimmed(handle)
+        tx.drop_answers(handle, of_its_values=True)
         added = open_added(key, tx.state(handle, ADDED))
         if all(terms.silenced(since, now_us) for since in added.values()):
             tx.drop_state(handle, ADDED)

@@ -125,6 +125,7 @@ class WriteTransaction(FetchedRows):
         for table in PERSONAL_TABLES:
             self._connection.execute(f"DELETE FROM {table} WHERE handle = ?", (handle,))
             counts[table] = self._connection.changes()
+        counts["answer"] = self.drop_answers(handle)
         self._connection.execute("DELETE FROM trimmed WHERE handle = ?", (handle,))
         self._forget_samples()
         return counts
@@ -137,11 +138,33 @@ class WriteTransaction(FetchedRows):
 
     def forget_unknown(self, known: Collection[bytes]) -> dict[str, int]:
         """Delete everything that hangs on a handle not among `known`: table -> rows."""
-        totals = dict.fromkeys(PERSONAL_TABLES, 0)
+        totals = dict.fromkeys((*PERSONAL_TABLES, "answer"), 0)
         for handle in self.handles() - set(known):
             for table, rows in self.forget(handle).items():
                 totals[table] += rows
         return totals
+
+    def put_answer(self, handle: bytes, slot: bytes, also: bytes, sealed: bytes) -> None:
+        """Remember the noised answers in a slot of a handle, replacing those remembered there.
+
+        Args:
+            also: handle of the other key that seals them; the same where there is one key only.
+        """
+        sql = (
+            "INSERT INTO answer(handle, slot, also, sealed) VALUES(?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET also = excluded.also, sealed = excluded.sealed"
+        )
+        self._connection.execute(sql, (handle, slot, also, sealed))
+
+    def drop_answers(self, handle: bytes, *, of_its_values: bool = False) -> int:
+        """Forget the answers that are sealed under a handle's key, alone or with another; returns the rows.
+
+        Args:
+            of_its_values: only those that were drawn from values under this handle.
+        """
+        where = "handle = ?1" if of_its_values else "handle = ?1 OR also = ?1"
+        self._connection.execute(f"DELETE FROM answer WHERE {where}", (handle,))
+        return self._connection.changes()
 
     # ---- rows about nobody ------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ from datetime import datetime
 
 import msgspec
 
+from edge_runtime.aggregates.facts import UNSURE_DAY, unsure_day
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.histories import REBUILT
 from edge_runtime.clock import Clock
 from edge_runtime.consent.deciding import Deciding
 from edge_runtime.consent.denying import new_denial
@@ -377,7 +379,14 @@ class Consents:
                 self._deciding.queue_pending_gives(compare=compare)
             if self.restored:
                 self._leases.distrust("an older copy of the database was put back")
+                self._distrust_budget()
             note_opening(self._database, self._keyring)
+
+    def _distrust_budget(self) -> None:
+        """An older copy does not say what was spent since; a rebuilt one says what it does not know."""
+        with self._database.write("budget") as tx:
+            if tx.meta(REBUILT) is None:
+                tx.set_meta(UNSURE_DAY, unsure_day(tx.meta, self._clock.now_us()))
 
     def _begin_authority(self) -> None:
         """Another identity: nobody answers any more for what the earlier one's server said."""

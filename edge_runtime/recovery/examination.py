@@ -16,7 +16,7 @@ from typing import Final
 
 import apsw
 
-from edge_runtime.aggregates.budget import NEWEST_DAY, UNSURE_DAY
+from edge_runtime.aggregates.facts import NEWEST_DAY, UNSURE_DAY
 from edge_runtime.cache import failure
 from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.plain_tables import PLAIN_TABLES

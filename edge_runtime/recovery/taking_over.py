@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from edge_runtime.aggregates import budget
+from edge_runtime.aggregates import facts as ledger
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.histories import META, REBUILT, Known
-from edge_runtime.cache.journal_entry import DAY_US
 from edge_runtime.cache.plain_tables import PLAIN_TABLES
 from edge_runtime.cache.remains import Remains
 from edge_runtime.keys.keyring import Keyring
@@ -47,7 +46,7 @@ class TakingOver:
     @property
     def unread(self) -> set[str]:
         """Tables of which something may be lost."""
-        return {"meta", *_OF_AUTHORITY, *_SERVED, "budget"} - self.whole
+        return {"meta", *_OF_AUTHORITY, *_SERVED, "budget", "answer"} - self.whole
 
     @property
     def sessions_known(self) -> bool:
@@ -65,7 +64,7 @@ class TakingOver:
 
     def run(self) -> None:
         """Take everything over."""
-        for name in (*_OF_AUTHORITY, *_SERVED, "budget"):
+        for name in (*_OF_AUTHORITY, *_SERVED, "budget", "answer"):
             self._take(name)
         if not self._same_authority:
             self._clear(_OF_AUTHORITY)
@@ -98,7 +97,7 @@ class TakingOver:
             facts[META] = Known.nothing().encode()
             self.notes.append("session features begin anew: what had fed them cannot be read")
         if not self._budget_stands(facts):
-            facts[budget.UNSURE_DAY] = self._unsure_day(facts).to_bytes(8, "big")
+            facts[ledger.UNSURE_DAY] = ledger.unsure_day(facts.get, self._now_us)
             self.notes.append("spent privacy budget is not whole: no report until its window is over")
         facts[REBUILT] = b"1"
         with self._fresh.write("rebuild") as tx:
@@ -112,10 +111,5 @@ class TakingOver:
         return known and self._same_authority and {"lane", "outbox"} <= self.whole
 
     def _budget_stands(self, facts: dict[str, bytes]) -> bool:
-        known = budget.NEWEST_DAY in facts or "meta" in self.whole
+        known = ledger.NEWEST_DAY in facts or "meta" in self.whole
         return known and "budget" in self.whole and not self._remains.log_cut
-
-    def _unsure_day(self, facts: dict[str, bytes]) -> int:
-        """The newest day on which something may have been spent that is not in the ledger."""
-        known = (facts.get(name, b"") for name in (budget.NEWEST_DAY, budget.UNSURE_DAY))
-        return max(self._now_us // DAY_US, *(int.from_bytes(raw, "big") for raw in known))

@@ -166,7 +166,7 @@ def test_law_9_new_names_in_a_new_catalog_find_the_old_spending() -> None:
 
 def test_law_9_no_run_of_window_days_holds_more_than_the_ceiling() -> None:
     """With a window of three days and one round of epsilon 4 offered every hour: once in three days."""
-    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0, window="3d"))
+    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0, window="3d"), remembered=0)
     days = []
     for hour in range(24 * 9):
         if kiosk.answer(kiosk.offer(hour + 1)):
@@ -177,7 +177,7 @@ def test_law_9_no_run_of_window_days_holds_more_than_the_ceiling() -> None:
 
 def test_law_9_a_clock_set_back_opens_no_window_again() -> None:
     """T23: full today, then the clock is set back by days: nothing is sent."""
-    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0))
+    kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0), remembered=0)
     assert kiosk.answer(kiosk.offer(1))
     for days in range(1, 5):
         kiosk.clock.set_wall(kiosk.clock.now_us() - days * DAY_US)
@@ -203,8 +203,8 @@ def test_a_round_that_closes_in_a_far_future_is_not_believed() -> None:
 
 
 def test_repeated_rounds_on_one_value_stop_at_the_budget() -> None:
-    """T22: a thousand rounds in a window give four answers; averaging gains no more than that."""
-    kiosk = Kiosk(1)
+    """T22: where nothing is remembered, a thousand rounds in a window give four answers, not more."""
+    kiosk = Kiosk(1, remembered=0)
     sent = sum(len(kiosk.answer(kiosk.offer(i + 1))) for i in range(1000))
     assert sent == 4
     assert kiosk.spent() == BUDGET_CEILING_MICROS

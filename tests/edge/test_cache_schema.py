@@ -25,7 +25,7 @@ from tests.support.full_disk import FullDisk
 KEY = bytes(range(32))
 A, B = b"a" * 16, b"b" * 16
 SCHEMAS = Path(__file__).parents[1] / "data" / "schemas"
-SCHEMA_1, SCHEMA_2 = ((SCHEMAS / f"schema_{version}.sql").read_text() for version in (1, 2))
+SCHEMA_1, SCHEMA_2, SCHEMA_3 = ((SCHEMAS / f"schema_{version}.sql").read_text() for version in (1, 2, 3))
 DONE = Evidence(1, {"journal": 1}, 1, 2, True, 0x0006_0000_0000_00C0)
 """Its last byte is the one that says in msgpack that there is none."""
 ROW = Row(3, "item:x", "stats", 1, 4, 5, 0, False, b"\x81\xa1x\x01")
@@ -132,6 +132,26 @@ def test_a_file_of_schema_2_is_like_one_made_new_and_knows_of_no_channel_whether
     database = Database.open(old, KEY)
     with database.read() as tx:
         assert tx.channels() == {"all": ChannelState(3, 0, None)}
+    database.close()
+    Database.open(new, KEY).close()
+    assert shape(old) == shape(new)
+
+
+def test_a_file_of_schema_3_is_like_one_made_new_and_remembers_no_answer(tmp_path: Path) -> None:
+    """The release before: what was spent stands, so what is drawn anew is paid for."""
+    old, new = str(tmp_path / "old.db"), str(tmp_path / "new.db")
+    connection = connected(old)
+    connection.pragma("journal_mode", "wal")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute(SCHEMA_3)
+    connection.execute("INSERT INTO budget VALUES(?, 1, 12)", (A,))
+    connection.pragma("user_version", 3)
+    connection.execute("COMMIT")
+    connection.close()
+    database = Database.open(old, KEY)
+    with database.read() as tx:
+        assert tx.answers(A, B) is None
+        assert tx.spent(A, 1) == 12
     database.close()
     Database.open(new, KEY).close()
     assert shape(old) == shape(new)

@@ -48,10 +48,10 @@ def test_forgetting_a_handle_takes_every_row_and_no_other(database: Database) ->
             tx.put_personal_row(handle, A, 9, b"r")
         assert tx.newest_day(A) == 9
         assert tx.handles() == {A, B}
-        assert tx.forget(A) == {"journal": 1, "state": 1, "personal": 1}
+        assert tx.forget(A) == {"journal": 1, "state": 1, "personal": 1, "answer": 0}
         assert tx.handles() == {B}
         assert tx.newest_day(A) is None
-        assert tx.forget_unknown({A}) == {"journal": 1, "state": 1, "personal": 1}
+        assert tx.forget_unknown({A}) == {"journal": 1, "state": 1, "personal": 1, "answer": 0}
         assert tx.handles() == set()
 
 

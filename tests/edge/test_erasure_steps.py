@@ -162,7 +162,14 @@ def test_withdrawing_one_purpose_of_two_leaves_the_other(tmp_path: Path) -> None
     with Room(tmp_path / "d") as room:
         receipt = room.consents.withdraw("alice", [P]).receipt
         assert receipt.purposes == [P]
-        assert receipt.rows_deleted == {"journal": 1, "state": 1, "personal": 1, "memory": 1, "outbox": 0}
+        assert receipt.rows_deleted == {
+            "journal": 1,
+            "state": 1,
+            "personal": 1,
+            "answer": 0,
+            "memory": 1,
+            "outbox": 0,
+        }
         untouched_others(room)
         assert room.allowed(purpose=M)
 

@@ -47,7 +47,7 @@ def room(tmp_path: Path) -> Room:
             personal.move(ROWS, 99)
         today = room.clock.now_us() // DAY_US
         charge = replace(CHARGE, closes_day=today + 3)
-        assert pay(tx, charge, room.clock.now_us()) is Verdict.PAID
+        assert pay(tx, charge, room.clock.now_us() // DAY_US) is Verdict.PAID
         for n in range(300):
             tx.debit(n.to_bytes(16, "big"), today, 1)
         tx.set_meta("sync.incarnation", b"i" * 16)
@@ -185,7 +185,7 @@ def test_law_9_after_a_loss_of_spent_budget_nothing_is_paid_that_it_could_be_abo
 
         def said(days: int, closes_in: int, window: int = 7) -> Verdict:
             charge = Charge(b"x" * 16, b"y" * 16, today + days + closes_in, window, 1)
-            return judge(tx, charge, now_us + days * DAY_US)
+            return judge(tx, charge, today + days)
 
         assert said(0, 3) is Verdict.UNSURE
         assert said(6, 32) is Verdict.UNSURE  # the window still holds the day of the damage
@@ -202,11 +202,11 @@ def test_law_9_a_whole_ledger_is_believed(room: Room) -> None:
     today = now_us // DAY_US
     assert not any("budget" in note for note in report.notes)
     with again, again.database.read() as tx:
-        assert judge(tx, replace(CHARGE, closes_day=today + 3), now_us) is Verdict.ANSWERED
+        assert judge(tx, replace(CHARGE, closes_day=today + 3), today) is Verdict.ANSWERED
         other = replace(CHARGE, closes_day=today + 3)
         other = Charge(other.subject, b"z" * 16, other.closes_day, 7, 3_500_000)
-        assert judge(tx, other, now_us) is Verdict.OVER_BUDGET
-        assert judge(tx, replace(other, micros=1), now_us) is Verdict.PAID
+        assert judge(tx, other, today) is Verdict.OVER_BUDGET
+        assert judge(tx, replace(other, micros=1), today) is Verdict.PAID
 
 
 def test_law_9_a_second_damage_does_not_shorten_the_first_ones_silence(room: Room) -> None:

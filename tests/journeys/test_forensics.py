@@ -106,13 +106,14 @@ def test_law_4_forgetting_takes_the_samples_that_somebodys_analyze_took(tmp_path
                 tx.append_events([(handle, 1, b"e")])
                 tx.put_state(handle, slot, 1, b"s")
                 tx.put_personal_row(handle, slot, 1, b"r")
+            tx.put_answer(handle, bytes(16), handle, b"a")
             tx.drop_events(handle, 3)
         tx._connection.execute("ANALYZE")
         samples = tx._connection.execute("SELECT sample FROM sqlite_stat4").fetchall()
         assert any(A in sample for (sample,) in samples if isinstance(sample, bytes))
         assert A in tx._connection.serialize("main")
     with database.write("erase") as tx:
-        assert tx.forget(A) == {"journal": 27, "state": 30, "personal": 30}
+        assert tx.forget(A) == {"journal": 27, "state": 30, "personal": 30, "answer": 1}
     assert database.checkpoint_truncate()
     with database.read() as look:
         for table in ("sqlite_stat1", "sqlite_stat4"):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_runtime.aggregates.mechanisms import definition, frequencies_for, question_of
+from edge_runtime.aggregates.memo import INPUTS
 from edge_runtime.aggregates.report import Reporter
 from edge_runtime.catalog import Catalog
 from edge_runtime.consent.opening import open_cache
@@ -123,7 +124,9 @@ class Kiosk:
         tenant_key: bytes = b"t" * 32,
         clock: ManualClock | None = None,
         spread_us: int = 0,
+        remembered: int = INPUTS,
     ) -> None:
+        self.remembered = remembered
         self.catalog = of or metric_catalog()
         self.spread_us = spread_us
         self.keyring, self.database = open_cache(":memory:", KeyMemory())
@@ -165,6 +168,7 @@ class Kiosk:
             self.clock,
             self.bits,
             self.spread_us,
+            self.remembered,
         )
         return self.reporter
 

@@ -33,7 +33,7 @@ PEOPLE: Final = ("canary-alice-id", "canary-bob-id")
 ITEM, CATEGORY, COUNTRY, PAIR = "canary-item-id", "canary-category", "canary-country", "canary-co-bought"
 TABLES: Final = (
     *("meta", "journal", "trimmed", "state", "personal", "feature", "channel", "lane", "denial"),
-    *("outbox", "budget"),
+    *("outbox", "budget", "answer"),
 )
 IN_TABLES: Final = {table: f"canary-in-{table:-<10}"[:16].encode() for table in TABLES}
 """16 bytes that lie in a table itself, sealed by the page key alone."""
@@ -122,6 +122,7 @@ def plant_tables(database: Database) -> None:
             tx.put_lane([LaneEntry(n + 1, handle, at["lane"].decode(), "given", 1, 0)])
             tx.put_denial(handle, at["denial"] * 20, open=bool(n % 2))
             tx.enqueue("receipt", handle, at["outbox"] * 20)
+            tx.put_answer(handle, bytes(16), handle, at["answer"] * 20)
         tx.append_events([(at["trimmed"], 1, b"x")])
         tx.drop_events(at["trimmed"], tx.newest_event(at["trimmed"]))
         tx.debit(at["budget"], 1, 1)
