@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edge_runtime.catalog.change import Change
 from edge_runtime.catalog.contract import Contract, Number
 from edge_runtime.catalog.document import Catalog
+from edge_runtime.catalog.exposure import is_exposure
 from edge_runtime.catalog.model import EventType
 from edge_runtime.catalog.references import find_key
 
@@ -14,6 +15,8 @@ from edge_runtime.catalog.references import find_key
 def event_changes(old: Catalog, new: Catalog) -> Iterator[Change]:
     """Events and properties that apps may no longer send, or must send otherwise."""
     for name, before in old.events.items():
+        if is_exposure(name):  # apps do not track it
+            continue
         after = new.events.get(name)
         if after is None:
             yield Change(f"events.{name}", "dropped", "an app that still tracks it is refused", True)
@@ -31,6 +34,17 @@ def _property_changes(before: EventType, after: EventType) -> Iterator[Change]:
             yield Change(place, "dropped", "an app that still sends it is refused", True)
         elif now != dtype:
             yield Change(place, "changed", f"was {dtype}, is {now}", True)
+
+
+def experiment_changes(old: Catalog, new: Catalog) -> Iterator[Change]:
+    """Experiments that apps may no longer ask for, and those that begin anew."""
+    for name, before in old.experiments.items():
+        place, after = f"experiments.{name}", new.experiments.get(name)
+        if after is None:
+            yield Change(place, "dropped", "an app that asks for its arm is refused", True)
+        elif after.assignment != before.assignment:
+            detail = "another salt, arm or weight: subjects are assigned anew, earlier exposures do not count"
+            yield Change(place, "changed", detail, True)
 
 
 def service_changes(old: Catalog, new: Catalog) -> Iterator[Change]:

@@ -18,6 +18,7 @@ from edge_runtime.catalog.model import (
     Controller,
     EntityType,
     EventType,
+    Experiment,
     Metric,
     Notice,
     Purpose,
@@ -146,8 +147,21 @@ class Catalog:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Metrics by name."""
+        """Metrics by name, those of experiments among them."""
         return self.model.metrics
+
+    @property
+    def experiments(self) -> Mapping[str, Experiment]:
+        """Experiments by name."""
+        return self.model.experiments
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of that name. Raises MalformedRequest."""
+        found = self.model.experiments.get(name)
+        if found is None:
+            expected = f"one of {' '.join(self.model.experiments)}"
+            raise MalformedRequest("experiment", expected, "an unknown experiment")
+        return found
 
     @property
     def controller(self) -> Controller | None:

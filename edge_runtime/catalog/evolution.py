@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from edge_runtime.catalog.change import Change
-from edge_runtime.catalog.contract_changes import event_changes, service_changes
+from edge_runtime.catalog.contract_changes import event_changes, experiment_changes, service_changes
 from edge_runtime.catalog.document import Catalog
 from edge_runtime.catalog.duration import write_duration
 from edge_runtime.catalog.look_back import look_back, sources
@@ -23,7 +23,8 @@ from edge_runtime.session.layout import lay_out
 
 def evolve(old: Catalog, new: Catalog) -> list[Change]:
     """Everything that happens when `new` takes the place of `old`, in the order of the new catalog."""
-    return [*_view_changes(old, new), *event_changes(old, new), *service_changes(old, new)]
+    apps = (event_changes, experiment_changes, service_changes)
+    return [*_view_changes(old, new), *(change for made in apps for change in made(old, new))]
 
 
 def _view_changes(old: Catalog, new: Catalog) -> Iterator[Change]:

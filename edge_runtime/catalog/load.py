@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from edge_runtime.catalog.experiments import read_experiments
 from edge_runtime.catalog.hidden import HiddenViews
 from edge_runtime.catalog.limits import CatalogLimits
 from edge_runtime.catalog.metric_source import MetricSurroundings
@@ -24,7 +25,7 @@ from edge_runtime.catalog.services import read_services
 from edge_runtime.catalog.views import read_views
 from edge_runtime.errors import CatalogError, Fault
 
-SECTIONS: Final = ("purposes", "notices", "entities", "events", "views", "services", "metrics")
+SECTIONS: Final = ("purposes", "notices", "entities", "events", "views", "services", "metrics", "experiments")
 
 
 def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
@@ -49,7 +50,9 @@ def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
     views = read_views(sections["views"], purposes, entities, events)
     services = read_services(sections["services"], views, entities)
     hidden = HiddenViews(entities, events, views)
-    metrics = read_metrics(sections["metrics"], MetricSurroundings(purposes, entities, views, hidden))
+    around = MetricSurroundings(purposes, entities, views, hidden)
+    metrics = read_metrics(sections["metrics"], around)
+    made = read_experiments(sections["experiments"], around, metrics)
     if findings.faults:
         raise CatalogError(findings.faults)
     return CatalogModel(
@@ -58,10 +61,11 @@ def read_model(table: object, limits: CatalogLimits) -> CatalogModel:
         purposes=purposes,
         notices=notices,
         entities=entities,
-        events=events,
-        views={**views, **hidden.views},
+        events={**events, **made.events},
+        views={**views, **hidden.views, **made.views},
         services=services,
-        metrics=metrics,
+        metrics={**metrics, **made.metrics},
+        experiments=made.experiments,
         controller=controller,
         signature=signature,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -369,6 +371,8 @@ class Metric:
     """Population stability index above which drift is an alarm."""
     experiment: str | None = None
     """The experiment whose cells the categories are; None for any other metric."""
+    assignment: str | None = None
+    """Of an experiment's metric: by which salt, arms and weights its arms are chosen."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -378,6 +382,56 @@ class Metric:
         edges = self.edges or ()
         bounds = ["-inf", *(f"{e:g}" for e in edges), "inf"]
         return tuple(f"[{a}, {b})" for a, b in pairwise(bounds))
+
+
+@prints_only("name", "purpose", "unit", "arms", "outcome", "since_exposure", "traffic")
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Arms that subjects are given by a hash, and what is asked of those who saw theirs."""
+
+    name: str
+    """That of its metric as well."""
+    purpose: str
+    """Under whose permission exposures are recorded, and outcomes declared in place."""
+    unit: str
+    """The personal entity whose subjects are assigned."""
+    arms: tuple[tuple[str, int], ...]
+    """(name, weight) in order; the first is the control."""
+    outcome: Ref
+    since_exposure: bool
+    """`outcome` is seconds since the last such event: a success is one at or after the exposure. Else the
+    value tells: positive or true."""
+    salt: str
+    """The name unless declared: two experiments of one salt and the same weights choose alike."""
+    traffic: float = 1.0
+    """Share of the subjects who take part; all others get the control and are not exposed."""
+
+    @property
+    def control(self) -> str:
+        """The arm that the others are compared to, and which everybody gets who does not take part."""
+        return self.arms[0][0]
+
+    @property
+    def event(self) -> str:
+        """The type of the event that records an exposure."""
+        return f"exposure.{self.name}"
+
+    @property
+    def assignment(self) -> str:
+        """16 hex digits that change with the salt, an arm or a weight: then the experiment begins anew."""
+        told = [self.unit, self.salt, self.arms]
+        content = json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()
+        return hashlib.blake2b(content, digest_size=8, person=b"edge-arms").hexdigest()
+
+    @property
+    def exposure(self) -> Ref:
+        """The feature that holds the arm to which a subject was first exposed."""
+        return Ref(f"exposures.{self.name}@{int(self.assignment, 16) % (2**31 - 1) + 1}", "arm")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What one subject can answer: `unexposed`, then `ARM/no` and `ARM/yes` in the order of the arms."""
+        return ("unexposed", *(f"{arm}/{answer}" for arm, _ in self.arms for answer in ("no", "yes")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +448,8 @@ class CatalogModel:
     services: Mapping[str, Service]
     """By `name@version`."""
     metrics: Mapping[str, Metric]
+    """With those of experiments."""
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
     controller: Controller | None = None
     signature: Signature | None = field(default=None, compare=False)
     """It travels with the catalog, and is no part of what the catalog means."""

@@ -57,7 +57,8 @@ def privacy_fingerprint(part: bytes) -> bytes:
 def _bounds(metric: Metric, views: Mapping[str, View]) -> Table:
     whole = metric_table(metric, views)
     in_place = {"of": whole["of"]} if is_hidden(views[metric.of.view]) else {}
-    return {key: whole[key] for key in METRIC_KEYS} | in_place
+    exposures = {"experiment": True} if metric.experiment is not None else {}
+    return {key: whole[key] for key in METRIC_KEYS} | in_place | exposures
 
 
 def _unasked(model: CatalogModel) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from edge_runtime.catalog.duration import write_duration
+from edge_runtime.catalog.exposure import is_exposure
 from edge_runtime.catalog.feature_table import Table, encoding_table, feature_table, known, tests_table
 from edge_runtime.catalog.hidden import hidden_table, is_hidden
 from edge_runtime.catalog.model import (
@@ -14,6 +15,7 @@ from edge_runtime.catalog.model import (
     Controller,
     DotColumn,
     EventType,
+    Experiment,
     LookupColumn,
     Metric,
     Notice,
@@ -35,13 +37,20 @@ def render(model: CatalogModel) -> Table:
         "purposes": {k: purpose_table(v) for k, v in model.purposes.items()},
         "notices": {k: notice_table(v) for k, v in model.notices.items()},
         "entities": {k: {"personal": v.personal} for k, v in model.entities.items()},
-        "events": {k: _event(v) for k, v in model.events.items()},
+        "events": {k: _event(v) for k, v in model.events.items() if not is_exposure(k)},
         "views": {k: _view(v) for k, v in model.views.items() if not is_hidden(v)},
         "services": {k: {"features": [_column(c) for c in v.columns]} for k, v in model.services.items()},
         "metrics": {
             k: metric_table(v, model.views) for k, v in model.metrics.items() if v.experiment is None
         },
+        **_experiments(model),
     }
+
+
+def _experiments(model: CatalogModel) -> Table:
+    """No entry where there are none: a catalog without experiments means what it always did."""
+    made = {k: experiment_table(e, model.metrics[k], model.views) for k, e in model.experiments.items()}
+    return {"experiments": made} if made else {}
 
 
 def controller_table(c: Controller) -> Table:
@@ -126,6 +135,26 @@ def _column(column: Column) -> Table:
             return known([*named, ("dot", (str(column.left), str(column.right)))])
         case _:
             assert_never(column)
+
+
+def experiment_table(e: Experiment, metric: Metric, views: Mapping[str, View]) -> Table:
+    """An experiment as the canonical table has it; without `op`, its outcome counts from the exposure on."""
+    outcome: object = str(e.outcome)
+    if is_hidden(views[e.outcome.view]):
+        table = hidden_table(views[e.outcome.view])
+        outcome = {key: v for key, v in table.items() if key != "op" or not e.since_exposure}
+    return {
+        "purpose": e.purpose,
+        "unit": e.unit,
+        "arms": dict(e.arms),
+        "control": e.control,
+        "outcome": outcome,
+        "epsilon": metric.epsilon,
+        "min_subjects": metric.min_subjects,
+        "window": write_duration(metric.window_us),
+        "salt": e.salt,
+        "traffic": e.traffic,
+    }
 
 
 def metric_table(m: Metric, views: Mapping[str, View]) -> Table:

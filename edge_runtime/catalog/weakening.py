@@ -62,6 +62,8 @@ def _metrics(before: Part, after: Part) -> Iterator[str]:
             yield f"{place}.read"
         if "of" in metric and metric["of"] != was.get("of"):  # other events are kept for it
             yield f"{place}.of"
+        if "experiment" in metric and "experiment" not in was:  # exposures are recorded for it
+            yield place
         if metric["epsilon"] > was["epsilon"]:
             yield f"{place}.epsilon"
         if metric["min_subjects"] < was["min_subjects"]:

@@ -1,0 +1,77 @@
+"""What an experiment declares by itself: the event of an exposure, and the view that remembers it.
+
+The event is `exposure.NAME`; `Runtime.assign` records it, once for a subject. The view, `exposures.NAME`,
+is a hidden session view of the experiment's purpose. So an exposure is journalled, exported, replayed and
+erased as every other event is. Both names hold a dot, which no declared name may.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_runtime.catalog.model import (
+    DType,
+    EventType,
+    Experiment,
+    Purpose,
+    SessionFeature,
+    View,
+    Where,
+)
+from edge_runtime.catalog.views import DEDUP_MARGIN_US, DEFAULT_LATENESS_US
+
+ARM: Final = "arm"
+"""Feature: the arm that the subject was first exposed to; NULL before."""
+EXPOSED_S: Final = "exposed_s"
+"""Feature: seconds since that; NULL before."""
+ASSIGNMENT: Final = "assignment"
+"""Property: by which salt, arms and weights the arm was chosen; exposures under others do not count."""
+_EVENT: Final = "exposure."
+_VIEW: Final = "exposures."
+_TEXT: Final = DType("string")
+
+
+def is_exposure(event_type: str) -> bool:
+    """Whether an event type is one that an experiment declares by itself."""
+    return event_type.startswith(_EVENT)
+
+
+def begins_with_exposure(view: View, feature: str) -> bool:
+    """Whether nothing from before the catalog named it can be in a feature, so that it is whole at once.
+
+    There was no exposure before, and of an outcome that counts from the exposure on, nothing before is asked.
+    """
+    if view.name.startswith(_VIEW):
+        return True
+    declared = view.features[feature]
+    since = isinstance(declared, SessionFeature) and declared.op == "since_last"
+    return since and view.name.startswith("experiments.")
+
+
+def exposure_event(experiment: Experiment) -> EventType:
+    """The event type of its exposures."""
+    return EventType(experiment.event, (experiment.unit,), {ARM: _TEXT, ASSIGNMENT: _TEXT})
+
+
+def exposure_view(experiment: Experiment, purpose: Purpose) -> View:
+    """The view that remembers a subject's exposure for as long as the purpose keeps anything."""
+    where = (Where(ASSIGNMENT, "eq", experiment.assignment),)
+    events = (experiment.event,)
+    name, _, version = experiment.exposure.view.partition("@")
+    lateness_us = min(DEFAULT_LATENESS_US, purpose.retention_us or DEFAULT_LATENESS_US)
+    return View(
+        name=name,
+        version=int(version),
+        entity=(experiment.unit,),
+        source="session",
+        purpose=purpose.name,
+        ttl_us=0,
+        owner="",
+        tier="hot",
+        allowed_lateness_us=lateness_us,
+        dedup_horizon_us=lateness_us + DEDUP_MARGIN_US,
+        features={
+            ARM: SessionFeature(ARM, "first", events, value=ARM, where=where, dtype=_TEXT),
+            EXPOSED_S: SessionFeature(EXPOSED_S, "since_first", events, where=where),
+        },
+    )
