@@ -4,7 +4,7 @@ Names are loaded on first use, so `import edge_runtime` costs little and loads n
 
     >>> import edge_runtime as er
     >>> sorted(er.__all__)[:3]
-    ['ACCEPTED', 'Admission', 'Catalog']
+    ['ACCEPTED', 'Admission', 'Assignment']
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_runtime.assignments import Assignment as Assignment
     from edge_runtime.cache.swept import Swept as Swept
     from edge_runtime.catalog import Catalog as Catalog
     from edge_runtime.clock import SystemClock as SystemClock
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Admission": "session.admission",
+    "Assignment": "assignments",
     "Catalog": "catalog",
     "CatalogError": "errors",
     "CipherMismatch": "errors",

@@ -13,6 +13,7 @@ from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from edge_runtime.assignments import Assignment, Assignments
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.evolution import evolve
 from edge_runtime.cache.group_commit import GroupCommit
@@ -109,6 +110,7 @@ class Runtime:
             *rooms, self._tracker, self._states, self._commit, clock, settings.live_rows
         )
         self._reader = Reader(catalog, self._source, clock, settings, self._presence)
+        self._assignments = Assignments(catalog, self._consents, self._tracker, clock, self._read_subject)
         memory = Remembered(self._source, self._reader, self._lock)
         held = (self._states, self._commit, memory, clock, self._lock)
         grace = Grace(self._leases, database, clock, settings.grace_us)
@@ -235,6 +237,36 @@ class Runtime:
         """
         self._check_open()
         self._commit.flush()
+
+    # ---- experiments -------------------------------------------------------------------------------------
+
+    def assign(self, experiment: str, /, **unit: str) -> Assignment:
+        """The subject's arm, and record that it was exposed: `rt.assign("new_ranker", user="alice").arm`.
+
+        Call it where the arm is shown. The same subject gets the same arm always; the exposure is recorded
+        once, as an event of the experiment's purpose. Without permission, outside the experiment's traffic or
+        on a full disk it is the control, `exposed` is False and `why` says which.
+
+        Args:
+            unit: one bare id of the experiment's unit.
+
+        Raises:
+            MalformedRequest: no such experiment, or not an id of its unit; nothing changed.
+        """
+        with self._lock:
+            self._check_open()
+            assignment = self._assignments.assign(experiment, unit)
+        self._upkeep.make_room()
+        return assignment
+
+    def arm(self, experiment: str, /, **unit: str) -> str:
+        """The arm that `assign` would give, without an exposure: to prepare what may be shown later.
+
+        Raises `MalformedRequest` as `assign` does.
+        """
+        with self._lock:
+            self._check_open()
+            return self._assignments.arm(experiment, unit)
 
     # ---- reads -------------------------------------------------------------------------------------------
 
@@ -504,6 +536,7 @@ class Runtime:
         """An erasure begins: nothing of these purposes stays in memory; returns what was there."""
         with self._lock:
             self._reader.forget()
+            self._assignments.forget()
             self._presence.forget(subject)
             self._far_side.forget(subject, purposes, "no_permission")
             handles = {key.handle for p in purposes if (key := self._keyring.key(subject, p)) is not None}

@@ -177,6 +177,11 @@ class Tracker:
                 summary.refuse(position, "no room: the disk takes nothing, and memory holds what it may")
         summary.count(verdicts)
 
+    @property
+    def cramped(self) -> bool:
+        """Whether no further state may change: the disk takes nothing, and memory holds what it may."""
+        return self._commit.stuck is not None and self._states.cramped
+
     def target(self, view_key: str) -> Target:
         """How a session view takes events."""
         return self._by_view[view_key]
@@ -237,7 +242,7 @@ class Tracker:
         feed = share.noted.get(key.handle)
         if feed is None:
             places = [(target, subject if of is None else of(event)) for target, of in share.targets]
-            if self._commit.stuck is not None and self._states.cramped:
+            if self.cramped:
                 self._require_held(places)
             lives = [self.state(target, entity, key) for target, entity in places]
             feed = Feed([(key, share.on_disk, lives)], lives, [live.state for live in lives])

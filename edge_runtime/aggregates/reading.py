@@ -34,6 +34,11 @@ class Reading(Protocol):
         """When it was true, in microseconds since 1970."""
         ...
 
+    @property
+    def complete_from(self) -> int | None:
+        """Since when every event is counted; None when the whole history is."""
+        ...
+
 
 def read_input(metric: Metric, reading: Reading, now_us: int) -> int | None:
     """The input that the subject answers with, or None: it has nothing to say.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from edge_runtime.aggregates.exposed import cell_input
 from edge_runtime.aggregates.reading import Reading, read_input
 from edge_runtime.aggregates.rounds_in_hand import Round, purposes_of
 from edge_runtime.catalog import Catalog, Metric
@@ -76,6 +77,8 @@ class Respondents:
         """The input to answer with, or None: no permission, or nothing to answer with (`reading.py`)."""
         if self.keys(metric, subject) is None:
             return None
+        if metric.experiment is not None:
+            return cell_input(metric, self._catalog.experiments[metric.experiment], self._read_value, subject)
         reading = self._read_value(str(metric.of), subject)
         return read_input(metric, reading, self._clock.now_us())
 

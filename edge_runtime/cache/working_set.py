@@ -27,7 +27,6 @@ from edge_runtime.cache.stored_state import (
     open_state,
 )
 from edge_runtime.cache.stored_state import slot_of as slot_of
-from edge_runtime.catalog.exposure import begins_with_exposure
 from edge_runtime.catalog.model import EventType
 from edge_runtime.clock import Clock
 from edge_runtime.errors import StateUnreadable
@@ -71,7 +70,7 @@ class LiveState:
     def known_since(self, since: Since) -> None:
         """Since when its statistics are known."""
         self.since = since
-        names = [n for n in self.plan.names if not begins_with_exposure(self.plan.view, n)] if since else ()
+        names = self.plan.names if since else ()
         found = {name: known_since(since, self.plan.statistics_of(name)) for name in names}
         self.incomplete = {name: since_us for name, since_us in found.items() if since_us is not None}
 

@@ -14,6 +14,7 @@ from edge_runtime.catalog.model import (
     EventType,
     Experiment,
     Purpose,
+    Ref,
     SessionFeature,
     View,
     Where,
@@ -37,9 +38,10 @@ def is_exposure(event_type: str) -> bool:
 
 
 def begins_with_exposure(view: View, feature: str) -> bool:
-    """Whether nothing from before the catalog named it can be in a feature, so that it is whole at once.
+    """Whether a feature has nothing to miss from before the catalog named it, so that it never warms.
 
-    There was no exposure before, and of an outcome that counts from the exposure on, nothing before is asked.
+    There was no exposure before; and what an outcome counts from the exposure on is whole if its events are
+    known since then (`complete_from`), which is for who counts it to judge.
     """
     if view.name.startswith(_VIEW):
         return True
@@ -51,6 +53,11 @@ def begins_with_exposure(view: View, feature: str) -> bool:
 def exposure_event(experiment: Experiment) -> EventType:
     """The event type of its exposures."""
     return EventType(experiment.event, (experiment.unit,), {ARM: _TEXT, ASSIGNMENT: _TEXT})
+
+
+def exposed_s(experiment: Experiment) -> Ref:
+    """The feature that holds the seconds since the exposure."""
+    return Ref(experiment.exposure.view, EXPOSED_S)
 
 
 def exposure_view(experiment: Experiment, purpose: Purpose) -> View:

@@ -10,7 +10,9 @@ nothing from before can be in it (`catalog/look_back.py` says how far it looks b
 - any is, once the retention has ended what was before: the oldest event that counts came more than a
   retention after that time, or none counts and a retention has passed since. One without a window has no
   other end; about nobody there is no retention, so it is never whole;
-- a derived one is as whole as its operands.
+- a derived one is as whole as its operands;
+- an exposure is at once, and so is an outcome that counts from it on (`catalog/exposure.py`). Since when its
+  events are known stands beside it, for who counts them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Final
 
+from edge_runtime.catalog.exposure import begins_with_exposure
 from edge_runtime.catalog.look_back import look_back, sources
 from edge_runtime.catalog.model import DerivedFeature
 from edge_runtime.serving.reads import Missing
@@ -65,6 +68,8 @@ def _cold(plan: ViewPlan, names: Set[str]) -> Missing:
 def _whole(plan: ViewPlan, name: str, since_us: int, state: ViewState, t_us: int) -> bool:
     if isinstance(plan.view.features[name], DerivedFeature):
         return True  # asked of its operands
+    if begins_with_exposure(plan.view, name):
+        return True
     back = look_back(plan.view, (name,), plan.retention_us)
     if back.newest:
         filled_us = plan.filled_since_us(state, name, t_us)

@@ -22,6 +22,7 @@ FIXED = [
     "DUPLICATE",
     "LATE",
     "NO_CONSENT",
+    "Assignment",
     "DatabaseInUse",
     "ReadInPast",
 ]
@@ -29,6 +30,8 @@ RUNTIME = [
     "open",
     "track",
     "track_many",
+    "assign",
+    "arm",
     "vector",
     "matrix",
     "read",

@@ -93,6 +93,7 @@ class Value:
     value: object
     status: Status = Status.PRESENT
     event_time: int | None = None
+    complete_from: int | None = None
 
 
 @dataclass

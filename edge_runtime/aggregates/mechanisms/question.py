@@ -217,6 +217,7 @@ def definition(metric: Metric) -> bytes:
         metric.read,
         repr(metric.where),
         repr(metric.edges),
+        metric.experiment or "",
         metric.assignment or "",
         metric.min_subjects,
         metric.window_us,
