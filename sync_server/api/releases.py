@@ -65,9 +65,7 @@ async def releases(request: web.Request) -> web.Response:
     if kind == JSON:
         return json_reply(Releases(held, last), headers=said)
     try:
-        body = await asyncio.to_thread(
-            table, kind, held
-        )  # tens of thousands of rows, or pyarrow's first time
+        body = await asyncio.to_thread(table, kind, held)  # many rows, or pyarrow for the first time
     except MissingExtra as missing:
         raise Problem("not_acceptable", f"this server cannot write it: {missing}") from None
     return web.Response(body=body, headers={**said, "Content-Type": _with_charset(kind)})

@@ -55,4 +55,5 @@ def publish(store: Store, release: Release) -> None:
     with store.write("release") as tx:
         id_ = bytes.fromhex(release.round)
         tx.aggregates.add_release(id_, release.metric, release.closed_at_us, msgspec.json.encode(release))
+        tx.aggregates.stop_round(id_, release.closed_at_us)
         tx.aggregates.close_round(id_, release.closed_at_us)
