@@ -11,9 +11,11 @@ import threading
 from base64 import urlsafe_b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from edge_runtime.aggregates.counts import standing
 from edge_runtime.cache.database import Database
 from edge_runtime.cache.room import Room
 from edge_runtime.catalog import Catalog
@@ -23,7 +25,7 @@ from edge_runtime.consent.lease import Leases
 from edge_runtime.consent.record import ConsentRecord
 from edge_runtime.consent.registry_pin import check_pinned
 from edge_runtime.consent.shut_out import ShutOut
-from edge_runtime.errors import MalformedRequest, NotEnrolled, SyncRefused
+from edge_runtime.errors import DatabaseUnreadable, MalformedRequest, NotEnrolled, SyncRefused
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.presence import Presence
 from edge_runtime.serving.value import FeatureValue
@@ -176,6 +178,12 @@ class FarSide:
     def status(self) -> dict[str, object] | None:
         """How the link that runs stands, see `Link.status`; None when none does."""
         return next((link.status() for link in self._links if link.running), None)
+
+    def aggregates(self) -> dict[str, int]:
+        """What became of aggregate reports and offers, see `counts.COUNTS`; empty when unreadable."""
+        with suppress(DatabaseUnreadable), self._database.read() as tx:
+            return standing(tx)
+        return {}
 
     def close(self) -> None:
         """End every link that runs in a thread of its own. Never call it under the runtime's lock."""

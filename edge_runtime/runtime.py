@@ -426,6 +426,7 @@ class Runtime:
                 "degraded": self._upkeep.degraded(),
                 "damaged": self._database.damaged,
                 "sync": self._far_side.status(),
+                "aggregates": self._far_side.aggregates(),
             }
 
     def sweep(self) -> Swept:

@@ -15,6 +15,7 @@ Counted in the transaction in which it happens, so a crash loses no count and ma
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -45,6 +46,14 @@ class CountReads(Protocol):
         ...
 
 
+class WaitingReads(CountReads, Protocol):
+    """What saying how it stands needs of a transaction of the cache."""
+
+    def outbox_counts(self) -> Mapping[str, int]:
+        """Kind -> how many wait."""
+        ...
+
+
 class CountWrites(CountReads, Protocol):
     """What counting needs of a transaction of the cache."""
 
@@ -66,3 +75,9 @@ def count(tx: CountWrites, what: str, more: int = 1) -> None:
     """Count `more` of one of `COUNTS`."""
     if more:
         tx.set_meta(FACT, msgspec.msgpack.encode(counted(tx) + Counter({what: more})))
+
+
+def standing(tx: WaitingReads) -> dict[str, int]:
+    """Every one of `COUNTS`, and how many reports are `waiting`."""
+    found = counted(tx)
+    return {"waiting": tx.outbox_counts().get("report", 0), **{name: found[name] for name in COUNTS}}

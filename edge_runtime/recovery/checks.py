@@ -269,6 +269,16 @@ def budget(rows: int, newest_day: int | None, unsure_day: int | None, today: int
     return Check("budget", "ok", found)
 
 
+def aggregates(counts: Mapping[str, int]) -> Check:
+    """What became of this device's aggregate reports."""
+    told = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
+    found = ", ".join(told) or "no report, and no offer that was not believed"
+    if counts.get("bad_signature"):
+        advice = "somebody offers rounds that this device's server did not sign: look at what is in between"
+        return Check("aggregates", "warn", found, advice)
+    return Check("aggregates", "ok", found)
+
+
 def sizes(facts: Sizes) -> Check:
     """Bytes on the disk."""
     spare = f" ({mib(facts.spare)} of it free)" if facts.spare else ""

@@ -16,6 +16,7 @@ from typing import Final
 
 import apsw
 
+from edge_runtime.aggregates import counts
 from edge_runtime.aggregates.facts import NEWEST_DAY, UNSURE_DAY
 from edge_runtime.cache import failure
 from edge_runtime.cache.journal_entry import DAY_US
@@ -209,6 +210,7 @@ class Examination:
             yield _asked("ledger", lambda: self._ledger(tx, keyring.identity.device_id))
         yield _asked("outbox", lambda: checks.outbox(tx.outbox_counts()))
         yield _asked("budget", lambda: self._budget(tx))
+        yield _asked("aggregates", lambda: checks.aggregates(counts.standing(tx)))
 
     def _ledger(self, tx: ReadTransaction, device_id: str) -> Check:
         kept, conflict = witness.stored(tx)

@@ -31,7 +31,7 @@ SEED = 20_261_203
 NAMES = [*(f"user:{user}" for user in USERS), *ITEMS, P, M]
 ORDER = [
     *("key", "keystore", "database", "log", "pages", "counters", "erasures", "sealed rows", "channels"),
-    *("decision lane", "ledger", "outbox", "budget", "sizes", "leftovers"),
+    *("decision lane", "ledger", "outbox", "budget", "aggregates", "sizes", "leftovers"),
 ]
 
 
