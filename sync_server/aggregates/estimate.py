@@ -1,101 +1,89 @@
-"""From noised counts to an estimate of each category's share, with an interval. Pure; exact rationals.
+"""From a round's tally to the numbers of its release, each with an interval. Pure; exact rationals.
 
-With p and q the probabilities that an answer names the subject's own category and a given other one, C the
-number of n answers that name a category, and f the share of the n subjects who are in it:
-
-- estimate: (C/n - q) / (p - q). Unbiased, so it may lie below 0 or above 1.
-- variance: q(1-q) / (n (p-q)^2) + f (1-p-q) / (n (p-q)), exact given the subjects' true categories
-  (Wang, Blocki, Li and Jha, USENIX Security 2017, equation 3); here f is the estimate, held to 0 … 1.
-- interval: estimate ± 1.96 standard deviations, the normal approximation of a sum of n independent answers.
-- share: the nearest point (Euclid) to the estimates that is non-negative and sums to one ("norm-sub", Wang
-  et al., NDSS 2020). Easier to show, but biased near 0; the interval belongs to the estimate.
+One file for each family says what it estimates and why its intervals hold: `shares.py` histogram and count,
+`bounded_mean.py` mean and sum, `quantiles.py` and `prefixes.py` quantile, `sums.py` everything in curator
+mode; `interval.py` is what they share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from math import isqrt
-from typing import Final
 
-from edge_runtime.aggregates.mechanisms import Frequencies, Question, frequencies_for
+from edge_runtime.aggregates.mechanisms import (
+    STEPS,
+    Question,
+    bounded_for,
+    curator_for,
+    frequencies_for,
+    hierarchical_for,
+)
+from sync_server.aggregates.bounded_mean import mean_of, times
+from sync_server.aggregates.interval import Estimate
+from sync_server.aggregates.prefixes import Prefixes
+from sync_server.aggregates.quantiles import answered_levels, quantiles_of
+from sync_server.aggregates.shares import count_of, estimate
+from sync_server.aggregates.sums import curated_count, curated_mean, curated_quantiles, curated_shares
 
-Z95: Final = Fraction("1.959963984540054")
-"""97.5 % point of the normal distribution."""
-_ROOT_SCALE: Final = 10**15
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """One number of a release: of a histogram, the share of a category in the subjects who answered."""
-
-    estimate: Fraction
-    variance: Fraction
-    low: Fraction
-    """Lower end of the 95 % interval."""
-    high: Fraction
-    share: Fraction | None = None
-    """histogram: non-negative, and all shares sum to one."""
+__all__ = ["Estimate", "estimates", "quantile_names"]
 
 
 def estimates(question: Question, tally: Sequence[int], subjects: int, reports: int) -> dict[str, Estimate]:
     """Every number of a release, by its name.
+
+    histogram: one for each category. count, mean, sum: one of that name. quantile: `0.5` and so on.
 
     Args:
         tally: one sum a cell of the question's mechanism.
         subjects: whose answers are in it; at least 1.
         reports: in how many reports they came; the same number for a local mechanism.
     """
-    found = estimate(tally, subjects, frequencies_for(question))
-    return dict(zip(question.categories, found, strict=True))
+    if question.mode == "curator":
+        return _curated(question, tally, subjects, reports)
+    match question.kind:
+        case "histogram":
+            found = estimate(tally, subjects, frequencies_for(question))
+            return dict(zip(question.categories, found, strict=True))
+        case "count":
+            return {"count": count_of(tally, subjects, frequencies_for(question))}
+        case "mean" | "sum":
+            return _number(
+                question, mean_of(tally, subjects, bounded_for(question), *_bounds(question)), subjects
+            )
+        case "quantile":
+            mechanism = hierarchical_for(question)
+            prefixes = Prefixes(mechanism.tree, answered_levels(tally, mechanism))
+            wanted = [Fraction(one) for one in question.quantiles]
+            return _named(question, quantiles_of(prefixes, subjects, wanted, *_bounds(question)))
 
 
-def estimate(counts: Sequence[int], n: int, mechanism: Frequencies) -> list[Estimate]:
-    """The estimate of each category.
-
-    Args:
-        counts: answers naming each category, in the order of the categories.
-        n: answers in all; at least 1.
-    """
-    raw = [unbiased(count, n, mechanism) for count in counts]
-    found = []
-    for value, share in zip(raw, project(raw), strict=True):
-        spread = variance(min(max(value, Fraction(0)), Fraction(1)), n, mechanism)
-        half = Z95 * root(spread)
-        found.append(Estimate(value, spread, value - half, value + half, share))
-    return found
-
-
-def unbiased(count: int, n: int, mechanism: Frequencies) -> Fraction:
-    """(count/n - q) / (p - q)."""
-    p, q = mechanism.true_rate, mechanism.false_rate
-    return (Fraction(count, n) - q) / (p - q)
+def _curated(question: Question, tally: Sequence[int], subjects: int, reports: int) -> dict[str, Estimate]:
+    draw = curator_for(question).variance
+    match question.kind:
+        case "histogram":
+            found = curated_shares(tally, draw, subjects, reports)
+            return dict(zip(question.categories, found, strict=True))
+        case "count":
+            return {"count": curated_count(tally[0], draw, subjects, reports)}
+        case "mean" | "sum":
+            mean = curated_mean(tally[0], draw, subjects, reports, STEPS, _bounds(question))
+            return _number(question, mean, subjects)
+        case "quantile":
+            return _named(question, curated_quantiles(question, tally, subjects, reports))
 
 
-def variance(share: Fraction, n: int, mechanism: Frequencies) -> Fraction:
-    """Variance of `unbiased` when `share` of n subjects are in the category."""
-    p, q = mechanism.true_rate, mechanism.false_rate
-    return q * (1 - q) / (n * (p - q) ** 2) + share * (1 - p - q) / (n * (p - q))
+def quantile_names(question: Question) -> list[str]:
+    """What a release calls the quantiles of `question`: decimals, `0.5`."""
+    return [format(float(Fraction(one)), ".15g") for one in question.quantiles]
 
 
-def project(values: Sequence[Fraction]) -> list[Fraction]:
-    """The nearest point to `values` whose coordinates are non-negative and sum to one.
-
-    >>> project([Fraction(3, 4), Fraction(1, 2), Fraction(-1, 4)])
-    [Fraction(5, 8), Fraction(3, 8), Fraction(0, 1)]
-    """
-    ranked = sorted(values, reverse=True)
-    running, shift = Fraction(0), Fraction(0)
-    for kept, value in enumerate(ranked, start=1):
-        running += value
-        candidate = (running - 1) / kept
-        if value - candidate > 0:
-            shift = candidate
-    return [max(value - shift, Fraction(0)) for value in values]
+def _named(question: Question, found: Sequence[Estimate]) -> dict[str, Estimate]:
+    return dict(zip(quantile_names(question), found, strict=True))
 
 
-def root(value: Fraction) -> Fraction:
-    """Square root, rounded up to a multiple of 10^-15: an interval is never too narrow for it."""
-    scaled = value * _ROOT_SCALE**2
-    return Fraction(isqrt(scaled.numerator // scaled.denominator) + 1, _ROOT_SCALE)
+def _number(question: Question, mean: Estimate, subjects: int) -> dict[str, Estimate]:
+    return {"mean": mean} if question.kind == "mean" else {"sum": times(subjects, mean)}
+
+
+def _bounds(question: Question) -> tuple[Fraction, Fraction]:
+    return Fraction(question.low), Fraction(question.high)

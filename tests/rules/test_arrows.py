@@ -33,7 +33,13 @@ PURE_FILES = (
     "sync_server/consent/statement.py",
     "sync_server/consent/stating.py",
     "sync_server/consent/verifying.py",
+    "sync_server/aggregates/bounded_mean.py",
     "sync_server/aggregates/estimate.py",
+    "sync_server/aggregates/interval.py",
+    "sync_server/aggregates/prefixes.py",
+    "sync_server/aggregates/quantiles.py",
+    "sync_server/aggregates/shares.py",
+    "sync_server/aggregates/sums.py",
 )
 IMPURE_MODULES = {"time", "random", "secrets", "socket", "sqlite3", "apsw", "aiohttp", "asyncio", "threading"}
 CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "clock_gettime", "clock_gettime_ns"}
