@@ -13,12 +13,22 @@ class Clock(Protocol):
         """Wall time, microseconds since 1970-01-01 UTC."""
         ...
 
+    def boot_us(self) -> int:
+        """Microseconds since an arbitrary start, never set back, running in suspend."""
+        ...
+
 
 class SystemClock:
-    """Wall clock of this machine."""
+    """Wall clock and CLOCK_BOOTTIME of this machine (its monotonic clock where there is none)."""
+
+    def __init__(self) -> None:
+        self._boot_clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
     def now_us(self) -> int:
         return time.time_ns() // 1000
+
+    def boot_us(self) -> int:
+        return time.clock_gettime_ns(self._boot_clock) // 1000
 
 
 class Waiter(Protocol):

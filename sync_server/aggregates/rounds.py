@@ -170,7 +170,7 @@ class Rounds:
         row = self.live(tx, request.round_id)
         if row is None:
             raise WireFailure("round_closed", "the round takes no more answers")
-        return self._issuer.issue(tx, parameters_of(row), device, request)
+        return self._issuer.issue(tx, row.metric, parameters_of(row), device, request)
 
 
 def parameters_of(row: RoundRow) -> Parameters:

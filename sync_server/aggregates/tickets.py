@@ -1,16 +1,29 @@
-"""Tickets: who may answer in a round, each subject once, and what that costs.
+"""Tickets: who may answer in a round, each subject once, from which device, and what that costs.
 
-The first device that asks gets a subject's ticket. What a subject's tickets cost is debited under a blind tag
-when they are issued, so a device that was wiped and enrolled anew finds the same ceiling here.
+The first device that asks gets a subject's ticket, and is from then on the one that answers for the subject
+in rounds of this metric: a device remembers what it answered and gives it again, so that eight kiosks that
+know a value tell it once, and not eight times. One that has not asked for `HOME_DAYS` gives way to another.
+
+What a subject's tickets cost is debited under a blind tag when they are issued, in full, so a device that was
+wiped and enrolled anew finds the same ceiling here. After a restore nobody knows what was issued since the
+backup: until that is over, no ticket is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US
+from edge_runtime.aggregates.mechanisms.windows import (
+    LedgerTime,
+    decode_windows,
+    encode_windows,
+    longest,
+    noted,
+)
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import TicketGrant, TicketRequest, Tickets
 from sync_server.aggregates.release import Parameters
@@ -21,6 +34,24 @@ from sync_server.store.records import BARS, GIVEN, DeviceRow
 
 SUBJECTS: Final = 1_000
 """Most subjects in one ticket request."""
+HOME_DAYS: Final = 7
+"""Days without asking after which a device no longer answers for a subject; or the window, if longer."""
+NEWEST_DAY: Final = "aggregates.newest_day"
+"""In `meta`: the newest day, as the ledger counts them, on which tickets were asked for; 8 bytes."""
+WINDOWS: Final = "aggregates.windows"
+"""In `meta`: under which windows tickets were issued, and until when."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One request as it is judged: by whom, in which round, on which day, in which window."""
+
+    metric: str
+    round: bytes
+    parameters: Parameters
+    device: DeviceRow
+    today: int
+    window: int
 
 
 class Issuer:
@@ -33,47 +64,78 @@ class Issuer:
 
     def __init__(self, clock: Clock, entropy: Callable[[int], bytes], tag_key: bytes) -> None:
         self._clock, self._entropy, self._tag_key = clock, entropy, tag_key
+        self._time = LedgerTime()
 
     def issue(
-        self, tx: WriteTx, parameters: Parameters, device: DeviceRow, request: TicketRequest
+        self, tx: WriteTx, metric: str, parameters: Parameters, device: DeviceRow, request: TicketRequest
     ) -> Tickets:
-        """Tickets for those subjects who may answer from this device, in a round that is open.
+        """Tickets for those subjects who may answer from this device, in a round of `metric` that is open.
 
-        None for a subject without live permission, whose ticket went to another device or is used, or whose
-        budget does not reach. Asking again gives the same tickets. Raises `WireFailure("too_large")` over
-        1,000 subjects.
+        None for a subject without live permission, for whom another device answers, whose ticket is used, or
+        whose budget does not reach. Asking again gives the same tickets. Raises `WireFailure("too_large")`
+        over 1,000 subjects.
         """
         if len(request.subjects) > SUBJECTS:
             raise WireFailure("too_large", f"expected at most {SUBJECTS} subjects")
-        today = self._clock.now_us() // DAY_US
-        tx.aggregates.forget_spends(today - parameters.window_days)
+        today = self._today(tx)
+        window = longest(decode_windows(tx.meta(WINDOWS)), parameters.window_days, today)
+        tx.aggregates.forget_spends(today - window)
+        tx.aggregates.forget_homes(today - max(window, HOME_DAYS))
+        asking = _Asking(metric, request.round_id, parameters, device, today, window)
         granted = []
         for subject in dict.fromkeys(request.subjects):
-            if not permitted(tx, parameters, subject):
-                continue
-            ticket = self._ticket(tx, request.round_id, parameters, subject, device.device_id)
+            ticket = self._ticket(tx, asking, subject) if permitted(tx, parameters, subject) else None
             if ticket is not None:
                 granted.append(TicketGrant(subject, ticket))
         return Tickets(round_id=request.round_id, granted=granted)
 
-    def _ticket(
-        self, tx: WriteTx, round_id: bytes, parameters: Parameters, subject: bytes, device_id: str
-    ) -> bytes | None:
-        tag = self._blind(b"edge-round", round_id + subject)
-        known = tx.aggregates.ticket_of(round_id, tag)
+    def _today(self, tx: WriteTx) -> int:
+        """The ledger's day, noted so that it never goes back."""
+        newest = int.from_bytes(tx.meta(NEWEST_DAY) or b"", "big")
+        today = self._time.day(newest, self._clock.now_us(), self._clock.boot_us())
+        if today > newest:
+            tx.set_meta(NEWEST_DAY, today.to_bytes(8, "big"))
+        return today
+
+    def _ticket(self, tx: WriteTx, asking: _Asking, subject: bytes) -> bytes | None:
+        place = self._blind(b"edge-home", asking.metric.encode() + b"\0" + subject)
+        device = self._blind(b"edge-device", asking.device.device_id.encode())
+        home = tx.aggregates.home(place)
+        if home == device:
+            tx.aggregates.set_home(place, device, asking.today)  # it still asks
+        tag = self._blind(b"edge-round", asking.round + subject)
+        known = tx.aggregates.ticket_of(asking.round, tag)
         if known is not None:
-            return known.ticket if known.device_id == device_id else None
-        payer, today = self._blind(b"edge-budget", subject), self._clock.now_us() // DAY_US
-        spent = tx.aggregates.spent(payer, today - parameters.window_days + 1)
-        if spent + parameters.cost_micros > BUDGET_CEILING_MICROS:
+            return known.ticket if known.device_id == asking.device.device_id else None
+        if home not in (None, device) or not self._paid(tx, asking, subject):
             return None
-        tx.aggregates.spend(payer, today, parameters.cost_micros)
+        tx.aggregates.set_home(place, device, asking.today)
         ticket = self._entropy(16)
-        tx.aggregates.add_ticket(TicketRow(ticket, round_id, subject, device_id, used=False), tag)
+        row = TicketRow(ticket, asking.round, subject, asking.device.device_id, used=False)
+        tx.aggregates.add_ticket(row, tag)
         return ticket
+
+    def _paid(self, tx: WriteTx, asking: _Asking, subject: bytes) -> bool:
+        """Debit a ticket; False, and nothing changed, where the ceiling would be passed or is not known."""
+        payer, micros = self._blind(b"edge-budget", subject), asking.parameters.cost_micros
+        first_day = asking.today - asking.window + 1
+        if _lost(tx, first_day) or tx.aggregates.spent(payer, first_day) + micros > BUDGET_CEILING_MICROS:
+            return False
+        tx.aggregates.spend(payer, asking.today, micros)
+        known = decode_windows(tx.meta(WINDOWS))
+        windows = noted(known, asking.parameters.window_days, asking.today)
+        if windows != known:
+            tx.set_meta(WINDOWS, encode_windows(windows))
+        return True
 
     def _blind(self, person: bytes, body: bytes) -> bytes:
         return hashlib.blake2b(body, digest_size=16, key=self._tag_key, person=person).digest()
+
+
+def _lost(tx: ReadTx, first_day: int) -> bool:
+    """Whether tickets issued on `first_day` or later may be unknown: the store was made from a backup."""
+    restored = tx.restores.latest()
+    return restored is not None and restored.at_us // DAY_US >= first_day
 
 
 def permitted(tx: ReadTx, parameters: Parameters, subject: bytes) -> bool:

@@ -67,6 +67,15 @@ CREATE TABLE aggregate_allowances (
 ) WITHOUT ROWID;
 """
 
+_HOME_TABLES: Final = """
+CREATE TABLE aggregate_homes (
+    tag BLOB PRIMARY KEY,        -- blind keyed hash of (metric, subject)
+    device BLOB NOT NULL,        -- blind keyed hash of the device that answers for the subject
+    day INTEGER NOT NULL         -- newest day, as the ledger counts, on which it asked to
+) WITHOUT ROWID;
+CREATE INDEX aggregate_homes_by_day ON aggregate_homes (day);
+"""
+
 _STANDING_TABLES: Final = """
 CREATE TABLE aggregate_spends (
     tag BLOB NOT NULL,           -- blind keyed hash of the subject
@@ -88,7 +97,7 @@ CREATE TRIGGER aggregate_releases_stay BEFORE DELETE ON aggregate_releases
 BEGIN SELECT RAISE(ABORT, 'a release is immutable'); END;
 """
 
-AGGREGATE_TABLES: Final = _ROUND_TABLES + _STANDING_TABLES
+AGGREGATE_TABLES: Final = _ROUND_TABLES + _HOME_TABLES + _STANDING_TABLES
 
 _PARAMETERS_FROM_3: Final = """
 CAST(json_object(
@@ -109,6 +118,7 @@ DROP TABLE aggregate_tickets;
 DROP INDEX aggregate_rounds_open;
 ALTER TABLE aggregate_rounds RENAME TO old_rounds;
 {_ROUND_TABLES}
+{_HOME_TABLES}
 INSERT INTO aggregate_rounds SELECT id, metric, definition, {_PARAMETERS_FROM_3}, x'', opened_us, closes_us,
     closed_us, 0, 0, closed_us, CASE WHEN closed_us IS NULL THEN 'upgraded' END FROM old_rounds;
 DROP TABLE old_rounds;

@@ -317,6 +317,23 @@ class AggregateRows:
         """Forget what was spent before `before_day`: no window reaches back so far."""
         self._db.execute("DELETE FROM aggregate_spends WHERE day < ?", (before_day,))
 
+    def home(self, tag: bytes) -> bytes | None:
+        """The blind tag of the device that answers for the subject behind `tag`; None for none."""
+        found = self._db.execute("SELECT device FROM aggregate_homes WHERE tag = ?", (tag,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def set_home(self, tag: bytes, device: bytes, day: int) -> None:
+        """From `day` on, `device` answers for the subject behind `tag`."""
+        self._db.execute(
+            "INSERT INTO aggregate_homes VALUES (?, ?, ?)"
+            " ON CONFLICT (tag) DO UPDATE SET device = excluded.device, day = excluded.day",
+            (tag, device, day),
+        )
+
+    def forget_homes(self, before_day: int) -> None:
+        """Forget devices that have not asked since `before_day`: another may answer in their place."""
+        self._db.execute("DELETE FROM aggregate_homes WHERE day < ?", (before_day,))
+
     def add_release(self, round_id: bytes, metric: str, at_us: int, body: bytes) -> None:
         """Publish; the database refuses any later change."""
         self._db.execute(

@@ -310,7 +310,7 @@ class Office:
         with self.store.read() as tx:
             tables = [
                 *("rounds", "sealed", "taken", "tallies", "refusals"),
-                *("tickets", "allowances", "spends", "releases"),
+                *("tickets", "allowances", "homes", "spends", "releases"),
             ]
             rows = [r for t in tables for r in tx.execute(f"SELECT * FROM aggregate_{t}")]
         return b"|".join(v if isinstance(v, bytes) else str(v).encode() for row in rows for v in row)
