@@ -108,11 +108,13 @@ class Prefixes:
                 `tau` and the rest among them.
         """
         ends = np.arange(self.tree.leaves + 1)
-        likely = shares + _EVEN / self.tree.leaves
         parts = np.array_split(ends, -(-len(ends) // _CHUNK))
-        return np.concatenate(
-            [self._variances(part, _supposed(likely, part, tau), subjects) for part in parts]
-        )
+        return np.concatenate([self.variances_at(part, shares, tau, subjects) for part in parts])
+
+    def variances_at(self, ends: NDArray[np.int64], shares: Floats, tau: float, subjects: int) -> Floats:
+        """The same for these prefixes only."""
+        likely = shares + _EVEN / self.tree.leaves
+        return self._variances(ends, _supposed(likely, ends, tau), subjects)
 
     def _variances(self, ends: NDArray[np.int64], leaf_shares: Floats, subjects: int) -> Floats:
         noise, dealt, whole = np.zeros(len(ends)), np.zeros(len(ends)), True
