@@ -4,8 +4,8 @@ import ast
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from edge_runtime.aggregates.mechanisms import (
     risk,
 )
 from edge_runtime.aggregates.mechanisms.answer import encode_answer
+from tests.support.exact_laws import exp_bounds, label, law_of, named_sets, no_bits
 
 THREE = Fraction(3)
 SMALL: list[Frequencies] = [
@@ -45,49 +46,6 @@ def at(epsilon: Fraction, categories: int) -> list[Frequencies]:
         RandomizedResponse.of(categories, epsilon),
         UnaryEncoding.of(categories, epsilon),
     ]
-
-
-def label(mechanism: Frequencies) -> str:
-    return f"{mechanism.name}-{mechanism.categories}"
-
-
-def exp_bounds(epsilon: Fraction) -> tuple[Fraction, Fraction]:
-    """e^epsilon between two rationals: 80 terms of the series, and those plus a bound of the rest."""
-    term = total = Fraction(1)
-    for n in range(1, 81):
-        term = term * epsilon / n
-        total += term
-    return total, total + 2 * term
-
-
-def every_answer(categories: int) -> Iterator[bytes]:
-    for bits in itertools.product((0, 1), repeat=categories):
-        yield encode_answer([c for c, bit in enumerate(bits) if bit], categories)
-
-
-def exact_law(mechanism: Frequencies, category: int) -> dict[bytes, Fraction]:
-    """The sampler's distribution, by running it on every sequence of draws there is."""
-    law: dict[bytes, Fraction] = {}
-
-    def run(script: list[int]) -> None:
-        sides: list[int] = []
-
-        def bits(n: int) -> int:
-            sides.append(n)
-            return script[len(sides) - 1] if len(sides) <= len(script) else 0
-
-        answer = mechanism.randomize(category, bits)
-        if len(sides) > len(script):
-            for value in range(sides[len(script)]):
-                run([*script, value])
-            return
-        weight = Fraction(1)
-        for n in sides:
-            weight /= n
-        law[answer] = law.get(answer, Fraction(0)) + weight
-
-    run([])
-    return law
 
 
 @pytest.mark.parametrize("epsilon", [*EPSILONS, Fraction(1, 1000), Fraction(16), Fraction(7, 3)])
@@ -113,9 +71,9 @@ def test_an_epsilon_out_of_range_is_refused(epsilon: Fraction) -> None:
 def test_the_sampler_follows_its_stated_law_exactly(mechanism: Frequencies) -> None:
     """Running on every sequence of draws gives, answer by answer, the exact stated probability."""
     for category in range(mechanism.categories):
-        law = exact_law(mechanism, category)
+        law = law_of(partial(mechanism.randomize, category))
         assert sum(law.values()) == 1
-        for answer in every_answer(mechanism.categories):
+        for answer in named_sets(mechanism.categories):
             assert law.get(answer, Fraction(0)) == mechanism.probability(answer, category)
 
 
@@ -126,7 +84,7 @@ def test_law_9_no_answer_tells_more_than_the_claimed_epsilon(epsilon: Fraction, 
     ceiling, above = exp_bounds(epsilon)
     for mechanism in at(epsilon, categories):
         worst = Fraction(0)
-        for answer in every_answer(categories):
+        for answer in named_sets(categories):
             chances = [mechanism.probability(answer, c) for c in range(categories)]
             if mechanism.supported(answer) is None:
                 assert chances == [0] * categories
@@ -144,7 +102,7 @@ def test_probabilities_sum_to_one_and_give_the_rates(epsilon: Fraction, categori
     for mechanism in at(epsilon, categories):
         named = [Fraction(0)] * categories
         total = Fraction(0)
-        for answer in every_answer(categories):
+        for answer in named_sets(categories):
             chance = mechanism.probability(answer, 1)
             total += chance
             for c in mechanism.supported(answer) or ():
@@ -181,7 +139,7 @@ def test_the_sampler_with_a_seed_passes_chi_square(mechanism: Frequencies) -> No
     rng = random.Random(20261122)
     n = 20_000
     seen = Counter(mechanism.randomize(2, rng.randrange) for _ in range(n))
-    expected = {a: mechanism.probability(a, 2) * n for a in every_answer(mechanism.categories)}
+    expected = {a: mechanism.probability(a, 2) * n for a in named_sets(mechanism.categories)}
     cells = {a: float(e) for a, e in expected.items() if e > 0}
     assert set(seen) <= set(cells)
     statistic = sum((seen[a] - e) ** 2 / e for a, e in cells.items())
@@ -246,13 +204,9 @@ def test_bytes_that_no_honest_device_sends_are_outside_the_support(answer: bytes
 @pytest.mark.parametrize("mechanism", SMALL, ids=label)
 def test_a_category_out_of_range_draws_nothing(mechanism: Frequencies) -> None:
     """A bad category is the caller's error before any chance is used, and its number is not in the text."""
-
-    def bits(n: int) -> int:
-        raise AssertionError("drew")
-
     for category in (-1, mechanism.categories, 977):
         with pytest.raises(ValueError, match="expected an input") as raised:
-            mechanism.randomize(category, bits)
+            mechanism.randomize(category, no_bits)
         assert "977" not in str(raised.value)
 
 
