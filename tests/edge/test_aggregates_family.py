@@ -66,7 +66,7 @@ def large(epsilon: Fraction) -> list[Mechanism]:
         bounded("duchi", STEPS, epsilon),
         bounded("piecewise", STEPS, epsilon),
         Hierarchical.of(64, epsilon),
-        Hierarchical.of(100, epsilon),
+        Hierarchical.of(512, epsilon),
     ]
 
 

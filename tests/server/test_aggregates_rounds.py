@@ -45,7 +45,7 @@ def test_a_round_opens_once_and_is_offered_with_its_definition(office: Office) -
     ],
 )
 def test_a_round_that_cannot_be_is_refused(office: Office, metric: str, closes_in_us: int, code: str) -> None:
-    """Unknown metric, a kind that is no histogram, and durations out of bounds open nothing."""
+    """Unknown metric, and durations out of bounds, open nothing."""
     with pytest.raises(Problem) as raised:
         office.open(metric, closes_in_us)
     assert raised.value.code == code
