@@ -7,12 +7,12 @@ among them that is used, void or strange refuses the report, and leaves the othe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from edge_runtime.aggregates.mechanisms import Moves, Noised, Question, curator_for, mechanism_for
+from edge_runtime.aggregates.mechanisms import Moves, Question, curator_for, noised_for
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.printing import prints_only
 from edge_runtime.wire.sealed_report import open_report
@@ -56,15 +56,17 @@ def opened(key: X25519PrivateKey, asked: Asked, row: SealedRow) -> Opened:
         return Opened(row.round, row.id, code="metric_changed")
     question, tickets = asked.parameters.question, tuple(answered.tickets)
     moves = noised_for(question).moves(answered.answer)
-    fits = len(tickets) == 1 if question.mode == "local" else 0 < len(tickets) == len(set(tickets))
-    if moves is None or not fits:
+    if moves is None or not _fits(question, tickets, moves):
         return Opened(row.round, row.id, code="unsupported_answer")
     return Opened(row.round, row.id, tickets, moves)
 
 
-def noised_for(question: Question) -> Noised:
-    """The mechanism that made the answers to `question`."""
-    return curator_for(question) if question.mode == "curator" else mechanism_for(question)
+def _fits(question: Question, tickets: Sequence[bytes], moves: Moves) -> bool:
+    """Whether so many tickets can bring such an answer: a kiosk of three subjects does not move thousands."""
+    if question.mode == "local":
+        return len(tickets) == 1
+    bound = curator_for(question).bound_for(len(tickets))
+    return 0 < len(tickets) == len(set(tickets)) and all(abs(amount) <= bound for _, amount in moves)
 
 
 def count(tx: WriteTx, asked: Mapping[bytes, Asked], reports: Iterable[Opened]) -> None:

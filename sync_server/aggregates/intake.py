@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edge_runtime.aggregates.mechanisms import Question
+from edge_runtime.aggregates.mechanisms import Question, noised_for
 from edge_runtime.wire.messages import Report, ReportAck
 from edge_runtime.wire.sealed_report import Answered, report_id, sealed_bytes
-from sync_server.aggregates.counting import noised_for
 from sync_server.aggregates.rounds import Rounds, parameters_of
 from sync_server.store.aggregates import Allowance
 from sync_server.store.protocol import WriteTx

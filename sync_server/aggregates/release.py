@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from edge_runtime.aggregates.mechanisms import Question, cost_micros, mechanism_for, question_of
+from edge_runtime.aggregates.mechanisms import Question, cost_micros, noised_for, question_of
 from edge_runtime.catalog.model import CatalogModel, Metric, MetricKind, MetricMode
 from sync_server.aggregates.estimate import estimates
 from sync_server.store.aggregates import RoundRow
@@ -125,7 +125,7 @@ def make_release(
     least = max(1, parameters.min_subjects)
     if row.subjects < least:
         return msgspec.structs.replace(bare, reason=f"fewer than {least} subjects answered")
-    ordered = [tally.get(cell, 0) for cell in range(mechanism_for(question).cells)]
+    ordered = [tally.get(cell, 0) for cell in range(noised_for(question).cells)]
     found = estimates(question, ordered, row.subjects, row.reports)
     return msgspec.structs.replace(
         bare,

@@ -186,6 +186,7 @@ def _build(
                 recorder.bar(tx, bar, kept)
             tx.erase_denied_keys()
             ended = tx.access.revoke_all(at_us)  # the backup does not know which were revoked since
+            tx.aggregates.end_rounds("restored")  # nor which tickets were used, or what was released
             lane = tx.lane_head()
         opened.forget_keys_after(kept)
     finally:

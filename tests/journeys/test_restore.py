@@ -11,14 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.aggregates.mechanisms import mechanism_for, question_of
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import State
 from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.sealed_report import Answered, seal_report
+from sync_server.aggregates.intake import bring
+from sync_server.aggregates.release import ENDINGS, read_release
 from sync_server.consent.forgetting import forget_subject
 from sync_server.errors import NotRestored, Problem
 from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import Settings
 from tests.support.night import Night
+from tests.support.shop import shop_catalog
 from tests.support.town import ALICE, BOB, Kiosk, P, Session
 
 
@@ -503,3 +508,37 @@ def test_a_device_that_enrolled_after_the_backup_is_no_stranger_to_the_journal(
     night.meet(newcomer).close()
     assert newcomer.replica.lane_position() == town.lane_head()
     newcomer.close()
+
+
+def test_law_9_a_round_open_at_the_backup_ends_and_says_why(night: Night, kiosk: Kiosk) -> None:
+    """Which tickets were used since, and what was released, the backup does not know: nobody counts twice."""
+    town, purpose = night.town, "measurement"
+    town.decide(ALICE, "given", purpose)
+    with town.store.write("round") as tx:
+        row, _ = town.rounds.open(tx, shop_catalog().model, "visits_band", 3_600_000_000)
+        device = tx.device(kiosk.device_id)
+        assert device is not None
+        request = m.TicketRequest(round_id=row.id, subjects=[town.pseudonym(ALICE)])
+        (granted,) = town.rounds.issue_tickets(tx, device, request).granted
+    answer = mechanism_for(question_of(shop_catalog().metrics["visits_band"])).randomize(0, lambda n: 0)
+    sealed = seal_report(row.collector, row.id, Answered(row.definition, [granted.ticket], answer))
+    report = m.Report(round_id=row.id, sealed=[sealed])
+    with town.store.write("report") as tx:
+        assert bring(tx, town.rounds, kiosk.device_id, report).stored
+    night.back_up()
+    town.collector.close_at_once(row.id)
+    night.lose()
+    night.restore(journals=night.journals)
+    town = night.town
+    with town.store.write("report") as tx:
+        assert town.rounds.offers(tx) == []
+        assert bring(tx, town.rounds, kiosk.device_id, report).closed
+        assert not tx.aggregates.waits(row.id)
+    town.collector.step(0)
+    with town.store.write("round") as tx:
+        body = tx.aggregates.release(row.id)
+        fresh, new = town.rounds.open(tx, shop_catalog().model, "visits_band", 3_600_000_000)
+    assert body is not None
+    assert read_release(body).reason == ENDINGS["restored"]
+    assert new
+    assert fresh.collector != row.collector, "the key that reports are sealed to is in no backup"

@@ -47,7 +47,13 @@ COUNTRIES = ("UK", "DE", "FR", "other")
 
 
 def metric_catalog(
-    *, epsilon: float = 1.0, minimum: int = 3, names: int = 1, window: str = "1d", version: int = 1
+    *,
+    epsilon: float = 1.0,
+    minimum: int = 3,
+    names: int = 1,
+    window: str = "1d",
+    version: int = 1,
+    mode: str = "local",
 ) -> Catalog:
     """`names` histograms of one server feature (`countries_0` …), and `counted`, which is none."""
     consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
@@ -58,6 +64,7 @@ def metric_catalog(
         "epsilon": epsilon,
         "min_subjects": minimum,
         "window": window,
+        "mode": mode,
     }
     profile = {
         "version": 1,

@@ -30,6 +30,7 @@ from edge_runtime.aggregates.mechanisms.question import (
     frequencies_for,
     hierarchical_for,
     mechanism_for,
+    noised_for,
     question_of,
 )
 from edge_runtime.aggregates.mechanisms.response import RandomizedResponse
@@ -83,6 +84,7 @@ __all__ = [
     "input_of",
     "laplace_variance",
     "mechanism_for",
+    "noised_for",
     "question_of",
     "risk",
 ]

@@ -115,7 +115,11 @@ class DiscreteLaplace:
     @property
     def bound(self) -> int:
         """The largest size of a cell in an answer."""
-        largest = SUBJECT_LIMIT * (self.inputs - 1 if self.sums == "numbers" else 1)
+        return self.bound_for(SUBJECT_LIMIT)
+
+    def bound_for(self, subjects: int) -> int:
+        """The largest size of a cell in an answer over so many subjects, but for one in e^64 of them."""
+        largest = subjects * (self.inputs - 1 if self.sums == "numbers" else 1)
         return largest + _TAIL * (self.scale.numerator // self.scale.denominator + 1)
 
     @property

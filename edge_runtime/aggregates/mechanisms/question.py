@@ -19,7 +19,7 @@ from edge_runtime.aggregates.mechanisms.bounded import STEPS, Bounded, best_boun
 from edge_runtime.aggregates.mechanisms.choice import best_frequencies, frequencies
 from edge_runtime.aggregates.mechanisms.curator import DiscreteLaplace
 from edge_runtime.aggregates.mechanisms.hierarchical import Hierarchical
-from edge_runtime.aggregates.mechanisms.mechanism import Frequencies, Mechanism
+from edge_runtime.aggregates.mechanisms.mechanism import Frequencies, Mechanism, Noised
 from edge_runtime.catalog.model import Metric, MetricKind, MetricMode, Where
 from edge_runtime.wire.seal import canonical
 
@@ -178,6 +178,11 @@ def curator_for(question: Question) -> DiscreteLaplace:
             return DiscreteLaplace.total(STEPS, epsilon)
         case "quantile":
             return DiscreteLaplace.quantiles(question.leaves, epsilon)
+
+
+def noised_for(question: Question) -> Noised:
+    """What made the answers to `question`, local or a kiosk's. Raises `ValueError` for none."""
+    return curator_for(question) if question.mode == "curator" else mechanism_for(question)
 
 
 def _expect(question: Question, mode: MetricMode, kinds: tuple[MetricKind, ...]) -> None:
