@@ -2,10 +2,10 @@
 
 **Histograms.** The limit is the minimax risk of local privacy (Ye and Barg 2018; `mechanisms.risk` at the
 best m). Each round draws n subjects' values uniformly anew, answers for them with the production mechanism's
-exact inclusion probabilities, vectorised, and measures the squared error of the *unbiased* estimator. At epsilon 1
-the same is done with the production sampler itself, answer by answer (`sampler`). Columns of their own: the
-error on a *fixed* fleet (beside the shares that were drawn: without the sampling of subjects it is under 1 by
-right), and the error after post-processing, which is biased and may go under the limit.
+exact inclusion probabilities, vectorised, and measures the squared error of the *unbiased* estimator. At
+epsilon 1 the same is done with the production sampler itself, answer by answer (`sampler`). Columns of their
+own: the error on a *fixed* fleet (beside the shares that were drawn: without the sampling of subjects it is
+under 1 by right), and the error after post-processing, which is biased and may go under the limit.
 
 An error below the limit would mean that the mechanism keeps less privacy than claimed: then the bench fails.
 Of forty sound intervals one lies under 1 by chance; so such a row is measured once more, from new chance and
