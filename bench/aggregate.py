@@ -7,6 +7,8 @@ epsilon 1 the same is done with the production sampler itself, answer by answer 
 own: the error on a *fixed* fleet (beside the shares that were drawn: without the sampling of subjects it is
 under 1 by right), and the error after post-processing, which is biased and may go under the limit.
 
+**Numbers.** See `aggregate_numbers.py`: the mean of a bounded number, and a kiosk's count.
+
 An error below the limit would mean that the mechanism keeps less privacy than claimed: then the bench fails.
 Of forty sound intervals one lies under 1 by chance; so such a row is measured once more, from new chance and
 with four times the rounds, and stands or falls by that.
@@ -15,15 +17,15 @@ with four times the rounds, and stands or falls by that.
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.aggregate_numbers import numbers
 from bench.measure import seconds, table
+from bench.ratio import Floats, Ratio, measured
 from edge_runtime.aggregates.chance import system_bits
 from edge_runtime.aggregates.mechanisms import (
     Frequencies,
@@ -36,34 +38,13 @@ from edge_runtime.aggregates.mechanisms import (
     risk,
 )
 
-SEED, SUBJECTS = 20261, 200
+SUBJECTS = 200
 ROUNDS = {4: 30_000, 16: 6_000, 64: 1_600, 256: 500}
 """K -> rounds: one's squared error spreads by about sqrt(2 / (K-1)), so the standard error is near 0.5 %."""
 SAMPLED = {4: 7_000, 16: 1_500, 64: 360, 256: 100}
 """K -> rounds by the production sampler: a standard error of about 1 %."""
 EPSILONS = (Fraction(1), Fraction(1, 2), Fraction(2), Fraction(4))
 BATCH = 100
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """A mean squared error over its limit, with its standard error."""
-
-    value: float
-    standard_error: float
-
-    @classmethod
-    def of(cls, errors: Floats, limit: float) -> Ratio:
-        """From the squared error of each round."""
-        spread = errors.std(ddof=1) / len(errors) ** 0.5
-        return cls(float(errors.mean() / limit), float(spread / limit))
-
-    @property
-    def ci95(self) -> tuple[float, float]:
-        """95 % interval of the ratio."""
-        half = 1.96 * self.standard_error
-        return round(self.value - half, 4), round(self.value + half, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +71,16 @@ def run() -> dict[str, object]:
             found[key], row = histogram(key, categories, epsilon)
             rows.append((key, *row))
     print(table(rows))
+    worst = max(ratio.ci95[0] for ratio in found.values())
+    beside, heading_and_rows = numbers()
+    print(f"\n{table(heading_and_rows)}")
+    found.update(beside)
     return {
         "bench": "aggregate",
         "ratios": {key: round(ratio.value, 4) for key, ratio in found.items()},
         "ci95": {key: ratio.ci95 for key, ratio in found.items()},
-        "worst_histogram_ratio": max(ratio.ci95[0] for ratio in found.values()),
+        "worst_histogram_ratio": worst,
     }
-
-
-def measured(
-    key: str, rounds: int, limit: float, errors_of: Callable[[int, np.random.Generator], Floats]
-) -> Ratio:
-    """The ratio of so many rounds, or of four times as many where its interval lies under 1."""
-    seed = zlib.crc32(key.encode())
-    ratio = Ratio.of(errors_of(rounds, np.random.default_rng((SEED, seed))), limit)
-    if ratio.ci95[1] < 1:
-        ratio = Ratio.of(errors_of(4 * rounds, np.random.default_rng((SEED, seed, 1))), limit)
-    assert ratio.standard_error <= 0.0125, f"{key}: too few rounds"
-    assert ratio.ci95[1] >= 1, f"{key}: error below the limit, so epsilon is not kept"
-    return ratio
 
 
 # ---- histograms --------------------------------------------------------------------------------------------
