@@ -34,18 +34,13 @@ from edge_runtime.aggregates.mechanisms import (
 )
 
 SUBJECTS: Final = 200
+EPSILONS: Final = (Fraction(1), Fraction(1, 2), Fraction(2), Fraction(4))
 ROUNDS: Final = 40_000
 """One round's squared error spreads by sqrt(2): a standard error of 0.7 %."""
 SAMPLED: Final = 22_000
-KIOSK_ROUNDS: Final = {
-    Fraction(1, 2): 80_000,
-    Fraction(1): 80_000,
-    Fraction(2): 120_000,
-    Fraction(4): 320_000,
-}
+KIOSK_ROUNDS: Final = dict(zip(EPSILONS, (80_000, 80_000, 120_000, 320_000), strict=True))
 """The larger epsilon, the more draws are 0, and the others need more."""
 BATCH: Final = 500
-EPSILONS: Final = (Fraction(1), Fraction(1, 2), Fraction(2), Fraction(4))
 Inputs = NDArray[np.int64]
 
 
