@@ -1,4 +1,4 @@
-"""What the population does: `edge-sync aggregates metrics|plan|open|rounds|close|releases|show`."""
+"""What the population does: `edge-sync aggregates metrics|plan|open|rounds|close|releases|health|show`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from sync_server.aggregates.documents import RoundBrief
 from sync_server.aggregates.release import Release
 from sync_server.aggregates.table import csv_table, parquet_table
+from sync_server.cli.aggregate_health import health_command
 from sync_server.cli.aggregates_text import (
     closed_text,
     metrics_text,
@@ -47,6 +48,9 @@ def aggregate_commands(commands: Any) -> None:
         "--csv", type=Path, metavar="FILE", help="write every number into this file, one row each"
     )
     file.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet")
+    command(
+        family, "health", health_command, "how whole and how fresh each view is, from the newest releases"
+    )
     made = command(family, "show", _show, "one release with its intervals: the newest, or that of a round")
     made.add_argument("metric")
     made.add_argument("--round", metavar="ROUND", help="its id, or the beginning of it")

@@ -17,6 +17,7 @@ from sync_server.aggregates.documents import (
     Rounds,
     RoundWithRelease,
 )
+from sync_server.aggregates.health import Health
 from sync_server.aggregates.release import Release
 from sync_server.client.connection import path_of
 
@@ -48,6 +49,10 @@ class AggregatesClient:
     def metrics(self) -> list[DeclaredMetric]:
         """The metrics of the active catalog, and what a round of each costs."""
         return self._ask("GET", path_of(*AGGREGATES, "metrics"), DeclaredMetrics).metrics
+
+    def health(self) -> Health:
+        """How whole and how fresh each view is, from the newest releases."""
+        return self._ask("GET", path_of(*AGGREGATES, "health"), Health)
 
     def open(self, metric: str, *, closes_in_s: float) -> Round:
         """Open a round of `metric`, or find the one that is open: then its closing time stays."""

@@ -36,6 +36,7 @@ PURE_FILES = (
     "sync_server/aggregates/bounded_mean.py",
     "sync_server/aggregates/estimate.py",
     "sync_server/aggregates/expected.py",
+    "sync_server/aggregates/health.py",
     "sync_server/aggregates/interval.py",
     "sync_server/aggregates/plan.py",
     "sync_server/aggregates/prefixes.py",
