@@ -10,9 +10,8 @@ charge. Sums are not: with other subjects or values the sum is another, so each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from edge_runtime.aggregates.budget import Verdict
 from edge_runtime.aggregates.counts import count
@@ -25,7 +24,7 @@ from edge_runtime.aggregates.mechanisms import (
 )
 from edge_runtime.aggregates.memo import INPUTS, Remembered, recall, remember
 from edge_runtime.aggregates.respondents import Respondents
-from edge_runtime.aggregates.rounds_in_hand import Round
+from edge_runtime.aggregates.rounds_in_hand import Round, most_tickets
 from edge_runtime.aggregates.unsent import Delay, Unsent, seal_unsent
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.writing import WriteTransaction
@@ -34,11 +33,6 @@ from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import DataKey, Keyring
 from edge_runtime.wire.printing import prints_only
 from edge_runtime.wire.sealed_report import Answered, seal_report
-
-BODY_BYTES: Final = 32_000
-"""Most bytes of a report before its padding: padded and sealed it still fits a frame."""
-_TICKET_BYTES: Final = 18
-_AROUND_BYTES: Final = 64
 
 
 @prints_only()
@@ -123,8 +117,9 @@ class Answers:
         return answer
 
     def _store_sums(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer]) -> None:
-        curator = curator_for(round_.question)
-        for group in _groups(payers, curator.answer_bytes):
+        curator, most = curator_for(round_.question), most_tickets(round_.question)
+        for at in range(0, len(payers), most):
+            group = payers[at : at + most]
             answer = curator.noised([payer.value for payer in group], self._bits)
             self._store(tx, round_, group, answer)
 
@@ -155,10 +150,3 @@ class Answers:
         now_us = self._clock.now_us()
         spread_us = min(self._spread_us, (unsent.closes_at_us - now_us) // 2)
         return Delay(now_us, now_us + (self._bits(spread_us + 1) if spread_us > 0 else 0))
-
-
-def _groups(payers: Sequence[_Payer], answer_bytes: int) -> Iterator[Sequence[_Payer]]:
-    """As many subjects in one sum as one report can name."""
-    most = max(1, (BODY_BYTES - _AROUND_BYTES - answer_bytes) // _TICKET_BYTES)
-    for at in range(0, len(payers), most):
-        yield payers[at : at + most]

@@ -9,7 +9,8 @@ Counted in the transaction in which it happens, so a crash loses no count and ma
 | `dropped` | reports that ended before they were acknowledged: a permission, the round, or a key ended |
 | `memoised` | answers that were given again, at no new charge |
 | `over_budget`, `unsure`, `answered` | subjects who did not answer: see `budget.Verdict` |
-| `bad_signature`, `unknown_metric`, `metric_changed`, `memory_only`, `round_closed` | offers not believed |
+| `bad_signature`, `unknown_metric`, `metric_changed` | offers of another server, or of another question |
+| `memory_only`, `too_large`, `round_closed` | offers that cannot be answered, or not any more |
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ COUNTS: Final = (
     "unknown_metric",
     "metric_changed",
     "memory_only",
+    "too_large",
     "round_closed",
 )
 

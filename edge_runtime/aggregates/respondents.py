@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from edge_runtime.aggregates.exposed import cell_input
 from edge_runtime.aggregates.reading import Reading, read_input
-from edge_runtime.aggregates.rounds_in_hand import Round, purposes_of
+from edge_runtime.aggregates.rounds_in_hand import Round
 from edge_runtime.catalog import Catalog, Metric
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import DataKey, Keyring
@@ -84,7 +84,7 @@ class Respondents:
 
     def keys(self, metric: Metric, subject: str) -> list[DataKey] | None:
         """The data keys an answer is sealed under; None without live permission for every purpose."""
-        purposes = purposes_of(self._catalog, metric)
+        purposes = self._catalog.model.purposes_of(metric)
         if not all(self._consents.permission(subject, p).allowed for p in purposes):
             return None
         keys = [self._keyring.key(subject, p) for p in purposes]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edge_runtime.aggregates.budget import ROUND_LIMIT_US
-from edge_runtime.aggregates.mechanisms import Question, definition, question_of
+from edge_runtime.aggregates.mechanisms import Question, curator_for, definition, question_of
 from edge_runtime.catalog import Catalog, Metric
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import Keyring
@@ -20,6 +20,10 @@ from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import RoundOffer
 from edge_runtime.wire.printing import prints_only
 
+BODY_BYTES: Final = 32_000
+"""Most bytes of a report before its padding: padded and sealed it still fits a frame."""
+_TICKET_BYTES: Final = 18
+_AROUND_BYTES: Final = 64
 ROUNDS: Final = 64
 """Most rounds in hand at once; the next offer pushes the oldest out, and it is offered again."""
 
@@ -79,8 +83,10 @@ class RoundsInHand:
             return "unknown_metric"
         if not _means_the_same(metric, offer):
             return "metric_changed"
-        if not all(self._catalog.purposes[p].on_disk for p in purposes_of(self._catalog, metric)):
+        if not all(self._catalog.purposes[p].on_disk for p in self._catalog.model.purposes_of(metric)):
             return "memory_only"
+        if most_tickets(question_of(metric)) < 1:
+            return "too_large"
         return None if is_open(offer.closes_at_us, self._clock) else "round_closed"
 
     def _signed(self, offer: RoundOffer) -> bool:
@@ -102,12 +108,13 @@ def _means_the_same(metric: Metric, offer: RoundOffer) -> bool:
         return False
 
 
+def most_tickets(question: Question) -> int:
+    """How many subjects one report can name beside its answer; under 1 when the answer alone is too large."""
+    if question.mode == "local":
+        return 1
+    return (BODY_BYTES - _AROUND_BYTES - curator_for(question).answer_bytes) // _TICKET_BYTES
+
+
 def is_open(closes_at_us: int, clock: Clock) -> bool:
     """Whether both clocks can be right: a clock set far ahead finds no open round to spend in."""
     return 0 < closes_at_us - clock.now_us() <= ROUND_LIMIT_US
-
-
-def purposes_of(catalog: Catalog, metric: Metric) -> tuple[str, ...]:
-    """The metric's purpose and its source's: an answer needs both."""
-    source = catalog.views[metric.of.view].purpose
-    return (metric.purpose,) if source in (None, metric.purpose) else (metric.purpose, source)

@@ -84,9 +84,7 @@ class Release(msgspec.Struct, frozen=True):
 
 def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
     """The parameters of a round of `metric`."""
-    source = model.views[metric.of.view].purpose
-    names = dict.fromkeys(p for p in (metric.purpose, source) if p is not None)
-    needed = (model.purposes[name] for name in names)
+    needed = (model.purposes[name] for name in model.purposes_of(metric))
     return Parameters(
         purposes=tuple(NeededPurpose(p.name, p.asks) for p in needed),
         question=question_of(metric),

@@ -55,7 +55,8 @@ def metric_catalog(
     version: int = 1,
     mode: str = "local",
 ) -> Catalog:
-    """`names` histograms of one server feature (`countries_0` …), and `counted`, which is none."""
+    """`names` histograms of one server feature (`countries_0` …), `counted`, and `kiosk_countries` in curator
+    mode."""
     consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
     metric = {
         "purpose": "measurement",
@@ -75,14 +76,14 @@ def metric_catalog(
         "owner": "crm",
         "features": {"country": {"dtype": "string", "values": list(COUNTRIES), "default": "other"}},
     }
-    counted = {**metric, "kind": "count"}
+    others = {"counted": {**metric, "kind": "count"}, "kiosk_countries": {**metric, "mode": "curator"}}
     return Catalog.from_dict(
         {
             "catalog": {"name": "shop", "version": version},
             "purposes": {"personalization": consent, "measurement": consent},
             "entities": {"user": {"personal": True}},
             "views": {"profile": profile},
-            "metrics": {**{f"countries_{i}": metric for i in range(names)}, "counted": counted},
+            "metrics": {**{f"countries_{i}": metric for i in range(names)}, **others},
         }
     )
 
