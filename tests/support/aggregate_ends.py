@@ -150,9 +150,9 @@ class Kiosk:
             self.add(f"user:u{i}")
         self.restart()
 
-    def add(self, subject: str, country: str = "DE") -> None:
+    def add(self, subject: str, country: str = "DE", purposes: Sequence[str] = PURPOSES) -> None:
         """The subject says yes to both purposes, and the server's row arrives."""
-        for purpose in PURPOSES:
+        for purpose in purposes:
             ordinal = self.keyring.next_ordinal()
             facts = new_facts(purpose, bytes(16), "1", base=0, at_us=0, grant=0, ordinal=ordinal)
             self.keyring.create([(subject, facts)])

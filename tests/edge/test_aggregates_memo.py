@@ -1,0 +1,243 @@
+"""Answers that are remembered: given again for the same input, paid for once, gone with either permission."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, definition
+from edge_runtime.aggregates.memo import Remembered, recall
+from edge_runtime.cache.database import Database
+from edge_runtime.catalog import Catalog
+from edge_runtime.keys.datakey import DataKey
+from edge_runtime.wire.messages import ReportAck
+from edge_runtime.wire.sealed_report import report_id
+from tests.support.aggregate_ends import COUNTRIES, HOUR_US, PURPOSES, Kiosk, destroy, metric_catalog, opened
+
+ANN = "user:u0"
+
+
+def said(kiosk: Kiosk, number: int, country: str, metric: str = "countries_0") -> bytes | None:
+    """The answer in a round of its own, with this value; None for none."""
+    kiosk.values[ANN].value = country
+    reports = kiosk.answer(kiosk.offer(number, metric))
+    return opened(reports[0]).answer if reports else None
+
+
+def rows(database: Database) -> list[tuple[bytes, ...]]:
+    with database.read() as tx:
+        found = tx._connection.execute("SELECT handle, slot, also, sealed FROM answer")
+        return [tuple(value for value in row if isinstance(value, bytes)) for row in found]
+
+
+def keys(kiosk: Kiosk) -> list[DataKey]:
+    found = [kiosk.keyring.key(ANN, purpose) for purpose in PURPOSES]
+    return [key for key in found if key is not None]
+
+
+def test_law_9_the_same_value_gets_the_same_answer_draws_nothing_and_costs_nothing_again() -> None:
+    """T22: a hundred rounds on one day, though the ceiling would pay for four."""
+    kiosk = Kiosk(1)
+    first = said(kiosk, 1, "UK")
+    drawn = kiosk.draws
+    assert {said(kiosk, n, "UK") for n in range(2, 100)} == {first}
+    assert kiosk.draws == drawn
+    assert kiosk.spent() == 1_000_000
+    assert kiosk.reporter.counts["memoised"] == 98
+
+
+def test_law_9_each_other_value_is_a_draw_and_a_charge() -> None:
+    kiosk = Kiosk(1)
+    answers = {country: said(kiosk, n + 1, country) for n, country in enumerate(COUNTRIES)}
+    assert kiosk.spent() == len(COUNTRIES) * 1_000_000 == BUDGET_CEILING_MICROS
+    again = {country: said(kiosk, n + 10, country) for n, country in enumerate(COUNTRIES)}
+    assert again == answers
+    assert kiosk.spent() == BUDGET_CEILING_MICROS
+
+
+def test_what_is_remembered_outlives_a_restart_and_a_full_budget() -> None:
+    """The ceiling is reached by another metric: the old answer goes all the same."""
+    kiosk = Kiosk(1, of=metric_catalog(names=4))
+    first = said(kiosk, 1, "UK")
+    for n in range(1, 4):
+        assert said(kiosk, n + 1, "UK", f"countries_{n}") is not None
+    assert kiosk.spent() == BUDGET_CEILING_MICROS
+    kiosk.restart()
+    assert said(kiosk, 50, "UK") == first
+    assert said(kiosk, 51, "DE") is None
+
+
+def test_one_round_is_answered_once_however_free_the_answer_is() -> None:
+    kiosk = Kiosk(1)
+    said(kiosk, 1, "UK")
+    offer = kiosk.offer(2)
+    (report,) = kiosk.answer(offer)
+    kiosk.reporter.on_ack(ReportAck(round_id=offer.round_id, reports=[report_id(report.sealed[0])]))
+    assert kiosk.answer(offer) == []
+
+
+@pytest.mark.parametrize("change", ["epsilon", "minimum", "window"])
+def test_a_changed_definition_starts_anew(change: str) -> None:
+    """Another question: another draw and another charge, and what was remembered for the old one is gone."""
+    kiosk = Kiosk(1)
+    said(kiosk, 1, "UK")
+    more: dict[str, Catalog] = {
+        "epsilon": metric_catalog(epsilon=0.5),
+        "minimum": metric_catalog(minimum=4),
+        "window": metric_catalog(window="2d"),
+    }
+    drawn, spent = kiosk.draws, kiosk.spent()
+    kiosk.restart(more[change])
+    assert said(kiosk, 2, "UK") is not None
+    assert kiosk.draws > drawn
+    assert kiosk.spent() == spent + (500_000 if change == "epsilon" else 1_000_000)
+    assert len(rows(kiosk.database)) == 1
+
+
+def test_law_11_the_input_not_asked_for_longest_is_forgotten_and_paid_for_when_it_comes_back() -> None:
+    kiosk = Kiosk(1, remembered=2)
+    for n, country in enumerate(("UK", "DE", "UK", "FR")):
+        assert said(kiosk, n + 1, country) is not None
+    assert kiosk.spent() == 3_000_000
+    said(kiosk, 5, "UK")  # asked for since: kept
+    assert kiosk.spent() == 3_000_000
+    said(kiosk, 6, "DE")  # the longest unasked: drawn anew
+    assert kiosk.spent() == 4_000_000
+
+
+@given(st.lists(st.integers(0, 30), max_size=80), st.integers(0, 16))
+def test_the_newest_inputs_are_kept(asked: list[int], limit: int) -> None:
+    """Against the obvious oracle: a dictionary in the order of use."""
+    known, oracle = Remembered(bytes(16), []), OrderedDict[int, bytes]()
+    for n, value in enumerate(asked):
+        answer = known.answer(value)
+        assert answer == oracle.get(value)
+        answer = answer or n.to_bytes(2, "big")
+        known = known.with_answer(value, answer, limit)
+        oracle[value] = answer
+        oracle.move_to_end(value)
+        while len(oracle) > limit:
+            oracle.popitem(last=False)
+    assert known.answers == list(oracle.items())
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_law_4_the_end_of_either_permission_makes_what_is_remembered_unreadable(purpose: str) -> None:
+    """In every copy of the file: both keys are needed."""
+    kiosk = Kiosk(1)
+    said(kiosk, 1, "UK")
+    held, asked = keys(kiosk), definition(kiosk.catalog.metrics["countries_0"])
+    with kiosk.database.read() as tx:
+        assert len(recall(tx, "countries_0", asked, held).answers) == 1
+        for wrong in (held[:1] * 2, held[1:] * 2, held[::-1]):
+            assert recall(tx, "countries_0", asked, wrong).answers == []
+    doomed = kiosk.keyring.key(ANN, purpose)
+    assert doomed is not None
+    destroy(kiosk.keyring, doomed)
+    kiosk.add(ANN, "UK", [purpose])
+    with kiosk.database.read() as tx:
+        assert recall(tx, "countries_0", asked, keys(kiosk)).answers == []
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_law_4_an_erasure_deletes_what_is_remembered_in_its_transaction(purpose: str) -> None:
+    """By the handle of either key; what another subject is remembered for stays."""
+    kiosk = Kiosk(2)
+    kiosk.answer(kiosk.offer(1))
+    assert len(rows(kiosk.database)) == 2
+    key = kiosk.keyring.key(ANN, purpose)
+    assert key is not None
+    with kiosk.database.write("erase") as tx:
+        assert tx.forget(key.handle)["answer"] == 1
+    (left,) = rows(kiosk.database)
+    assert key.handle not in left
+    with kiosk.database.write("erase") as tx:
+        assert tx.forget_unknown(set())["answer"] == 1
+    assert rows(kiosk.database) == []
+
+
+def test_law_5_what_is_remembered_names_nobody_and_shows_nothing() -> None:
+    kiosk = Kiosk(1)
+    answer = said(kiosk, 1, "UK")
+    (row,) = rows(kiosk.database)
+    assert answer is not None
+    for secret in (answer, ANN.encode(), kiosk.keyring.pseudonym(ANN), b"countries_0"):
+        assert all(secret not in column for column in row)
+
+
+def test_a_row_that_does_not_open_is_drawn_anew_and_paid_for() -> None:
+    kiosk = Kiosk(1)
+    said(kiosk, 1, "UK")
+    with kiosk.database.write("damage") as tx:
+        tx._connection.execute("UPDATE answer SET sealed = zeroblob(90)")
+    assert said(kiosk, 2, "UK") is not None
+    assert kiosk.spent() == 2_000_000
+
+
+def test_law_9_withdrawn_and_given_again_the_answer_is_new_and_is_charged() -> None:
+    """What was spent stays spent, blind: the erased answer may be drawn anew only within the ceiling."""
+    kiosk = Kiosk(1)
+    for n in range(6):
+        kiosk.answer(kiosk.offer(n + 1))
+        kiosk.erase(ANN)
+        with kiosk.database.write("erase") as tx:
+            tx.forget_unknown({key.handle for key in kiosk.keyring.every_key()})
+        kiosk.permissions.denied.clear()
+        kiosk.add(ANN)
+    assert kiosk.spent() == BUDGET_CEILING_MICROS
+
+
+def test_nothing_is_remembered_when_the_settings_say_so() -> None:
+    kiosk = Kiosk(1, remembered=0)
+    for n in range(4):
+        assert said(kiosk, n + 1, "UK") is not None
+    assert said(kiosk, 5, "UK") is None
+    assert kiosk.spent() == BUDGET_CEILING_MICROS
+
+
+def test_sums_of_a_kiosk_are_never_given_again() -> None:
+    """Curator mode: each round is drawn, and paid for by everybody in it: at most the ceiling in a window."""
+    kiosk = Kiosk(3, of=_other_kinds())
+    sent = [len(kiosk.answer(kiosk.offer(n + 1))) for n in range(8)]
+    assert sent == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert kiosk.spent() == 3 * BUDGET_CEILING_MICROS
+    assert rows(kiosk.database) == []
+    kiosk.clock.advance(us=DAY_US)
+    assert len(kiosk.answer(kiosk.offer(20))) == 1
+
+
+def _other_kinds() -> Catalog:
+    """`countries_0` summed by the kiosk, and `spend`, a quantile."""
+    consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
+    features = {"country": {"dtype": "string", "values": list(COUNTRIES)}, "spend": {"dtype": "float64"}}
+    view = {"version": 1, "entity": "user", "source": "server", "purpose": "personalization", "ttl": "7d"}
+    asked = {"purpose": "measurement", "epsilon": 1.0, "min_subjects": 3, "window": "1d"}
+    tree = {"kind": "quantile", "of": "profile:spend", "bounds": [0, 100], "quantiles": [0.5]}
+    sums = {"kind": "histogram", "of": "profile:country", "mode": "curator"}
+    return Catalog.from_dict(
+        {
+            "catalog": {"name": "shop", "version": 1},
+            "purposes": dict.fromkeys(PURPOSES, consent),
+            "entities": {"user": {"personal": True}},
+            "views": {"profile": {**view, "owner": "crm", "features": features}},
+            "metrics": {"countries_0": {**asked, **sums}, "spend": {**asked, **tree}},
+        }
+    )
+
+
+def test_a_tree_keeps_its_level_for_every_value() -> None:
+    """Else the levels would tell the value from several sides, each for the whole price of one."""
+    rng = random.Random(20261130)
+    for seed in range(6):
+        kiosk = Kiosk(1, of=_other_kinds(), seed=seed)
+        levels = set()
+        for n in range(12):
+            kiosk.values[ANN].value = rng.uniform(0, 100)
+            kiosk.clock.advance(us=6 * HOUR_US)
+            reports = kiosk.answer(kiosk.offer(n + 1, "spend"))
+            levels |= {opened(report).answer[0] for report in reports}
+        assert len(levels) == 1
