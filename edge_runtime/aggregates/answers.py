@@ -20,6 +20,7 @@ from edge_runtime.aggregates.mechanisms import (
     Bits,
     answer_again,
     curator_for,
+    input_again,
     mechanism_for,
 )
 from edge_runtime.aggregates.memo import INPUTS, Remembered, recall, remember
@@ -86,7 +87,7 @@ class Answers:
         if self.ledger.payable(tx, round_, subject):
             return True
         keys = self._respondents.keys(round_.metric, subject)
-        known = None if keys is None else self._recall(tx, round_, keys).answer(value)
+        known = None if keys is None else _said(round_, self._recall(tx, round_, keys), value)
         return known is not None and self.ledger.payable(tx, round_, subject, free=True)
 
     def store(self, tx: WriteTransaction, round_: Round, ticketed: Sequence[Ticketed]) -> None:
@@ -105,13 +106,13 @@ class Answers:
 
     def _answer(self, tx: WriteTransaction, round_: Round, payer: _Payer) -> bytes:
         """The answer that was given before for this input, or one that is drawn now and remembered."""
-        answer = payer.known.answer(payer.value)
+        answer, mechanism = _said(round_, payer.known, payer.value), mechanism_for(round_.question)
         if answer is None:
-            mechanism = mechanism_for(round_.question)
             answer = answer_again(mechanism, payer.value, payer.known.newest(), self._bits)
         else:
             count(tx, "memoised")
-        known = payer.known.with_answer(payer.value, answer, self._remembered)
+        value = input_again(mechanism, payer.value, answer)
+        known = payer.known.with_answer(value, answer, self._remembered)
         if known != payer.known:
             remember(tx, round_.metric.name, payer.keys, known)
         return answer
@@ -128,7 +129,7 @@ class Answers:
         if one.value is None or keys is None:
             return None
         known = self._recall(tx, round_, keys)
-        free = known.answer(one.value) is not None
+        free = _said(round_, known, one.value) is not None
         verdict = self.ledger.pay(tx, round_, one.subject, free=free)
         if verdict is not Verdict.PAID:
             count(tx, verdict.name.lower())
@@ -150,3 +151,11 @@ class Answers:
         now_us = self._clock.now_us()
         spread_us = min(self._spread_us, (unsent.closes_at_us - now_us) // 2)
         return Delay(now_us, now_us + (self._bits(spread_us + 1) if spread_us > 0 else 0))
+
+
+def _said(round_: Round, known: Remembered, value: int) -> bytes | None:
+    """What was answered before for `value`, or for what its tree level does not tell from it."""
+    earlier = known.newest()
+    if earlier is None:
+        return None
+    return known.answer(input_again(mechanism_for(round_.question), value, earlier))

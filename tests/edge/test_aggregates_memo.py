@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US, definition
+from edge_runtime.aggregates.mechanisms import (
+    BUDGET_CEILING_MICROS,
+    DAY_US,
+    Hierarchical,
+    definition,
+    mechanism_for,
+    question_of,
+)
 from edge_runtime.aggregates.memo import Remembered, recall
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
@@ -241,3 +248,21 @@ def test_a_tree_keeps_its_level_for_every_value() -> None:
             reports = kiosk.answer(kiosk.offer(n + 1, "spend"))
             levels |= {opened(report).answer[0] for report in reports}
         assert len(levels) == 1
+
+
+def test_values_that_a_tree_level_does_not_tell_apart_get_one_answer() -> None:
+    """On a coarse level they are one node: draws for each would average out to it."""
+    for seed in range(12):
+        kiosk = Kiosk(1, of=_other_kinds(), seed=seed)
+        tree = mechanism_for(question_of(kiosk.catalog.metrics["spend"]))
+        assert isinstance(tree, Hierarchical)
+        nodes, answers = set(), set()
+        for n in range(40):
+            leaf = n % 8 * 2
+            kiosk.values[ANN].value = (leaf + 0.5) * 100 / 64
+            kiosk.clock.advance(us=12 * HOUR_US)
+            for report in kiosk.answer(kiosk.offer(n + 1, "spend")):
+                answers.add(opened(report).answer)
+                nodes.add(leaf // tree.tree.widths[opened(report).answer[0]])
+        assert kiosk.spent() <= len(nodes) * 1_000_000
+        assert len(answers) <= len(nodes)

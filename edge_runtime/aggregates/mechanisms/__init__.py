@@ -11,7 +11,7 @@ from edge_runtime.aggregates.mechanisms.choice import best_frequencies, expected
 from edge_runtime.aggregates.mechanisms.curator import SUBJECT_LIMIT, DiscreteLaplace
 from edge_runtime.aggregates.mechanisms.duchi import Duchi
 from edge_runtime.aggregates.mechanisms.exact import exp_below
-from edge_runtime.aggregates.mechanisms.hierarchical import Hierarchical, answer_again
+from edge_runtime.aggregates.mechanisms.hierarchical import Hierarchical, answer_again, input_again
 from edge_runtime.aggregates.mechanisms.inputs import input_of
 from edge_runtime.aggregates.mechanisms.laplace import bernoulli_exp, discrete_laplace, laplace_variance
 from edge_runtime.aggregates.mechanisms.mechanism import Bits, Curator, Frequencies, Mechanism, Moves, Noised
@@ -81,6 +81,7 @@ __all__ = [
     "frequencies",
     "frequencies_for",
     "hierarchical_for",
+    "input_again",
     "input_of",
     "laplace_variance",
     "mechanism_for",

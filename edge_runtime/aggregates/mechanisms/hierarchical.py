@@ -121,6 +121,19 @@ def answer_again(mechanism: Mechanism, value: int, earlier: bytes | None, bits: 
     return mechanism.randomize(value, bits, mechanism.level_of(earlier))
 
 
+def input_again(mechanism: Mechanism, value: int, earlier: bytes | None) -> int:
+    """The input that stands for `value` beside an `earlier` answer: its tree level may not tell them apart.
+
+    An answer to it says what one to `value` would: on that level both have one node. Without an earlier
+    answer, or with another mechanism, `value` itself.
+    """
+    if earlier is None or not isinstance(mechanism, Hierarchical):
+        return value
+    level = mechanism.level_of(earlier)
+    width = 1 if level is None else mechanism.tree.widths[level]
+    return value // width * width
+
+
 def _best(nodes: int, epsilon: Fraction) -> Frequencies:
     return frequencies(best_frequencies(nodes, epsilon), nodes, epsilon)
 
