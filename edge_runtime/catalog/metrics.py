@@ -13,7 +13,7 @@ from edge_runtime.catalog.metric_bounds import (
     read_quantiles,
     read_reference,
 )
-from edge_runtime.catalog.metric_source import MetricSurroundings, read_source
+from edge_runtime.catalog.metric_source import MetricSource, MetricSurroundings, read_source
 from edge_runtime.catalog.model import Metric, MetricKind, MetricMode, Purpose
 from edge_runtime.catalog.section import Section, check_name, shown
 
@@ -56,6 +56,7 @@ def _metric(name: str, body: Section, around: MetricSurroundings) -> Metric | No
     minimum = body.integer("min_subjects", 2, 2**31, required=True)
     window_us = body.positive_duration("window")
     source = read_source(f"metrics.{name}", body, kind, purpose, around)
+    _check_rests(body, purpose, source, around)
     for key in _KEYS:
         body.has(key)
     if kind is None or source is None:
@@ -97,6 +98,18 @@ def read_purpose(body: Section, purposes: Mapping[str, Purpose]) -> Purpose | No
     if name is not None and name not in purposes:
         body.fault("purpose", f"expected a declared purpose ({' '.join(purposes)}), got {shown(name)}")
     return None if name is None else purposes.get(name)
+
+
+def _check_rests(
+    body: Section, purpose: Purpose | None, source: MetricSource | None, around: MetricSurroundings
+) -> None:
+    """A report is stored before it is sent, under keys of both purposes: neither is kept in memory only."""
+    if purpose is not None and not purpose.on_disk:
+        body.fault("purpose", f"expected one that may rest on disk: {purpose.name} is kept in memory only")
+    view = None if source is None else around.views.get(source.ref.view)
+    of = None if view is None or view.purpose is None else around.purposes[view.purpose]
+    if of is not None and of is not purpose and not of.on_disk:
+        body.fault("of", f"expected a purpose that may rest on disk: {of.name} is kept in memory only")
 
 
 def read_epsilon(body: Section) -> float | None:
