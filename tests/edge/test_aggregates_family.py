@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 
@@ -179,7 +180,7 @@ def test_the_sampler_with_a_seed_passes_chi_square(mechanism: Mechanism) -> None
         lambda: bounded("gauss", STEPS, Fraction(1)),
     ],
 )
-def test_a_mechanism_that_makes_no_sense_cannot_be_built(broken: partial[Mechanism]) -> None:
+def test_a_mechanism_that_makes_no_sense_cannot_be_built(broken: Callable[[], object]) -> None:
     """No steps, no odds, no or too wide a window, levels that do not fit the tree, unknown names."""
     with pytest.raises(ValueError):
         broken()

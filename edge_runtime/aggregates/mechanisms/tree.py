@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 LEAF_LIMIT: Final = 4_096
 FANOUTS: Final = 16
 """Fan-outs from 2 to this are compared, and one flat histogram."""
+
+Cell = TypeVar("Cell", int, Fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Tree:
         """The node of each level that covers `leaf`."""
         return tuple(leaf // width for width in self.widths)
 
-    def levels_of(self, cells: Sequence[int]) -> list[Sequence[int]]:
+    def levels_of(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
         """The nodes' part of a tally, cut into its levels."""
         starts = self.starts
         return [cells[start:end] for start, end in pairwise(starts)]
