@@ -4,8 +4,8 @@ An answer that is repeated says nothing that it did not say before, so a value t
 once however many rounds ask; a thousand fresh draws would average out to it. Remembered are the newest inputs
 of each metric and subject. An input that fell out is drawn anew, and paid for, when it comes back.
 
-The answers rest under the key of the value's purpose and that of the metric's, one inside the other: the end
-of either makes them unreadable, and the erasure deletes them in its transaction.
+The answers rest under the keys of the value's purpose, the metric's and (of an experiment) the outcome's, one
+inside the other: the end of any makes them unreadable, and the erasure deletes them in its transaction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MemoReads(Protocol):
 class MemoWrites(MemoReads, Protocol):
     """What remembering needs of a transaction of the cache."""
 
-    def put_answer(self, handle: bytes, slot: bytes, also: bytes, sealed: bytes) -> None:
+    def put_answer(self, handle: bytes, slot: bytes, also: bytes, outcome: bytes, sealed: bytes) -> None:
         """Replace what is remembered in a slot of a handle."""
         ...
 
@@ -68,7 +68,7 @@ def recall(tx: MemoReads, metric: str, definition: bytes, keys: Sequence[DataKey
     """What is remembered for `metric` under `keys`; nothing under another definition: a new question.
 
     Args:
-        keys: the metric's, then that of the value's purpose where it is another.
+        keys: the metric's, an experiment's outcome's, that of the value's purpose; each purpose once.
     """
     slot = _slot(metric)
     sealed = tx.answers(keys[-1].handle, slot)
@@ -87,7 +87,8 @@ def remember(tx: MemoWrites, metric: str, keys: Sequence[DataKey], known: Rememb
     slot, sealed = _slot(metric), msgspec.msgpack.encode(known)
     for key in keys:
         sealed = key.seal(TABLE, slot, sealed)
-    tx.put_answer(keys[-1].handle, slot, keys[0].handle, sealed)
+    first, middle, last = keys[0], keys[len(keys) // 2], keys[-1]
+    tx.put_answer(last.handle, slot, first.handle, middle.handle, sealed)
 
 
 def _slot(metric: str) -> bytes:

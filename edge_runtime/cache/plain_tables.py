@@ -62,7 +62,7 @@ _TABLES: Final = (
     PlainTable(
         "answer",
         ("handle", "slot"),
-        (Column("handle", bytes), Column("slot", bytes), Column("also", bytes), Column("sealed", bytes)),
+        tuple(Column(name, bytes) for name in ("handle", "slot", "also", "outcome", "sealed")),
         since=4,
     ),
     PlainTable("channel", ("name",), (Column("name", str), Column("cursor", int), Column("digest", bytes))),

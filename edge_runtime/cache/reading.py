@@ -165,7 +165,7 @@ class ReadTransaction:
         """Every handle that any personal row hangs on; one index step per handle, not per row."""
         found: set[bytes] = set()
         places = [(table, "handle") for table in (*PERSONAL_TABLES, "trimmed", "answer")]
-        for table, column in (*places, ("answer", "also")):
+        for table, column in (*places, ("answer", "also"), ("answer", "outcome")):
             sql = (
                 f"WITH RECURSIVE step(handle) AS (SELECT min({column}) FROM {table} UNION ALL"
                 f" SELECT (SELECT min({column}) FROM {table} WHERE {column} > step.handle) FROM step"

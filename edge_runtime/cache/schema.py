@@ -21,10 +21,12 @@ CREATE TABLE answer(            -- noised answers, given again when the same is 
   handle BLOB NOT NULL,         -- whose key seals it: that of the value's purpose
   slot BLOB NOT NULL,           -- 16-byte hash of the metric's name
   also BLOB NOT NULL,           -- whose key seals it as well: that of the metric's purpose
+  outcome BLOB NOT NULL,        -- and that of an experiment's outcome; else one of the two
   sealed BLOB NOT NULL,         -- the answers, one an input
   PRIMARY KEY(handle, slot)
 ) WITHOUT ROWID;
 CREATE INDEX answer_by_also ON answer(also);
+CREATE INDEX answer_by_outcome ON answer(outcome);
 """
 
 SCHEMA: Final = (

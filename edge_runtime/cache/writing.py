@@ -144,17 +144,17 @@ class WriteTransaction(FetchedRows):
                 totals[table] += rows
         return totals
 
-    def put_answer(self, handle: bytes, slot: bytes, also: bytes, sealed: bytes) -> None:
+    def put_answer(self, handle: bytes, slot: bytes, also: bytes, outcome: bytes, sealed: bytes) -> None:
         """Remember the noised answers in a slot of a handle, replacing those remembered there.
 
         Args:
-            also: handle of the other key that seals them; the same where there is one key only.
+            also, outcome: handles of the other keys that seal them; of fewer keys, one of those again.
         """
         sql = (
-            "INSERT INTO answer(handle, slot, also, sealed) VALUES(?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET also = excluded.also, sealed = excluded.sealed"
+            "INSERT INTO answer(handle, slot, also, outcome, sealed) VALUES(?, ?, ?, ?, ?) ON CONFLICT DO"
+            " UPDATE SET also = excluded.also, outcome = excluded.outcome, sealed = excluded.sealed"
         )
-        self._connection.execute(sql, (handle, slot, also, sealed))
+        self._connection.execute(sql, (handle, slot, also, outcome, sealed))
 
     def drop_answers(self, handle: bytes, *, of_its_values: bool = False) -> int:
         """Forget the answers that are sealed under a handle's key, alone or with another; returns the rows.
@@ -162,7 +162,7 @@ class WriteTransaction(FetchedRows):
         Args:
             of_its_values: only those that were drawn from values under this handle.
         """
-        where = "handle = ?1" if of_its_values else "handle = ?1 OR also = ?1"
+        where = "handle = ?1" if of_its_values else "handle = ?1 OR also = ?1 OR outcome = ?1"
         self._connection.execute(f"DELETE FROM answer WHERE {where}", (handle,))
         return self._connection.changes()
 

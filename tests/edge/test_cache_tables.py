@@ -140,3 +140,20 @@ def test_meta_facts_are_replaced_and_dropped(database: Database) -> None:
         tx.drop_meta("k")
         assert tx.meta("k") is None
     assert database.writes == {"w": 1}
+
+
+def test_law_4_answers_go_with_any_of_the_handles_that_seal_them(database: Database) -> None:
+    """And an upkeep that ends one handle's values takes only what was drawn from them."""
+    handles = [bytes([n]) * 16 for n in (1, 2, 3)]
+    value, asked, outcome = handles
+    for gone in handles:
+        with database.write("test") as tx:
+            tx.put_answer(value, bytes(16), asked, outcome, b"sealed")
+            tx.put_answer(b"o" * 16, bytes(16), b"o" * 16, b"o" * 16, b"another's")
+            assert tx.drop_answers(gone, of_its_values=True) == (gone == value)
+            tx.put_answer(value, bytes(16), asked, outcome, b"sealed")
+            assert tx.handles() == {*handles, b"o" * 16}
+            assert tx.forget(gone)["answer"] == 1
+            assert tx.answers(value, bytes(16)) is None
+            assert tx.answers(b"o" * 16, bytes(16)) == b"another's"
+            assert tx.forget_unknown(set())["answer"] == 1

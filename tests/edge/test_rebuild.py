@@ -52,7 +52,7 @@ TABLES = [
     *("journal", "journal interior", "journal_by_handle", "journal_by_handle interior"),
     *("state", "state interior", "personal", "feature", "feature_by_channel", "channel"),
     *("lane", "lane_by_state", "denial", "denial_open", "outbox", "sqlite_autoindex_outbox_1", "budget"),
-    *("answer", "answer_by_also"),
+    *("answer", "answer_by_also", "answer_by_outcome"),
 ]
 
 

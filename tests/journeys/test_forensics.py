@@ -106,7 +106,7 @@ def test_law_4_forgetting_takes_the_samples_that_somebodys_analyze_took(tmp_path
                 tx.append_events([(handle, 1, b"e")])
                 tx.put_state(handle, slot, 1, b"s")
                 tx.put_personal_row(handle, slot, 1, b"r")
-            tx.put_answer(handle, bytes(16), handle, b"a")
+            tx.put_answer(handle, bytes(16), handle, handle, b"a")
             tx.drop_events(handle, 3)
         tx._connection.execute("ANALYZE")
         samples = tx._connection.execute("SELECT sample FROM sqlite_stat4").fetchall()

@@ -122,7 +122,7 @@ def plant_tables(database: Database) -> None:
             tx.put_lane([LaneEntry(n + 1, handle, at["lane"].decode(), "given", 1, 0)])
             tx.put_denial(handle, at["denial"] * 20, open=bool(n % 2))
             tx.enqueue("receipt", handle, at["outbox"] * 20)
-            tx.put_answer(handle, bytes(16), handle, at["answer"] * 20)
+            tx.put_answer(handle, bytes(16), handle, handle, at["answer"] * 20)
         tx.append_events([(at["trimmed"], 1, b"x")])
         tx.drop_events(at["trimmed"], tx.newest_event(at["trimmed"]))
         tx.debit(at["budget"], 1, 1)
