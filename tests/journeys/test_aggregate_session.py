@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.aggregates.report import Reporter
 from edge_runtime.wire import messages as m
-from sync_server.aggregates.release import Release
-from tests.support.aggregate_ends import HOUR_US, PURPOSES, Value, metric_catalog
-from tests.support.town import Kiosk, Session, Town
-
-CATALOG = metric_catalog(minimum=3)
-METRIC = "countries_0"
-PEOPLE = [f"user:p{i}" for i in range(4)]
-
-
-class Stand:
-    """A kiosk with an aggregates room, and the session it is in."""
-
-    def __init__(self, town: Town, folder: Path, seed: int) -> None:
-        self.kiosk = Kiosk(town, folder, catalog=CATALOG)
-        self._bits = random.Random(seed).randrange
-        self.session = self.connect()
-
-    def connect(self) -> Session:
-        """A new session with a reporter that has just started, as after a restart of the app."""
-        k = self.kiosk
-        self.reporter = Reporter(
-            k.catalog, k.database, k.keyring, k.consents, lambda *_: Value("DE"), k.clock, self._bits, 0
-        )
-        self.session = Session(k, self.reporter)
-        return self.session
-
-    def give(self, subject: str) -> None:
-        for purpose in PURPOSES:
-            self.kiosk.give(subject, purpose)
-
-    def close(self) -> None:
-        self.session.close()
-        self.kiosk.close()
+from tests.support.stands import PEOPLE, Stand, close_round, draw, open_round, settle
+from tests.support.town import Town
 
 
 @pytest.fixture
@@ -51,35 +18,6 @@ def stands(town: Town, tmp_path: Path) -> Iterator[list[Stand]]:
     yield made
     for stand in made:
         stand.close()
-
-
-def open_round(town: Town) -> bytes:
-    with town.store.write("open") as tx:
-        row, _ = town.rounds.open(tx, CATALOG.model, METRIC, HOUR_US)
-    town.node.hints.rounds_moved()
-    return row.id
-
-
-def close_round(town: Town, round_id: bytes) -> Release:
-    return town.collector.close_at_once(round_id)
-
-
-def settle(stands: list[Stand]) -> None:
-    for stand in stands:
-        stand.session.settle()
-
-
-def draw(town: Town, stand: Stand) -> list[m.Report]:
-    """Offer, request, tickets and stored answers, of which none leaves: the line drops right then."""
-    with town.store.read() as tx:
-        (offer,) = town.rounds.offers(tx)
-    request = stand.reporter.on_offer(offer)
-    assert request is not None
-    with town.store.write("tickets") as writing:
-        device = writing.device(stand.kiosk.device_id)
-        assert device is not None
-        tickets = town.rounds.issue_tickets(writing, device, request)
-    return stand.reporter.on_tickets(tickets)
 
 
 def test_a_round_reaches_live_devices_and_counts_each_subject_once(town: Town, stands: list[Stand]) -> None:
