@@ -20,6 +20,7 @@ from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.collector_key import load_collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api import (
+    aggregate_experiments,
     aggregate_health,
     aggregates,
     audit,
@@ -174,6 +175,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *aggregates.ROUTES,
         *releases.ROUTES,
         *aggregate_health.ROUTES,
+        *aggregate_experiments.ROUTES,
         *tokens.ROUTES,
         *audit.ROUTES,
         *restores.ROUTES,

@@ -43,6 +43,8 @@ class Parameters(msgspec.Struct, frozen=True):
     min_subjects: int
     catalog: str
     """`name@version` of the catalog that declared the metric so."""
+    arms: tuple[tuple[str, int], ...] = ()
+    """Of an experiment: (arm, weight), control first; what its cells were assigned by."""
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -85,6 +87,7 @@ class Release(msgspec.Struct, frozen=True):
 def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
     """The parameters of a round of `metric`."""
     needed = (model.purposes[name] for name in model.purposes_of(metric))
+    experiment = None if metric.experiment is None else model.experiments[metric.experiment]
     return Parameters(
         purposes=tuple(NeededPurpose(p.name, p.asks) for p in needed),
         question=question_of(metric),
@@ -92,6 +95,7 @@ def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
         window_days=window_days,
         min_subjects=metric.min_subjects,
         catalog=f"{model.name}@{model.version}",
+        arms=() if experiment is None else experiment.arms,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the population does: `edge-sync aggregates metrics|plan|open|rounds|close|releases|health|show`."""
+"""What the population does: `edge-sync aggregates metrics|plan|open|rounds|close|releases|health|show` …"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from sync_server.aggregates.documents import RoundBrief
 from sync_server.aggregates.release import Release
 from sync_server.aggregates.table import csv_table, parquet_table
+from sync_server.cli.aggregate_experiments import experiment_commands
 from sync_server.cli.aggregate_health import health_command
 from sync_server.cli.aggregates_text import (
     closed_text,
@@ -55,6 +56,7 @@ def aggregate_commands(commands: Any) -> None:
     made.add_argument("metric")
     made.add_argument("--round", metavar="ROUND", help="its id, or the beginning of it")
     made.add_argument("--png", type=Path, metavar="FILE", help="draw it into this file")
+    experiment_commands(family)
 
 
 def _metrics(args: argparse.Namespace) -> Told:

@@ -17,6 +17,7 @@ from sync_server.aggregates.documents import (
     Rounds,
     RoundWithRelease,
 )
+from sync_server.aggregates.experiment_report import ExperimentReport
 from sync_server.aggregates.health import Health
 from sync_server.aggregates.release import Release
 from sync_server.client.connection import path_of
@@ -86,6 +87,18 @@ class AggregatesClient:
             yield from found.releases
             if (after := found.next) is None:
                 return
+
+    def uplift(
+        self,
+        experiment: str,
+        *,
+        round_id: str | None = None,
+        looks: int | None = None,
+        alpha: str | None = None,
+    ) -> ExperimentReport:
+        """What a release says of an experiment: the newest one, or that of a round."""
+        path = path_of(*AGGREGATES, experiment, "uplift", round=round_id, looks=looks, alpha=alpha)
+        return self._ask("GET", path, ExperimentReport)
 
     def _ask(self, method: str, path: str, wanted: type[T], body: object = None) -> T:
         return msgspec.json.decode(
