@@ -86,7 +86,7 @@ class DeclaredMetric(msgspec.Struct, kw_only=True):
     kind: MetricKind
     mode: MetricMode
     of: str
-    """What is counted: `view:feature`."""
+    """What is counted: `view@1:feature`, or what is made of events, as `sum of price over buy, 7d`."""
     purposes: list[str]
     """Whose permission each answer needs."""
     min_subjects: int
@@ -104,4 +104,6 @@ class DeclaredMetric(msgspec.Struct, kw_only=True):
 class DeclaredMetrics(msgspec.Struct):
     """The metrics of the active catalog, by name."""
 
+    catalog: str
+    """`name@version` of it."""
     metrics: list[DeclaredMetric]

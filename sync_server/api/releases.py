@@ -18,6 +18,7 @@ from sync_server.aggregates.documents import (
     Rounds,
 )
 from sync_server.aggregates.release import freeze, read_release
+from sync_server.aggregates.source import source_text
 from sync_server.aggregates.table import CSV, PARQUET, table
 from sync_server.api.accepted import accepted
 from sync_server.api.aggregates import PATH
@@ -35,7 +36,8 @@ MICRO: Final = 1_000_000
 async def metrics(request: web.Request) -> web.Response:
     """The metrics of the active catalog, and what a round of each costs."""
     model = request.app[REGISTRY].active.model
-    return json_reply(DeclaredMetrics([_declared(model, metric) for metric in model.metrics.values()]))
+    declared = [_declared(model, metric) for metric in model.metrics.values()]
+    return json_reply(DeclaredMetrics(f"{model.name}@{model.version}", declared))
 
 
 async def rounds(request: web.Request) -> web.Response:
@@ -114,7 +116,7 @@ def _declared(model: CatalogModel, metric: Metric) -> DeclaredMetric:
         metric=metric.name,
         kind=metric.kind,
         mode=metric.mode,
-        of=str(metric.of),
+        of=source_text(model, metric),
         purposes=[*dict.fromkeys(p for p in (metric.purpose, source) if p is not None)],
         min_subjects=metric.min_subjects,
         epsilon=cost_micros(metric) / MICRO,

@@ -14,6 +14,7 @@ from sync_server.aggregates.release import Release
 from sync_server.aggregates.table import csv_table, parquet_table
 from sync_server.cli.aggregate_experiments import experiment_commands
 from sync_server.cli.aggregate_health import health_command
+from sync_server.cli.aggregate_plan import plan_command, plan_options
 from sync_server.cli.aggregates_text import (
     closed_text,
     metrics_text,
@@ -34,6 +35,9 @@ def aggregate_commands(commands: Any) -> None:
     text = "what the population does: metrics, rounds, releases (docs/aggregates.md)"
     family = commands.add_parser("aggregates", help=text).add_subparsers(required=True)
     command(family, "metrics", _metrics, "the metrics of the active catalog, and what a round of each costs")
+    plan_options(
+        command(family, "plan", plan_command, "what a round would tell at which fleet size, and cost")
+    )
     made = command(family, "open", _open, "open a round of a metric, or find the one that is open")
     made.add_argument("metric")
     made.add_argument("--closes-in", required=True, help="when it closes by itself, e.g. 1h or 7d")
@@ -61,7 +65,7 @@ def aggregate_commands(commands: Any) -> None:
 
 def _metrics(args: argparse.Namespace) -> Told:
     found = client(args).aggregates.metrics()
-    return Told({"metrics": msgspec.to_builtins(found)}, metrics_text(found))
+    return Told(msgspec.to_builtins(found), metrics_text(found.metrics))
 
 
 def _open(args: argparse.Namespace) -> Told:

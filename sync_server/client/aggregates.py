@@ -8,7 +8,6 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from sync_server.aggregates.documents import (
-    DeclaredMetric,
     DeclaredMetrics,
     NewRound,
     Releases,
@@ -47,9 +46,9 @@ class AggregatesClient:
     def __init__(self, client: Asking) -> None:
         self._client = client
 
-    def metrics(self) -> list[DeclaredMetric]:
+    def metrics(self) -> DeclaredMetrics:
         """The metrics of the active catalog, and what a round of each costs."""
-        return self._ask("GET", path_of(*AGGREGATES, "metrics"), DeclaredMetrics).metrics
+        return self._ask("GET", path_of(*AGGREGATES, "metrics"), DeclaredMetrics)
 
     def health(self) -> Health:
         """How whole and how fresh each view is, from the newest releases."""

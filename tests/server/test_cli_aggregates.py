@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +13,14 @@ import msgspec
 import pyarrow.parquet
 import pytest
 
+from edge_runtime.aggregates.mechanisms import question_of
+from edge_runtime.catalog import Catalog
 from sync_server.aggregates import documents
+from sync_server.aggregates.plan import Plan, plan
 from sync_server.aggregates.release import Release
 from sync_server.api.rooms import REGISTRY
+from sync_server.cli import main
+from sync_server.cli.aggregate_plan import number_text
 from sync_server.cli.told import NOT_YET, REFUSED, USAGE
 from tests.support.aggregate_ends import metric_catalog
 from tests.support.clock import ManualClock
@@ -149,3 +155,60 @@ async def test_what_is_wrong_is_said_with_what_helps(shell: Shell, shop: ShopSer
         await shell.text("open", metric, "--closes-in", "1h")
     assert "2 begin so" in await shell.text("close", "", code=USAGE)
     assert "Nothing was ever asked of nothing" in await shell.text("show", "nothing", code=REFUSED)
+
+
+MEASURED = Path(__file__).resolve().parents[2] / "examples" / "catalogs" / "measured.toml"
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    """`aggregates plan` where no server is, nor any data directory."""
+    found = main(["aggregates", "plan", *words, "--data", "/nowhere"])
+    out, err = capsys.readouterr()
+    assert found == code, err
+    return out or err
+
+
+@pytest.mark.parametrize("metric", Catalog.load(MEASURED).metrics)
+def test_a_plan_needs_no_server_and_is_that_of_the_planner(
+    capsys: pytest.CaptureFixture[str], metric: str
+) -> None:
+    """For every kind; the text has each number, and what a round costs."""
+    catalog = Catalog.load(MEASURED)
+    words = (metric, "--catalog", str(MEASURED), "--subjects", "50,2_000", "--kiosk-subjects", "7")
+    wanted = plan(question_of(catalog.metrics[metric]), [50, 2_000], 7, [0.05])
+    said = json.loads(planned(capsys, *words, "--half-width", "5%", "--json"))
+    assert msgspec.convert(said, Plan) == wanted
+    text = planned(capsys, *words, "--half-width", "0.05")
+    for one in wanted.chosen.at:
+        assert number_text(wanted.kind, one.half_width) in text
+    assert f"{wanted.chosen.needed[0].subjects:,}" in text
+    assert f"epsilon {wanted.epsilon:g} of the 4" in text
+    assert all(other.mechanism in text for other in wanted.alternatives)
+    assert "@" not in text.splitlines()[0].replace("@1:", ""), "a name that nobody wrote"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("spent", "--catalog", str(MEASURED)), "(customers_by_country views_band"),
+        (("spend", "--catalog", str(MEASURED), "--subjects", "many"), "numbers of subjects like 100,1000"),
+        (("spend", "--catalog", str(MEASURED), "--subjects", "0"), "above 0"),
+        (("spend", "--catalog", str(MEASURED), "--half-width", "narrow"), "0.02 or 2%"),
+        (("spend", "--catalog", str(MEASURED), "--half-width", "0"), "0.02 or 2%"),
+        (("spend", "--catalog", str(MEASURED), "--half-width", "nan"), "0.02 or 2%"),
+        (("spend", "--catalog", str(MEASURED), "--kiosk-subjects", "-1"), "above 0"),
+    ],
+)
+def test_law_12_a_plan_that_cannot_be_made_says_what_was_expected(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert said in planned(capsys, *words, code=USAGE)
+
+
+async def test_without_a_file_the_plan_is_of_the_catalog_in_force(shell: Shell, shop: ShopServer) -> None:
+    """And no round is opened by it."""
+    found = await shell.json("plan", METRIC, "--subjects", "10")
+    assert (found["kind"], found["min_subjects"]) == ("histogram", 3)
+    assert [one["subjects"] for one in found["chosen"]["at"]] == [10]
+    assert "shop@1" in await shell.text("plan", "nothing", code=USAGE)
+    assert (await shell.json("rounds"))["rounds"] == []
