@@ -27,7 +27,9 @@ from sync_server.store.aggregates import RoundRow
 from tests.support.broken_catalog import Change, drop, put
 from tests.support.clock import ManualClock
 from tests.support.released import publish
+from tests.support.shell import Shell
 from tests.support.shop import BASE_US
+from tests.support.shop_server import ShopServer
 
 FILE = Path(__file__).parents[2] / "examples" / "catalogs" / "measured.toml"
 STATUS, AGE = "profile_status", "profile_age"
@@ -220,3 +222,16 @@ async def test_a_round_that_nobody_answered_is_withheld_at_the_door_too(door: Do
 async def test_only_an_analyst_sees_it(door: Door) -> None:
     async with door.client.get("/v1/aggregates/health") as reply:
         assert reply.status == 401
+
+
+async def test_a_shell_gets_the_table_and_scripts_the_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`edge-sync aggregates health`, at a server that has asked nothing yet."""
+    async with ShopServer(tmp_path / "data", ManualClock(BASE_US), catalog=FILE) as shop:
+        shell = Shell(shop, capsys, prefix=("aggregates",))
+        told = msgspec.convert(await shell.json("health"), Health)
+        assert [one.view for one in told.views] == ["activity@1", "profile@1"]
+        text = await shell.text("health")
+        assert "no round of it was released yet" in text
+        assert "activity@1" in text
