@@ -12,7 +12,7 @@ from bench.streams import FOLDER_VARIABLE
 
 BENCHES = (
     *("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate"),
-    *("population", "apply", "fanout", "revoke", "consent"),
+    *("population", "experiment", "apply", "fanout", "revoke", "consent"),
 )
 """One question each; `bench/<name>.py` answers it with `run()`."""
 
