@@ -11,6 +11,7 @@ from sync_server.aggregates.experiment_plan import POWER, Design, detectable, ne
 from sync_server.aggregates.uplift import ALPHA
 from sync_server.cli.command import client, command
 from sync_server.cli.experiment_text import plan_text, report_text
+from sync_server.cli.named_round import named_round
 from sync_server.cli.told import REFUSED, Told
 
 
@@ -19,7 +20,9 @@ def experiment_commands(family: Any) -> None:
     text = "what an experiment's newest release says: uplift of each arm, and whether it is shown"
     made = command(family, "experiment", _experiment, text)
     made.add_argument("experiment")
-    made.add_argument("--round", metavar="ROUND", help="the id of its round; the newest release without it")
+    made.add_argument(
+        "--round", metavar="ROUND", help="its id, or the beginning of it; the newest release without"
+    )
     made.add_argument("--looks", type=int, default=1, help="how often you will look in all (default 1)")
     made.add_argument("--alpha", choices=("0.1", "0.05", "0.01", "0.001"), default="0.05")
     made = command(
@@ -38,9 +41,10 @@ def experiment_commands(family: Any) -> None:
 
 
 def _experiment(args: argparse.Namespace) -> Told:
-    found = client(args).aggregates.uplift(
-        args.experiment, round_id=args.round, looks=args.looks, alpha=args.alpha
-    )
+    server, round_id = client(args), None
+    if args.round is not None:
+        round_id = named_round(server, args.experiment, args.round).round
+    found = server.aggregates.uplift(args.experiment, round_id=round_id, looks=args.looks, alpha=args.alpha)
     broken = found.result is None or found.result.sample_ratio.alarm
     return Told(msgspec.to_builtins(found), report_text(found), REFUSED if broken else 0)
 

@@ -24,6 +24,7 @@ from sync_server.cli.aggregates_text import (
     waiting_text,
 )
 from sync_server.cli.command import client, command, duration_us
+from sync_server.cli.named_round import named_round
 from sync_server.cli.release_plot import HISTORY, png
 from sync_server.cli.release_text import release_text
 from sync_server.cli.told import NOT_YET, REFUSED, Told
@@ -81,7 +82,7 @@ def _rounds(args: argparse.Namespace) -> Told:
 
 def _close(args: argparse.Namespace) -> Told:
     server = client(args)
-    found = _named(server, None, args.round)
+    found = named_round(server, None, args.round)
     release = server.aggregates.close(found.metric, found.round)
     return Told(msgspec.to_builtins(release), closed_text(release))
 
@@ -121,17 +122,7 @@ def _earlier(server: Client, release: Release) -> list[Release]:
 def _release(server: Client, metric: str, prefix: str | None) -> tuple[Release | None, RoundBrief | None]:
     """The release that is meant; without one the round that it may come of, if there is any."""
     if prefix is not None:
-        found = _named(server, metric, prefix)
+        found = named_round(server, metric, prefix)
         return server.aggregates.round(found.metric, found.round).release, found
     newest = next(server.aggregates.releases(metric, page=1), None)
     return newest, None if newest else next(server.aggregates.rounds(metric, page=1), None)
-
-
-def _named(server: Client, metric: str | None, prefix: str) -> RoundBrief:
-    """The one round whose id begins with `prefix`; raises ValueError for none and for several."""
-    found = [one for one in server.aggregates.rounds(metric) if one.round.startswith(prefix.lower())]
-    if len(found) == 1:
-        return found[0]
-    of = "" if metric is None else f" of {metric}"
-    count = f"{len(found)} begin so" if found else "there is none"
-    raise ValueError(f"expected the id of one round{of}, or its beginning: {count}; see `aggregates rounds`")
