@@ -12,22 +12,25 @@ from bench.streams import FOLDER_VARIABLE
 
 BENCHES = (
     *("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate"),
-    *("population", "experiment", "apply", "fanout", "revoke", "consent"),
+    *("audit", "population", "experiment", "apply", "fanout", "revoke", "consent"),
 )
 """One question each; `bench/<name>.py` answers it with `run()`."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named bench, or all; the exit code is 2 for a name that is none."""
+    """Run the named bench, or all; the exit code is 2 for a name that is none, 1 when one says `failed`."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", choices=(*BENCHES, "all"))
     parser.add_argument("--data", metavar="FOLDER", help=f"the real streams; else ${FOLDER_VARIABLE}")
     chosen = parser.parse_args(arguments)
     if chosen.data is not None:
         os.environ[FOLDER_VARIABLE] = chosen.data
+    failed = False
     for name in BENCHES if chosen.name == "all" else (chosen.name,):
-        print(json.dumps(import_module(f"bench.{name}").run()), flush=True)
-    return 0
+        found = import_module(f"bench.{name}").run()
+        print(json.dumps(found), flush=True)
+        failed |= bool(found.get("failed"))
+    return int(failed)
 
 
 if __name__ == "__main__":
