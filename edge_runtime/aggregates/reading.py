@@ -14,6 +14,7 @@ from edge_runtime.catalog import Metric
 from edge_runtime.serving.status import Status
 
 SECOND_US: Final = 1_000_000
+_NOT_KNOWN: Final = frozenset({Status.WARMING.name, Status.NOT_SYNCED.name})
 
 
 class Reading(Protocol):
@@ -39,16 +40,24 @@ class Reading(Protocol):
         """Since when every event is counted; None when the whole history is."""
         ...
 
+    @property
+    def reason(self) -> str:
+        """Of what is not PRESENT the cause: the name of a status first, also behind a default."""
+        ...
+
 
 def read_input(metric: Metric, reading: Reading, now_us: int) -> int | None:
     """The input that the subject answers with, or None: it has nothing to say.
+
+    To a count it says no where nothing is there. Where that is not known (it is still WARMING, or its row has
+    not come) it says nothing: a no would be a guess (law 7).
 
     `now_us`: the runtime's time now. Of an experiment ask its own room.
     """
     if reading.status is Status.REVOKED:
         return None
     seen = what_is_read(metric, reading, now_us)
-    if seen is None and metric.kind != "count":
+    if seen is None and (metric.kind != "count" or not _is_known(reading)):
         return None
     return input_of(_question(metric), seen)
 
@@ -65,6 +74,11 @@ def what_is_read(metric: Metric, reading: Reading, now_us: int) -> object:
     if metric.read == "value":
         return reading.value
     return None if reading.event_time is None else Fraction(now_us - reading.event_time, SECOND_US)
+
+
+def _is_known(reading: Reading) -> bool:
+    cause = reading.reason.partition(":")[0] if reading.status is Status.DEFAULTED else reading.status.name
+    return cause not in _NOT_KNOWN
 
 
 @lru_cache(maxsize=64)

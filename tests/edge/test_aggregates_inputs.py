@@ -169,6 +169,27 @@ def test_only_a_present_value_is_read(status: Status) -> None:
     assert read_input(metric(values=("UK", "DE")), Value("DE", status), 0) is None
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "answer"),
+    [
+        (Status.NULL, "NULL", 0),
+        (Status.NOT_FOUND, "NOT_FOUND", 0),
+        (Status.EXPIRED, "EXPIRED", 0),
+        (Status.DEFAULTED, "NULL: no event yet", 0),
+        (Status.DEFAULTED, "NOT_FOUND", 0),
+        (Status.DEFAULTED, "NOT_SYNCED: its channel was not received yet", None),
+        (Status.NOT_SYNCED, "NOT_SYNCED", None),
+        (Status.WARMING, "WARMING", None),
+        (Status.REVOKED, "REVOKED", None),
+    ],
+)
+def test_law_7_to_a_count_it_says_no_where_nothing_is_there_and_nothing_where_that_is_not_known(
+    status: Status, reason: str, answer: int | None
+) -> None:
+    many = metric("count", where=(Where("value", "ge", 3),))
+    assert read_input(many, Value(5, status, reason=reason), 0) == answer
+
+
 # ---- with the mechanism ------------------------------------------------------------------------------------
 
 MEASURED = Catalog.load(Path(__file__).parents[2] / "examples" / "catalogs" / "measured.toml")

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edge_runtime as er
+from edge_runtime.aggregates.reading import read_input
 from edge_runtime.catalog.evolution import evolve
 from edge_runtime.cli import main
 from tests.edge.test_catalog_metrics import FILE, TABLE
@@ -135,6 +136,27 @@ def test_what_is_asked_of_a_count_does_not_move_it(tmp_path: Path, clock: Manual
     moved = evolve(measured(), measured(put("metrics/spend/of/window", "6d")))
     told = {c.outcome for c in moved if c.place.startswith("views.metrics.spend@")}
     assert told == {"backfilled", "dropped"}
+
+
+def test_law_7_a_new_count_is_answered_by_nobody_until_its_window_is_known(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Its event was in no journal before: so long a no would be a guess; then everybody answers."""
+    table: dict[str, Any] = copy.deepcopy(TABLE)
+    table["metrics"] = {}
+    with opened(tmp_path, clock, er.Catalog.from_dict(table)) as rt:
+        rt.consent.give("alice", [M], notice="n")
+    with opened(tmp_path, clock, measured(put("catalog/version", 2))) as rt:
+        buyers = rt.catalog.metrics["buyers"]
+
+        def answer() -> int | None:
+            return read_input(buyers, rt.read(str(buyers.of), user="alice"), clock.now_us())
+
+        assert answer() is None
+        clock.advance(seconds=8 * DAY)
+        assert answer() == 0
+        bought(rt, clock, 10.0)
+        assert answer() == 1
 
 
 def test_law_8_a_replay_gives_the_number_that_the_device_had(tmp_path: Path, clock: ManualClock) -> None:

@@ -102,6 +102,7 @@ class Value:
     status: Status = Status.PRESENT
     event_time: int | None = None
     complete_from: int | None = None
+    reason: str = ""
 
 
 @dataclass
