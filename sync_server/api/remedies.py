@@ -52,7 +52,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "unknown_purpose": "Name a purpose of the active catalog.",
     "invalid_segment": "Use 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit.",
     "segment_in_flight": "Try again when the other change is done.",
-    "unknown_metric": "Name a metric of the active catalog.",
+    "unknown_metric": "Name a metric of the active catalog: `GET /v1/aggregates/metrics` has them.",
     "bad_signature": "Sign the token and the public key with the device's own key.",
     "unknown_device": "Check the device's id.",
     "device_revoked": "Enrol the device anew, with a new key.",
