@@ -34,6 +34,8 @@ PURE_FILES = (
     "sync_server/consent/stating.py",
     "sync_server/consent/verifying.py",
     "sync_server/aggregates/bounded_mean.py",
+    "sync_server/aggregates/divergence.py",
+    "sync_server/aggregates/drift.py",
     "sync_server/aggregates/estimate.py",
     "sync_server/aggregates/expected.py",
     "sync_server/aggregates/health.py",
