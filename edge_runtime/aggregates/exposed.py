@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge_runtime.aggregates.mechanisms import input_of, question_of
 from edge_runtime.aggregates.reading import Reading
-from edge_runtime.catalog import Experiment, Metric
+from edge_runtime.catalog import Experiment
 from edge_runtime.catalog.exposure import exposed_s
 from edge_runtime.serving.status import Status
 
@@ -24,10 +23,10 @@ UNEXPOSED: Final = "unexposed"
 Read = Callable[[str, str], Reading]
 
 
-def cell_input(metric: Metric, experiment: Experiment, read: Read, subject: str) -> int | None:
+def cell_input(experiment: Experiment, read: Read, subject: str) -> int | None:
     """The input of an experiment's metric for typed `subject`; None when it does not answer."""
     cell = cell_of(experiment, read, subject)
-    return None if cell is None else input_of(question_of(metric), cell)
+    return experiment.cells.index(cell) if cell in experiment.cells else None
 
 
 def cell_of(experiment: Experiment, read: Read, subject: str) -> str | None:

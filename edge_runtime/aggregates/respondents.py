@@ -78,7 +78,7 @@ class Respondents:
         if self.keys(metric, subject) is None:
             return None
         if metric.experiment is not None:
-            return cell_input(metric, self._catalog.experiments[metric.experiment], self._read_value, subject)
+            return cell_input(self._catalog.experiments[metric.experiment], self._read_value, subject)
         reading = self._read_value(str(metric.of), subject)
         return read_input(metric, reading, self._clock.now_us())
 

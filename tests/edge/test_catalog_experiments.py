@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_runtime.aggregates.mechanisms import definition
 from edge_runtime.catalog import Catalog, CatalogError, Ref
@@ -105,6 +107,34 @@ def test_every_fault_is_named_at_its_place(changes: dict[str, Any], key: str, re
         shop(**{NAME: experiment_table(**changes)})
     found = [(f.place, f.reason) for f in caught.value.faults]
     assert any(place == f"{PLACE}.{key}" and reason in why for place, why in found), found
+
+
+GARBAGE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("activity:buys"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(("event", "op", "entity", "where", "a", "b", "")), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(key=st.sampled_from((*experiment_table(), "control", "salt", "traffic", "x")), value=GARBAGE)
+def test_law_12_garbage_is_a_fault_of_the_catalog_or_an_experiment_that_reads_back(
+    key: str, value: object
+) -> None:
+    table = experiment_table()
+    table[key] = value
+    made, places = None, list[str]()
+    try:
+        made = shop(x=table)
+    except CatalogError as error:
+        places = [fault.place for fault in error.faults]
+    assert all(place.startswith("experiments") for place in places)
+    assert (made is None) == bool(places)
+    assert made is None or Catalog.from_dict(made.to_dict()) == made
 
 
 def test_an_experiment_takes_no_name_of_a_metric() -> None:

@@ -295,7 +295,8 @@ def hidden(catalog: Catalog) -> dict[str, str]:
 
 def test_a_hidden_view_is_the_metrics_own() -> None:
     catalog = Catalog.load(FILE)
-    assert set(hidden(catalog)) == {"metrics.spend", "metrics.buyers", "metrics.basket"}
+    of_metrics = {name for name in hidden(catalog) if name.startswith("metrics.")}
+    assert of_metrics == {"metrics.spend", "metrics.buyers", "metrics.basket"}
     view = catalog.views[catalog.metrics["spend"].of.view]
     assert (view.source, view.purpose, view.entity, view.ttl_us) == ("session", "measurement", ("user",), 0)
     assert set(view.features) == {"value"}
