@@ -129,6 +129,7 @@ class _Reading:
     status: Status = Status.PRESENT
     event_time: int | None = None
     complete_from: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
