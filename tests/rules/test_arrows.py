@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,17 @@ def test_broad_catches_stand_only_at_the_two_edges() -> None:
                     isinstance(node.type, ast.Name) and node.type.id in ("Exception",)
                 )
                 assert not bare or str(path.relative_to(ROOT)) in allowed, f"{path}:{node.lineno}"
+
+
+def test_the_oracles_of_noise_are_no_dependency() -> None:
+    """OpenDP and dp-accounting judge the mechanisms in tests; what runs neither imports nor installs them."""
+    oracles = ("opendp", "dp_accounting", "scipy")
+    for path in (*sources("edge_runtime"), *sources("sync_server"), *sources("bench"), *sources("examples")):
+        assert not {n for n in imports(path) if n.split(".")[0] in oracles}, path
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    assert "oracle" in groups
+    for name, wanted in groups.items():
+        named = any(re.match(r"(opendp|dp[-_]accounting|scipy)\b", one) for one in wanted)
+        assert named == (name == "oracle"), name
+        assert name in ("dev", "") or not any("oracle" in one for one in wanted), name
