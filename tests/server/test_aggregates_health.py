@@ -109,6 +109,16 @@ def test_law_9_what_was_withheld_shows_no_number_and_why() -> None:
     assert found.present is None
 
 
+def test_of_two_metrics_the_newest_that_was_released_gives_the_share() -> None:
+    """A later one that was withheld hides no number, and is told beside it."""
+    catalog = measured(put("metrics/again", measured().to_dict()["metrics"][STATUS]))
+    known = answered(catalog, Counter(PRESENT=80), 3)
+    later = msgspec.structs.replace(WITHHELD, metric="again", closed_at_us=BASE_US + 10)
+    found = view(health(catalog.model, newest(catalog, known, later)), "profile@1")
+    assert [one.state for one in found.completeness] == ["released", "withheld"]
+    assert found.present == found.completeness[0].figures["PRESENT"]
+
+
 def test_a_view_that_nobody_watches_says_so_and_one_without_subjects_cannot_be() -> None:
     shared = {"entity": "item", "source": "server", "ttl": 0, "features": {"size": {"dtype": "int64"}}}
     found = health(measured(put("views/stock", shared)).model, {})
