@@ -13,7 +13,7 @@ from bench.streams import FOLDER_VARIABLE
 BENCHES = (
     *("session", "read", "track", "cache", "erase", "replay", "startup", "memory", "aggregate"),
     *("audit", "population", "experiment", "apply", "fanout", "revoke", "consent"),
-    "report_cost",
+    *("report_cost", "collect"),
 )
 """One question each; `bench/<name>.py` answers it with `run()`."""
 

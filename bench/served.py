@@ -86,12 +86,15 @@ class Served:
     Args:
         devices: how many are enrolled, each to follow `all`.
         settings: other than the defaults.
+        catalog: what it serves.
     """
 
-    def __init__(self, folder: Path, devices: int, settings: Mapping[str, int] = AT_ONCE) -> None:
+    def __init__(
+        self, folder: Path, devices: int, settings: Mapping[str, int] = AT_ONCE, catalog: str = CATALOG
+    ) -> None:
         folder.mkdir()
         self.folder = folder
-        (folder / "catalog.toml").write_text(CATALOG)
+        (folder / "catalog.toml").write_text(catalog)
         self.devices = _enrolled(Settings(data_dir=folder), devices)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(

@@ -7,6 +7,7 @@ bytes than one report for each ticket would have.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import msgspec
 
@@ -77,6 +78,7 @@ def _refused(question: Question, room: Allowance, used: Allowance, length: int) 
     return None
 
 
+@lru_cache(maxsize=64)
 def one_report_bytes(question: Question) -> int:
     """Length of a sealed report for one subject."""
     answered = Answered(bytes(16), [bytes(16)], bytes(noised_for(question).answer_bytes))

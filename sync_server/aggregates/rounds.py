@@ -7,6 +7,7 @@ A device that has a subject's ticket (`tickets.py`) brings a sealed report (`int
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -175,4 +176,9 @@ class Rounds:
 
 def parameters_of(row: RoundRow) -> Parameters:
     """What a round asks."""
-    return msgspec.json.decode(row.parameters, type=Parameters)
+    return _parameters(row.parameters)
+
+
+@lru_cache(maxsize=256)
+def _parameters(body: bytes) -> Parameters:
+    return msgspec.json.decode(body, type=Parameters)

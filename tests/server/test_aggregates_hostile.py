@@ -1,0 +1,221 @@
+"""Devices that mean harm in a round, over real sessions: refused with a code, counted, and nothing moves."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge_runtime.aggregates.mechanisms import mechanism_for, question_of
+from edge_runtime.catalog import Catalog
+from edge_runtime.wire import messages as m
+from edge_runtime.wire.sealed_report import Answered, report_id, seal_report
+from sync_server.aggregates.rounds import parameters_of
+from sync_server.api import rooms
+from tests.server.test_hostile_device import Socket, heard, live, say
+from tests.support.clock import ManualClock
+from tests.support.shop_server import CATALOG, FakeDevice, ShopServer
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+METRIC = "customers_by_country"
+ROUNDS = f"/v1/aggregates/{METRIC}/rounds"
+PEOPLE = [f"guest-{n}" for n in range(6)]
+MOVED = ("aggregate_tallies", "aggregate_tickets", "aggregate_spends", "aggregate_releases", "aggregate_rounds")
+
+
+class Scene:
+    """A server with a round, a device that knows six subjects, and a ticket for each."""
+
+    def __init__(self, shop: ShopServer) -> None:
+        self.shop = shop
+        self.round_id, self.tickets = b"", list[bytes]()
+
+    async def begin(self) -> Scene:
+        for name in PEOPLE:
+            for purpose in ("measurement", "personalization"):
+                assert (await self.shop.give(name, purpose)).status == 201
+        self.device = await FakeDevice(self.shop, 1).enrol()
+        await self.open()
+        return self
+
+    async def open(self) -> None:
+        """The round, or the next one, and the tickets in it."""
+        made = await self.shop.call("POST", ROUNDS, {"closes_in_s": 600})
+        self.round_id = bytes.fromhex(made.body["round"])
+        subjects = [self.shop.pseudonym(name) for name in PEOPLE]
+        async with live(self.shop, self.device) as ws:
+            await say(ws, m.TicketRequest(round_id=self.round_id, subjects=subjects))
+            self.tickets = [g.ticket for g in (await heard(ws, m.Tickets)).granted]
+        assert len(self.tickets) == len(PEOPLE)
+
+    def sealed(self, ticket: bytes, answer: bytes | None = None, **other: bytes) -> bytes:
+        """As a device seals it; `round_id` and `definition` may be of elsewhere."""
+        with self.shop.store.read() as tx:
+            row = tx.aggregates.round(self.round_id)
+        assert row is not None
+        honest = mechanism_for(parameters_of(row).question).randomize(0, lambda n: 0)
+        answered = Answered(other.get("definition", row.definition), [ticket], honest if answer is None else answer)
+        return seal_report(row.collector, other.get("round_id", row.id), answered)
+
+    async def bring(self, *sealed: bytes, to: bytes | None = None) -> dict[bytes, str]:
+        """In one message over a session of its own; id -> `stored` or the code of the refusal."""
+        async with live(self.shop, self.device) as ws:
+            await say(ws, m.Report(round_id=to or self.round_id, sealed=list(sealed)))
+            return await told(ws, len(sealed))
+
+    def collect(self) -> dict[str, int]:
+        """Open everything; what was refused in the round."""
+        while self.shop.app[rooms.COLLECTOR].step(0):
+            pass
+        with self.shop.store.read() as tx:
+            return dict(tx.aggregates.refusals(self.round_id))
+
+    def rows(self) -> dict[str, list[Any]]:
+        """Whatever a report could move."""
+        with self.shop.store.read() as tx:
+            return {t: [tuple(r) for r in tx.execute(f"SELECT * FROM {t}")] for t in MOVED}
+
+
+async def told(ws: Socket, most: int) -> dict[bytes, str]:
+    """What is said of each report; of the round as a whole under its empty name."""
+    found: dict[bytes, str] = {}
+    while len(found) < most:
+        word = await heard(ws, m.Message)  # type: ignore[type-abstract]
+        match word:
+            case m.ReportAck():
+                found |= dict.fromkeys(word.reports, "stored")
+            case m.Refusal(code="round_closed"):
+                return {b"": word.code}
+            case m.Refusal():
+                found[bytes.fromhex(word.about)] = word.code
+    return found
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with ShopServer(tmp_path / "data", ManualClock()) as shop:
+        yield await Scene(shop).begin()
+
+
+Harm = Callable[[Scene], bytes]
+HARMS: dict[str, tuple[Harm, str]] = {
+    "out of the support": (lambda s: s.sealed(s.tickets[0], b"\xff"), "unsupported_answer"),
+    "of another round": (lambda s: s.sealed(s.tickets[0], round_id=bytes(16)), "unsealed"),
+    "with another round's ticket": (lambda s: s.sealed(b"\x07" * 16), "ticket_invalid"),
+    "of another metric": (lambda s: s.sealed(s.tickets[0], definition=b"\x07" * 16), "metric_changed"),
+    "noise": (lambda s: b"\x5a" * len(s.sealed(s.tickets[0])), "unsealed"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_law_12_a_bad_report_is_counted_by_its_code_and_moves_nothing(scene: Scene, harm: str) -> None:
+    """Stored like any other, as nobody at the desk can read it; opened, it changes no table but the count."""
+    made, code = HARMS[harm]
+    sealed, before = made(scene), scene.rows()
+    assert await scene.bring(sealed) == {report_id(sealed): "stored"}
+    assert scene.collect() == {code: 1}
+    assert scene.rows() == before
+    honest = scene.sealed(scene.tickets[0])
+    await scene.bring(honest)
+    scene.collect()
+    assert scene.rows() != before, "its ticket is still good"
+
+
+async def test_law_12_a_report_twice_counts_once(scene: Scene) -> None:
+    """T26: the same bytes are acknowledged and ignored; another answer under the ticket is `repeated`."""
+    first, second = scene.sealed(scene.tickets[0]), scene.sealed(scene.tickets[0])
+    await scene.bring(first, first)
+    assert scene.collect() == {}
+    counted = scene.rows()
+    assert await scene.bring(first) == {report_id(first): "stored"}
+    await scene.bring(second)
+    assert scene.collect() == {"repeated": 1}
+    assert scene.rows() == counted
+
+
+async def test_law_11_a_device_cannot_fill_the_queue(scene: Scene) -> None:
+    """Six tickets: six reports are stored, the rest named `too_many`; of a stranger's device none."""
+    many = [scene.sealed(scene.tickets[n % 6]) for n in range(20)]
+    said = await scene.bring(*many)
+    assert sorted(said.values()) == ["stored"] * 6 + ["too_many"] * 14
+    scene.device = await FakeDevice(scene.shop, 2).enrol()
+    assert set((await scene.bring(scene.sealed(scene.tickets[0]))).values()) == {"too_many"}
+    assert scene.collect()["too_many"] == 15
+
+
+async def test_law_12_bytes_that_are_no_report_are_refused_at_the_desk(scene: Scene) -> None:
+    """What is known to trip readers of JSON, MessagePack and text: none has a report's length."""
+    groups = json.loads((DATA / "msgpack_test_suite" / "msgpack-test-suite.json").read_text())
+    packed = [bytes.fromhex(p.replace("-", "")) for g in groups.values() for c in g for p in c["msgpack"]]
+    naughty = [s.encode() for s in json.loads((DATA / "naughty_strings" / "blns.json").read_text())]
+    with tarfile.open(DATA / "json_test_suite" / "json_test_suite.tar.gz") as archive:
+        files = [archive.extractfile(one) for one in archive.getmembers()]
+        texts = [one.read() for one in files if one is not None]
+    length = len(scene.sealed(scene.tickets[0]))
+    tried = sorted({one for one in (*packed, *naughty, *texts) if len(one) < 4_000 and len(one) != length})
+    before, refused = scene.rows(), 0
+    for at in range(0, len(tried), 60):
+        part = tried[at : at + 60]
+        said = await scene.bring(*part)
+        assert set(said.values()) == {"malformed"}
+        refused += len(part)
+    assert len(tried) > 700
+    assert scene.collect() == {"malformed": refused}
+    assert scene.rows() == before
+
+
+async def test_law_2_a_revoked_device_and_a_withdrawal_take_back_what_was_not_opened(scene: Scene) -> None:
+    """Both under way: neither counts, though both were acknowledged as stored."""
+    shop = scene.shop
+    await scene.bring(scene.sealed(scene.tickets[0]))
+    assert (await shop.revoke(PEOPLE[0])).status == 202
+    assert scene.collect() == {"no_permission": 1}
+    await scene.bring(scene.sealed(scene.tickets[1]))
+    assert (await shop.call("DELETE", f"/v1/devices/{scene.device.device_id}")).status == 200
+    assert scene.collect() == {"no_permission": 2}
+    with shop.store.read() as tx:
+        assert tx.aggregates.tally(scene.round_id) == {}
+
+
+async def test_a_metric_that_changed_under_an_open_round_is_told_apart(scene: Scene) -> None:
+    """A catalog with another epsilon is promoted: the open round goes on as it was, answers to the new
+    metric are refused in it, and the next round asks the new one."""
+    catalog = Catalog.load(CATALOG)
+    document = json.loads(catalog.to_json())
+    document["catalog"]["version"] += 1
+    document["metrics"][METRIC]["epsilon"] = 0.5
+    changed = Catalog.from_dict(document)
+    made = await scene.shop.call("PUT", f"/v1/catalogs/shop/{changed.version}?activate=true", document)
+    assert made.status in (200, 201)
+    answer = mechanism_for(question_of(changed.metrics[METRIC])).randomize(0, lambda n: 0)
+    from edge_runtime.aggregates.mechanisms import definition
+
+    await scene.bring(scene.sealed(scene.tickets[0], answer, definition=definition(changed.metrics[METRIC])))
+    await scene.bring(scene.sealed(scene.tickets[0]))
+    assert scene.collect() == {"metric_changed": 1}
+    closed = await scene.shop.call("POST", f"{ROUNDS}/{scene.round_id.hex()}/close")
+    assert (closed.body["status"], closed.body["epsilon"]) == ("withheld", 1.0)
+    await scene.open()
+    with scene.shop.store.read() as tx:
+        row = tx.aggregates.round(scene.round_id)
+    assert row is not None
+    assert parameters_of(row).question.epsilon == "1/2"
+
+
+async def test_law_9_a_round_under_its_minimum_releases_nothing_and_says_why(scene: Scene) -> None:
+    """Six of fifty: no number, not even how many; what came late is counted where only operators look."""
+    await scene.bring(*(scene.sealed(ticket) for ticket in scene.tickets))
+    path = f"{ROUNDS}/{scene.round_id.hex()}"
+    closed = await scene.shop.call("POST", f"{path}/close")
+    assert closed.body["status"] == "withheld"
+    assert closed.body["reason"] == "fewer than 50 subjects answered"
+    assert all(closed.body[name] is None for name in ("n", "reports", "refused", "estimate", "ci95", "share"))
+    assert await scene.bring(scene.sealed(scene.tickets[0])) == {b"": "round_closed"}
+    metrics = await scene.shop.client.get("/metrics", headers={"Authorization": f"Bearer {scene.shop.token}"})
+    assert 'edge_sync_refused_reports_total{code="round_closed"} 1' in await metrics.text()
+    assert (await scene.shop.call("POST", f"{path}/close")).body == closed.body
