@@ -55,6 +55,7 @@ class Delay(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         return self.due_us - now_us if self.drawn_us <= now_us < self.due_us else 0
 
 
+@prints_only("delay")
 class _About(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Sealed under the device's own key: a report names nobody on the disk."""
 

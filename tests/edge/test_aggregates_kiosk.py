@@ -95,7 +95,7 @@ def test_whose_budget_does_not_reach_is_left_out_of_the_sum() -> None:
     """Epsilon 4 spends the window: a second metric in the same day finds only the newcomer."""
     kiosk = Kiosk(3, of=metric_catalog(epsilon=4.0))
     assert len(kiosk.answer(kiosk.offer(1, METRIC))) == 1
-    kiosk.add("user:newcomer")
+    kiosk.add("user:late-lea")
     (_, second) = kiosk.reporter.pending() + kiosk.answer(kiosk.offer(2, METRIC))
     assert len(opened(second).tickets) == 1
     assert kiosk.spent() == 4 * BUDGET_CEILING_MICROS

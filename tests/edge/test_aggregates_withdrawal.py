@@ -16,8 +16,8 @@ from tests.support.forensics import plaintext_hits
 from tests.support.measured import M, Measured, P
 
 ADA, BEN, CLEO = "subject-ada", "subject-ben", "subject-cleo"
-METRICS = {"views_band": 3, "kiosk_views": 1}
-"""Metric -> reports of three subjects."""
+METRICS = {"views_band": 3, "kiosk_views": 1, "banner": 3}
+"""Metric -> reports of three subjects. An experiment's answer hangs on its outcome's purpose too."""
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -16,7 +16,10 @@ PLAIN, ROW = b"what a kiosk says of all its people", b"r" * 16
 
 def keys(count: int) -> list[DataKey]:
     facts = [new_facts("m", bytes(16), "1", base=0, at_us=0, grant=0, ordinal=n) for n in range(count)]
-    return [DataKey(b"d" * 16, f"user:k{n}", f, bytearray(os.urandom(32))) for n, f in enumerate(facts)]
+    return [
+        DataKey(b"d" * 16, f"user:joint-holder-{n}", f, bytearray(os.urandom(32)))
+        for n, f in enumerate(facts)
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 60])

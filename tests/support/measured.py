@@ -44,6 +44,14 @@ of = "activity:views"
 buckets = [1, 3, 10]
 epsilon = 1.0
 min_subjects = 2
+
+[experiments.banner]
+purpose = "measurement"
+unit = "user"
+arms = { control = 1, treatment = 1 }
+outcome = "activity:depth"
+epsilon = 1.0
+min_subjects = 2
 """
 
 
