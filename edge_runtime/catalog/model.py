@@ -455,9 +455,6 @@ class CatalogModel:
     """It travels with the catalog, and is no part of what the catalog means."""
 
     def purposes_of(self, metric: Metric) -> tuple[str, ...]:
-        """The metric's purpose and those of what it reads, its source's last: an answer needs them all."""
-        read = [metric.of]
-        if metric.experiment is not None:
-            read.insert(0, self.experiments[metric.experiment].outcome)
-        sources = [self.views[ref.view].purpose for ref in read]
-        return tuple(dict.fromkeys([metric.purpose, *(source for source in sources if source is not None)]))
+        """The metric's purpose, then its source's (an experiment's: its outcome's): an answer needs both."""
+        source = self.views[metric.of.view].purpose
+        return (metric.purpose,) if source in (None, metric.purpose) else (metric.purpose, source)
