@@ -143,7 +143,7 @@ def test_law_7_a_new_count_is_answered_by_nobody_until_its_window_is_known(
 ) -> None:
     """Its event was in no journal before: so long a no would be a guess; then everybody answers."""
     table: dict[str, Any] = copy.deepcopy(TABLE)
-    table["metrics"] = {}
+    table["metrics"], table["experiments"] = {}, {}
     with opened(tmp_path, clock, er.Catalog.from_dict(table)) as rt:
         rt.consent.give("alice", [M], notice="n")
     with opened(tmp_path, clock, measured(put("catalog/version", 2))) as rt:
