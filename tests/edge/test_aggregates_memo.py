@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,6 +197,23 @@ def test_law_9_withdrawn_and_given_again_the_answer_is_new_and_is_charged() -> N
         kiosk.permissions.denied.clear()
         kiosk.add(ANN)
     assert kiosk.spent() == BUDGET_CEILING_MICROS
+
+
+def test_law_9_each_controller_has_a_ceiling_and_finds_again_what_was_spent_at_it() -> None:
+    """T23: the device goes to another one, for which everything must be erased, and comes back."""
+    kiosk = Kiosk(1, of=metric_catalog(names=8))
+    here = kiosk.keyring.identity
+    there = msgspec.structs.replace(here, pseudonym_key=b"o" * 32)
+    number = 0
+    for identity, tells in ((here, 4), (there, 4), (here, 0), (there, 0)):
+        for key in kiosk.keyring.keys_of(ANN):
+            destroy(kiosk.keyring, key)
+        kiosk.keyring.set_identity(identity)
+        kiosk.add(ANN)
+        number += 10
+        told = [said(kiosk, number + n, "UK", f"countries_{n}") for n in range(8)]
+        assert [one is not None for one in told] == [n < tells for n in range(8)]
+    assert kiosk.spent() == 2 * BUDGET_CEILING_MICROS
 
 
 def test_nothing_is_remembered_when_the_settings_say_so() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge_runtime.aggregates.budget import Charge, Verdict, judge
+from edge_runtime.aggregates.mechanisms import DAY_US
 from edge_runtime.consent.rotation import rotate_root
 from edge_runtime.errors import EdgeError, KeyMissing, KeystoreMismatch
 from tests.support.clock import ManualClock
@@ -156,3 +159,23 @@ def refused(device: Path, kind: type[EdgeError]) -> None:
     with pytest.raises(kind):
         Room(device, cold_start="lease")
     assert bytes_of(device) == before
+
+
+def test_law_9_an_older_database_charges_nobody_until_its_windows_are_over(tmp_path: Path) -> None:
+    """T23: what was spent since the copy is not in it; the keystore says that it is a copy."""
+    device = yesterday(tmp_path)
+    charge = Charge(b"s" * 16, b"r" * 16, closes_day=0, window_days=7, micros=1_000_000)
+
+    def said(folder: Path, days: int) -> Verdict:
+        with Room(folder) as room, room.database.read() as tx:
+            today = room.clock.now_us() // DAY_US + days
+            return judge(tx, replace(charge, closes_day=today + 31), today)
+
+    assert said(device, 0) is Verdict.PAID
+    later(device, withdraw=False)
+    put_back(device, DATABASE)
+    assert [said(device, days) for days in (0, 6)] == [Verdict.UNSURE] * 2
+    assert said(device, 7) is Verdict.PAID
+    again = tmp_path / "whole"
+    shutil.copytree(tmp_path / "yesterday", again)
+    assert said(again, 0) is Verdict.PAID, "an image of everything is not noticed: the issuer's cap holds"

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from edge_runtime.aggregates.mechanisms import definition, frequencies_for, question_of
 from edge_runtime.aggregates.memo import INPUTS
 from edge_runtime.aggregates.report import Reporter
+from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
 from edge_runtime.consent.opening import open_cache
 from edge_runtime.keys.datakey import DataKey, new_facts
@@ -135,15 +136,17 @@ class Kiosk:
         clock: ManualClock | None = None,
         spread_us: int = 0,
         remembered: int = INPUTS,
+        cache: tuple[Keyring, Database] | None = None,
     ) -> None:
         self.remembered = remembered
         self.catalog = of or metric_catalog()
         self.spread_us = spread_us
-        self.keyring, self.database = open_cache(":memory:", KeyMemory())
+        self.keyring, self.database = cache or open_cache(":memory:", KeyMemory())
         enrolled = msgspec.structs.replace(
             self.keyring.identity, pseudonym_key=tenant_key, server_key=seal.public_bytes(SIGNING)
         )
-        self.keyring.set_identity(enrolled)
+        if self.keyring.identity != enrolled:
+            self.keyring.set_identity(enrolled)
         self.clock, self.permissions = clock or ManualClock(), Permissions()
         self.values: dict[str, Value] = {}
         self.draws, self._rng = 0, random.Random(seed)
