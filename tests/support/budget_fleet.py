@@ -30,6 +30,7 @@ class Told(NamedTuple):
     day: int
     answer: bytes
     micros: int
+    device: str
 
 
 class Oracle:
@@ -44,7 +45,7 @@ class Oracle:
         """Whose ticket is whose."""
         self._owners.update({grant.ticket: grant.subject for grant in tickets.granted})
 
-    def sent(self, report: Report, metric: str, day: int, micros: int) -> None:
+    def sent(self, report: Report, metric: str, day: int, micros: int, device: str) -> None:
         """A report leaves a device; the same bytes again tell nothing."""
         name = report_id(report.sealed[0])
         if name in self._seen:
@@ -52,7 +53,7 @@ class Oracle:
         self._seen.add(name)
         answered = opened(report)
         for ticket in answered.tickets:
-            self.told.append(Told(self._owners[ticket], metric, day, answered.answer, micros))
+            self.told.append(Told(self._owners[ticket], metric, day, answered.answer, micros, device))
 
     def most(self, window_days: int, told: Iterable[Told] | None = None) -> int:
         """The most that any subject told in any run of so many days, in millionths of epsilon."""
@@ -183,7 +184,7 @@ class Measured:
         sent = 0
         for report in reports:
             micros = cost_micros(self.catalog.metrics[offer.metric])
-            self.oracle.sent(report, offer.metric, self.day(), micros)
+            self.oracle.sent(report, offer.metric, self.day(), micros, name)
             ack = self.office.bring(report.round_id, report.sealed, device(name)).ack()
             if ack is not None:
                 self.kiosks[name].reporter.on_ack(ack)
