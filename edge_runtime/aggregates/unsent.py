@@ -7,12 +7,13 @@ any one makes it unreadable, in every copy of the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from edge_runtime.aggregates.counts import count
+from edge_runtime.cache.records import OutboxItem
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys.joint import Joint, open_jointly, seal_jointly
@@ -107,7 +108,8 @@ def drop_unsent(tx: WriteTransaction, handles: Collection[bytes]) -> int:
     For the erasure, inside its own transaction, before the keys are destroyed or after. What was spent stays
     spent, also by the other subjects that a kiosk's sum covers: they were drawn for, and are not again.
     """
-    return _drop(tx, lambda held: not held.isdisjoint(handles))
+    found = [item for handle in handles for item in tx.outbox_holding("report", handle)]
+    return _drop(tx, found, lambda held: not held.isdisjoint(handles))
 
 
 def drop_dead(tx: WriteTransaction, living: Collection[bytes]) -> int:
@@ -115,12 +117,12 @@ def drop_dead(tx: WriteTransaction, living: Collection[bytes]) -> int:
 
     For an opening that finishes an erasure which a kill cut short.
     """
-    return _drop(tx, lambda held: not held <= set(living))
+    return _drop(tx, tx.outbox("report"), lambda held: not held <= set(living))
 
 
-def _drop(tx: WriteTransaction, doomed: Callable[[set[bytes]], bool]) -> int:
+def _drop(tx: WriteTransaction, items: Iterable[OutboxItem], doomed: Callable[[set[bytes]], bool]) -> int:
     dropped = 0
-    for item in tx.outbox("report"):
+    for item in items:
         envelope = _envelope(item.payload)
         if envelope is None or doomed(set(envelope.handles)):  # what cannot be read is never sent either
             dropped += tx.settle(item.id, "report")

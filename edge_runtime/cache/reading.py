@@ -296,6 +296,14 @@ class ReadTransaction:
             for id_, kind_, payload in self._connection.execute(sql, (kind, limit))
         ]
 
+    def outbox_holding(self, kind: OutboxKind, part: bytes) -> list[OutboxItem]:
+        """What waits and holds `part` somewhere in its payload, oldest first; reads out no other."""
+        sql = "SELECT id, kind, payload FROM outbox WHERE kind = ? AND instr(payload, ?) ORDER BY n"
+        return [
+            OutboxItem(_bytes(id_), cast("OutboxKind", kind_), _bytes(payload))
+            for id_, kind_, payload in self._connection.execute(sql, (kind, part))
+        ]
+
     def outbox_item(self, kind: OutboxKind, id: bytes) -> bytes | None:
         """The payload of one waiting item."""
         return _maybe(self._value("SELECT payload FROM outbox WHERE kind = ? AND id = ?", kind, id))
