@@ -59,6 +59,7 @@ def test_it_is_a_picture_with_something_in_it_and_the_same_one_each_time(release
     assert image.std() > 0.01
     assert image[height // 8 : -height // 3, width // 3 :].std() > 0.005
     assert png(release) == made
+    assert b"matplotlib" not in made, "the same bytes from another version of the writer"
 
 
 def test_the_points_and_intervals_of_a_histogram_are_those_of_the_release() -> None:
