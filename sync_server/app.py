@@ -20,6 +20,7 @@ from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.collector_key import load_collector
 from sync_server.aggregates.rounds import Rounds
 from sync_server.api import (
+    aggregate_drift,
     aggregate_experiments,
     aggregate_health,
     aggregates,
@@ -176,6 +177,7 @@ def route_table(door: SyncDoor) -> tuple[Route, ...]:
         *releases.ROUTES,
         *aggregate_health.ROUTES,
         *aggregate_experiments.ROUTES,
+        *aggregate_drift.ROUTES,
         *tokens.ROUTES,
         *audit.ROUTES,
         *restores.ROUTES,

@@ -7,10 +7,10 @@ Instead the question is turned around: *for which true drift would a divergence 
 - The two estimates are made distributions (`nearest`), and their divergence is T. T is not the drift, it is
   what is compared.
 - Between no drift and what was seen lies a path of pairs of distributions, and it leads on beyond: both are
-  tilted away from their average m along h = ln(a/b), a_l ~ m exp(l (1-w) h) and b_l ~ m exp(-l w h). w is 1 -
-  0 of the weight for a reference, which does not move: m is it; else m is the average by precision. The
-  divergence grows with l.
-- For a point of the path `DRAWS` pairs of estimates are drawn, with the exact covariance of the mechanism's
+  tilted away from their average m along h = ln(a/b), a_l ~ m exp(l w h) and b_l ~ m exp(-l (1-w) h). w is
+  the part that b has of both precisions, and m their average by precision; a reference has w = 1, it is m and
+  does not move. The divergence grows with l.
+- For a point of the path many pairs of estimates are drawn, with the exact covariance of the mechanism's
   answers, by subjects who are themselves drawn from the population (so a small fleet is not taken for the
   population). All points use the same draws, seeded from the rounds' ids: the same releases give the same
   numbers.
@@ -18,6 +18,8 @@ Instead the question is turned around: *for which true drift would a divergence 
   upper end the largest at which T is not among the lower 1.25 %; the estimate is where T is the median, and 0
   when it is under the median of no drift. So the estimate is corrected for the bias by construction: it is
   median-unbiased along the path.
+- For the upper end T counts as at least the median of no drift (a power-constrained limit; Cowan, Cranmer,
+  Gross and Vitells 2011): shares that by luck look more alike than the noise allows prove nothing.
 
 The direction h is itself seen through the noise. For large drift over many categories that costs up to four
 points of coverage; therefore the tails are 1.25 % for an interval called 95 %. It all is computed from
@@ -28,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -45,12 +47,15 @@ from sync_server.aggregates.divergence import (
 )
 from sync_server.aggregates.shares import pair_rates
 
-DRAWS: Final = 2_000
-CATEGORY_LIMIT: Final = 512
-"""Most categories: drawing takes time in proportion to their square."""
+MOST_DRAWS: Final = 2_000
+FEWEST_DRAWS: Final = 500
+DRAWN_SHARES: Final = 100_000
+"""Draws times categories at a point of the path: with many categories there are fewer draws."""
+CATEGORY_LIMIT: Final = 256
+"""Most categories: drawing takes time in proportion to their cube."""
 TAIL: Final = 0.0125
 """On either side; half of what an exact 95 % interval would have, see above."""
-_STEPS: Final = 14
+_STEPS: Final = 11
 _FARTHEST: Final = 64.0
 """How far the path is followed; by then all is in one category."""
 Verdict = Literal["alarm", "watch", "none", "unsure"]
@@ -146,36 +151,46 @@ class Released:
         return found
 
 
-def measure(now: Released, before: Side, divergence: Divergence, seed: int, draws: int = DRAWS) -> Measured:
+def draws_for(categories: int) -> int:
+    """How many pairs are drawn at each point of the path."""
+    return min(MOST_DRAWS, max(FEWEST_DRAWS, DRAWN_SHARES // categories))
+
+
+def measure(
+    now: Released, before: Side, divergence: Divergence, seed: int, draws: int | None = None
+) -> Measured:
     """How far the population of `now` is from `before`, with a 95 % interval.
 
     Raises `ValueError` when they have not equally many categories, or more than `CATEGORY_LIMIT`.
     """
     if now.shares.size != before.shares.size or now.shares.size > CATEGORY_LIMIT:
         raise ValueError(f"expected two histograms of the same categories, at most {CATEGORY_LIMIT}")
+    many = draws_for(now.shares.size) if draws is None else draws
     path = _path(now, before)
     seen = float(divergence(nearest(now.shares), nearest(before.shares)))
 
-    def higher(power: float) -> float:
-        """Part of the draws at this point of the path that are apart at least as far as what was seen."""
+    @cache  # the three ends are searched along the same path
+    def drawn(power: float) -> Floats:
+        """Divergences seen at this point of the path."""
         rng = np.random.default_rng(seed)
         a, b = path(power)
-        drawn = divergence(nearest(now.around(a, rng, draws)), nearest(before.around(b, rng, draws)))
-        return float((drawn >= seen).mean())
+        return divergence(nearest(now.around(a, rng, many)), nearest(before.around(b, rng, many)))
 
-    def drift(wanted: float) -> float:
-        a, b = path(_crossing(higher, wanted))
+    def drift(wanted: float, threshold: float) -> float:
+        """That at which `wanted` of the draws are apart as far as `threshold`."""
+        a, b = path(_crossing(lambda power: float((drawn(power) >= threshold).mean()), wanted))
         return float(divergence(a, b))
 
-    return Measured(drift(0.5), drift(TAIL), drift(1 - TAIL))
+    usual = max(seen, float(np.median(drawn(0.0))))
+    return Measured(drift(0.5, seen), drift(TAIL, seen), drift(1 - TAIL, usual))
 
 
-def population_stability(now: Released, before: Side, seed: int, draws: int = DRAWS) -> Measured:
+def population_stability(now: Released, before: Side, seed: int, draws: int | None = None) -> Measured:
     """The population stability index of `now` against `before`; see `measure`."""
     return measure(now, before, stability, seed, draws)
 
 
-def jensen_shannon_divergence(now: Released, before: Side, seed: int, draws: int = DRAWS) -> Measured:
+def jensen_shannon_divergence(now: Released, before: Side, seed: int, draws: int | None = None) -> Measured:
     """The Jensen-Shannon divergence of `now` and `before`, 0 … 1; see `measure`."""
     return measure(now, before, jensen_shannon, seed, draws)
 

@@ -12,6 +12,7 @@ import msgspec
 from sync_server.aggregates.documents import RoundBrief
 from sync_server.aggregates.release import Release
 from sync_server.aggregates.table import csv_table, parquet_table
+from sync_server.cli.aggregate_drift import drift_command
 from sync_server.cli.aggregate_experiments import experiment_commands
 from sync_server.cli.aggregate_health import health_command
 from sync_server.cli.aggregate_plan import plan_command, plan_options
@@ -61,6 +62,7 @@ def aggregate_commands(commands: Any) -> None:
     made.add_argument("metric")
     made.add_argument("--round", metavar="ROUND", help="its id, or the beginning of it")
     made.add_argument("--png", type=Path, metavar="FILE", help="draw it into this file")
+    drift_command(family)
     experiment_commands(family)
 
 

@@ -16,6 +16,7 @@ from sync_server.aggregates.documents import (
     Rounds,
     RoundWithRelease,
 )
+from sync_server.aggregates.drift_report import DriftReport
 from sync_server.aggregates.experiment_report import ExperimentReport
 from sync_server.aggregates.health import Health
 from sync_server.aggregates.release import Release
@@ -98,6 +99,10 @@ class AggregatesClient:
         """What a release says of an experiment: the newest one, or that of a round."""
         path = path_of(*AGGREGATES, experiment, "uplift", round=round_id, looks=looks, alpha=alpha)
         return self._ask("GET", path, ExperimentReport)
+
+    def drift(self, metric: str, *, against: str = "reference") -> DriftReport:
+        """How far the newest release is from the `reference`, the `previous` one or that of a round."""
+        return self._ask("GET", path_of(*AGGREGATES, metric, "drift", against=against), DriftReport)
 
     def _ask(self, method: str, path: str, wanted: type[T], body: object = None) -> T:
         return msgspec.json.decode(

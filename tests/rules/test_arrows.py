@@ -38,6 +38,7 @@ PURE_FILES = (
     "sync_server/aggregates/bounded_mean.py",
     "sync_server/aggregates/divergence.py",
     "sync_server/aggregates/drift.py",
+    "sync_server/aggregates/drift_report.py",
     "sync_server/aggregates/estimate.py",
     "sync_server/aggregates/expected.py",
     "sync_server/aggregates/health.py",
