@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from fractions import Fraction
 from typing import get_args
@@ -154,6 +155,19 @@ def test_the_definition_changes_with_every_parameter_that_makes_the_answer() -> 
         *(replace(count, where=()), replace(count, experiment="banner")),
     ]
     assert len({definition(metric) for metric in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 4.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_smallest_and_largest_epsilon_of_a_catalog_have_answers(kind: MetricKind, epsilon: float) -> None:
+    """Odds of more than one, answers that move the tally, a variance above nothing."""
+    rng = random.Random(6)
+    local, curated = (question_of(replace(METRICS[kind], mode=mode, epsilon=epsilon)) for mode in MODES)
+    mechanism, curator = mechanism_for(local), curator_for(curated)
+    assert 1 < mechanism.odds < 55
+    assert mechanism.moves(mechanism.randomize(1, rng.randrange)) is not None
+    assert curator.moves(curator.noised([1, 0], rng.randrange)) is not None
+    assert curator.variance > 0
 
 
 def test_what_the_server_alone_uses_is_no_part_of_the_definition() -> None:
