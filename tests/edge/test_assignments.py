@@ -15,6 +15,7 @@ from edge_runtime.aggregates.exposed import cell_of
 from edge_runtime.assignments import BELIEVED_US
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.assignment import arm_of, takes_part
+from edge_runtime.serving.value import FeatureValue
 from tests.support.aggregate_ends import Value
 from tests.support.clock import ManualClock
 from tests.support.experiments import NAME, experiment_table, shop, shop_table
@@ -268,6 +269,20 @@ def test_a_clock_set_back_exposes_nobody_twice(rt: er.Runtime, clock: ManualCloc
     assert len(exposures(rt, "visitor-0")) == 1
 
 
+def test_a_clock_set_back_behind_the_journal_is_an_exposure_all_the_same(
+    rt: er.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view holds nothing but exposures, so one that lies ahead was one: it is not recorded again."""
+
+    def in_past(*_: object) -> FeatureValue:
+        raise er.ReadInPast("the journal no longer reaches back")
+
+    give(rt, "visitor-0")
+    monkeypatch.setattr(rt._assignments, "_read", in_past)
+    assert rt.assign(NAME, user="visitor-0").exposed
+    assert exposures(rt, "visitor-0") == []
+
+
 OUTCOMES = [
     (Value(1), "yes"),
     (Value(0), "no"),
@@ -299,12 +314,19 @@ def test_law_11_on_a_full_disk_the_app_still_gets_an_arm(tmp_path: Path, clock: 
     with Kiosk(tmp_path / "kiosk", settings=few, clock=clock, catalog=shop(), disk=FullDisk()) as kiosk:
         assert kiosk.disk is not None
         crowd = [f"visitor-{i}" for i in range(600)]  # more states than memory may hold beyond its limit
-        give(kiosk.rt, *crowd)
+        give(kiosk.rt, *crowd, "early")
+        early = kiosk.rt.assign(NAME, user="early")
+        kiosk.rt.flush()
         kiosk.disk.room = 0
         found = [kiosk.rt.assign(NAME, user=visitor) for visitor in crowd]
         refused = [a for a in found if not a.exposed]
         assert refused
         assert {(a.arm, a.why) for a in refused} == {("control", "no_storage")}
+        key = kiosk.rt._keyring.key("user:early", "measurement")
+        assert key is not None
+        kiosk.rt._states.forget({key.handle})
+        clock.advance(us=BELIEVED_US)
+        assert kiosk.rt.assign(NAME, user="early") == early, "who was exposed before keeps the arm"
         kiosk.disk.room = None
         kiosk.rt.flush()
         assert all(kiosk.rt.assign(NAME, user=visitor).exposed for visitor in crowd)

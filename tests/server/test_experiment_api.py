@@ -127,6 +127,8 @@ async def test_law_12_what_is_asked_wrongly_has_a_code(
 async def test_a_metric_that_is_no_experiment_has_no_uplift(server: ShopServer) -> None:
     await ended(server, None, metric="buyers")
     assert (await server.call("GET", "/v1/aggregates/buyers/uplift")).status == 404
+    of_another = (await ended(server, UP)).round
+    assert (await server.call("GET", f"/v1/aggregates/buyers/uplift?round={of_another}")).status == 404
 
 
 async def test_the_command_says_it_in_words_and_scripts_get_the_document(
