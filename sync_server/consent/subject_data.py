@@ -14,8 +14,10 @@ from edge_runtime.wire.printing import prints_only
 from sync_server.consent.documents import ConsentRecord, StateNow
 
 NOT_LINKABLE: Final = (
-    "Aggregates hold nothing that can be linked to a subject: answers are noised, counted and forgotten; what"
-    " was spent of a budget stands under a blind tag until its window ends."
+    "Aggregates hold no answer that can be linked to a subject: answers are noised on devices, come sealed,"
+    " are counted and forgotten. While a round is open, a ticket that was issued and not used yet stands"
+    " under the subject's pseudonym; what was spent of a budget stands under a blind tag until its"
+    " window ends."
 )
 
 
