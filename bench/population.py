@@ -19,16 +19,17 @@ from fractions import Fraction
 from typing import Final
 
 from bench.measure import table
-from bench.population_data import COUNTRIES, Customer, customers
-from edge_runtime.aggregates.chance import system_bits
-from edge_runtime.aggregates.mechanisms import Question, input_of, mechanism_for, question_of
+from bench.population_data import COUNTRIES, Customer, Customers, customers
+from bench.population_drift import EDGES, Drift, drift_of
+from bench.population_round import tally_of
+from edge_runtime.aggregates.mechanisms import Question, input_of, question_of
 from edge_runtime.catalog import Catalog
 from sync_server.aggregates.estimate import Estimate, estimates
 
 SEED: Final = 20261
 ROUNDS: Final = {100: 1_000, 1_000: 300, 10_000: 60}
 """Fleet size -> rounds from which the coverage is counted."""
-EDGES: Final = (100, 200, 300, 500, 1_000)
+DRIFT_ROUNDS: Final = {100: 200, 1_000: 200, 10_000: 48}
 SPEND_LIMIT: Final = 2_000
 """Pounds a month; what is more counts as this."""
 CATALOG: Final = f"""
@@ -68,6 +69,14 @@ purpose = "measurement"
 kind = "mean"
 of = "customer:spend"
 bounds = [0, {SPEND_LIMIT}]
+epsilon = 1.0
+min_subjects = 50
+
+[metrics.spend_bands]
+purpose = "measurement"
+kind = "histogram"
+of = "customer:spend"
+edges = {json.dumps(EDGES)}
 epsilon = 1.0
 min_subjects = 50
 """
@@ -112,19 +121,25 @@ def run() -> dict[str, object]:
     coverage: dict[str, Coverage] = {}
     for name in ("country", "spend"):
         for subjects, rounds in ROUNDS.items():
-            first, held = asked(name, questions[name], people.everybody, subjects, rounds, rng)
+            first, coverage[f"{name} n={subjects}"] = asked(
+                name, questions[name], people.everybody, subjects, rounds, rng
+            )
             shown += first
-            coverage[f"{name} n={subjects}"] = held
+    drifts, further = drifted(questions["spend_bands"], people, rng)
+    coverage.update(further)
     print(table([("metric", "subjects", "", "estimate", "95 % interval", "truth", ""), *map(cells, shown)]))
     print()
+    heading = ("drift since the first month", "subjects", "PSI", "95 % interval", "truth", "")
+    print(table([heading, *map(drift_cells, drifts)]))
+    print()
     print(table([("intervals that hold", "rate", "rounds"), *map(covered, coverage.items())]))
-    for name, held in coverage.items():
-        assert held.rate >= 0.95 - 3 * (0.95 * 0.05 / held.of) ** 0.5, (
-            f"{name}: {held.rate:.3f} of intervals hold"
+    for name, found in coverage.items():
+        assert found.rate >= 0.95 - 3 * (0.95 * 0.05 / found.of) ** 0.5, (
+            f"{name}: {found.rate:.3f} of intervals hold"
         )
     return {
         "bench": "population",
-        "coverage": {name: round(held.rate, 4) for name, held in coverage.items()},
+        "coverage": {name: round(found.rate, 4) for name, found in coverage.items()},
         "half_width": {
             f"{row.metric} {row.label} n={row.subjects}": float(round(half(row.found), 4)) for row in shown
         },
@@ -160,18 +175,6 @@ def one_round(name: str, question: Question, fleet: list[Customer]) -> Iterator[
         yield Row(name, len(fleet), label, truth_of(name, label, fleet), found)
 
 
-def tally_of(question: Question, inputs: list[int]) -> list[int]:
-    """The sums that the collector keeps of these subjects' answers."""
-    mechanism = mechanism_for(question)
-    tally = [0] * mechanism.cells
-    for value in inputs:
-        moves = mechanism.moves(mechanism.randomize(value, system_bits))
-        assert moves is not None
-        for cell, amount in moves:
-            tally[cell] += amount
-    return tally
-
-
 def truth_of(name: str, label: str, fleet: list[Customer]) -> float:
     """The fleet's own number: what nobody learns."""
     if name == "country":
@@ -182,6 +185,29 @@ def truth_of(name: str, label: str, fleet: list[Customer]) -> float:
 def half(found: Estimate) -> Fraction:
     """Half the width of an interval."""
     return (found.high - found.low) / 2
+
+
+def drifted(
+    question: Question, people: Customers, rng: random.Random
+) -> tuple[list[Drift], dict[str, Coverage]]:
+    """Each later month once at every fleet size, and how many of all intervals held."""
+    months = list(people.months)[1:]
+    shown: list[Drift] = []
+    coverage: dict[str, Coverage] = {}
+    for subjects, rounds in DRIFT_ROUNDS.items():
+        found = [drift_of(question, people, months[i % len(months)], subjects, rng) for i in range(rounds)]
+        shown += found[: len(months)]
+        coverage[f"drift n={subjects}"] = Coverage(sum(one.holds for one in found), len(found))
+    return shown, coverage
+
+
+def drift_cells(row: Drift) -> tuple[str, ...]:
+    """One line of the table of drifts."""
+    found = row.found
+    return (
+        *(row.month, f"{row.subjects:,}", f"{found.estimate:.3f}", f"{found.low:.3f} to {found.high:.3f}"),
+        *(f"{row.truth:.3f}", "" if row.holds else "missed"),
+    )
 
 
 def cells(row: Row) -> tuple[str, ...]:
