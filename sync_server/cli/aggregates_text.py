@@ -43,10 +43,12 @@ def opened_text(made: Round, wanted_s: float) -> str:
     if made.closes_at_us - made.opened_at_us != round(wanted_s * 1_000_000):
         opened = time_text(made.opened_at_us)
         lines.append(f"It was open already, since {opened}; when it closes stays as it was.")
+    short = made.round[:8]
+    lines.append(f"Next: wait; then `{FAMILY} show {name} --round {short}`.")
     lines.append(
-        f"Next: wait; then `{FAMILY} show {name} --round {made.round[:8]}`. How many have answered is not"
+        "How many have answered is not told before. Closing it at once loses what devices still hold back:"
     )
-    lines.append(f"told before. `{FAMILY} close {made.round[:8]}` ends it at once.")
+    lines.append("each report waits for a random time, by default an hour at most.")
     return "\n".join(lines)
 
 

@@ -44,7 +44,13 @@ EXPERIMENT: Final = "offer"
 CONSENT = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "90d"}
 BUYS = {"entity": "user", "event": "buy", "op": "sum", "value": "price"}
 METRICS: dict[str, dict[str, Any]] = {
-    "countries": {"kind": "histogram", "of": "activity:country", "values": list(COUNTRIES)},
+    "countries": {
+        "kind": "histogram",
+        "of": "activity:country",
+        "values": list(COUNTRIES),
+        "reference": [0.05, 0.05, 0.9],  # trained on another country's people
+        "drift_alarm": 0.2,
+    },
     "keen": {"kind": "count", "of": "activity:views", "where": {"ge": 3}},
     "spend": {"kind": "mean", "of": BUYS, "bounds": [0, TOP]},
     "turnover": {"kind": "sum", "of": BUYS, "bounds": [0, TOP]},
@@ -317,6 +323,11 @@ def test_one_metric_of_every_kind_from_the_catalog_to_the_export(
     found = population.asked("crowd", many)
     assert (found.status, found.n, found.estimate) == ("withheld", None, None)
     assert found.reason == "fewer than 1000 subjects answered"
+
+    # what is built on releases
+    assert population.aggregates("drift", "countries", code=REFUSED)["verdict"] == "alarm"
+    (profile,) = (v for v in population.aggregates("health")["views"] if v["view"].startswith("profile"))
+    assert profile["completeness"][0]["figures"]["PRESENT"]["estimate"] > 0.4
 
     _shown(population)
     _exported(population, tmp_path)
