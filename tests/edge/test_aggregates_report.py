@@ -164,6 +164,26 @@ def test_law_9_new_names_in_a_new_catalog_find_the_old_spending() -> None:
     assert kiosk.spent() == BUDGET_CEILING_MICROS
 
 
+def test_law_9_a_shorter_window_refills_no_day_that_was_spent_under_the_longer_one() -> None:
+    """T23: by the device alone. When the last long debit is over, the short window counts."""
+    kiosk = Kiosk(1, of=metric_catalog(names=20, window="30d"))
+    for i in range(4):
+        kiosk.clock.advance(us=2 * DAY_US)
+        assert kiosk.answer(kiosk.offer(i + 1, f"countries_{i}"))
+    kiosk.restart(metric_catalog(names=20, window="1d", version=2))
+    days = []
+    for day in range(1, 30):
+        kiosk.clock.advance(us=DAY_US)
+        if kiosk.answer(kiosk.offer(50 + day, f"countries_{4 + day % 8}")):
+            days.append(day)
+    assert days == [24, 26, 28]  # thirty days after the first, the second and the third
+    kiosk.clock.advance(us=DAY_US)
+    told = [bool(kiosk.answer(kiosk.offer(90 + i, f"countries_{12 + i}"))) for i in range(5)]
+    assert told == [True] * 4 + [False]
+    kiosk.clock.advance(us=DAY_US)
+    assert kiosk.answer(kiosk.offer(99, "countries_19"))
+
+
 def test_law_9_no_run_of_window_days_holds_more_than_the_ceiling() -> None:
     """With a window of three days and one round of epsilon 4 offered every hour: once in three days."""
     kiosk = Kiosk(1, of=metric_catalog(epsilon=4.0, window="3d"), remembered=0)

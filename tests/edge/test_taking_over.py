@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from edge_runtime.aggregates.budget import Charge, Verdict, judge, pay
+from edge_runtime.aggregates.memo import Remembered, recall, remember
 from edge_runtime.cache.cipher import PAGE_BYTES
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import ChannelState
 from edge_runtime.cache.untouched import untouched
 from edge_runtime.keys.keyring import Keyring
@@ -25,6 +27,9 @@ from tests.support.logged import flipped
 
 ROWS = 60
 CHARGE = Charge(b"s" * 16, b"r" * 16, closes_day=0, window_days=7, micros=1_000_000)
+
+
+SAID = Remembered(b"d" * 16, [(2, bytes(32))])
 
 
 @pytest.fixture
@@ -51,6 +56,9 @@ def room(tmp_path: Path) -> Room:
         for n in range(300):
             tx.debit(n.to_bytes(16, "big"), today, 1)
         tx.set_meta("sync.incarnation", b"i" * 16)
+        for subject in ("alice", "bob"):
+            remember(tx, "countries", [room.key(subject, M), room.key(subject)], SAID)
+        tx.put_answer(b"g" * 16, bytes(16), b"g" * 16, b"g" * 16, b"under a key that is gone")
     room.close()
     return room
 
@@ -207,6 +215,28 @@ def test_law_9_a_whole_ledger_is_believed(room: Room) -> None:
         other = Charge(other.subject, b"z" * 16, other.closes_day, 7, 3_500_000)
         assert judge(tx, other, today) is Verdict.OVER_BUDGET
         assert judge(tx, replace(other, micros=1), today) is Verdict.PAID
+
+
+def remembered(room: Room, tx: ReadTransaction, subject: str) -> Remembered:
+    return recall(tx, "countries", SAID.definition, [room.key(subject, M), room.key(subject)])
+
+
+def test_law_9_answers_are_remembered_after_a_rebuild(room: Room) -> None:
+    """So that nothing is drawn anew; what hangs on no living key is not taken along."""
+    again, report = rebuilt(room, *pages(room, "state"))
+    with again, again.database.read() as tx:
+        assert [remembered(again, tx, subject) for subject in ("alice", "bob")] == [SAID, SAID]
+        assert b"g" * 16 not in tx.handles()
+    assert "answer" not in report.unread
+
+
+def test_answers_that_cannot_be_read_are_said_to_be_lost(room: Room) -> None:
+    """They are drawn anew, and paid for: the ledger is whole."""
+    again, report = rebuilt(room, *pages(room, "answer"))
+    with again, again.database.read() as tx:
+        assert all(remembered(again, tx, subject).answers == [] for subject in ("alice", "bob"))
+    assert "answer" in report.unread
+    assert not any("budget" in note for note in report.notes)
 
 
 def test_law_9_a_second_damage_does_not_shorten_the_first_ones_silence(room: Room) -> None:
