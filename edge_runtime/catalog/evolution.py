@@ -15,6 +15,7 @@ from edge_runtime.catalog.change import Change
 from edge_runtime.catalog.contract_changes import event_changes, experiment_changes, service_changes
 from edge_runtime.catalog.document import Catalog
 from edge_runtime.catalog.duration import write_duration
+from edge_runtime.catalog.exposure import begins_with_exposure
 from edge_runtime.catalog.look_back import look_back, sources
 from edge_runtime.catalog.model import Feature, FieldFeature, Purpose, SessionFeature, View
 from edge_runtime.session.identity import Identity, identify, identify_needs
@@ -104,6 +105,8 @@ class _Standing:
         return [one for one in needs if self._stock is None or not self._stock.holds(one)]
 
     def _refilled(self, place: str, name: str) -> Change:
+        if begins_with_exposure(self._view, name):
+            return Change(place, "added", "counts from the exposure on: it never warms", False)
         known = self._before is not None and name in self._before.features
         cold = [source for source in sources(self._view, name) if self._missing(source)]
         back = look_back(self._view, cold, None if self._purpose is None else self._purpose.retention_us)

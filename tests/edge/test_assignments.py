@@ -64,6 +64,17 @@ def test_law_1_without_permission_it_is_the_control_and_nothing_is_recorded(rt: 
     assert all(exposures(rt, visitor) == [] for visitor in VISITORS)
 
 
+def test_law_1_a_restriction_ends_exposure_and_its_end_brings_the_arm_back(rt: er.Runtime) -> None:
+    """Also for one whose exposure is known in memory."""
+    give(rt, "visitor-0")
+    before = rt.assign(NAME, user="visitor-0")
+    rt.consent.restrict(WHO, ["measurement"])
+    assert rt.assign(NAME, user="visitor-0") == er.Assignment("control", False, "restricted")
+    assert cell(rt, "visitor-0") is None
+    give(rt, "visitor-0")
+    assert rt.assign(NAME, user="visitor-0") == before
+
+
 def test_with_permission_each_gets_the_arm_of_the_hash_and_is_exposed(rt: er.Runtime) -> None:
     give(rt)
     given = {visitor: rt.assign(NAME, user=visitor) for visitor in VISITORS}

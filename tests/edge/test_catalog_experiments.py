@@ -155,6 +155,19 @@ def test_salt_arms_and_weights_begin_an_experiment_anew_and_traffic_does_not() -
     assert definition(wider.metrics["x"]) == definition(base.metrics["x"])
 
 
+def test_a_plan_tells_that_an_experiment_never_warms_and_who_loses_one() -> None:
+    """What the device will do is what `edge-runtime plan` says."""
+    plain = shop_table()
+    del plain["experiments"]
+    without, with_one = Catalog.from_dict(plain), shop()
+    changes = [c for c in evolve(without, with_one) if "new_ranker" in c.place]
+    assert {c.outcome for c in changes} == {"added"}
+    assert not any(c.loses or "WARMING" in c.detail for c in changes)
+    back = {c.place: c for c in evolve(with_one, without)}
+    assert (back[PLACE].outcome, back[PLACE].loses) == ("dropped", True)
+    assert not any(place.startswith("events.exposure") for place in back)
+
+
 def test_a_new_experiment_and_a_dearer_one_protect_less() -> None:
     before, after = shop(x=experiment_table(epsilon=1.0)), shop(x=experiment_table(), y=experiment_table())
     assert weakenings(privacy_part(before), privacy_part(after)) == ["metrics.x.epsilon", "metrics.y"]
