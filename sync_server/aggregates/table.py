@@ -8,10 +8,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sync_server.aggregates.release import Release
 from sync_server.errors import MissingExtra
@@ -23,8 +22,7 @@ _FORMULA: Final = frozenset("=+-@'\t\r\n\uff1d\uff0b\uff0d\uff20")
 """A cell that begins so may be run by a spreadsheet (the last four: full-width), or is our own mark."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One number of a release, and everything that it takes to read it; None where there is none."""
 
     round: str
@@ -50,7 +48,7 @@ class Row:
     catalog: str
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Row))
+COLUMNS: Final = Row._fields
 
 
 def rows(releases: Iterable[Release]) -> Iterator[Row]:
@@ -69,7 +67,7 @@ def csv_table(releases: Iterable[Release]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in astuple(row)] for row in rows(releases))
+    writer.writerows([_cell(value) for value in row] for row in rows(releases))
     return out.getvalue().encode()
 
 
@@ -84,9 +82,10 @@ def parquet_table(releases: Iterable[Release]) -> bytes:
     kinds = {"n": pa.int64(), "min_subjects": pa.int64(), "opened": moment, "closed": moment}
     kinds |= dict.fromkeys(("estimate", "low", "high", "share", "epsilon"), pa.float64())
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    found = [dict(zip(COLUMNS, astuple(row), strict=True)) for row in rows(releases)]
+    found = [*rows(releases)]
+    columns = [pa.array([row[i] for row in found], field.type) for i, field in enumerate(schema)]
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(pa.Table.from_pylist(found, schema), sink)
+    pyarrow.parquet.write_table(pa.Table.from_arrays(columns, schema=schema), sink)
     return sink.getvalue()
 
 

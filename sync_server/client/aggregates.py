@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -20,12 +20,11 @@ from sync_server.aggregates.drift_report import DriftReport
 from sync_server.aggregates.experiment_report import ExperimentReport
 from sync_server.aggregates.health import Health
 from sync_server.aggregates.release import Release
+from sync_server.aggregates.table import csv_table, parquet_table
 from sync_server.client.connection import path_of
 
 T = TypeVar("T")
 AGGREGATES: Final = ("v1", "aggregates")
-TABLES: Final = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
-"""The forms in which releases come as a table, one row a number."""
 
 
 class Asking(Protocol):
@@ -103,6 +102,14 @@ class AggregatesClient:
     def drift(self, metric: str, *, against: str = "reference") -> DriftReport:
         """How far the newest release is from the `reference`, the `previous` one or that of a round."""
         return self._ask("GET", path_of(*AGGREGATES, metric, "drift", against=against), DriftReport)
+
+    def table(self, form: Literal["csv", "parquet"], metric: str | None = None) -> bytes:
+        """Every number of every release as one file, one row each: see `sync_server/aggregates/table.py`.
+
+        Made here, of the JSON of all pages. Raises `MissingExtra` for Parquet without pyarrow.
+        """
+        found = [*self.releases(metric)]
+        return csv_table(found) if form == "csv" else parquet_table(found)
 
     def _ask(self, method: str, path: str, wanted: type[T], body: object = None) -> T:
         return msgspec.json.decode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -22,6 +23,7 @@ from sync_server.api.rooms import REGISTRY
 from sync_server.cli import main
 from sync_server.cli.aggregate_plan import number_text
 from sync_server.cli.told import NOT_YET, REFUSED, USAGE
+from sync_server.client import Client
 from tests.support.aggregate_ends import metric_catalog
 from tests.support.clock import ManualClock
 from tests.support.released import publish, released
@@ -117,6 +119,8 @@ async def test_a_table_of_all_numbers_goes_into_a_file(
     await shell.json("releases", METRIC, "--parquet", str(other))
     table = pyarrow.parquet.read_table(other)
     assert table.column("estimate").to_pylist() == [float(row["estimate"]) for row in rows]
+    client = Client(str(shop.client.make_url("")), shop.token)
+    assert await asyncio.to_thread(client.aggregates.table, "csv") == file.read_bytes()
     with pytest.raises(SystemExit) as stopped:
         await shell.text("releases", "--csv", "a", "--parquet", "b")
     assert stopped.value.code == USAGE
