@@ -235,11 +235,11 @@ def _costs() -> dict[str, dict[str, object]]:
     costs = report_costs()
     return {
         "bytes_per_report": {cost.metric: cost.sealed_bytes for cost in costs},
-        "device_us_per_report": {cost.metric: cost.alone_us for cost in costs},
+        "device_us_per_report": {cost.metric: round(cost.alone_us, 1) for cost in costs},
     }
 
 
 def _report(seen: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = [("what", "value")]
-    rows += [(name, str(value)) for name, value in seen.items()]
+    rows += [(name, str(value)) for name, value in seen.items() if not isinstance(value, dict)]
     return table(rows)

@@ -16,7 +16,8 @@ class Settings:
     """Limits of one server. Times in microseconds, sizes in bytes, counts in items."""
 
     data_dir: Path
-    """Holds `server.db`, `keys.db` (never in the same backup), `server.key`, `api.token`, `server.json`."""
+    """Holds `server.db`, `keys.db` (never in the same backup), `server.key`, `collector.key`, `api.token`,
+    `server.json`."""
     host: str = "127.0.0.1"
     """Address to listen at."""
     port: int = 8080

@@ -7,6 +7,7 @@ A device that has a subject's ticket (`tickets.py`) brings a sealed report (`int
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -99,17 +100,20 @@ class Rounds:
 
         Raises `Problem("not_found")` for a round that never was.
         """
-        tx.aggregates.stop_round(round_id, self._clock.now_us())
         row = tx.aggregates.round(round_id)
         if row is None:
             raise Problem("not_found", "no such round")
-        return row
+        if row.stopped_us is not None:
+            return row
+        stopped_us = min(row.closes_us, self._clock.now_us())
+        tx.aggregates.stop_round(round_id, stopped_us)
+        return replace(row, stopped_us=stopped_us)
 
     def stop_due(self, tx: WriteTx) -> int:
         """Stop every round whose time is over; how many."""
         due = self._due(tx)
         for row in due:
-            tx.aggregates.stop_round(row.id, min(row.closes_us, self._clock.now_us()))
+            self.stop(tx, row.id)
         return len(due)
 
     def due(self, tx: ReadTx) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -229,3 +230,57 @@ async def test_law_9_a_round_under_its_minimum_releases_nothing_and_says_why(sce
     metrics = await scene.shop.client.get("/metrics", headers={"Authorization": f"Bearer {scene.shop.token}"})
     assert 'edge_sync_refused_reports_total{code="round_closed"} 1' in await metrics.text()
     assert (await scene.shop.call("POST", f"{path}/close")).body == closed.body
+
+
+async def small(scene: Scene) -> None:
+    """The next round of the metric, under a minimum that six subjects reach."""
+    document = Catalog.load(CATALOG).to_dict()
+    document["catalog"]["version"] += 1
+    document["metrics"][METRIC]["min_subjects"] = 5
+    path = f"/v1/catalogs/shop/{document['catalog']['version']}?activate=true"
+    assert (await scene.shop.call("PUT", path, document)).status == 201
+    await scene.shop.call("POST", f"{ROUNDS}/{scene.round_id.hex()}/close")
+    await scene.open()
+
+
+@pytest.mark.parametrize("look", ["releases", "round", "close"])
+async def test_whoever_looks_at_a_round_that_is_over_sees_all_that_came_in_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """Reports that were stored and not opened yet are opened before anything is told."""
+    await small(scene)
+    monkeypatch.setattr(scene.shop.app[rooms.NODE].desk, "on_reports", lambda: None)
+    await scene.bring(*(scene.sealed(ticket) for ticket in scene.tickets))
+    scene.shop.clock.advance(seconds=601)
+    path = f"{ROUNDS}/{scene.round_id.hex()}"
+    match look:
+        case "releases":
+            listed = (await scene.shop.call("GET", f"/v1/aggregates/{METRIC}/releases")).body["releases"]
+            (release,) = [one for one in listed if one["round"] == scene.round_id.hex()]
+        case "round":
+            release = (await scene.shop.call("GET", path)).body["release"]
+        case _:
+            release = (await scene.shop.call("POST", f"{path}/close")).body
+    assert (release["status"], release["n"], release["refused"]) == ("released", 6, {})
+    assert release["closed_at_us"] == release["opened_at_us"] + 600_000_000
+
+
+async def test_a_withdrawal_is_heard_while_thousands_of_reports_wait(scene: Scene) -> None:
+    """The collector takes a breath after each few: what else the loop has to do is done in between."""
+    collector, order = scene.shop.app[rooms.COLLECTOR], list[str]()
+    await small(scene)
+    with scene.shop.store.write("queue") as tx:
+        for n in range(2_000):
+            tx.aggregates.take_sealed(scene.round_id, n.to_bytes(16, "big"), b"\x00" * 176)
+
+    async def collect() -> None:
+        while await collector.turn(scene.round_id):
+            order.append("batch")
+
+    async def withdraw() -> None:
+        await scene.shop.revoke(PEOPLE[0])
+        order.append("withdrawn")
+
+    await asyncio.gather(collect(), withdraw())
+    assert order.index("withdrawn") < 20, "of thirty-two batches"
+    assert await scene.collect() == {"unsealed": 2_000}
