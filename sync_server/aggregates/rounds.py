@@ -57,7 +57,7 @@ class Rounds:
     ) -> None:
         self._clock, self._entropy = clock, entropy
         self._issuer = Issuer(clock, entropy, tag_key)
-        self._signing, self._collector = signing, collector
+        self._signing, self._collector = signing, collector.public_bytes_raw()
 
     # ---- opening and closing -----------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class Rounds:
             metric=metric,
             definition=definition(declared),
             parameters=msgspec.json.encode(parameters),
-            collector=self._collector.public_bytes_raw(),
+            collector=self._collector,
             opened_us=now_us,
             closes_us=now_us + closes_in_us,
             closed_us=None,
@@ -146,7 +146,9 @@ class Rounds:
         return row if row is not None and self._live(row) else None
 
     def _live(self, row: RoundRow) -> bool:
-        return row.stopped_us is None and row.ending is None and row.closes_us > self._clock.now_us()
+        """Of a key that is not ours any more it takes nothing: nobody could open what subjects paid for."""
+        takes = row.stopped_us is None and row.ending is None and row.collector == self._collector
+        return takes and row.closes_us > self._clock.now_us()
 
     def _due(self, tx: ReadTx) -> list[RoundRow]:
         return [row for row in tx.aggregates.open_rounds() if not self._live(row)]

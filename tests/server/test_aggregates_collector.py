@@ -18,8 +18,9 @@ from sync_server.aggregates import collector as collecting
 from sync_server.aggregates import counting
 from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.release import ENDINGS
+from sync_server.aggregates.rounds import Rounds
 from sync_server.settings import Settings
-from tests.support.aggregate_ends import COLLECTOR, HOUR_US, A, B, Office, metric_catalog
+from tests.support.aggregate_ends import COLLECTOR, HOUR_US, SIGNING, A, B, Office, metric_catalog
 
 PUBLIC = COLLECTOR.public_key().public_bytes_raw()
 
@@ -325,3 +326,31 @@ def test_a_round_that_ends_without_a_number_says_why_whatever_came(office: Offic
     office.collect()
     release = office.close(round_id)
     assert (release.status, release.reason, release.n) == ("withheld", ENDINGS["restored"], None)
+
+
+def test_a_round_whose_key_is_gone_stops_and_keeps_what_was_counted(office: Office) -> None:
+    """Nobody pays for an answer that nobody can open: not offered, no ticket; three were counted before."""
+    round_id = office.open()
+    brought(office, round_id, 3)
+    office.collect()
+    fresh = X25519PrivateKey.generate()
+    rounds = Rounds(office.clock, office.rng.randbytes, b"k" * 32, SIGNING, fresh.public_key())
+    with office.store.write("offers") as tx:
+        assert rounds.offers(tx) == []
+        assert rounds.live(tx, round_id) is None
+    settings = Settings(data_dir=Path())
+    Collector(settings, office.store, rounds, fresh, lambda: None).step(0)
+    release = office.close(round_id)
+    assert (release.status, release.n, release.closed_at_us) == ("released", 3, office.clock.now_us())
+
+
+def test_law_9_two_questions_at_once_are_noised_and_paid_for_apart(office: Office) -> None:
+    """T24: two open rounds over the same subjects: a ticket and the full price in each, up to the cap."""
+    office.catalog = metric_catalog(names=5)
+    subjects = office.subjects(3)
+    granted = [office.tickets(office.open(f"countries_{n}"), subjects).granted for n in range(5)]
+    assert [len(one) for one in granted] == [3, 3, 3, 3, 0]
+    assert len({g.ticket for one in granted for g in one}) == 12
+    with office.store.read() as tx:
+        spent = tx.execute("SELECT sum(micros) FROM aggregate_spends GROUP BY tag").fetchall()
+    assert spent == [(4_000_000,)] * 3
