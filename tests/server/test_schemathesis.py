@@ -23,6 +23,7 @@ NEVER = {
     "POST /v1/devices",  # needs a signature over a token that is told once
     "GET /v1/notices/{version}",  # the catalog declares none
     "GET /v1/aggregates/{metric}/uplift",  # the catalog has no experiment
+    "GET /v1/aggregates/{metric}/drift",  # and no metric with a reference
     "POST /v1/webhook-deliveries/{id}/retry",  # of what was given up: nothing is sent here
     "DELETE /v1/webhook-deliveries/{id}",
     "POST /v1/consent-revocations/{id}/recipients/{name}",  # of a revocation that is completed
