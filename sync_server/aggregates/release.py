@@ -81,7 +81,8 @@ class Release(msgspec.Struct, frozen=True):
     ci95: dict[str, Interval] | None = None
     """95 % interval of each estimate, for the noise added on the devices."""
     share: dict[str, float] | None = None
-    """histogram: the estimates made non-negative with sum one; for charts."""
+    """For charts. histogram: the estimates made non-negative with sum one; count: the part of the subjects,
+    in 0 … 1."""
 
 
 def freeze(model: CatalogModel, metric: Metric, window_days: int) -> Parameters:
