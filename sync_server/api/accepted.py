@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sync_server.errors import Problem
 
-_RANGE = re.compile(r"\s*([^\s;,/]+)/([^\s;,]+)\s*((?:;[^,]*)?)")
+_RANGE = re.compile(r"([^\s;/]+)/([^\s;/]+)\s*((?:;.*)?)")
 _WEIGHT = re.compile(r";\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*(?=;|$)", re.IGNORECASE)
 
 
@@ -30,9 +30,10 @@ def accepted(request: web.Request, offered: Sequence[str]) -> str:
 
 def _ranges(text: str) -> Iterator[tuple[str, str, float]]:
     """(type, subtype, weight) of each range; parameters besides the weight say nothing here."""
-    for found in _RANGE.finditer(text.lower()):
-        weight = _WEIGHT.search(found[3])
-        yield found[1], found[2], 1.0 if weight is None else float(weight[1])
+    for part in text.lower().split(","):
+        if (found := _RANGE.fullmatch(part.strip())) is not None:
+            weight = _WEIGHT.search(found[3])
+            yield found[1], found[2], 1.0 if weight is None else float(weight[1])
 
 
 def _weight(kind: str, ranges: Sequence[tuple[str, str, float]]) -> float:
