@@ -19,8 +19,8 @@ import edge_runtime as er
 from bench.experiment_rounds import Population, looks
 from bench.measure import seconds, table
 from edge_runtime.catalog import Catalog
-from sync_server.aggregates.experiment_plan import Design, ExperimentPlan, needed, power_of
-from sync_server.aggregates.uplift import critical
+from sync_server.aggregates.experiments.plan import Design, ExperimentPlan, needed, power_of
+from sync_server.aggregates.experiments.uplift import critical
 
 EXPERIMENTS = 2_000
 SUBJECTS = 2_000

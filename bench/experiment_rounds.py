@@ -18,9 +18,9 @@ import numpy.typing as npt
 from edge_runtime.aggregates.mechanisms import Frequencies, Question, frequencies_for
 from edge_runtime.aggregates.mechanisms.answer import encode_answer
 from edge_runtime.aggregates.mechanisms.choice import best_frequencies
+from sync_server.aggregates.estimators.shares import unbiased
+from sync_server.aggregates.experiments.uplift import Uplift, uplift
 from sync_server.aggregates.release import DIGITS
-from sync_server.aggregates.shares import unbiased
-from sync_server.aggregates.uplift import Uplift, uplift
 
 Floats = npt.NDArray[np.float64]
 

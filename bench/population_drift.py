@@ -17,8 +17,8 @@ import numpy as np
 from bench.population_data import Customer, Customers
 from bench.population_round import tally_of
 from edge_runtime.aggregates.mechanisms import Question, input_of
-from sync_server.aggregates.divergence import held, stability
-from sync_server.aggregates.drift import Measured, Reference, Released, population_stability
+from sync_server.aggregates.drift.divergence import held, stability
+from sync_server.aggregates.drift.drift import Measured, Reference, Released, population_stability
 from sync_server.aggregates.estimate import estimates
 
 EDGES: Final = (100, 200, 300, 500, 1_000)

@@ -1,8 +1,9 @@
 """The reporter: what a device says in aggregate rounds. OPEN FIRST.
 
-Which offers are believed says `rounds_in_hand.py`; who may answer, and with which input, `respondents.py`;
-answers are made in `answers.py`; what waits to be sent is in `waiting.py`, how it rests on disk in
-`unsent.py`, and what became of it all in `counts.py`.
+Which offers are believed says `rounds_in_hand.py`; who may answer, and with which input, `respondents.py`
+over `reading.py` and `exposed.py`; answers are made in `answers.py`, remembered in `memo.py`, and charged in
+`ledger.py` over `budget.py`; what waits to be sent is in `waiting.py`, how it rests on disk in `unsent.py`,
+and what became of it all in `counts.py`.
 
 Order of an answer: permission for both purposes, a whole value, a ticket; then, in one transaction, the
 budget is debited, the round marked and the answer stored, with a random time before which it does not go. A

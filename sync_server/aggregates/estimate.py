@@ -1,8 +1,6 @@
 """From a round's tally to the numbers of its release, each with an interval. Pure; exact rationals.
 
-One file for each family says what it estimates and why its intervals hold: `shares.py` histogram and count,
-`bounded_mean.py` mean and sum, `quantiles.py` and `prefixes.py` quantile, `sums.py` everything in curator
-mode; `interval.py` is what they share.
+One file of `estimators/` for each family says what it estimates and why its intervals hold.
 """
 
 from __future__ import annotations
@@ -18,12 +16,17 @@ from edge_runtime.aggregates.mechanisms import (
     frequencies_for,
     hierarchical_for,
 )
-from sync_server.aggregates.bounded_mean import mean_of, times
-from sync_server.aggregates.interval import Estimate
-from sync_server.aggregates.prefixes import Prefixes
-from sync_server.aggregates.quantiles import answered_levels, quantiles_of
-from sync_server.aggregates.shares import count_of, estimate
-from sync_server.aggregates.sums import curated_count, curated_mean, curated_quantiles, curated_shares
+from sync_server.aggregates.estimators.bounded_mean import mean_of, times
+from sync_server.aggregates.estimators.interval import Estimate
+from sync_server.aggregates.estimators.prefixes import Prefixes
+from sync_server.aggregates.estimators.quantiles import answered_levels, quantiles_of
+from sync_server.aggregates.estimators.shares import count_of, estimate
+from sync_server.aggregates.estimators.sums import (
+    curated_count,
+    curated_mean,
+    curated_quantiles,
+    curated_shares,
+)
 
 __all__ = ["Estimate", "estimates", "quantile_names"]
 

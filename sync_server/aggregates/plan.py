@@ -18,7 +18,7 @@ from edge_runtime.aggregates.mechanisms import (
 from edge_runtime.aggregates.mechanisms.bounded import BOUNDED
 from edge_runtime.aggregates.mechanisms.choice import FREQUENCIES
 from edge_runtime.catalog.model import MetricMode
-from sync_server.aggregates.expected import expected
+from sync_server.aggregates.estimators.expected import expected
 
 KIOSK_SUBJECTS: Final = 20
 WANTED: Final = (0.1, 0.05, 0.02, 0.01)

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from edge_runtime.catalog.model import Metric
-from sync_server.aggregates.drift_report import PREVIOUS, REFERENCE, DriftReport, comparable, report_of
+from sync_server.aggregates.drift.report import PREVIOUS, REFERENCE, DriftReport, comparable, report_of
 from sync_server.aggregates.release import Release, read_release
 from sync_server.api.aggregates import PATH
 from sync_server.api.asked import asked

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from sync_server.aggregates.documents import RoundId
-from sync_server.aggregates.experiment_report import ExperimentReport, report_of
+from sync_server.aggregates.experiments.report import ExperimentReport, report_of
 from sync_server.aggregates.release import Parameters, Release, read_release
 from sync_server.api.aggregates import PATH
 from sync_server.api.asked import asked

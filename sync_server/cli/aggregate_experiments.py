@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from sync_server.aggregates.experiment_plan import POWER, Design, detectable, needed, power_of
-from sync_server.aggregates.uplift import ALPHA
+from sync_server.aggregates.experiments.plan import POWER, Design, detectable, needed, power_of
+from sync_server.aggregates.experiments.uplift import ALPHA
 from sync_server.cli.command import client, command
 from sync_server.cli.experiment_text import plan_text, report_text
 from sync_server.cli.named_round import named_round

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_runtime.wire.time_text import time_text
-from sync_server.aggregates.experiment_plan import ExperimentPlan
-from sync_server.aggregates.experiment_report import ExperimentReport
-from sync_server.aggregates.uplift import ArmRate, Comparison, Uplift
+from sync_server.aggregates.experiments.plan import ExperimentPlan
+from sync_server.aggregates.experiments.report import ExperimentReport
+from sync_server.aggregates.experiments.uplift import ArmRate, Comparison, Uplift
 from sync_server.cli.printable import shown
 
 _VERDICTS = {"up": "UP", "down": "DOWN", "no_difference_shown": "no difference shown"}

@@ -16,8 +16,8 @@ from sync_server.aggregates.documents import (
     Rounds,
     RoundWithRelease,
 )
-from sync_server.aggregates.drift_report import DriftReport
-from sync_server.aggregates.experiment_report import ExperimentReport
+from sync_server.aggregates.drift.report import DriftReport
+from sync_server.aggregates.experiments.report import ExperimentReport
 from sync_server.aggregates.health import Health
 from sync_server.aggregates.release import Release
 from sync_server.aggregates.table import csv_table, parquet_table

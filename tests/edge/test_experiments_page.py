@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.assignment import arm_of
-from sync_server.aggregates.experiment_plan import Design, needed
+from sync_server.aggregates.experiments.plan import Design, needed
 from tests.support.experiments import shop_table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "aggregates.md"

@@ -19,7 +19,7 @@ import pytest
 import edge_runtime as er
 from edge_runtime.aggregates import chance
 from edge_runtime.sync.background import BackgroundSync
-from sync_server.aggregates.experiment_report import ExperimentReport
+from sync_server.aggregates.experiments.report import ExperimentReport
 from sync_server.cli import main
 from tests.support.experiments import experiment_table, shop_table
 from tests.support.fleet import SharedClock

@@ -23,6 +23,9 @@ PURE = (
     "edge_runtime/catalog",
     "edge_runtime/session",
     "edge_runtime/aggregates/mechanisms",
+    "sync_server/aggregates/drift",
+    "sync_server/aggregates/estimators",
+    "sync_server/aggregates/experiments",
 )
 PURE_FILES = (
     "edge_runtime/sync/gate.py",
@@ -35,19 +38,13 @@ PURE_FILES = (
     "sync_server/consent/statement.py",
     "sync_server/consent/stating.py",
     "sync_server/consent/verifying.py",
-    "sync_server/aggregates/bounded_mean.py",
-    "sync_server/aggregates/divergence.py",
-    "sync_server/aggregates/drift.py",
-    "sync_server/aggregates/drift_report.py",
+    "sync_server/aggregates/documents.py",
     "sync_server/aggregates/estimate.py",
-    "sync_server/aggregates/expected.py",
     "sync_server/aggregates/health.py",
-    "sync_server/aggregates/interval.py",
     "sync_server/aggregates/plan.py",
-    "sync_server/aggregates/prefixes.py",
-    "sync_server/aggregates/quantiles.py",
-    "sync_server/aggregates/shares.py",
-    "sync_server/aggregates/sums.py",
+    "sync_server/aggregates/release.py",
+    "sync_server/aggregates/source.py",
+    "sync_server/aggregates/table.py",
 )
 IMPURE_MODULES = {"time", "random", "secrets", "socket", "sqlite3", "apsw", "aiohttp", "asyncio", "threading"}
 CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "clock_gettime", "clock_gettime_ns"}

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.aggregates.mechanisms import Question, curator_for, frequencies_for
-from sync_server.aggregates.divergence import Floats, floor, jensen_shannon, nearest, stability, tilted
-from sync_server.aggregates.drift import (
+from sync_server.aggregates.drift.divergence import Floats, floor, jensen_shannon, nearest, stability, tilted
+from sync_server.aggregates.drift.drift import (
     Measured,
     Reference,
     Released,
@@ -21,7 +21,7 @@ from sync_server.aggregates.drift import (
     population_stability,
     verdict,
 )
-from sync_server.aggregates.shares import project
+from sync_server.aggregates.estimators.shares import project
 from tests.support.answered import drawn, named
 from tests.support.questions import curated, histogram
 

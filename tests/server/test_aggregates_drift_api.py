@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from edge_runtime.catalog import Catalog
-from sync_server.aggregates.drift_report import ALARM_AT, DriftReport, comparable, report_of
+from sync_server.aggregates.drift.report import ALARM_AT, DriftReport, comparable, report_of
 from sync_server.aggregates.release import Release
 from sync_server.api.rooms import API_TOKEN, REGISTRY, ROUNDS, STORE
 from sync_server.app import build_app

@@ -23,8 +23,15 @@ from edge_runtime.aggregates.mechanisms import (
 from edge_runtime.aggregates.mechanisms.answer import encode_answer
 from edge_runtime.aggregates.mechanisms.choice import FREQUENCIES
 from sync_server.aggregates.estimate import estimates
-from sync_server.aggregates.interval import root
-from sync_server.aggregates.shares import covariance, estimate, interval, project, unbiased, variance
+from sync_server.aggregates.estimators.interval import root
+from sync_server.aggregates.estimators.shares import (
+    covariance,
+    estimate,
+    interval,
+    project,
+    unbiased,
+    variance,
+)
 from tests.support.answered import named
 from tests.support.questions import count as count_question
 

@@ -14,8 +14,8 @@ from edge_runtime.aggregates.mechanisms import (
     best_frequencies,
     frequencies,
 )
-from sync_server.aggregates.prefixes import Level, Prefixes
-from sync_server.aggregates.quantiles import AnsweredLevel, SummedLevel
+from sync_server.aggregates.estimators.prefixes import Level, Prefixes
+from sync_server.aggregates.estimators.quantiles import AnsweredLevel, SummedLevel
 
 SUBJECTS = 60_000
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.aggregates.mechanisms import STEPS, Bounded, Duchi, Piecewise, bounded_for
-from sync_server.aggregates.bounded_mean import mean_of
 from sync_server.aggregates.estimate import estimates
+from sync_server.aggregates.estimators.bounded_mean import mean_of
 from tests.support.answered import Ints, outputs
 from tests.support.questions import number
 

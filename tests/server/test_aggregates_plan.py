@@ -16,11 +16,11 @@ from edge_runtime.aggregates.mechanisms import (
     frequencies_for,
     hierarchical_for,
 )
-from sync_server.aggregates.bounded_mean import mean_of
-from sync_server.aggregates.expected import expected
+from sync_server.aggregates.estimators.bounded_mean import mean_of
+from sync_server.aggregates.estimators.expected import expected
+from sync_server.aggregates.estimators.prefixes import Prefixes
+from sync_server.aggregates.estimators.quantiles import answered_levels
 from sync_server.aggregates.plan import Plan, asked_otherwise, fleet, plan
-from sync_server.aggregates.prefixes import Prefixes
-from sync_server.aggregates.quantiles import answered_levels
 from tests.support.answered import drawn, levels, named, outputs
 from tests.support.questions import count, curated, histogram, number, quantile
 

@@ -22,8 +22,8 @@ from edge_runtime.aggregates.mechanisms import (
     hierarchical_for,
 )
 from sync_server.aggregates.estimate import estimates
-from sync_server.aggregates.prefixes import Prefixes
-from sync_server.aggregates.quantiles import AnsweredLevel, SummedLevel, answered_levels, rising
+from sync_server.aggregates.estimators.prefixes import Prefixes
+from sync_server.aggregates.estimators.quantiles import AnsweredLevel, SummedLevel, answered_levels, rising
 from tests.support.answered import Ints, levels
 from tests.support.questions import quantile
 

@@ -11,7 +11,7 @@ import pytest
 from edge_runtime.aggregates.mechanisms import STEPS, Question, curator_for
 from edge_runtime.aggregates.mechanisms.laplace import laplace_variance
 from sync_server.aggregates.estimate import estimates
-from sync_server.aggregates.sums import half_width
+from sync_server.aggregates.estimators.sums import half_width
 from tests.support.answered import drawn
 from tests.support.questions import count, curated, histogram, number, quantile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sync_server.aggregates.experiment_report import ExperimentReport
+from sync_server.aggregates.experiments.report import ExperimentReport
 from sync_server.aggregates.release import Release
 from sync_server.api.rooms import REGISTRY
 from sync_server.cli.told import REFUSED, USAGE

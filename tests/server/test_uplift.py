@@ -14,11 +14,11 @@ import pytest
 from bench.experiment_rounds import Population, looks, question_of_arms, tallies
 from edge_runtime.aggregates.mechanisms import Frequencies, frequencies_for
 from edge_runtime.aggregates.mechanisms.choice import frequencies
-from sync_server.aggregates.chi_square import upper_tail
-from sync_server.aggregates.experiment_cells import cell_covariance
-from sync_server.aggregates.experiment_plan import Design, detectable, needed, power_of
-from sync_server.aggregates.shares import covariance
-from sync_server.aggregates.uplift import Uplift, fieller, uplift
+from sync_server.aggregates.estimators.shares import covariance
+from sync_server.aggregates.experiments.cells import cell_covariance
+from sync_server.aggregates.experiments.chi_square import upper_tail
+from sync_server.aggregates.experiments.plan import Design, detectable, needed, power_of
+from sync_server.aggregates.experiments.uplift import Uplift, fieller, uplift
 
 EXPERIMENTS = 2_000
 PLANS = [
@@ -86,7 +86,7 @@ def test_intervals_cover_the_truth_of_the_population(design: Design, difference:
 
 def test_noise_alone_would_be_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: at epsilon 4 the sampling of subjects is most of the chance there is."""
-    import sync_server.aggregates.experiment_cells as module
+    import sync_server.aggregates.experiments.cells as module
 
     def noise_only(shares: module.Vector, n: int, mechanism: Frequencies | None) -> module.Vector:
         assert mechanism is not None

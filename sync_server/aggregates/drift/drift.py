@@ -36,7 +36,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 import numpy as np
 
 from edge_runtime.aggregates.mechanisms import Question, curator_for, frequencies_for
-from sync_server.aggregates.divergence import (
+from sync_server.aggregates.drift.divergence import (
     Divergence,
     Floats,
     held,
@@ -45,7 +45,7 @@ from sync_server.aggregates.divergence import (
     stability,
     tilted,
 )
-from sync_server.aggregates.shares import pair_rates
+from sync_server.aggregates.estimators.shares import pair_rates
 
 MOST_DRAWS: Final = 2_000
 FEWEST_DRAWS: Final = 500

@@ -1,7 +1,7 @@
 """What an experiment's release says: each arm's rate, its uplift over the control, and whether that is shown.
 
 - **uplift**: difference of two rates, with the interval of the delta method over the full covariance of the
-  cells (`experiment_cells.py`), which counts the noise and the sampling of subjects.
+  cells (`cells.py`), which counts the noise and the sampling of subjects.
 - **relative uplift**: rate / control - 1, with the interval of Fieller (1954), which stays right where the
   control's rate is unsure; there is none where that rate cannot be told from zero.
 - **several arms, several looks**: every interval holds at level alpha / (comparisons * looks), after
@@ -25,8 +25,8 @@ import msgspec
 import numpy as np
 
 from edge_runtime.aggregates.mechanisms import Question, frequencies_for
-from sync_server.aggregates.chi_square import upper_tail
-from sync_server.aggregates.experiment_cells import Arms, arms_of
+from sync_server.aggregates.experiments.cells import Arms, arms_of
+from sync_server.aggregates.experiments.chi_square import upper_tail
 from sync_server.aggregates.release import Interval
 
 Verdict = Literal["up", "down", "no_difference_shown"]

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from sync_server.aggregates.experiments.uplift import Uplift, uplift
 from sync_server.aggregates.release import Parameters, Release
-from sync_server.aggregates.uplift import Uplift, uplift
 
 
 class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):

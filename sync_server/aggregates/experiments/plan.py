@@ -24,8 +24,8 @@ import numpy as np
 
 from edge_runtime.aggregates.mechanisms import Frequencies
 from edge_runtime.aggregates.mechanisms.choice import best_frequencies, frequencies
-from sync_server.aggregates.experiment_cells import RESOLVED, Vector, arms_of
-from sync_server.aggregates.uplift import ALPHA, critical
+from sync_server.aggregates.experiments.cells import RESOLVED, Vector, arms_of
+from sync_server.aggregates.experiments.uplift import ALPHA, critical
 
 POWER: Final = 0.8
 _MANY: Final = 10**12
@@ -154,7 +154,7 @@ def _deviation(design: Design, uplift: float, mechanism: Frequencies | None) -> 
 
 
 def _resolving(design: Design, uplift: float, mechanism: Frequencies | None) -> float:
-    """How many subjects it takes until control and arm are resolved; see `experiment_cells.py`."""
+    """How many subjects it takes until control and arm are resolved; see `cells.py`."""
     arms = arms_of(_shares(design, uplift), _MANY, mechanism)
     spread = np.sqrt(_MANY * np.diag(arms.exposed_covariance))
     wanted: Vector = ((RESOLVED + _MARGIN) * spread / arms.exposed) ** 2

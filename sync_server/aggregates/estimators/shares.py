@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from edge_runtime.aggregates.mechanisms import Frequencies, RandomizedResponse, SubsetSelection
-from sync_server.aggregates.interval import Estimate, clipped, score_interval
+from sync_server.aggregates.estimators.interval import Estimate, clipped, score_interval
 
 ZERO, ONE = Fraction(0), Fraction(1)
 

@@ -17,10 +17,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from edge_runtime.aggregates.mechanisms import Question, curator_for
-from sync_server.aggregates.interval import HALF, Z95, Estimate, clipped, root
-from sync_server.aggregates.prefixes import Prefixes
-from sync_server.aggregates.quantiles import SummedLevel, quantiles_of
-from sync_server.aggregates.shares import ONE, ZERO, project
+from sync_server.aggregates.estimators.interval import HALF, Z95, Estimate, clipped, root
+from sync_server.aggregates.estimators.prefixes import Prefixes
+from sync_server.aggregates.estimators.quantiles import SummedLevel, quantiles_of
+from sync_server.aggregates.estimators.shares import ONE, ZERO, project
 
 
 def half_width(draw: Fraction, reports: int) -> Fraction:

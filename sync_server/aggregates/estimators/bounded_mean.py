@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from edge_runtime.aggregates.mechanisms import Bounded, Duchi
-from sync_server.aggregates.interval import Z95, Estimate, clipped, root
+from sync_server.aggregates.estimators.interval import Z95, Estimate, clipped, root
 
 ONE = Fraction(1)
 

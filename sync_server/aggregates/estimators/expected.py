@@ -35,12 +35,12 @@ from edge_runtime.aggregates.mechanisms import (
     hierarchical_for,
     risk,
 )
-from sync_server.aggregates.bounded_mean import mean_of
-from sync_server.aggregates.interval import Z95
-from sync_server.aggregates.prefixes import Level, Prefixes
-from sync_server.aggregates.quantiles import AnsweredLevel, SummedLevel
-from sync_server.aggregates.shares import interval, variance
-from sync_server.aggregates.sums import half_width
+from sync_server.aggregates.estimators.bounded_mean import mean_of
+from sync_server.aggregates.estimators.interval import Z95
+from sync_server.aggregates.estimators.prefixes import Level, Prefixes
+from sync_server.aggregates.estimators.quantiles import AnsweredLevel, SummedLevel
+from sync_server.aggregates.estimators.shares import interval, variance
+from sync_server.aggregates.estimators.sums import half_width
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import numpy as np
 
 from edge_runtime.aggregates.mechanisms import Question
 from edge_runtime.catalog.model import Metric
-from sync_server.aggregates.divergence import floor, held
-from sync_server.aggregates.drift import (
+from sync_server.aggregates.drift.divergence import floor, held
+from sync_server.aggregates.drift.drift import (
     Measured,
     Reference,
     Released,

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.aggregates.mechanisms import Frequencies
-from sync_server.aggregates.shares import pair_rates
+from sync_server.aggregates.estimators.shares import pair_rates
 
 RESOLVED: Final = 4.0
 """How many standard deviations the exposed share of an arm must be above zero. The first order of a ratio by
