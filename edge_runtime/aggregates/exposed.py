@@ -6,7 +6,8 @@ outcome tells, as it reads when the device answers:
 - an outcome that counts from the exposure on is a success once such an event lies at or after the exposure;
 - any other is one when its value is positive or true. NULL is none: nothing happened.
 
-Whoever was exposed and has no whole outcome (not synced, expired, still warming) does not answer at all.
+Whoever was exposed and has no whole outcome (not synced, expired, still warming) counts as `unexposed` too:
+not answering would tell, without any noise, that the subject was exposed.
 """
 
 from __future__ import annotations
@@ -24,31 +25,32 @@ Read = Callable[[str, str], Reading]
 
 
 def cell_input(experiment: Experiment, read: Read, subject: str) -> int | None:
-    """The input of an experiment's metric for typed `subject`; None when it does not answer."""
+    """The input of an experiment's metric for typed `subject`; None when it gives no permission."""
     cell = cell_of(experiment, read, subject)
-    return experiment.cells.index(cell) if cell in experiment.cells else None
+    if cell is None:
+        return None
+    return experiment.cells.index(cell if cell in experiment.cells else UNEXPOSED)
 
 
 def cell_of(experiment: Experiment, read: Read, subject: str) -> str | None:
-    """The name of the subject's cell; None when it does not answer.
+    """The name of the subject's cell; None when it gives no permission.
 
     Args:
         read: a feature of a typed subject, judged now.
     """
     exposure = read(str(experiment.exposure), subject)
-    if exposure.status is Status.NULL:
-        return UNEXPOSED
-    if exposure.status is not Status.PRESENT:
-        return None
-    success = _since_exposure(experiment, read, subject) if experiment.since_exposure else None
-    if not experiment.since_exposure:
-        success = _by_value(read(str(experiment.outcome), subject))
-    return None if success is None else f"{exposure.value}/{'yes' if success else 'no'}"
-
-
-def _since_exposure(experiment: Experiment, read: Read, subject: str) -> bool | None:
-    """Read in this order: time passes between two reads, and an event right after the exposure must count."""
     outcome = read(str(experiment.outcome), subject)
+    if Status.REVOKED in (exposure.status, outcome.status):
+        return None
+    if exposure.status is not Status.PRESENT:
+        return UNEXPOSED
+    since = experiment.since_exposure
+    success = _since_exposure(experiment, outcome, read, subject) if since else _by_value(outcome)
+    return UNEXPOSED if success is None else f"{exposure.value}/{'yes' if success else 'no'}"
+
+
+def _since_exposure(experiment: Experiment, outcome: Reading, read: Read, subject: str) -> bool | None:
+    """Read after the outcome: time passes between reads, and an event right after the exposure must count."""
     exposed = read(str(exposed_s(experiment)), subject)
     known_us, exposed_us = outcome.complete_from, exposed.event_time
     if known_us is not None and (exposed_us is None or known_us > exposed_us):

@@ -49,17 +49,26 @@ class Reading(Protocol):
 def read_input(metric: Metric, reading: Reading, now_us: int) -> int | None:
     """The input that the subject answers with, or None: it has nothing to say.
 
-    To a count it says no where nothing is there. Where that is not known (it is still WARMING, or its row has
-    not come) it says nothing: a no would be a guess (law 7).
+    Where nothing is there, or what belongs to no category, a count hears no, and another metric what it
+    declares as `absent`: so who takes part depends on nobody's value. Where it is not known what is there (it
+    is still WARMING, or its row has not come) a subject says nothing: anything else were a guess (law 7).
 
     `now_us`: the runtime's time now. Of an experiment ask its own room.
     """
     if reading.status is Status.REVOKED:
         return None
-    seen = what_is_read(metric, reading, now_us)
-    if seen is None and (metric.kind != "count" or not _is_known(reading)):
+    question, seen = _question(metric), what_is_read(metric, reading, now_us)
+    if seen is None and not _is_known(reading):
         return None
-    return input_of(_question(metric), seen)
+    found = input_of(question, seen) if seen is not None or metric.kind == "count" else None
+    return absent_input(question, metric.absent) if found is None else found
+
+
+def absent_input(question: Question, absent: str | float | None) -> int | None:
+    """The input of a subject without a value; None where it does not answer."""
+    if isinstance(absent, str):
+        return question.categories.index(absent)
+    return None if absent is None else input_of(question, absent)
 
 
 def what_is_read(metric: Metric, reading: Reading, now_us: int) -> object:

@@ -99,6 +99,27 @@ def read_bounds(body: Section, kind: str, source: MetricSource) -> tuple[float |
     return bounds[0], bounds[1]
 
 
+def read_absent(
+    body: Section, kind: str, source: MetricSource, bounds: tuple[float | None, float | None]
+) -> str | float | None:
+    """What a subject without a value answers, so that who takes part says nothing of values; None: nothing.
+
+    Of a histogram a category, declared or one more; else a number between the bounds.
+    """
+    if kind == "count" or source.read == "status":
+        body.forbid("absent", "takes no absent: whoever has no value answers already")
+        return None
+    if kind == "histogram":
+        name = body.text("absent")
+        if name == "":
+            body.fault("absent", "expected the name of a category, got an empty text")
+        return name
+    number, (low, high) = body.number("absent"), bounds
+    if number is not None and low is not None and high is not None and not low <= number <= high:
+        body.fault("absent", f"expected a number between the bounds {low:g} and {high:g}, got {number:g}")
+    return number
+
+
 def read_condition(body: Section, kind: str, source: MetricSource) -> tuple[Where, ...]:
     """Of a count: the tests that what is read must meet; none: that it is there."""
     if kind != "count":

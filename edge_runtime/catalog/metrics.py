@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from edge_runtime.catalog.duration import UNIT_US
 from edge_runtime.catalog.metric_bounds import (
+    read_absent,
     read_bounds,
     read_categories,
     read_condition,
@@ -33,7 +34,7 @@ LOCAL_MECHANISMS: Final[Mapping[str, tuple[str, ...]]] = {
 CURATOR_MECHANISMS: Final = ("discrete_laplace",)
 _KEYS: Final = (
     *("values", "edges", "buckets", "bounds", "where", "quantiles", "leaves", "mode", "mechanism"),
-    *("reference", "drift_alarm"),
+    *("absent", "reference", "drift_alarm"),
 )
 
 
@@ -65,7 +66,8 @@ def _metric(name: str, body: Section, around: MetricSurroundings) -> Metric | No
     low, high = read_bounds(body, kind, source)
     quantiles, leaves = read_quantiles(body, kind)
     mode, mechanism = _mechanism(body, kind)
-    reference, alarm = read_reference(body, kind, _count(values, edges))
+    absent = read_absent(body, kind, source, (low, high))
+    reference, alarm = read_reference(body, kind, _count(values, edges, absent))
     return Metric(
         name=name,
         purpose="" if purpose is None else purpose.name,
@@ -84,6 +86,7 @@ def _metric(name: str, body: Section, around: MetricSurroundings) -> Metric | No
         leaves=leaves,
         mode=mode,
         mechanism=mechanism,
+        absent=absent,
         reference=reference,
         drift_alarm=alarm,
     )
@@ -131,7 +134,10 @@ def _mechanism(body: Section, kind: str) -> tuple[MetricMode, str | None]:
     return cast(MetricMode, mode), mechanism
 
 
-def _count(values: tuple[str, ...] | None, edges: tuple[float, ...] | None) -> int | None:
+def _count(
+    values: tuple[str, ...] | None, edges: tuple[float, ...] | None, absent: str | float | None
+) -> int | None:
+    own = absent is not None and absent not in (values or ())
     if values is not None:
-        return len(values)
-    return None if edges is None else len(edges) + 1
+        return len(values) + own
+    return None if edges is None else len(edges) + 1 + own

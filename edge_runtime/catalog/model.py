@@ -373,15 +373,29 @@ class Metric:
     """The experiment whose cells the categories are; None for any other metric."""
     assignment: str | None = None
     """Of an experiment's metric: by which salt, arms and weights its arms are chosen."""
+    absent: str | float | None = None
+    """What a subject without a value answers: a category of a histogram, else a number. None: nothing, and
+    then who takes part tells who has a value."""
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Names of a histogram's categories, in order."""
-        if self.values is not None:
-            return self.values
-        edges = self.edges or ()
-        bounds = ["-inf", *(f"{e:g}" for e in edges), "inf"]
-        return tuple(f"[{a}, {b})" for a, b in pairwise(bounds))
+        """Names of a histogram's categories, in order; that of `absent` last if it is one more."""
+        named = self.values if self.values is not None else _buckets(self.edges or ())
+        own = isinstance(self.absent, str) and self.absent not in named
+        return (*named, str(self.absent)) if own else named
+
+    @property
+    def all_answer(self) -> bool:
+        """Whether who takes part depends on nobody's value; see `aggregates/reading.py`."""
+        answers = self.absent is not None or self.experiment is not None
+        return answers or self.kind == "count" or self.read == "status"
+
+
+def _buckets(edges: tuple[float, ...]) -> tuple[str, ...]:
+    """Names of the buckets between edges; as short as tells two edges apart."""
+    short = [f"{edge:g}" for edge in edges]
+    told = [text if float(text) == edge else repr(edge) for text, edge in zip(short, edges, strict=True)]
+    return tuple(f"[{a}, {b})" for a, b in pairwise(["-inf", *told, "inf"]))
 
 
 @prints_only("name", "purpose", "unit", "arms", "outcome", "since_exposure", "traffic")

@@ -26,7 +26,10 @@ from edge_runtime.catalog.render import (
 METRIC_KEYS: Final = ("purpose", "kind", "read", "epsilon", "min_subjects", "window", "mode")
 """What a metric's privacy rests on, and `of` where it is declared in place: then events are kept for it that
 nothing else keeps. Which declared feature it counts is the feature team's, for its purpose is asked as well;
-so are bounds, categories and mechanism, for none of them costs a subject more than epsilon."""
+so are bounds, categories and mechanism, for none of them costs a subject more than epsilon.
+
+Only where a subject without a value does not take part (`takes_part`), asking for a ticket tells without any
+noise that there is one: then `of` and `values`, which say of what, are signed too."""
 
 
 def privacy_part(catalog: Catalog) -> Table:
@@ -58,7 +61,9 @@ def _bounds(metric: Metric, views: Mapping[str, View]) -> Table:
     whole = metric_table(metric, views)
     in_place = {"of": whole["of"]} if is_hidden(views[metric.of.view]) else {}
     exposures = {"experiment": True} if metric.experiment is not None else {}
-    return {key: whole[key] for key in METRIC_KEYS} | in_place | exposures
+    told = {} if metric.all_answer else {key: whole[key] for key in ("of", "values") if key in whole}
+    part = {"takes_part": "all" if metric.all_answer else "valued"}
+    return {key: whole[key] for key in METRIC_KEYS} | in_place | exposures | part | told
 
 
 def _unasked(model: CatalogModel) -> Table:

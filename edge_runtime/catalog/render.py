@@ -177,6 +177,7 @@ def metric_table(m: Metric, views: Mapping[str, View]) -> Table:
             ("values", values),
             ("edges", m.edges),
             ("bounds", bounds),
+            ("absent", m.absent),
             ("where", tests_table(m.where) or None),
             ("quantiles", m.quantiles or None),
             ("leaves", m.leaves or None),

@@ -60,8 +60,7 @@ def _metrics(before: Part, after: Part) -> Iterator[str]:
             yield f"{place}.mode"  # the kiosk sums what each subject would have noised
         if metric["read"] != was.get("read", "value"):  # it tells something else about a subject
             yield f"{place}.read"
-        if "of" in metric and metric["of"] != was.get("of"):  # other events are kept for it
-            yield f"{place}.of"
+        yield from (f"{place}.{key}" for key in _tells_more(metric, was))
         if "experiment" in metric and "experiment" not in was:  # exposures are recorded for it
             yield place
         if metric["epsilon"] > was["epsilon"]:
@@ -70,6 +69,17 @@ def _metrics(before: Part, after: Part) -> Iterator[str]:
             yield f"{place}.min_subjects"
         if _time(metric["window"]) < _time(was["window"]):
             yield f"{place}.window"
+
+
+def _tells_more(metric: Part, was: Part) -> Iterator[str]:
+    """Of what is kept for a metric, or told by who takes part in it; a part of before says neither."""
+    of, known = metric.get("of"), was.get("takes_part")
+    if of is not None and of != was.get("of") and (known or not isinstance(of, str)):
+        yield "of"  # other events are kept for it, or having another value shows
+    if metric["takes_part"] == "valued" and known == "all":
+        yield "absent"
+    if known and "values" in metric and metric["values"] != was.get("values"):
+        yield "values"
 
 
 def _unasked(before: Part, after: Part) -> Iterator[str]:

@@ -209,7 +209,12 @@ def test_load_with_a_registry_key_refuses_what_it_did_not_sign(tmp_path: Path) -
         (put("metrics/visits/mode", "curator"), ["metrics.visits.mode"]),
         (put("metrics/visits/read", "age"), ["metrics.visits.read"]),
         (put("metrics/visits/of", COUNT), ["metrics.visits.of"]),
-        (put("metrics/customers_by_country/values", ["UK", "other"]), []),
+        (
+            put("metrics/customers_by_country/values", ["UK", "other"]),
+            ["metrics.customers_by_country.values"],
+        ),
+        (put("metrics/customers_by_country/absent", "other"), []),
+        (put("metrics/visits/of", "activity:spend_7d"), ["metrics.visits.of"]),
         (put("metrics/visits/mechanism", "piecewise"), []),
         (put("metrics/customers_by_country/reference", [0.25] * 4), []),
         (drop("metrics/customers_by_country"), []),
@@ -230,7 +235,9 @@ def test_a_part_signed_before_metrics_had_modes_is_held_to_what_it_meant() -> No
     """It said value and local without the words; a device compares with the part that it keeps."""
     old: dict[str, Any] = privacy_part(Catalog.from_dict(whole()))
     for metric in old["metrics"].values():
-        del metric["mode"], metric["read"]
+        del metric["mode"], metric["read"], metric["takes_part"]
+        metric.pop("values", None)
+        metric.pop("of", None)
     table = whole()
     assert weakenings(old, privacy_part(Catalog.from_dict(table))) == []
     put("metrics/visits/mode", "curator")(table)

@@ -55,9 +55,10 @@ def metric_catalog(
     window: str = "1d",
     version: int = 1,
     mode: str = "local",
+    absent: str | None = None,
 ) -> Catalog:
     """`names` histograms of one server feature (`countries_0` …), `counted`, and `kiosk_countries` in curator
-    mode."""
+    mode; `absent` is what the histograms count where there is no value."""
     consent = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "30d"}
     metric = {
         "purpose": "measurement",
@@ -77,7 +78,9 @@ def metric_catalog(
         "owner": "crm",
         "features": {"country": {"dtype": "string", "values": list(COUNTRIES), "default": "other"}},
     }
-    others = {"counted": {**metric, "kind": "count"}, "kiosk_countries": {**metric, "mode": "curator"}}
+    counted = {**metric, "kind": "count"}
+    metric |= {} if absent is None else {"absent": absent}
+    others = {"counted": counted, "kiosk_countries": {**metric, "mode": "curator"}}
     return Catalog.from_dict(
         {
             "catalog": {"name": "shop", "version": version},

@@ -224,6 +224,7 @@ def definition(metric: Metric) -> bytes:
         repr(metric.edges),
         metric.experiment or "",
         metric.assignment or "",
+        repr(metric.absent),
         metric.min_subjects,
         metric.window_us,
         asked,
