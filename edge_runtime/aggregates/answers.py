@@ -22,6 +22,7 @@ from edge_runtime.aggregates.mechanisms import (
     curator_for,
     input_again,
     mechanism_for,
+    same_answers,
 )
 from edge_runtime.aggregates.memo import INPUTS, Remembered, recall, remember
 from edge_runtime.aggregates.respondents import Respondents
@@ -102,7 +103,7 @@ class Answers:
     def _recall(self, tx: ReadTransaction, round_: Round, keys: Sequence[DataKey]) -> Remembered:
         if round_.question.mode == "curator":
             return Remembered(round_.offer.definition, [])
-        return recall(tx, round_.metric.name, round_.offer.definition, keys)
+        return recall(tx, round_.metric.name, same_answers(round_.metric), keys)
 
     def _answer(self, tx: WriteTransaction, round_: Round, payer: _Payer) -> bytes:
         """The answer that was given before for this input, or one that is drawn now and remembered."""

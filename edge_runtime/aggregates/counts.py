@@ -10,6 +10,7 @@ Counted in the transaction in which it happens, so a crash loses no count and ma
 | `memoised` | answers that were given again, at no new charge |
 | `over_budget`, `unsure`, `answered` | subjects who did not answer: see `budget.Verdict` |
 | `bad_signature`, `unknown_metric`, `metric_changed` | offers of another server, or of another question |
+| `bad_key` | offers whose collector's key nothing can be sealed to |
 | `memory_only`, `too_large`, `round_closed` | offers that cannot be answered, or not any more |
 """
 
@@ -34,6 +35,7 @@ COUNTS: Final = (
     "bad_signature",
     "unknown_metric",
     "metric_changed",
+    "bad_key",
     "memory_only",
     "too_large",
     "round_closed",

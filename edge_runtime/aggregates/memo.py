@@ -68,6 +68,7 @@ def recall(tx: MemoReads, metric: str, definition: bytes, keys: Sequence[DataKey
     """What is remembered for `metric` under `keys`; nothing under another definition: a new question.
 
     Args:
+        definition: `mechanisms.same_answers` of the metric.
         keys: the metric's, an experiment's outcome's, that of the value's purpose; each purpose once.
     """
     slot = _slot(metric)

@@ -19,6 +19,7 @@ from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import RoundOffer
 from edge_runtime.wire.printing import prints_only
+from edge_runtime.wire.sealed_report import can_seal
 
 BODY_BYTES: Final = 32_000
 """Most bytes of a report before its padding: padded and sealed it still fits a frame."""
@@ -83,6 +84,8 @@ class RoundsInHand:
             return "unknown_metric"
         if not _means_the_same(metric, offer):
             return "metric_changed"
+        if not can_seal(offer.collector):
+            return "bad_key"
         if not all(self._catalog.purposes[p].on_disk for p in self._catalog.model.purposes_of(metric)):
             return "memory_only"
         if most_tickets(question_of(metric)) < 1:

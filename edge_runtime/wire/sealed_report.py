@@ -8,6 +8,7 @@ bytes come in powers of two.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -51,6 +52,16 @@ def sealed_bytes(body_bytes: int) -> int:
     if padded > MOST_BYTES:
         raise ValueError(f"expected a report of at most {MOST_BYTES} bytes, got {body_bytes}")
     return padded + _SEAL_BYTES
+
+
+@lru_cache(maxsize=64)
+def can_seal(collector: bytes) -> bool:
+    """Whether these 32 bytes are a key that something can be sealed to: no point of small order."""
+    try:
+        _SUITE.encrypt(b"", X25519PublicKey.from_public_bytes(collector))
+    except ValueError:
+        return False
+    return True
 
 
 def seal_report(collector: bytes, round_id: bytes, answered: Answered) -> bytes:

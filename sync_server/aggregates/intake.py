@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from edge_runtime.aggregates.mechanisms import Question, noised_for
+from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import Report, ReportAck
 from edge_runtime.wire.sealed_report import Answered, report_id, sealed_bytes
 from sync_server.aggregates.rounds import Rounds, parameters_of
 from sync_server.store.aggregates import Allowance
 from sync_server.store.protocol import WriteTx
+
+MESSAGE_REPORTS: Final = 512
+"""Most reports in one message: more of the shortest fit no frame, and our devices send one."""
 
 
 @dataclass(slots=True)
@@ -40,7 +45,10 @@ def bring(tx: WriteTx, rounds: Rounds, device_id: str, report: Report) -> Brough
     """Store what `device_id` brings; whatever is not stored is counted in the round, with its code.
 
     Bringing the same bytes again stores nothing and is acknowledged, also when they were opened meanwhile.
+    Raises `WireFailure("too_large")` for more than any honest message holds, before it looks at one.
     """
+    if len(report.sealed) > MESSAGE_REPORTS:
+        raise WireFailure("too_large", f"expected at most {MESSAGE_REPORTS} reports")
     brought, row = Brought(report.round_id), rounds.live(tx, report.round_id)
     if row is None:
         brought.closed = True

@@ -30,6 +30,8 @@ from sync_server.restore.catching_up import Standing
 from sync_server.store.records import ChannelSize
 from sync_server.sync.admission import Admission
 
+UNTOLD: Final = frozenset({"report", "tickets", "collect"})
+"""Transactions that are not counted here: how many have answered in an open round is told to nobody."""
 CHANNELS_NAMED: Final = 100
 """Most channels of which the metrics speak one by one."""
 Samples = Mapping[str, float]
@@ -116,7 +118,8 @@ async def metrics(request: web.Request) -> web.Response:
     if standing is not None:
         families["restore_closed"] = ("gauge", "", {"": int(standing.closed)})
         families["restore_waiting"] = ("gauge", "", {"": standing.waiting})
-    families["transactions_total"] = ("counter", "name", store.transactions())
+    told = {name: n for name, n in store.transactions().items() if name not in UNTOLD}
+    families["transactions_total"] = ("counter", "name", told)
     families["event_attempts_total"] = ("counter", "outcome", request.app[EVENTS].courier.attempts)
     families["sessions"] = ("gauge", "", {"": request.app[SYNC_DOOR].sessions})
     families["refused_calls_total"] = ("counter", "code", request.app[ACCESS].door.refused)

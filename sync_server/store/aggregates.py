@@ -249,9 +249,13 @@ class AggregateRows:
         )
 
     def refused_in_all(self) -> Mapping[str, int]:
-        """code -> reports of any round, released ones too, that were not counted."""
+        """code -> reports of all closed rounds that were not counted: of others nothing is told yet."""
         return dict(
-            self._db.execute("SELECT code, sum(reports) FROM aggregate_refusals GROUP BY code ORDER BY code")
+            self._db.execute(
+                "SELECT code, sum(reports) FROM aggregate_refusals"
+                " WHERE round IN (SELECT id FROM aggregate_rounds WHERE closed_us IS NOT NULL)"
+                " GROUP BY code ORDER BY code"
+            )
         )
 
     # ---- tickets -----------------------------------------------------------------------------------------

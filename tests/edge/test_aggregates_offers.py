@@ -105,3 +105,13 @@ def test_law_11_offers_without_end_push_out_the_oldest_and_count_no_more_than_th
         kiosk.reporter.on_offer(offer)
     assert len(kiosk.reporter._disbelieved) == ROUNDS
     assert SIGNING != NEXT
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"])
+def test_law_12_a_key_of_small_order_is_no_collector(key: bytes) -> None:
+    """Nothing can be sealed to it: the offer is counted, nobody is asked for, and nothing is drawn."""
+    kiosk = Kiosk(1)
+    offer = signed_offer(msgspec.structs.replace(kiosk.offer(), collector=key))
+    assert kiosk.reporter.on_offer(offer) is None
+    assert kiosk.reporter.counts["bad_key"] == 1
+    assert (kiosk.draws, kiosk.spent()) == (0, 0)

@@ -218,6 +218,22 @@ async def test_a_metric_that_changed_under_an_open_round_is_told_apart(scene: Sc
     assert parameters_of(row).question.epsilon == "1/2"
 
 
+async def test_law_9_no_counter_tells_how_many_have_answered_while_a_round_is_open(scene: Scene) -> None:
+    """Neither transactions by name nor refusals: whoever closes a round can only guess when."""
+
+    async def told() -> list[str]:
+        headers = {"Authorization": f"Bearer {scene.shop.token}"}
+        text = await (await scene.shop.client.get("/metrics", headers=headers)).text()
+        names = ('"report"', '"tickets"', '"collect"', "refused_reports_total{")
+        return [line for line in text.splitlines() if any(name in line for name in names)]
+
+    assert await scene.bring(*(scene.sealed(ticket) for ticket in scene.tickets), b"x") != {}
+    await scene.collect()
+    assert await told() == []
+    await scene.shop.call("POST", f"{ROUNDS}/{scene.round_id.hex()}/close")
+    assert await told() == ['edge_sync_refused_reports_total{code="too_many"} 1']
+
+
 async def test_law_9_a_round_under_its_minimum_releases_nothing_and_says_why(scene: Scene) -> None:
     """Six of fifty: no number, not even how many; what came late is counted where only operators look."""
     await scene.bring(*(scene.sealed(ticket) for ticket in scene.tickets))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.wire.sealed_report import report_id
-from sync_server.aggregates.intake import one_report_bytes
+from edge_runtime.wire.codec import FRAME_LIMIT_BYTES
+from edge_runtime.wire.failure import WireFailure
+from edge_runtime.wire.sealed_report import report_id, sealed_bytes
+from sync_server.aggregates.intake import MESSAGE_REPORTS, one_report_bytes
 from tests.support.aggregate_ends import A, B, Office, metric_catalog
 
 
@@ -108,3 +110,17 @@ def test_law_9_what_is_stored_does_not_say_who_brought_it(office: Office) -> Non
                 assert {bytes(value) for value in row} <= {round_id, *names, *sealed}
         brought = tx.execute("SELECT device_id, reports FROM aggregate_allowances ORDER BY 1").fetchall()
     assert brought == [("kiosk-a", 20), ("kiosk-b", 20)]
+
+
+def test_law_11_a_message_of_ten_thousand_crumbs_is_refused_before_one_is_looked_at(office: Office) -> None:
+    """Each would be a look and a count in the transaction that everybody waits for: 30 ms for a thousand."""
+    round_id = office.open()
+    with pytest.raises(WireFailure, match="too_large"):
+        office.bring(round_id, [n.to_bytes(2, "big") for n in range(MESSAGE_REPORTS + 1)])
+    assert office.refused(round_id) == {}
+    assert len(office.bring(round_id, [bytes(1), bytes(2)]).refused) == 2
+
+
+def test_no_honest_message_holds_as_many_reports() -> None:
+    """Of the shortest report that there is, a frame has room for fewer."""
+    assert FRAME_LIMIT_BYTES // sealed_bytes(0) < MESSAGE_REPORTS

@@ -32,6 +32,7 @@ from edge_runtime.aggregates.mechanisms.question import (
     mechanism_for,
     noised_for,
     question_of,
+    same_answers,
 )
 from edge_runtime.aggregates.mechanisms.response import RandomizedResponse
 from edge_runtime.aggregates.mechanisms.subset import SubsetSelection, best_size, risk
@@ -88,4 +89,5 @@ __all__ = [
     "noised_for",
     "question_of",
     "risk",
+    "same_answers",
 ]

@@ -213,11 +213,25 @@ def budget_window_days(metrics: Iterable[Metric]) -> int:
 
 def definition(metric: Metric) -> bytes:
     """16 bytes that change with any parameter of `metric`: both sides must mean the same question."""
-    asked = msgspec.json.encode(question_of(metric), order="deterministic")
-    parameters = (
+    question = question_of(metric)
+    around = (metric.name, metric.purpose, metric.min_subjects, metric.window_us)
+    return _hashed((*_what_is_read(metric), *around, _text(question)), b"edge-metric")
+
+
+@lru_cache(maxsize=64)
+def same_answers(metric: Metric) -> bytes:
+    """16 bytes that change with whatever makes an answer of a value; while they stay, answers are repeated.
+
+    Minimum and window, and which quantiles are read from the tree, are none of it: a change of these alone
+    must not make a device draw anew what it has told already.
+    """
+    question = msgspec.structs.replace(question_of(metric), quantiles=())
+    return _hashed((*_what_is_read(metric), _text(question)), b"edge-answers")
+
+
+def _what_is_read(metric: Metric) -> tuple[object, ...]:
+    return (
         SCHEME,
-        metric.name,
-        metric.purpose,
         str(metric.of),
         metric.read,
         repr(metric.where),
@@ -225,8 +239,12 @@ def definition(metric: Metric) -> bytes:
         metric.experiment or "",
         metric.assignment or "",
         repr(metric.absent),
-        metric.min_subjects,
-        metric.window_us,
-        asked,
     )
-    return hashlib.blake2b(canonical(parameters), digest_size=16, person=b"edge-metric").digest()
+
+
+def _text(question: Question) -> bytes:
+    return msgspec.json.encode(question, order="deterministic")
+
+
+def _hashed(parameters: tuple[object, ...], person: bytes) -> bytes:
+    return hashlib.blake2b(canonical(parameters), digest_size=16, person=person).digest()
