@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sync_server.aggregates.counting import Asked, Opened, count, opened
 from sync_server.aggregates.release import Release
-from sync_server.aggregates.rounds import Rounds, parameters_of
+from sync_server.aggregates.rounds import Counted, Rounds, parameters_of
 from sync_server.settings import Settings
 from sync_server.store.aggregates import SealedRow
 from sync_server.store.protocol import ReadTx, Store
@@ -44,7 +44,8 @@ class Collector:
         self._settings, self._store, self._rounds = settings, store, rounds
         self._key, self._told = key, told
         self._came = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._turn, self._releasing = asyncio.Lock(), asyncio.Lock()
+        self._runs = False
 
     def wake(self) -> None:
         """Reports came, or a round is over. A hint: without it they are found a little later."""
@@ -52,12 +53,15 @@ class Collector:
 
     async def run(self) -> None:
         """Collect whenever woken, for ever; what no hint told of is found by the chore (`step`)."""
+        self._runs = True
         while True:
             await self._came.wait()
             self._came.clear()
             try:
                 while await self.turn():
                     pass
+                for round_id in self._ready():
+                    await self._release_aside(round_id)
             except sqlite3.OperationalError:
                 log.warning("the collector waits: the store takes no writes")
 
@@ -77,10 +81,9 @@ class Collector:
 
         Raises `Problem("not_found")` for a round that never was.
         """
-        release = self._stop(round_id)
-        while release is None:
+        self._stop(round_id)
+        while (release := await self._release_aside(round_id)) is None:
             await self.turn(round_id)
-            release = self._release(round_id)
         return release
 
     async def settle(self) -> None:
@@ -96,22 +99,25 @@ class Collector:
     def step(self, now_us: int) -> bool:
         """A chore of the housekeeping: stop what is over, open one batch, release what is empty.
 
-        Whether more follows. Nothing while `turn` is at it.
+        Whether more follows. Nothing while `turn` is at it. Where `run` runs, it is told to do the rest.
         """
         if self._turn.locked():
             return False
         self._stop_due()
+        if self._runs:
+            self.wake()
+            return False
         more = self._turn_at_once(None)
         if not more:
-            self._release_ready()
+            for round_id in self._ready():
+                self._release(round_id)
         return more
 
     def close_at_once(self, round_id: bytes) -> Release:
         """As `close`, without a breath."""
-        release = self._stop(round_id)
-        while release is None:
+        self._stop(round_id)
+        while (release := self._release(round_id)) is None:
             self._turn_at_once(round_id)
-            release = self._release(round_id)
         return release
 
     # ---- within ------------------------------------------------------------------------------------------
@@ -136,11 +142,10 @@ class Collector:
             with self._store.write("collect", durable=False) as tx:
                 count(tx, asked, found)
 
-    def _stop(self, round_id: bytes) -> Release | None:
+    def _stop(self, round_id: bytes) -> None:
         with self._store.write("stop_round") as tx:
             self._rounds.stop(tx, round_id)
         self._told()
-        return self._release(round_id)
 
     def _stop_due(self) -> None:
         with self._store.read() as reading:
@@ -150,15 +155,32 @@ class Collector:
             self._rounds.stop_due(tx)
         self._told()
 
-    def _release_ready(self) -> None:
+    def _ready(self) -> list[bytes]:
         with self._store.read() as tx:
-            ready = [row.id for row in tx.aggregates.stopped_rounds() if not tx.aggregates.waits(row.id)]
-        for round_id in ready:
-            self._release(round_id)
+            return [row.id for row in tx.aggregates.stopped_rounds() if not tx.aggregates.waits(row.id)]
+
+    async def _release_aside(self, round_id: bytes) -> Release | None:
+        """Worked out in a thread: thousands of categories take seconds, and a revocation waits for none."""
+        async with self._releasing:
+            counted = self._counted(round_id)
+            if not isinstance(counted, Counted):
+                return counted
+            return self._publish(round_id, await asyncio.to_thread(counted.release))
 
     def _release(self, round_id: bytes) -> Release | None:
+        counted = self._counted(round_id)
+        return self._publish(round_id, counted.release()) if isinstance(counted, Counted) else counted
+
+    def _counted(self, round_id: bytes) -> Counted | Release | None:
+        with self._store.read() as tx:
+            return self._rounds.published(tx, round_id) or self._rounds.counted(tx, round_id)
+
+    def _publish(self, round_id: bytes, release: Release) -> Release:
+        """And the log of the store, which has what was opened and whose it was, begins anew."""
         with self._store.write("release") as tx:
-            return self._rounds.release(tx, round_id)
+            published = self._rounds.publish(tx, round_id, release)
+        self._store.scrub()
+        return published
 
 
 def _asked(tx: ReadTx, round_id: bytes) -> Asked:

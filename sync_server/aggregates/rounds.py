@@ -6,8 +6,8 @@ A device that has a subject's ticket (`tickets.py`) brings a sealed report (`int
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -35,6 +35,20 @@ from sync_server.store.records import DeviceRow
 SHORTEST_ROUND_US: Final = 1_000_000
 LONGEST_ROUND_US: Final = 30 * DAY_US
 """Devices do not believe a closing time much further ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a round came to, when nothing of it waits any more."""
+
+    row: RoundRow
+    stopped_us: int
+    tally: Mapping[int, int]
+    refused: Mapping[str, int]
+
+    def release(self) -> Release:
+        """Pure, and seconds for thousands of categories: no transaction need wait for it."""
+        return make_release(self.row, parameters_of(self.row), self.tally, self.refused, self.stopped_us)
 
 
 class Rounds:
@@ -120,23 +134,30 @@ class Rounds:
         """Whether `stop_due` has something to stop."""
         return bool(self._due(tx))
 
-    def release(self, tx: WriteTx, round_id: bytes) -> Release | None:
-        """Publish the release of a round that is stopped; None while a report of it waits to be opened.
+    def published(self, tx: ReadTx, round_id: bytes) -> Release | None:
+        """The release of a round, as it was published; None before."""
+        body = tx.aggregates.release(round_id)
+        return None if body is None else read_release(body)
 
-        Published once: asking again gives the same. Raises `Problem("not_found")`.
+    def counted(self, tx: ReadTx, round_id: bytes) -> Counted | None:
+        """What a round that is stopped came to; None while a report of it waits to be opened.
+
+        Nothing moves it any more. Raises `Problem("not_found")`.
         """
-        published = tx.aggregates.release(round_id)
-        if published is not None:
-            return read_release(published)
         row = tx.aggregates.round(round_id)
         if row is None:
             raise Problem("not_found", "no such round")
         if row.stopped_us is None or tx.aggregates.waits(round_id):
             return None
-        tally, refused = tx.aggregates.tally(round_id), tx.aggregates.refusals(round_id)
-        release = make_release(row, parameters_of(row), tally, refused, row.stopped_us)
+        return Counted(row, row.stopped_us, tx.aggregates.tally(round_id), tx.aggregates.refusals(round_id))
+
+    def publish(self, tx: WriteTx, round_id: bytes, release: Release) -> Release:
+        """Publish a release and close its round: once, asking again gives the one that stands."""
+        published = self.published(tx, round_id)
+        if published is not None:
+            return published
         now_us = self._clock.now_us()
-        tx.aggregates.add_release(round_id, row.metric, now_us, msgspec.json.encode(release))
+        tx.aggregates.add_release(round_id, release.metric, now_us, msgspec.json.encode(release))
         tx.aggregates.close_round(round_id, now_us)
         return release
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -17,7 +19,7 @@ from edge_runtime.wire.sealed_report import Answered, open_report, seal_report
 from sync_server.aggregates import collector as collecting
 from sync_server.aggregates import counting
 from sync_server.aggregates.collector import Collector
-from sync_server.aggregates.release import ENDINGS
+from sync_server.aggregates.release import ENDINGS, Release, make_release
 from sync_server.aggregates.rounds import Rounds
 from sync_server.settings import Settings
 from tests.support.aggregate_ends import COLLECTOR, HOUR_US, SIGNING, A, B, Office, metric_catalog
@@ -291,7 +293,7 @@ def test_a_round_that_is_stopped_takes_nothing_more_and_is_released_when_it_is_e
     office.bring(round_id, sealed[:4])
     with office.store.write("stop") as tx:
         office.rounds.stop(tx, round_id)
-        assert office.rounds.release(tx, round_id) is None
+        assert office.rounds.counted(tx, round_id) is None
     assert office.bring(round_id, sealed[4:]).closed
     second = office.open()
     assert second != round_id, "the next one may begin"
@@ -354,3 +356,43 @@ def test_law_9_two_questions_at_once_are_noised_and_paid_for_apart(office: Offic
     with office.store.read() as tx:
         spent = tx.execute("SELECT sum(micros) FROM aggregate_spends GROUP BY tag").fetchall()
     assert spent == [(4_000_000,)] * 3
+
+
+def test_after_a_release_no_copy_of_the_log_says_who_gave_which_answer(
+    office: Office, tmp_path: Path
+) -> None:
+    """Whoever gets the disk and the collector's key could open what it still holds, beside its subject."""
+    round_id = office.open()
+    granted = office.tickets(round_id, office.subjects(5)).granted
+    sealed = [office.sealed(round_id, [g.ticket]) for g in granted]
+    office.bring(round_id, sealed)
+
+    def on_disk() -> int:
+        files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        return sum(one in files for one in [*sealed, *(g.ticket for g in granted)])
+
+    assert on_disk() == 10
+    office.collect()
+    assert office.close(round_id).status == "released"
+    assert on_disk() == 0
+
+
+async def test_law_2_numbers_are_worked_out_beside_the_loop(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of categories take seconds; here they take until the loop has gone on meanwhile."""
+    went_on = threading.Event()
+
+    def slow(*of: Any) -> Release:
+        assert went_on.wait(timeout=10), "the loop waited for the numbers"
+        return make_release(*of)
+
+    monkeypatch.setattr("sync_server.aggregates.rounds.make_release", slow)
+    round_id = office.open()
+    granted = office.tickets(round_id, office.subjects(4)).granted
+    office.bring(round_id, [office.sealed(round_id, [g.ticket]) for g in granted])
+    closing = [asyncio.create_task(office.collector.close(round_id)) for _ in range(3)]
+    asyncio.get_running_loop().call_later(0.01, went_on.set)
+    first, *others = await asyncio.gather(*closing)
+    assert first.n == 4
+    assert others == [first, first]
