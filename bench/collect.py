@@ -1,7 +1,8 @@
 """How many reports a second does one server take in, open and release?
 
 10,000 subjects on 100 simulated devices answer a histogram of 16 categories, each with a report of its own:
-drawn and sealed by the devices' code, brought over real sessions, one a message. The clock runs from the
+drawn and sealed by the devices' code, brought over real sessions, what is due together in one message, as
+devices do after a time offline or a kiosk does; and once more one a message. The clock runs from the
 first report to the release: every acknowledgement means stored and durable, every report is opened, its
 ticket and its subject's permission looked at, and the tally moved. What it costs the server is told beside
 it, as its processor time: the devices share this machine.
@@ -77,11 +78,14 @@ def run(devices: int = DEVICES, subjects: int = SUBJECTS) -> dict[str, object]:
     """
     raise_file_limit()
     with TemporaryDirectory() as name:
-        seen = _served(Path(name), devices, subjects)
+        seen = _served(Path(name) / "server", devices, subjects, together=True)
+        alone = _served(Path(name) / "alone", devices, subjects, together=False)
         by_hand = _by_hand(Path(name) / "hand.db", devices * subjects)
     seen |= {
         "by_hand_us_per_report": round(by_hand * 1e6, 1),
         "limit_ratio": round(float(seen["cpu_us_per_report"]) / (by_hand * 1e6), 2),
+        "one_a_message_cpu_us_per_report": alone["cpu_us_per_report"],
+        "one_a_message_reports_per_second": alone["reports_per_second"],
         **_costs(),
     }
     print(_report(seen))
@@ -96,11 +100,11 @@ def main() -> None:
 # ---- one server ------------------------------------------------------------------------------------------
 
 
-def _served(folder: Path, devices: int, subjects: int) -> dict[str, Any]:
+def _served(folder: Path, devices: int, subjects: int, *, together: bool) -> dict[str, Any]:
     question = question_of(Catalog.from_dict(_document()).metrics[METRIC])
     with ExitStack() as stack:
-        server = stack.enter_context(Served(folder / "server", devices, catalog=CATALOG))
-        told = _told(server, question, subjects)
+        server = stack.enter_context(Served(folder, devices, catalog=CATALOG))
+        told = _told(server, question, subjects, together)
         answer = server.call("POST", f"/v1/aggregates/{METRIC}/rounds", {"closes_in_s": 86_400})
         crowd = stack.enter_context(CrowdProcess(server.host, server.port, ReportLine, told, 200))
         crowd.begin(TICKETS)
@@ -131,7 +135,7 @@ def _document() -> dict[str, Any]:
     return tomllib.loads(CATALOG)
 
 
-def _told(server: Served, question: Question, subjects: int) -> list[ReporterTold]:
+def _told(server: Served, question: Question, subjects: int, together: bool) -> list[ReporterTold]:
     """Every subject gives its consent by the API; each is known on one device."""
     authority = load_authority(server.folder / "server.key", system_entropy, store_exists=True)
     told = []
@@ -141,7 +145,7 @@ def _told(server: Served, question: Question, subjects: int) -> list[ReporterTol
             body = {"subject": name, "purpose": "measurement", "notice": "2026-11"}
             server.call("POST", "/v1/consents", body)
         pseudonyms = [authority.pseudonym(f"user:{name}") for name in names]
-        told.append(ReporterTold(device, pseudonyms, question, SEED + number))
+        told.append(ReporterTold(device, pseudonyms, question, SEED + number, together))
     return told
 
 

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from bench.crowd_lines import DeviceLine, DeviceTold, masked
 from edge_runtime.aggregates.mechanisms import Question, mechanism_for
+from edge_runtime.sync.reporting import IN_FLIGHT, together
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.conversation import Side, advance
@@ -15,8 +16,8 @@ from edge_runtime.wire.sealed_report import Answered, report_id, seal_report
 
 TICKETS, REPORTS = 1, 2
 """Rounds of the crowd: first everybody has its reports sealed, then everybody brings them."""
-IN_FLIGHT: Final = 8
-"""Reports of one device that are under way at once."""
+ALONE: Final = 8
+"""Messages of one device that are under way at once when each holds one report."""
 
 
 class ReporterTold(NamedTuple):
@@ -26,14 +27,17 @@ class ReporterTold(NamedTuple):
     subjects: list[bytes]
     question: Question
     seed: int
+    together: bool
+    """Whether reports that are due together go together, as a device sends them; else one a message."""
 
 
 class ReportLine(DeviceLine):
-    """A device session that reports for its subjects, one report a message, as a device does."""
+    """A device session that reports for its subjects; what it sends together, a device would."""
 
     def __init__(self, told: ReporterTold) -> None:
         super().__init__(told.device)
         self._subjects, self._mechanism = told.subjects, mechanism_for(told.question)
+        self._together = told.together
         self._bits = random.Random(told.seed).randrange
         self._offer: m.RoundOffer | None = None
         self._unsent: list[bytes] = []
@@ -46,7 +50,7 @@ class ReportLine(DeviceLine):
         if size_bytes == TICKETS:
             return self._say(m.TicketRequest(round_id=self._offer.round_id, subjects=self._subjects))
         self._missing = {report_id(sealed) for sealed in self._unsent}
-        return b"".join(self._next() for _ in range(IN_FLIGHT))
+        return self._next(IN_FLIGHT if self._together else ALONE)
 
     def end(self) -> bytes:
         return b""
@@ -69,14 +73,15 @@ class ReportLine(DeviceLine):
                 self._missing -= set(message.reports)
                 if not self._missing:
                     self.arrived_s = time.monotonic()
-                return b"".join(self._next() for _ in message.reports)
+                return self._next(len(message.reports))
         return b""
 
-    def _next(self) -> bytes:
-        if not self._unsent:
-            return b""
+    def _next(self, most: int) -> bytes:
+        """At most so many reports that were not sent yet."""
         assert self._offer is not None
-        return self._say(m.Report(round_id=self._offer.round_id, sealed=[self._unsent.pop()]))
+        some, self._unsent = self._unsent[:most], self._unsent[most:]
+        reports = [m.Report(round_id=self._offer.round_id, sealed=[sealed]) for sealed in some]
+        return b"".join(map(self._say, together(reports) if self._together else reports))
 
     def _sealed(self, ticket: bytes) -> bytes:
         assert self._offer is not None

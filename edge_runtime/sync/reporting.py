@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from edge_runtime.sync.memory import Memory
@@ -13,6 +13,8 @@ from edge_runtime.wire.sealed_report import report_id
 AboutRounds = m.RoundOffer | m.Tickets | m.ReportAck
 IN_FLIGHT: Final = 64
 """Most reports sent and not yet acknowledged; the next go as acknowledgements come."""
+_MESSAGE_BYTES: Final = 48 * 1024
+"""Of sealed reports in one message: with what is around them they fit a frame."""
 
 
 class Reporter(Protocol):
@@ -104,7 +106,7 @@ class Reporting:
         about = id_of(refusal.about)
         if self._reporter is not None and refusal.code == "round_closed":
             self._reporter.on_closed(about or b"")
-        held_back = {id_: round_id for id_, round_id in self._sent.items() if round_id == about}
+        held_back = {id_: round_id for id_, round_id in self._sent.items() if about in (id_, round_id)}
         for id_ in held_back:
             del self._sent[id_]
         self._refused.update(held_back)
@@ -116,4 +118,21 @@ class Reporting:
             return []
         reports = self._reporter.due(room, self._sent.keys() | self._refused.keys())
         self._sent |= {report_id(sealed): r.round_id for r in reports for sealed in r.sealed}
-        return [*reports]
+        return [*together(reports)]
+
+
+def together(reports: Sequence[m.Report]) -> list[m.Report]:
+    """The same, with those of one round in as few messages as fit a frame, the one due first at the head.
+
+    The server waits for its disk once a message. Nothing is held back for it: these are due now.
+    """
+    parts: list[tuple[bytes, list[bytes]]] = []
+    last: dict[bytes, list[bytes]] = {}
+    """Round -> the message of it that has room."""
+    for round_id, sealed in ((report.round_id, sealed) for report in reports for sealed in report.sealed):
+        part = last.get(round_id)
+        if part is None or sum(map(len, part)) + len(sealed) > _MESSAGE_BYTES:
+            part = last[round_id] = []
+            parts.append((round_id, part))
+        part.append(sealed)
+    return [m.Report(round_id=round_id, sealed=part) for round_id, part in parts]

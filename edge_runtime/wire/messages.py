@@ -466,7 +466,10 @@ class Tickets(_Message, tag="tickets", frozen=True, kw_only=True):
 
 
 class Report(_Message, tag="report", frozen=True, kw_only=True):
-    """Device: sealed reports for one round (`sealed_report`). Who carries them can read none."""
+    """Device: sealed reports for one round (`sealed_report`). Who carries them can read none.
+
+    What is stored is acknowledged; each other is refused by its own id, and loses the rest nothing.
+    """
 
     round_id: Bytes16
     sealed: list[bytes]

@@ -8,17 +8,19 @@ bytes come in powers of two.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
-from typing import Final
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import Bytes16
 from edge_runtime.wire.printing import prints_only
+
+if TYPE_CHECKING:  # an app that answers no round loads no HPKE: the erasure needs ids of reports alone
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.hpke import Suite
 
 LEAST_BYTES: Final = 128
 """Padded length of the smallest report."""
@@ -27,7 +29,6 @@ MOST_BYTES: Final = 1 << 18
 _SEAL_BYTES: Final = 32 + 16
 """The encapsulated key and the tag."""
 _LENGTH_BYTES: Final = 4
-_SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 _INFO: Final = b"edge-report-1"
 
 
@@ -58,7 +59,7 @@ def sealed_bytes(body_bytes: int) -> int:
 def can_seal(collector: bytes) -> bool:
     """Whether these 32 bytes are a key that something can be sealed to: no point of small order."""
     try:
-        _SUITE.encrypt(b"", X25519PublicKey.from_public_bytes(collector))
+        _encrypt(b"", collector, b"")
     except ValueError:
         return False
     return True
@@ -72,7 +73,7 @@ def seal_report(collector: bytes, round_id: bytes, answered: Answered) -> bytes:
     body = msgspec.msgpack.encode(answered)
     length = sealed_bytes(len(body)) - _SEAL_BYTES
     padded = (len(body).to_bytes(_LENGTH_BYTES, "big") + body).ljust(length, b"\0")
-    return _SUITE.encrypt(padded, X25519PublicKey.from_public_bytes(collector), info=_INFO + round_id)
+    return _encrypt(padded, collector, _INFO + round_id)
 
 
 def open_report(key: X25519PrivateKey, round_id: bytes, sealed: bytes) -> Answered:
@@ -82,7 +83,7 @@ def open_report(key: X25519PrivateKey, round_id: bytes, sealed: bytes) -> Answer
     sealed to it and is no report.
     """
     try:
-        padded = _SUITE.decrypt(sealed, key, info=_INFO + round_id)
+        padded = _suite().decrypt(sealed, key, info=_INFO + round_id)
     except (InvalidTag, ValueError):
         raise WireFailure("unsealed", "expected a report sealed to this collector for this round") from None
     length = int.from_bytes(padded[:_LENGTH_BYTES], "big")
@@ -98,3 +99,16 @@ def open_report(key: X25519PrivateKey, round_id: bytes, sealed: bytes) -> Answer
 def report_id(sealed: bytes) -> bytes:
     """16 bytes that name a sealed report in its acknowledgement, and to whom it was sent again."""
     return hashlib.blake2b(sealed, digest_size=16, person=b"edge-report").digest()
+
+
+def _encrypt(plain: bytes, collector: bytes, info: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+    return _suite().encrypt(plain, X25519PublicKey.from_public_bytes(collector), info=info)
+
+
+@cache
+def _suite() -> Suite:
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+    return Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)

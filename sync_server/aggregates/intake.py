@@ -21,7 +21,7 @@ from sync_server.store.aggregates import Allowance
 from sync_server.store.protocol import WriteTx
 
 MESSAGE_REPORTS: Final = 512
-"""Most reports in one message: more of the shortest fit no frame, and our devices send one."""
+"""Most reports in one message: more of the shortest fit no frame, and our devices have 64 in flight."""
 
 
 @dataclass(slots=True)

@@ -122,6 +122,15 @@ def test_importing_the_runtime_loads_no_aiohttp() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_importing_the_runtime_loads_nothing_that_only_answering_needs() -> None:
+    """An app that answers no round loads neither HPKE nor a mechanism."""
+    code = (
+        "import sys, edge_runtime as er; er.Runtime, er.Catalog, er.KeyFile; names = ' '.join(sys.modules);"
+        "sys.exit('hpke' in names or 'aggregates.mechanisms' in names or 'aggregates.report' in names)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_broad_catches_stand_only_at_the_two_edges() -> None:
     allowed = {"edge_runtime/runtime.py", "sync_server/app.py"}
     for path in [*sources("edge_runtime"), *sources("sync_server")]:

@@ -116,7 +116,7 @@ def test_a_body_that_is_padded_otherwise_is_refused() -> None:
     plain = opened_by_the_text(COLLECTOR, b"edge-report-1" + ROUND, b"", good)
     longer, marked, lying = plain.ljust(256, b"\0"), plain[:-1] + b"\x01", b"\x00\x00\x01\x00" + plain[4:]
     for body in (longer, marked, lying, plain[:64], b"", b"\xff" * 128):
-        sealed = module._SUITE.encrypt(body, COLLECTOR.public_key(), info=b"edge-report-1" + ROUND)
+        sealed = module._suite().encrypt(body, COLLECTOR.public_key(), info=b"edge-report-1" + ROUND)
         with pytest.raises(WireFailure, match="malformed"):
             open_report(COLLECTOR, ROUND, sealed)
 
