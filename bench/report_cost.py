@@ -36,6 +36,7 @@ from edge_runtime.keys.datakey import new_facts
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyFile
 from edge_runtime.serving.status import Status
+from edge_runtime.settings import Settings
 from edge_runtime.wire import codec, seal
 from edge_runtime.wire.messages import Report, RoundOffer, TicketGrant, Tickets
 from edge_runtime.wire.sealed_report import Answered, seal_report
@@ -152,8 +153,18 @@ class _Device:
             keyring.create([(person, _facts(keyring, purpose)) for person in self._people])
         self.metric = catalog.metrics["asked"]
         self.question = question_of(self.metric)
-        rooms = (catalog, database, keyring, _Consents(), lambda *_: _Reading(), self._clock, system_bits)
-        self.reporter = Reporter(*rooms)
+        settings = Settings()
+        self.reporter = Reporter(
+            catalog,
+            database,
+            keyring,
+            _Consents(),
+            lambda *_: _Reading(),
+            self._clock,
+            system_bits,
+            settings.report_spread_us,
+            settings.remembered_answers,
+        )
         self.offer = self._offered()
 
     def answer(self) -> tuple[float, float]:

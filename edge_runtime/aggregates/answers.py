@@ -4,8 +4,8 @@ A local mechanism makes one report of each subject's answer. In curator mode the
 subjects' inputs exactly, draws noise once, and makes one report that names the tickets of all; every subject
 in it pays the whole price, for the claim is about each.
 
-A subject's own answer is remembered (`memo.py`) and given again for the same input in later rounds, at no new
-charge. Sums are not: with other subjects or values the sum is another, so each is drawn and paid for.
+A subject's own answer is remembered (`remembered.py`) and given again for the same input in later rounds, at
+no new charge. Sums are not: with other subjects or values the sum is another, so each is drawn and paid for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_runtime.aggregates.mechanisms import (
     mechanism_for,
     same_answers,
 )
-from edge_runtime.aggregates.memo import INPUTS, Remembered, recall, remember
+from edge_runtime.aggregates.remembered import Remembered, recall, remember
 from edge_runtime.aggregates.respondents import Respondents
 from edge_runtime.aggregates.rounds_in_hand import Round, most_tickets
 from edge_runtime.aggregates.unsent import Delay, Unsent, seal_unsent
@@ -76,7 +76,7 @@ class Answers:
         clock: Clock,
         bits: Bits,
         spread_us: int,
-        remembered: int = INPUTS,
+        remembered: int,
     ) -> None:
         self.ledger = Ledger(catalog, keyring, clock)
         self._remembered = remembered
@@ -111,7 +111,7 @@ class Answers:
         if answer is None:
             answer = answer_again(mechanism, payer.value, payer.known.newest(), self._bits)
         else:
-            count(tx, "memoised")
+            count(tx, "remembered")
         value = input_again(mechanism, payer.value, answer)
         known = payer.known.with_answer(value, answer, self._remembered)
         if known != payer.known:

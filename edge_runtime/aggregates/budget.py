@@ -3,7 +3,7 @@
 Debited in the transaction that stores the report, so a crash in between leaves a report unsent but never a
 report unpaid. Reads no clock: the caller hands in the ledger's day (`mechanisms/windows.py`). A ledger that
 lost something, to damage or because an older copy of it was put back, takes no charge that this could be
-about. An answer that was given before costs nothing again (`memo.py`), and is marked like any other.
+about. An answer that was given before costs nothing again (`remembered.py`), and is marked like any other.
 """
 
 from __future__ import annotations

@@ -13,14 +13,13 @@ not answering would tell, without any noise, that the subject was exposed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from edge_runtime.aggregates.reading import Reading
 from edge_runtime.catalog import Experiment
 from edge_runtime.catalog.exposure import exposed_s
+from edge_runtime.catalog.model import UNEXPOSED
 from edge_runtime.serving.status import Status
 
-UNEXPOSED: Final = "unexposed"
 Read = Callable[[str, str], Reading]
 
 

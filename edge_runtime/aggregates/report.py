@@ -1,7 +1,7 @@
 """The reporter: what a device says in aggregate rounds. OPEN FIRST.
 
 Which offers are believed says `rounds_in_hand.py`; who may answer, and with which input, `respondents.py`
-over `reading.py` and `exposed.py`; answers are made in `answers.py`, remembered in `memo.py`, and charged in
+over `reading.py` and `exposed.py`; answers are made in `answers.py`, kept in `remembered.py` and charged in
 `ledger.py` over `budget.py`; what waits to be sent is in `waiting.py`, how it rests on disk in `unsent.py`,
 and what became of it all in `counts.py`.
 
@@ -15,12 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Final
 
 from edge_runtime.aggregates.answers import Answers, Ticketed
 from edge_runtime.aggregates.counts import count, counted
 from edge_runtime.aggregates.mechanisms import Bits
-from edge_runtime.aggregates.memo import INPUTS
 from edge_runtime.aggregates.respondents import Consents, ReadValue, Respondents
 from edge_runtime.aggregates.rounds_in_hand import ROUNDS, Round, RoundsInHand
 from edge_runtime.aggregates.waiting import Waiting
@@ -29,9 +27,6 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketRequest, Tickets
-
-SPREAD_US: Final = 3_600_000_000
-"""Over how long the sending of reports is spread by default."""
 
 
 class Reporter:
@@ -51,8 +46,8 @@ class Reporter:
         read_value: ReadValue,
         clock: Clock,
         bits: Bits,
-        spread_us: int = SPREAD_US,
-        remembered: int = INPUTS,
+        spread_us: int,
+        remembered: int,
     ) -> None:
         self._database, self._keyring = database, keyring
         self._rounds = RoundsInHand(catalog, keyring, clock)

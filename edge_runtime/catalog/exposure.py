@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from edge_runtime.catalog.hidden import hidden_view
 from edge_runtime.catalog.model import (
     DType,
     EventType,
     Experiment,
+    Feature,
     Purpose,
     Ref,
     SessionFeature,
     View,
     Where,
 )
-from edge_runtime.catalog.views import DEDUP_MARGIN_US, DEFAULT_LATENESS_US
 
 ARM: Final = "arm"
 """Feature: the arm that the subject was first exposed to; NULL before."""
@@ -65,20 +66,8 @@ def exposure_view(experiment: Experiment, purpose: Purpose) -> View:
     where = (Where(ASSIGNMENT, "eq", experiment.assignment),)
     events = (experiment.event,)
     name, _, version = experiment.exposure.view.partition("@")
-    lateness_us = min(DEFAULT_LATENESS_US, purpose.retention_us or DEFAULT_LATENESS_US)
-    return View(
-        name=name,
-        version=int(version),
-        entity=(experiment.unit,),
-        source="session",
-        purpose=purpose.name,
-        ttl_us=0,
-        owner="",
-        tier="hot",
-        allowed_lateness_us=lateness_us,
-        dedup_horizon_us=lateness_us + DEDUP_MARGIN_US,
-        features={
-            ARM: SessionFeature(ARM, "first", events, value=ARM, where=where, dtype=_TEXT),
-            EXPOSED_S: SessionFeature(EXPOSED_S, "since_first", events, where=where),
-        },
-    )
+    features: dict[str, Feature] = {
+        ARM: SessionFeature(ARM, "first", events, value=ARM, where=where, dtype=_TEXT),
+        EXPOSED_S: SessionFeature(EXPOSED_S, "since_first", events, where=where),
+    }
+    return hidden_view(name, int(version), (experiment.unit,), purpose, features)

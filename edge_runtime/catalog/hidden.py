@@ -19,7 +19,7 @@ from typing import Final
 
 from edge_runtime.catalog.feature_table import Table, session_table
 from edge_runtime.catalog.inputs import Surroundings
-from edge_runtime.catalog.model import EntityType, EventType, Purpose, Ref, SessionFeature, View
+from edge_runtime.catalog.model import EntityType, EventType, Feature, Purpose, Ref, SessionFeature, View
 from edge_runtime.catalog.operators import OPERATORS
 from edge_runtime.catalog.people import entity_names
 from edge_runtime.catalog.references import MAX_VERSION
@@ -75,7 +75,8 @@ class HiddenViews:
         feature = read_session_feature(FEATURE, body, around)
         if not isinstance(feature, SessionFeature) or not entity or purpose is None:
             return None
-        view = _view(owner, entity, purpose, feature)
+        version = _version(entity, purpose, feature)
+        view = hidden_view(owner, version, entity, purpose, {FEATURE: feature})
         self.views[view.key] = view
         return Ref(view.key, FEATURE)
 
@@ -87,11 +88,14 @@ class HiddenViews:
         return names
 
 
-def _view(owner: str, entity: tuple[str, ...], purpose: Purpose, feature: SessionFeature) -> View:
+def hidden_view(
+    name: str, version: int, entity: tuple[str, ...], purpose: Purpose, features: Mapping[str, Feature]
+) -> View:
+    """A session view of `purpose` that nobody declares by itself; `name` holds a dot."""
     lateness_us = min(DEFAULT_LATENESS_US, purpose.retention_us or DEFAULT_LATENESS_US)
     return View(
-        name=owner,
-        version=_version(entity, purpose, feature),
+        name=name,
+        version=version,
         entity=entity,
         source="session",
         purpose=purpose.name,
@@ -100,7 +104,7 @@ def _view(owner: str, entity: tuple[str, ...], purpose: Purpose, feature: Sessio
         tier="hot",
         allowed_lateness_us=lateness_us,
         dedup_horizon_us=lateness_us + DEDUP_MARGIN_US,
-        features={FEATURE: feature},
+        features=features,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal
 
 from edge_runtime.wire.printing import prints_only
 
@@ -398,6 +398,15 @@ def _buckets(edges: tuple[float, ...]) -> tuple[str, ...]:
     return tuple(f"[{a}, {b})" for a, b in pairwise(["-inf", *told, "inf"]))
 
 
+UNEXPOSED: Final = "unexposed"
+"""The cell of whoever did not see an arm."""
+
+
+def cells_of(arms: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    """What one subject can answer to an experiment: `unexposed`, then `ARM/no` and `ARM/yes` of each arm."""
+    return (UNEXPOSED, *(f"{arm}/{answer}" for arm, _ in arms for answer in ("no", "yes")))
+
+
 @prints_only("name", "purpose", "unit", "arms", "outcome", "since_exposure", "traffic")
 @dataclass(frozen=True, slots=True)
 class Experiment:
@@ -444,8 +453,8 @@ class Experiment:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What one subject can answer: `unexposed`, then `ARM/no` and `ARM/yes` in the order of the arms."""
-        return ("unexposed", *(f"{arm}/{answer}" for arm, _ in self.arms for answer in ("no", "yes")))
+        """What one subject can answer; see `cells_of`."""
+        return cells_of(self.arms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def count(tx: WriteTx, asked: Mapping[bytes, Asked], reports: Iterable[Opened]) 
         if code is not None:
             tx.aggregates.refuse(report.round, code)
             continue
-        tx.aggregates.use_tickets(report.tickets)
+        tx.tickets.use(report.tickets)
         total = totals.setdefault(report.round, _Total())
         total.subjects += len(report.tickets)
         total.reports += 1
@@ -103,7 +103,7 @@ class _Total:
 
 def _judge(tx: ReadTx, parameters: Parameters, report: Opened) -> str | None:
     for id_ in report.tickets:
-        ticket = tx.aggregates.ticket(id_)
+        ticket = tx.tickets.by_id(id_)
         if ticket is None or ticket.round != report.round:
             return "ticket_invalid"
         if ticket.used:

@@ -16,18 +16,9 @@ import msgspec
 from edge_runtime.aggregates.mechanisms import definition
 from edge_runtime.catalog.hidden import is_hidden
 from edge_runtime.catalog.model import CatalogModel, Metric, MetricKind, View
-from sync_server.aggregates.release import Release
+from sync_server.aggregates.release import Figure, Release
 
 PRESENT: Final = "PRESENT"
-
-
-class Figure(msgspec.Struct):
-    """One number of a release: a share, or an age in seconds."""
-
-    estimate: float
-    low: float
-    """Ends of the 95 % interval, for the noise added on the devices."""
-    high: float
 
 
 class Measure(msgspec.Struct, kw_only=True):
@@ -46,8 +37,8 @@ class Measure(msgspec.Struct, kw_only=True):
     n: int | None = None
     """Subjects who answered."""
     figures: dict[str, Figure] = {}
-    """Completeness: status -> share. Freshness: `0.5` -> the age that half of the subjects stay under, or
-    `mean`, or bucket -> share."""
+    """Completeness: status -> share. Freshness: `0.5` -> seconds, the age that half of the subjects stay
+    under; or `mean` -> seconds; or bucket -> share."""
 
 
 class ViewHealth(msgspec.Struct):
@@ -137,5 +128,5 @@ def _measure(metric: Metric, published: Published | None) -> Measure:
         round=release.round,
         closed_at_us=release.closed_at_us,
         n=release.n,
-        figures={name: Figure(e, *intervals[name]) for name, e in (release.estimate or {}).items()},
+        figures={name: Figure(e, intervals[name]) for name, e in (release.estimate or {}).items()},
     )

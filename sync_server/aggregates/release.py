@@ -26,6 +26,13 @@ Interval = Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=2)
 """Lower and upper end. Its schema has one type of items, which every reader of OpenAPI documents knows."""
 
 
+class Figure(msgspec.Struct, frozen=True):
+    """One number that is worked out from releases."""
+
+    estimate: float
+    ci95: Interval
+
+
 class NeededPurpose(msgspec.Struct, frozen=True):
     """A purpose that an answer needs, and whether its permission is a consent (unknown then means no)."""
 

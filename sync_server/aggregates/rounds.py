@@ -15,11 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-from edge_runtime.aggregates.mechanisms import (
-    DAY_US,
-    budget_window_days,
-    definition,
-)
+from edge_runtime.aggregates.mechanisms import DAY_US, budget_window_days, definition
 from edge_runtime.catalog.model import CatalogModel
 from edge_runtime.wire import seal
 from edge_runtime.wire.failure import WireFailure
@@ -78,7 +74,8 @@ class Rounds:
     def open(self, tx: WriteTx, model: CatalogModel, metric: str, closes_in_us: int) -> tuple[RoundRow, bool]:
         """The open round of `metric` and whether it is new: opening twice gives the one that is open.
 
-        Raises `Problem`: `unknown_metric`; `invalid_request` for a kind that is not built or a bad duration.
+        Raises `Problem`: `unknown_metric`; `invalid_request` for a bad duration, or a mechanism that does not
+        fit.
         """
         declared = model.metrics.get(metric)
         if declared is None:

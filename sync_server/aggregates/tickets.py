@@ -28,7 +28,7 @@ from edge_runtime.wire.failure import WireFailure
 from edge_runtime.wire.messages import TicketGrant, TicketRequest, Tickets
 from sync_server.aggregates.release import Parameters
 from sync_server.clock import Clock
-from sync_server.store.aggregates import TicketRow
+from sync_server.store.aggregate_tickets import TicketRow
 from sync_server.store.protocol import ReadTx, WriteTx
 from sync_server.store.records import BARS, GIVEN, DeviceRow
 
@@ -79,8 +79,8 @@ class Issuer:
             raise WireFailure("too_large", f"expected at most {SUBJECTS} subjects")
         today = self._today(tx)
         window = longest(decode_windows(tx.meta(WINDOWS)), parameters.window_days, today)
-        tx.aggregates.forget_spends(today - window)
-        tx.aggregates.forget_homes(today - max(window, HOME_DAYS))
+        tx.tickets.forget_spends(today - window)
+        tx.tickets.forget_homes(today - max(window, HOME_DAYS))
         asking = _Asking(metric, request.round_id, parameters, device, today, window)
         granted = []
         for subject in dict.fromkeys(request.subjects):
@@ -100,28 +100,28 @@ class Issuer:
     def _ticket(self, tx: WriteTx, asking: _Asking, subject: bytes) -> bytes | None:
         place = self._blind(b"edge-home", asking.metric.encode() + b"\0" + subject)
         device = self._blind(b"edge-device", asking.device.device_id.encode())
-        home = tx.aggregates.home(place)
+        home = tx.tickets.home(place)
         if home == device:
-            tx.aggregates.set_home(place, device, asking.today)  # it still asks
+            tx.tickets.set_home(place, device, asking.today)  # it still asks
         tag = self._blind(b"edge-round", asking.round + subject)
-        known = tx.aggregates.ticket_of(asking.round, tag)
+        known = tx.tickets.of(asking.round, tag)
         if known is not None:
             return known.ticket if known.device_id == asking.device.device_id else None
         if home not in (None, device) or not self._paid(tx, asking, subject):
             return None
-        tx.aggregates.set_home(place, device, asking.today)
+        tx.tickets.set_home(place, device, asking.today)
         ticket = self._entropy(16)
         row = TicketRow(ticket, asking.round, subject, asking.device.device_id, used=False)
-        tx.aggregates.add_ticket(row, tag)
+        tx.tickets.add(row, tag)
         return ticket
 
     def _paid(self, tx: WriteTx, asking: _Asking, subject: bytes) -> bool:
         """Debit a ticket; False, and nothing changed, where the ceiling would be passed or is not known."""
         payer, micros = self._blind(b"edge-budget", subject), asking.parameters.cost_micros
         first_day = asking.today - asking.window + 1
-        if _lost(tx, first_day) or tx.aggregates.spent(payer, first_day) + micros > BUDGET_CEILING_MICROS:
+        if _lost(tx, first_day) or tx.tickets.spent(payer, first_day) + micros > BUDGET_CEILING_MICROS:
             return False
-        tx.aggregates.spend(payer, asking.today, micros)
+        tx.tickets.spend(payer, asking.today, micros)
         known = decode_windows(tx.meta(WINDOWS))
         windows = noted(known, asking.parameters.window_days, asking.today)
         if windows != known:

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from sync_server.aggregates.documents import RoundId
 from sync_server.aggregates.experiments.report import ExperimentReport, report_of
-from sync_server.aggregates.release import Parameters, Release, read_release
+from sync_server.aggregates.release import Release, read_release
+from sync_server.aggregates.rounds import parameters_of
 from sync_server.api.aggregates import PATH
 from sync_server.api.asked import asked
 from sync_server.api.replies import json_reply
@@ -30,7 +31,7 @@ async def read_uplift(request: web.Request) -> web.Response:
         row = None if release is None else tx.aggregates.round(bytes.fromhex(release.round))
     if release is None or row is None:
         raise Problem("not_found", "expected a metric with a release, or a round of it that is released")
-    parameters = msgspec.json.decode(row.parameters, type=Parameters)
+    parameters = parameters_of(row)
     if not parameters.arms:
         raise Problem("not_found", "expected an experiment: this metric is none")
     alpha, looks = float(asked(request, "alpha", "0.05")), asked(request, "looks", 1)

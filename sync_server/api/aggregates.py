@@ -11,7 +11,8 @@ from aiohttp import web
 
 from sync_server.access.audit import about
 from sync_server.aggregates.documents import NewRound, Round, RoundId, RoundWithRelease
-from sync_server.aggregates.release import Parameters, Release, read_release
+from sync_server.aggregates.release import Release, read_release
+from sync_server.aggregates.rounds import parameters_of
 from sync_server.api.body import into
 from sync_server.api.replies import body_of, json_reply
 from sync_server.api.rooms import COLLECTOR, HINTS, REGISTRY, ROUNDS, STORE
@@ -71,7 +72,7 @@ def _round_id(request: web.Request) -> bytes:
 
 
 def _round(row: RoundRow) -> Round:
-    parameters = msgspec.json.decode(row.parameters, type=Parameters)
+    parameters = parameters_of(row)
     question = parameters.question
     return Round(
         row.id.hex(),

@@ -107,7 +107,6 @@ def _brief(row: RoundRow, body: bytes | None) -> RoundBrief:
 
 def _declared(model: CatalogModel, metric: Metric) -> DeclaredMetric:
     days = budget_window_days(model.metrics.values())
-    source = model.views[metric.of.view].purpose
     try:
         mechanism, reason = freeze(model, metric, days).question.mechanism, None
     except ValueError as error:
@@ -117,7 +116,7 @@ def _declared(model: CatalogModel, metric: Metric) -> DeclaredMetric:
         kind=metric.kind,
         mode=metric.mode,
         of=source_text(model, metric),
-        purposes=[*dict.fromkeys(p for p in (metric.purpose, source) if p is not None)],
+        purposes=list(model.purposes_of(metric)),
         min_subjects=metric.min_subjects,
         epsilon=cost_micros(metric) / MICRO,
         epsilon_ceiling=BUDGET_CEILING_MICROS / MICRO,

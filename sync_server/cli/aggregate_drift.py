@@ -9,7 +9,8 @@ import msgspec
 
 from edge_runtime.wire.time_text import time_text
 from sync_server.aggregates.drift.drift import Verdict
-from sync_server.aggregates.drift.report import PREVIOUS, REFERENCE, DriftReport, Figure
+from sync_server.aggregates.drift.report import PREVIOUS, REFERENCE, DriftReport
+from sync_server.aggregates.release import Figure
 from sync_server.cli.command import client, command
 from sync_server.cli.named_round import named_round
 from sync_server.cli.printable import shown, table

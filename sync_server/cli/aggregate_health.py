@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import msgspec
 
 from edge_runtime.wire.time_text import time_text
-from sync_server.aggregates.health import Figure, Health, Measure, ViewHealth
+from sync_server.aggregates.health import Health, Measure, ViewHealth
+from sync_server.aggregates.release import Figure
 from sync_server.cli.command import client
 from sync_server.cli.printable import shown, table
 from sync_server.cli.told import Told
@@ -69,12 +70,14 @@ def _shares(one: Measure, *, first: bool) -> str:
 
 
 def _share(f: Figure) -> str:
-    return f"{f.estimate * 100:.1f} % [{f.low * 100:.1f} … {f.high * 100:.1f}]"
+    low, high = f.ci95
+    return f"{f.estimate * 100:.1f} % [{low * 100:.1f} … {high * 100:.1f}]"
 
 
 def _age(name: str, f: Figure) -> str:
     label = "mean" if name == "mean" else f"{float(name) * 100:g} % under"
-    return f"{label} {age_text(f.estimate)} [{age_text(f.low)} … {age_text(f.high)}]"
+    low, high = f.ci95
+    return f"{label} {age_text(f.estimate)} [{age_text(low)} … {age_text(high)}]"
 
 
 def age_text(seconds: float) -> str:

@@ -24,6 +24,7 @@ from sync_server.aggregates.table import csv_table, parquet_table
 from sync_server.client.connection import path_of
 
 T = TypeVar("T")
+Page = TypeVar("Page", Rounds, Releases)
 AGGREGATES: Final = ("v1", "aggregates")
 
 
@@ -69,23 +70,13 @@ class AggregatesClient:
 
     def rounds(self, metric: str | None = None, *, page: int | None = None) -> Iterator[RoundBrief]:
         """Rounds of a metric or of all, newest first; `page` at a time."""
-        after: str | None = None
-        while True:
-            path = path_of(*AGGREGATES, "rounds", metric=metric, after=after, limit=page)
-            found = self._ask("GET", path, Rounds)
+        for found in self._pages("rounds", Rounds, metric, page):
             yield from found.rounds
-            if (after := found.next) is None:
-                return
 
     def releases(self, metric: str | None = None, *, page: int | None = None) -> Iterator[Release]:
         """Releases of a metric or of all, newest first; `page` at a time."""
-        after: str | None = None
-        while True:
-            path = path_of(*AGGREGATES, "releases", metric=metric, after=after, limit=page)
-            found = self._ask("GET", path, Releases)
+        for found in self._pages("releases", Releases, metric, page):
             yield from found.releases
-            if (after := found.next) is None:
-                return
 
     def uplift(
         self,
@@ -110,6 +101,15 @@ class AggregatesClient:
         """
         found = [*self.releases(metric)]
         return csv_table(found) if form == "csv" else parquet_table(found)
+
+    def _pages(self, what: str, wanted: type[Page], metric: str | None, size: int | None) -> Iterator[Page]:
+        after: str | None = None
+        while True:
+            path = path_of(*AGGREGATES, what, metric=metric, after=after, limit=size)
+            found = self._ask("GET", path, wanted)
+            yield found
+            if (after := found.next) is None:
+                return
 
     def _ask(self, method: str, path: str, wanted: type[T], body: object = None) -> T:
         return msgspec.json.decode(

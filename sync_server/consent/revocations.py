@@ -93,5 +93,5 @@ def name_targets(
 def erase_rows(tx: WriteTx, subject: bytes, purpose: str, denial: int) -> int:
     """Erase what the server holds of the pair: rows, unused tickets, and (after the commit) payload keys."""
     tx.erase_keys(subject, purpose, denial)
-    tx.aggregates.void_tickets(subject)
+    tx.tickets.void(subject)
     return tx.drop_personal(subject, purpose)

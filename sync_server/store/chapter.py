@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sync_server.journal.record import Entry
 from sync_server.store.access import AccessRows
+from sync_server.store.aggregate_tickets import TicketRows
 from sync_server.store.aggregates import AggregateRows
 from sync_server.store.audit import AuditRows
 from sync_server.store.destinations import DestinationRows
@@ -41,6 +42,11 @@ class Chapter:
     def aggregates(self) -> AggregateRows:
         """The aggregates' rows, inside this transaction."""
         return AggregateRows(self)
+
+    @property
+    def tickets(self) -> TicketRows:
+        """The tickets of aggregate rounds and what they cost, inside this transaction."""
+        return TicketRows(self)
 
     @property
     def forgetting(self) -> ForgettingRows:

@@ -132,7 +132,7 @@ class DeviceWrites(DeviceReads):
             "UPDATE devices SET revoked_us = ?, revoked_why = ? WHERE device_id = ? AND revoked_us IS NULL",
             (at_us, why, device_id),
         )
-        self.aggregates.void_tickets_of(device_id)
+        self.tickets.void_of(device_id)
         self._device_moved(device_id)
         return found.rowcount == 1
 

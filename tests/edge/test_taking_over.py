@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge_runtime.aggregates.budget import Charge, Verdict, judge, pay
-from edge_runtime.aggregates.memo import Remembered, recall, remember
+from edge_runtime.aggregates.remembered import Remembered, recall, remember
 from edge_runtime.cache.cipher import PAGE_BYTES
 from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import ChannelState

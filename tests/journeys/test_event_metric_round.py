@@ -119,7 +119,8 @@ def test_a_status_is_asked_of_those_who_allowed_both_and_makes_the_health_of_the
     told = health(town.catalog.model, {"profile_status": Published(row.definition, release)})
     (view,) = [one for one in told.views if one.view == "profile@1"]
     assert view.present is not None
-    assert view.present.low <= 0 <= view.present.high
+    low, high = view.present.ci95
+    assert low <= 0 <= high
 
 
 def test_an_age_is_asked_of_those_who_have_a_value(town: Town, stand: Stand) -> None:

@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from edge_runtime.aggregates.mechanisms import definition, input_of, mechanism_for, question_of
 from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.statuses import COUNTED
-from sync_server.aggregates.health import Figure, Health, Measure, Published, ViewHealth, health, watched
-from sync_server.aggregates.release import Release, freeze, make_release
+from sync_server.aggregates.health import Health, Measure, Published, ViewHealth, health, watched
+from sync_server.aggregates.release import Figure, Release, freeze, make_release
 from sync_server.api.rooms import API_TOKEN, REGISTRY, STORE
 from sync_server.app import build_app
 from sync_server.cli.aggregate_health import health_text
@@ -90,14 +90,15 @@ def test_completeness_is_the_share_of_present_with_its_interval() -> None:
     assert list(told.figures) == list(COUNTED)
     assert found.present == told.figures["PRESENT"]
     for status, figure in told.figures.items():
-        assert figure.low <= truth[status] / 4_000 <= figure.high, status
+        low, high = figure.ci95
+        assert low <= truth[status] / 4_000 <= high, status
 
 
 def test_freshness_is_the_ages_that_were_released() -> None:
     catalog = measured()
     (told,) = view(health(catalog.model, newest(catalog, AGES)), "profile@1").freshness
     assert (told.metric, told.feature, told.kind, told.n) == (AGE, "country", "quantile", 900)
-    assert told.figures == {"0.5": Figure(5400.0, 5e3, 6e3), "0.9": Figure(90_000.0, 8e4, 1e5)}
+    assert told.figures == {"0.5": Figure(5400.0, (5e3, 6e3)), "0.9": Figure(90_000.0, (8e4, 1e5))}
 
 
 def test_law_9_what_was_withheld_shows_no_number_and_why() -> None:

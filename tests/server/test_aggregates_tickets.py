@@ -166,7 +166,7 @@ def test_law_9_forgetting_a_subject_leaves_what_it_spent(office: Office) -> None
     (subject,) = office.subjects(1)
     fill(office, subject)
     with office.store.write("forget") as tx:
-        tx.aggregates.void_tickets(subject)
+        tx.tickets.void(subject)
         tx.execute("DELETE FROM lane WHERE subject = ?", (subject,))
     assert not granted(office, subject, 6)
     office.decide(subject, "given")

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_runtime.aggregates.mechanisms import definition, frequencies_for, question_of
-from edge_runtime.aggregates.memo import INPUTS
 from edge_runtime.aggregates.report import Reporter
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
@@ -26,6 +25,7 @@ from edge_runtime.keys.denial import Denial
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.keys.providers import KeyMemory
 from edge_runtime.serving.status import Status
+from edge_runtime.settings import Settings as DeviceSettings
 from edge_runtime.wire import seal
 from edge_runtime.wire.messages import Report, RoundOffer, TicketGrant, TicketRequest, Tickets
 from edge_runtime.wire.sealed_report import Answered, open_report, seal_report
@@ -44,6 +44,7 @@ SIGNING = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
 COLLECTOR = X25519PrivateKey.from_private_bytes(b"c" * 32)
 """What reports are sealed to."""
 PURPOSES = ("measurement", "personalization")
+REMEMBERED = DeviceSettings().remembered_answers
 COUNTRIES = ("UK", "DE", "FR", "other")
 
 
@@ -138,7 +139,7 @@ class Kiosk:
         tenant_key: bytes = b"t" * 32,
         clock: ManualClock | None = None,
         spread_us: int = 0,
-        remembered: int = INPUTS,
+        remembered: int = REMEMBERED,
         cache: tuple[Keyring, Database] | None = None,
     ) -> None:
         self.remembered = remembered

@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, cost_micros
-from edge_runtime.aggregates.memo import INPUTS
 from edge_runtime.catalog import Catalog
 from edge_runtime.wire.messages import Report, RoundOffer, Tickets
 from edge_runtime.wire.sealed_report import report_id
 from sync_server.aggregates.tickets import NEWEST_DAY
 from sync_server.store.records import DeviceRow
-from tests.support.aggregate_ends import HOUR_US, SIGNING, Kiosk, Office, device, metric_catalog, opened
+from tests.support.aggregate_ends import (
+    HOUR_US,
+    REMEMBERED,
+    SIGNING,
+    Kiosk,
+    Office,
+    device,
+    metric_catalog,
+    opened,
+)
 
 
 class Told(NamedTuple):
@@ -85,7 +93,7 @@ class Measured:
         *,
         kiosks: int = 1,
         of: Catalog | None = None,
-        remembered: int = INPUTS,
+        remembered: int = REMEMBERED,
         seed: int = 7,
     ) -> None:
         self.office, self.oracle, self.rng = Office(folder), Oracle(), random.Random(seed)
@@ -136,7 +144,7 @@ class Measured:
         """Everything is erased, on every kiosk, as the eraser does it."""
         self.office.decide(self.pseudonym(subject), "withdrawn")
         with self.office.store.write("void") as tx:
-            tx.aggregates.void_tickets(self.pseudonym(subject))
+            tx.tickets.void(self.pseudonym(subject))
         for kiosk in self.kiosks.values():
             doomed = [key.handle for key in kiosk.keyring.keys_of(subject)]
             kiosk.erase(subject)

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_runtime.aggregates.report import Reporter
 from edge_runtime.wire import messages as m
 from sync_server.aggregates.release import Release
-from tests.support.aggregate_ends import HOUR_US, PURPOSES, Value, metric_catalog
+from tests.support.aggregate_ends import HOUR_US, PURPOSES, REMEMBERED, Value, metric_catalog
 from tests.support.town import Kiosk, Session, Town
 
 CATALOG = metric_catalog(minimum=3)
@@ -37,6 +37,7 @@ class Stand:
             k.clock,
             self._bits,
             self.spread_us,
+            REMEMBERED,
         )
         self.session = Session(k, self.reporter)
         return self.session

@@ -22,20 +22,12 @@ from sync_server.aggregates.drift.drift import (
     population_stability,
     verdict,
 )
-from sync_server.aggregates.release import Interval, Release
+from sync_server.aggregates.release import Figure, Release
 
 ALARM_AT: Final = 0.25
 """Index that is an alarm where the metric declares none: by custom, much."""
 REFERENCE: Final = "reference"
 PREVIOUS: Final = "previous"
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """A divergence, corrected for the noise."""
-
-    estimate: float
-    """Median-unbiased; 0 where noise alone explains what was seen."""
-    ci95: Interval
 
 
 class CategoryDrift(msgspec.Struct, frozen=True):
@@ -61,9 +53,10 @@ class DriftReport(msgspec.Struct, frozen=True):
     """Null for the reference."""
     against_n: int | None
     stability_index: Figure
-    """Population stability index; what `alarm_at` is compared with."""
+    """Population stability index, corrected for the noise: median-unbiased, 0 where noise alone explains what
+    was seen. What `alarm_at` is compared with."""
     jensen_shannon: Figure
-    """0 for equal distributions, 1 for two that share no category."""
+    """0 for equal distributions, 1 for two that share no category; corrected in the same way."""
     alarm_at: float
     verdict: Verdict
     """`alarm`: the whole interval of the index is above `alarm_at`. `watch`: its estimate is. `none`: the

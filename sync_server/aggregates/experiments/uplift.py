@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from edge_runtime.aggregates.mechanisms import Question, frequencies_for
+from edge_runtime.catalog.model import cells_of
 from sync_server.aggregates.experiments.cells import Arms, arms_of
 from sync_server.aggregates.experiments.chi_square import upper_tail
 from sync_server.aggregates.release import Interval
@@ -115,7 +116,7 @@ def uplift(
     """
     if not 0 < alpha < 1 or looks < 1:
         raise ValueError("expected alpha inside 0 … 1 and at least one look")
-    cells = ("unexposed", *(f"{arm}/{answer}" for arm, _ in weights for answer in ("no", "yes")))
+    cells = cells_of(weights)
     if question.categories != cells:
         raise ValueError("expected the cells of these arms")
     arms = arms_of([estimate[cell] for cell in cells], n, frequencies_for(question))

@@ -31,7 +31,7 @@ def test_law_2_a_withdrawal_of_either_purpose_takes_what_is_remembered(tmp_path:
         assert receipt.receipt.rows_deleted["answer"] == 2
         assert remembered(shop) == 2
         assert len(shop.answer("views_band")) == 1
-        assert shop.reporter.counts["memoised"] == 1
+        assert shop.reporter.counts["remembered"] == 1
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -20,13 +20,12 @@ import msgspec
 from edge_runtime.errors import DatabaseUnreadable
 from edge_runtime.keys.keyring import DataKey
 from edge_runtime.wire.messages import Bytes16
+from edge_runtime.wire.printing import prints_only
 
 TABLE: Final = "answer"
-INPUTS: Final = 16
-"""Answers remembered of one metric and subject, unless the settings say otherwise."""
 
 
-class MemoReads(Protocol):
+class RememberedReads(Protocol):
     """What recalling needs of a transaction of the cache."""
 
     def answers(self, handle: bytes, slot: bytes) -> bytes | None:
@@ -34,7 +33,7 @@ class MemoReads(Protocol):
         ...
 
 
-class MemoWrites(MemoReads, Protocol):
+class RememberedWrites(RememberedReads, Protocol):
     """What remembering needs of a transaction of the cache."""
 
     def put_answer(self, handle: bytes, slot: bytes, also: bytes, outcome: bytes, sealed: bytes) -> None:
@@ -42,6 +41,7 @@ class MemoWrites(MemoReads, Protocol):
         ...
 
 
+@prints_only("definition")
 class Remembered(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The answers of one subject to one question, the input that was asked for last at the end."""
 
@@ -64,7 +64,7 @@ class Remembered(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         return Remembered(self.definition, kept[max(len(kept) - limit, 0) :])
 
 
-def recall(tx: MemoReads, metric: str, definition: bytes, keys: Sequence[DataKey]) -> Remembered:
+def recall(tx: RememberedReads, metric: str, definition: bytes, keys: Sequence[DataKey]) -> Remembered:
     """What is remembered for `metric` under `keys`; nothing under another definition: a new question.
 
     Args:
@@ -83,7 +83,7 @@ def recall(tx: MemoReads, metric: str, definition: bytes, keys: Sequence[DataKey
     return Remembered(definition, [])
 
 
-def remember(tx: MemoWrites, metric: str, keys: Sequence[DataKey], known: Remembered) -> None:
+def remember(tx: RememberedWrites, metric: str, keys: Sequence[DataKey], known: Remembered) -> None:
     """Keep `known` in the place of what was remembered for `metric`, sealed under all `keys`."""
     slot, sealed = _slot(metric), msgspec.msgpack.encode(known)
     for key in keys:

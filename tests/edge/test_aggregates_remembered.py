@@ -18,7 +18,7 @@ from edge_runtime.aggregates.mechanisms import (
     question_of,
     same_answers,
 )
-from edge_runtime.aggregates.memo import Remembered, recall
+from edge_runtime.aggregates.remembered import Remembered, recall
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
 from edge_runtime.keys.datakey import DataKey
@@ -55,7 +55,14 @@ def test_law_9_the_same_value_gets_the_same_answer_draws_nothing_and_costs_nothi
     assert {said(kiosk, n, "UK") for n in range(2, 100)} == {first}
     assert kiosk.draws == drawn
     assert kiosk.spent() == 1_000_000
-    assert kiosk.reporter.counts["memoised"] == 98
+    assert kiosk.reporter.counts["remembered"] == 98
+
+
+def test_what_is_remembered_prints_neither_inputs_nor_answers() -> None:
+    """Tracebacks and debuggers print records without asking."""
+    known = Remembered(b"d" * 16, [(73_913, b"noised-answer")])
+    assert "73913" not in repr(known)
+    assert "noised-answer" not in repr(known)
 
 
 def test_law_9_each_other_value_is_a_draw_and_a_charge() -> None:
