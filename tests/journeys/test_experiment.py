@@ -18,17 +18,16 @@ import pytest
 
 import edge_runtime as er
 from edge_runtime.aggregates import chance
-from edge_runtime.sync.background import BackgroundSync
 from sync_server.aggregates.experiments.report import ExperimentReport
 from sync_server.cli import main
 from tests.support.experiments import experiment_table, shop_table
 from tests.support.fleet import SharedClock
+from tests.support.links import SOON_S, Links
 from tests.support.served import Served
 
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
 VISITORS, KIOSKS, SEED = 200, 4, 20261130
 PLANTED: Final = {"control": 0.2, "treatment": 0.8}
-SOON_S: Final = 60
 EXPERIMENTS: Final = {"new_ranker": experiment_table(), "twin": experiment_table(outcome={"event": "view"})}
 
 
@@ -44,12 +43,11 @@ class Fair:
         self.data = str(self.server.data)
         assert main(["catalog", "put", str(folder / "catalog.json"), "--activate", "--data", self.data]) == 0
         catalog = er.Catalog.load(folder / "catalog.json")
-        self._links: list[BackgroundSync] = []
         self.kiosks = [
             stack.enter_context(self._kiosk(folder / f"kiosk-{n}", catalog)) for n in range(KIOSKS)
         ]
-        stack.callback(self.offline)
-        self.online()
+        self.links = Links(self.kiosks, self.clock)
+        stack.callback(self.links.offline)
         self.arms = {
             f"visitor-{n}": self._visit(f"visitor-{n}", self.kiosks[n % KIOSKS]) for n in range(VISITORS)
         }
@@ -74,33 +72,17 @@ class Fair:
             assert rt.track("view", user=name, item="x") is er.ACCEPTED
         return shown.arm
 
-    def online(self) -> None:
-        self._links = [rt.sync_in_background() for rt in self.kiosks]
-        for link in self._links:
-            link.wait_caught_up(SOON_S)
-
-    def offline(self) -> None:
-        for link in self._links:
-            link.close()
-        self._links = []
-
-    def later(self, us: int) -> None:
-        """Time passes while nobody is connected."""
-        self.offline()
-        self.clock.advance(us)
-        self.online()
-
     def asked(self, experiment: str) -> ExperimentReport:
         """One whole round, and what it says."""
         aggregates = self.server.client.aggregates
         before = {what: self._count(what) for what in ("stored", "sent")}
         made = aggregates.open(experiment, closes_in_s=6 * 3600)
         self._soon(lambda: self._count("stored") - before["stored"] == VISITORS)
-        self.later(2 * HOUR_US)
+        self.links.later(2 * HOUR_US)
         self._soon(lambda: self._count("sent") - before["sent"] == VISITORS)
         release = aggregates.close(experiment, made.round)
         assert (release.status, release.n) == ("released", VISITORS)
-        self.later(2 * DAY_US)  # the budget window is over
+        self.links.later(2 * DAY_US)  # the budget window is over
         return aggregates.uplift(experiment, round_id=made.round)
 
     def _count(self, what: str) -> int:

@@ -73,15 +73,11 @@ class Journey:
         done: list[dict[str, Any]] = []
         worker = threading.Thread(target=lambda: done.append(self._report(client, round_id, sealed)))
         worker.start()
-        died = False
-        while worker.is_alive():
-            if self.server.dies(within_s=0.02):
-                self.places.append(self.server.died())
-                self.server.start()
-                died = True
+        places = self.server.survive(worker)
+        self.places += places
         (release,) = done
         self._check(client, release, tally)
-        return died
+        return bool(places)
 
     def _drawn(self, round_id: bytes) -> tuple[list[bytes], Counter[int]]:
         """A sealed report for each subject, and what they add up to."""

@@ -147,14 +147,10 @@ class Journey:
         self.server.arm()
         worker = threading.Thread(target=self._revoke, args=(name,))
         worker.start()
-        died = False
-        while worker.is_alive():
-            if self.server.dies(within_s=0.02):
-                self.places.append(self.server.died())
-                self.server.start()
-                died = True
+        places = self.server.survive(worker)
+        self.places += places
         assert name in self.completed
-        return died
+        return bool(places)
 
     def _revoke(self, name: str) -> None:
         consent = self.client.consent

@@ -24,11 +24,11 @@ import pytest
 
 import edge_runtime as er
 from edge_runtime.aggregates import chance
-from edge_runtime.sync.background import BackgroundSync
 from sync_server.aggregates.release import Release
 from sync_server.cli import main
 from sync_server.cli.told import NOT_YET, REFUSED
 from tests.support.fleet import SharedClock
+from tests.support.links import SOON_S, Links
 from tests.support.served import Served
 
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
@@ -38,7 +38,6 @@ PEOPLE, KIOSKS, SEED = 60, 4, 20261130
 LEAVES, TOP = 16, 64
 WIDER: Final = 6 / 1.96
 """From the interval of a release to one of six standard deviations."""
-SOON_S: Final = 60
 EXPERIMENT: Final = "offer"
 
 CONSENT = {"title": "t", "legal_basis": "consent", "lease": "24h", "retention": "90d"}
@@ -148,16 +147,16 @@ class Population:
         catalog = er.Catalog.load(folder / "catalog.json")
         rng = random.Random(SEED)
         self.people = [Person(number, rng) for number in range(PEOPLE)]
-        self.links: list[BackgroundSync] = []
         self.kiosks = [
             stack.enter_context(self._kiosk(folder / f"kiosk-{n}", catalog)) for n in range(KIOSKS)
         ]
-        stack.callback(self.offline)
-        self.online()  # an enrolled kiosk uses nothing before the server has spoken
+        self.links = Links(
+            self.kiosks, self.clock
+        )  # an enrolled kiosk uses nothing before the server has spoken
+        stack.callback(self.links.offline)
         for number, person in enumerate(self.people):
             person.live(self.kiosks[number % KIOSKS])
-        for link in self.links:
-            link.wait_caught_up(SOON_S)
+        self.links.caught_up()
         self.publish()
 
     def _kiosk(self, folder: Path, catalog: er.Catalog) -> er.Runtime:
@@ -184,24 +183,6 @@ class Population:
         as_of = self.client.call("GET", "/v1/consent-ledger/head")["size"]
         body = {"view": "profile", "as_of": as_of, "rows": rows}
         assert self.client.call("POST", "/v1/features", body)["refused"] == []
-
-    # ---- the line ----------------------------------------------------------------------------------------
-
-    def online(self) -> None:
-        self.links = [rt.sync_in_background() for rt in self.kiosks]
-        for link in self.links:
-            link.wait_caught_up(SOON_S)
-
-    def offline(self) -> None:
-        for link in self.links:
-            link.close()
-        self.links = []
-
-    def later(self, us: int) -> None:
-        """Time passes while nobody is connected."""
-        self.offline()
-        self.clock.advance(us)
-        self.online()
 
     def count(self, what: str) -> int:
         """How often the kiosks did it, together: see `edge_runtime/aggregates/counts.py`."""
@@ -231,10 +212,10 @@ class Population:
         assert self.aggregates("show", metric, "--round", made["round"], code=NOT_YET)["release"] is None
         self.soon(lambda: self.count("stored") - before["stored"] == reports)
         gone = meanwhile()
-        self.later(2 * HOUR_US)
+        self.links.later(2 * HOUR_US)
         self.soon(lambda: self.count("sent") - before["sent"] == reports - gone)
         release = msgspec.convert(self.aggregates("close", made["round"]), Release)
-        self.later(2 * DAY_US)  # the budget window is over
+        self.links.later(2 * DAY_US)  # the budget window is over
         return release
 
 

@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -73,6 +74,15 @@ class Mortal:
         where: str = self._said("dies")
         self._gone()
         return where
+
+    def survive(self, work: threading.Thread) -> list[str]:
+        """Start it again whenever it dies until `work` is done; where it died."""
+        places = list[str]()
+        while work.is_alive():
+            if self.dies(within_s=0.02):
+                places.append(self.died())
+                self.start()
+        return places
 
     def kill(self) -> None:
         """Kill it now, wherever it is."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import msgspec
+
 from edge_runtime.aggregates.mechanisms import STEPS, Question, best_bounded, best_frequencies
 from edge_runtime.catalog.model import MetricMode
 
@@ -57,14 +59,4 @@ def quantile(epsilon: str, leaves: int, mode: MetricMode = "local") -> Question:
 
 def curated(question: Question) -> Question:
     """The same, asked of kiosks."""
-    return Question(
-        kind=question.kind,
-        mode="curator",
-        epsilon=question.epsilon,
-        mechanism="discrete_laplace",
-        categories=question.categories,
-        low=question.low,
-        high=question.high,
-        leaves=question.leaves,
-        quantiles=question.quantiles,
-    )
+    return msgspec.structs.replace(question, mode="curator", mechanism="discrete_laplace")
