@@ -107,25 +107,14 @@ class Collector:
         if self._runs:
             self.wake()
             return False
-        more = self._turn_at_once(None)
-        if not more:
+        batch, asked = self._batch(None)
+        self._count(asked, [opened(self._key, asked[row.round], row) for row in batch])
+        if not batch:
             for round_id in self._ready():
                 self._release(round_id)
-        return more
-
-    def close_at_once(self, round_id: bytes) -> Release:
-        """As `close`, without a breath."""
-        self._stop(round_id)
-        while (release := self._release(round_id)) is None:
-            self._turn_at_once(round_id)
-        return release
+        return bool(batch)
 
     # ---- within ------------------------------------------------------------------------------------------
-
-    def _turn_at_once(self, round_id: bytes | None) -> bool:
-        batch, asked = self._batch(round_id)
-        self._count(asked, [opened(self._key, asked[row.round], row) for row in batch])
-        return bool(batch)
 
     def _batch(self, round_id: bytes | None) -> tuple[list[SealedRow], dict[bytes, Asked]]:
         with self._store.read() as tx:

@@ -38,7 +38,7 @@ class Round(msgspec.Struct):
     min_subjects: int
     """Below it nothing is released."""
     mechanism: str
-    """Name of the randomizer of the answers."""
+    """Name of the mechanism of the answers."""
 
 
 class RoundWithRelease(Round, kw_only=True):
@@ -96,7 +96,7 @@ class DeclaredMetric(msgspec.Struct, kw_only=True):
     window_days: int
     """The budget window that all metrics of the catalog share."""
     mechanism: str | None
-    """Name of the randomizer of the answers; null where no round can be opened."""
+    """Name of the mechanism of the answers; null where no round can be opened."""
     reason: str | None
     """Why no round can be opened; null where one can."""
 

@@ -69,7 +69,7 @@ class Release(msgspec.Struct, frozen=True):
     kind: MetricKind = "histogram"
     mode: MetricMode = "local"
     mechanism: str = ""
-    """Name of the randomizer that made the answers."""
+    """Name of the mechanism that made the answers."""
     catalog: str = ""
     """`name@version` under which it was asked."""
     purposes: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from edge_runtime.catalog.statuses import COUNTED
 from sync_server.aggregates.health import Published, health
 from sync_server.aggregates.release import Release
 from tests.edge.test_catalog_metrics import TABLE
+from tests.support.aggregate_ends import closed
 from tests.support.town import Session, Town
 from tests.support.warm import Device
 
@@ -50,7 +51,7 @@ class Stand:
             row, _ = self.town.rounds.open(tx, self.town.catalog.model, metric, HOUR_US)
         self.town.node.hints.rounds_moved()
         self.session.settle()
-        return self.town.collector.close_at_once(row.id)
+        return closed(self.town.collector, row.id)
 
 
 @pytest.fixture

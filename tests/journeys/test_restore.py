@@ -22,6 +22,7 @@ from sync_server.consent.forgetting import forget_subject
 from sync_server.errors import NotRestored, Problem
 from sync_server.restore.rebuild import Sources, restore
 from sync_server.settings import Settings
+from tests.support.aggregate_ends import closed
 from tests.support.night import Night
 from tests.support.shop import shop_catalog
 from tests.support.town import ALICE, BOB, Kiosk, P, Session
@@ -526,7 +527,7 @@ def test_law_9_a_round_open_at_the_backup_ends_and_says_why(night: Night, kiosk:
     with town.store.write("report") as tx:
         assert bring(tx, town.rounds, kiosk.device_id, report).stored
     night.back_up()
-    town.collector.close_at_once(row.id)
+    closed(town.collector, row.id)
     night.lose()
     night.restore(journals=night.journals)
     town = night.town

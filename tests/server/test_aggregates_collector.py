@@ -22,7 +22,7 @@ from sync_server.aggregates.collector import Collector
 from sync_server.aggregates.release import ENDINGS, Release, make_release
 from sync_server.aggregates.rounds import Rounds
 from sync_server.settings import Settings
-from tests.support.aggregate_ends import COLLECTOR, HOUR_US, SIGNING, A, B, Office, metric_catalog
+from tests.support.aggregate_ends import COLLECTOR, HOUR_US, SIGNING, A, B, Office, closed, metric_catalog
 
 PUBLIC = COLLECTOR.public_key().public_bytes_raw()
 
@@ -163,7 +163,7 @@ def test_reports_to_a_key_that_is_gone_count_as_unsealed(office: Office) -> None
     brought(office, round_id, 4)
     fresh = X25519PrivateKey.generate()
     other = Collector(Settings(data_dir=Path()), office.store, office.rounds, fresh, lambda: None)
-    release = other.close_at_once(round_id)
+    release = closed(other, round_id)
     assert (release.status, release.n) == ("withheld", None)
     assert release.reason is not None
     with office.store.read() as tx:

@@ -5,6 +5,7 @@ Permissions and decisions are put straight in; everything else is the production
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import Sequence
@@ -125,6 +126,11 @@ class Permissions:
 
     def permission(self, subject: str, purpose: str) -> Allowed:
         return Allowed((subject, purpose) not in self.denied)
+
+
+def closed(collector: Collector, round_id: bytes) -> Release:
+    """The release of a round that is closed now, from outside of any event loop."""
+    return asyncio.run(collector.close(round_id))
 
 
 class Kiosk:
@@ -309,7 +315,7 @@ class Office:
             pass
 
     def close(self, round_id: bytes) -> Release:
-        return self.collector.close_at_once(round_id)
+        return closed(self.collector, round_id)
 
     def counted(self, round_id: bytes) -> int:
         with self.store.read() as tx:

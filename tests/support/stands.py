@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_runtime.aggregates.report import Reporter
 from edge_runtime.wire import messages as m
 from sync_server.aggregates.release import Release
-from tests.support.aggregate_ends import HOUR_US, PURPOSES, REMEMBERED, Value, metric_catalog
+from tests.support.aggregate_ends import HOUR_US, PURPOSES, REMEMBERED, Value, closed, metric_catalog
 from tests.support.town import Kiosk, Session, Town
 
 CATALOG = metric_catalog(minimum=3)
@@ -59,7 +59,7 @@ def open_round(town: Town, metric: str = METRIC) -> bytes:
 
 
 def close_round(town: Town, round_id: bytes) -> Release:
-    return town.collector.close_at_once(round_id)
+    return closed(town.collector, round_id)
 
 
 def settle(stands: list[Stand]) -> None:

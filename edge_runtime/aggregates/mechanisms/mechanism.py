@@ -43,7 +43,7 @@ class Noised(Protocol):
 
 
 class Mechanism(Noised, Protocol):
-    """A local randomizer with its exact law: one subject's input in, one noised answer out.
+    """A local mechanism with its exact law: one subject's input in, one noised answer out.
 
     The claim: for any two inputs x, x' and any answer y, `probability(y, x) <= odds *
     probability(y, x')` with `odds <= e^epsilon`.
