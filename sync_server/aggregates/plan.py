@@ -10,10 +10,12 @@ import msgspec
 
 from edge_runtime.aggregates.mechanisms import (
     BUDGET_CEILING_MICROS,
+    MICRO,
     STEPS,
     Question,
     best_bounded,
     best_frequencies,
+    micros,
 )
 from edge_runtime.aggregates.mechanisms.bounded import BOUNDED
 from edge_runtime.aggregates.mechanisms.choice import FREQUENCIES
@@ -24,7 +26,6 @@ KIOSK_SUBJECTS: Final = 20
 WANTED: Final = (0.1, 0.05, 0.02, 0.01)
 """Half widths, in parts of the range, for which the smallest fleet is told."""
 FLEET_LIMIT: Final = 10**9
-_MICRO: Final = 1_000_000
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -102,12 +103,12 @@ def plan(
     if any(size < 1 for size in (*sizes, kiosk_subjects)) or any(width <= 0 for width in wanted):
         raise ValueError("expected fleet sizes, subjects of a kiosk and half widths above 0")
     epsilon = Fraction(question.epsilon)
-    cost = -(-epsilon.numerator * _MICRO // epsilon.denominator)
+    cost = micros(epsilon)
     others = (other for other in asked_otherwise(question) if other != question)
     return Plan(
         kind=question.kind,
         epsilon=float(epsilon),
-        epsilon_ceiling=BUDGET_CEILING_MICROS / _MICRO,
+        epsilon_ceiling=BUDGET_CEILING_MICROS / MICRO,
         budget_part=cost / BUDGET_CEILING_MICROS,
         rounds=BUDGET_CEILING_MICROS // cost,
         chosen=_option(question, sizes, kiosk_subjects, wanted),

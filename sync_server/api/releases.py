@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from aiohttp import web
 
-from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, budget_window_days, cost_micros
+from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, MICRO, budget_window_days, cost_micros
 from edge_runtime.catalog.model import CatalogModel, Metric
 from sync_server.aggregates.documents import (
     DeclaredMetric,
@@ -30,7 +30,6 @@ from sync_server.errors import MissingExtra, Problem
 from sync_server.store.aggregates import RoundRow
 
 JSON: Final = "application/json"
-MICRO: Final = 1_000_000
 
 
 async def metrics(request: web.Request) -> web.Response:

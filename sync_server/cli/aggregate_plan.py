@@ -14,6 +14,7 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.catalog.model import Metric
 from sync_server.aggregates.plan import KIOSK_SUBJECTS, WANTED, Expected, Option, Plan, plan
 from sync_server.aggregates.source import source_text
+from sync_server.cli.aggregates_text import days_text
 from sync_server.cli.command import client
 from sync_server.cli.printable import shown, table
 from sync_server.cli.told import Told
@@ -61,7 +62,6 @@ def plan_command(args: argparse.Namespace) -> Told:
     wanted = WANTED if args.half_width is None else [_part(text) for text in args.half_width]
     found = plan(question_of(metric), _sizes(args.subjects), args.kiosk_subjects, wanted)
     days = budget_window_days(catalog.metrics.values())
-    days = budget_window_days(catalog.metrics.values())
     document = {"metric": metric.name, "min_subjects": metric.min_subjects, "window_days": days}
     text = plan_text(metric, found, source_text(catalog.model, metric), days)
     return Told({**document, **msgspec.to_builtins(found)}, text)
@@ -73,11 +73,10 @@ def plan_text(metric: Metric, found: Plan, source: str, window_days: int) -> str
 
 
 def _plan(metric: Metric, found: Plan, source: str, window_days: int) -> Iterator[str]:
-    window = "a day" if window_days == 1 else f"{window_days} days"
     rounds = "1 round" if found.rounds == 1 else f"{found.rounds} rounds"
     yield f"{shown(metric.name)}   {found.kind} of {f'({source})' if ' ' in source else source}"
     yield f"  asked   by {_way(found.chosen)}"
-    ceiling = f"{found.epsilon_ceiling:g} that a subject spends in {window}"
+    ceiling = f"{found.epsilon_ceiling:g} that a subject spends in {days_text(window_days)}"
     yield f"  cost    epsilon {found.epsilon:g} of the {ceiling}:"
     yield f"          {found.budget_part * 100:.3g} % of it, so {rounds} if nothing else is asked"
     yield f"  minimum {metric.min_subjects:,} subjects; with fewer nothing is released"
@@ -100,8 +99,8 @@ def _size(found: Plan, one: Expected, metric: Metric) -> tuple[str, ...]:
     part = "nothing learned" if one.relative >= USELESS else f"± {one.relative * 100:.3g} %"
     return (
         f"{one.subjects:,}{few}",
-        number_text(found.kind, one.standard_error),
-        f"± {number_text(found.kind, one.half_width)}",
+        error_text(found.kind, one.standard_error),
+        f"± {error_text(found.kind, one.half_width)}",
         part,
     )
 
@@ -119,7 +118,7 @@ def _others(found: Plan) -> Iterator[str]:
         return
     yield ""
     titles = ("in other ways", *(f"± at {one.subjects:,}" for one in found.chosen.at))
-    rows = [(_way(way), *(number_text(found.kind, one.half_width) for one in way.at)) for way in ways]
+    rows = [(_way(way), *(error_text(found.kind, one.half_width) for one in way.at)) for way in ways]
     yield table(titles, rows, right=frozenset(range(1, len(titles))))
     ratio = found.chosen.at[0].limit_ratio if found.chosen.at else None
     if ratio is not None:
@@ -133,7 +132,7 @@ def _next(metric: Metric, found: Plan) -> Iterator[str]:
     yield f"Next: `edge-sync aggregates open {shown(metric.name)} --closes-in 7d`, long enough for so many."
 
 
-def number_text(kind: str, value: float) -> str:
+def error_text(kind: str, value: float) -> str:
     """An error in the unit of the number, to three figures: of a share in percent."""
     if kind == "histogram":
         return f"{value * 100:.3g} %"

@@ -17,7 +17,6 @@ from sync_server.cli.aggregate_experiments import experiment_commands
 from sync_server.cli.aggregate_health import health_command
 from sync_server.cli.aggregate_plan import plan_command, plan_options
 from sync_server.cli.aggregates_text import (
-    closed_text,
     metrics_text,
     opened_text,
     releases_text,
@@ -86,7 +85,7 @@ def _close(args: argparse.Namespace) -> Told:
     server = client(args)
     found = named_round(server, None, args.round)
     release = server.aggregates.close(found.metric, found.round)
-    return Told(msgspec.to_builtins(release), closed_text(release))
+    return Told(msgspec.to_builtins(release), release_text(release))
 
 
 def _releases(args: argparse.Namespace) -> Told:

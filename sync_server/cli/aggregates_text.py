@@ -8,7 +8,7 @@ from edge_runtime.wire.time_text import time_text
 from sync_server.aggregates.documents import DeclaredMetric, Round, RoundBrief
 from sync_server.aggregates.release import Release
 from sync_server.cli.printable import shown, table
-from sync_server.cli.release_text import lines_of, number_text, release_text
+from sync_server.cli.release_text import lines_of, number_text
 
 FAMILY = "edge-sync aggregates"
 
@@ -26,7 +26,7 @@ def metrics_text(found: Sequence[DeclaredMetric]) -> str:
     lines += [
         f"  {shown(m.metric)}: no round can be opened: {m.reason}" for m in found if m.reason is not None
     ]
-    budget = f"epsilon {found[0].epsilon_ceiling:g} in {_days(found[0].window_days)}"
+    budget = f"epsilon {found[0].epsilon_ceiling:g} in {days_text(found[0].window_days)}"
     lines.append(f"A subject spends at most {budget}, over all of these; who has spent it is not asked.")
     lines.append(f"Next: `{FAMILY} plan METRIC` says how exact a round would be.")
     return "\n".join(lines)
@@ -59,11 +59,6 @@ def rounds_text(found: Sequence[RoundBrief]) -> str:
     titles = ("round", "metric", "state", "opened", "closed")
     rows = [(one.round, one.metric, one.state, time_text(one.opened_at_us), _closed(one)) for one in found]
     return table(titles, rows)
-
-
-def closed_text(release: Release) -> str:
-    """A round that was closed, and its release."""
-    return release_text(release)
 
 
 def releases_text(found: Sequence[Release]) -> str:
@@ -103,7 +98,8 @@ def _kind(metric: DeclaredMetric) -> str:
     return metric.kind if metric.mode == "local" else f"{metric.kind} ({metric.mode})"
 
 
-def _days(days: int) -> str:
+def days_text(days: int) -> str:
+    """A length of time in words."""
     return "a day" if days == 1 else f"{days} days"
 
 

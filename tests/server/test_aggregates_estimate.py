@@ -23,9 +23,9 @@ from edge_runtime.aggregates.mechanisms import (
 from edge_runtime.aggregates.mechanisms.answer import encode_answer
 from edge_runtime.aggregates.mechanisms.choice import FREQUENCIES
 from sync_server.aggregates.estimate import estimates
+from sync_server.aggregates.estimators.covariance import exact_covariance
 from sync_server.aggregates.estimators.interval import root
 from sync_server.aggregates.estimators.shares import (
-    covariance,
     estimate,
     interval,
     project,
@@ -147,7 +147,7 @@ def test_the_covariance_is_exact(mechanism: Frequencies) -> None:
     """Summed over all answers of each subject as fractions; estimates of independent subjects add up."""
     truth, k = [0, 0, 1, 2, 0], mechanism.categories
     n, p, q = len(truth), mechanism.true_rate, mechanism.false_rate
-    found = covariance([Fraction(truth.count(c), n) for c in range(k)], n, mechanism)
+    found = exact_covariance([Fraction(truth.count(c), n) for c in range(k)], n, mechanism)
     support = [a for a in every_answer(k) if mechanism.supported(a) is not None]
     for u, w in itertools.product(range(k), repeat=2):
         total = Fraction(0)
@@ -170,7 +170,7 @@ def test_the_covariance_is_what_the_production_sampler_does(mechanism: Frequenci
             row[list(mechanism.supported(mechanism.randomize(own, rng.randrange)) or ())] += 1
     measured = np.cov((seen / n).T / float(mechanism.true_rate - mechanism.false_rate))
     shares = [Fraction(truth.count(c), n) for c in range(k)]
-    exact = np.array([[float(x) for x in row] for row in covariance(shares, n, mechanism)])
+    exact = np.array([[float(x) for x in row] for row in exact_covariance(shares, n, mechanism)])
     scale = np.sqrt(np.outer(exact.diagonal(), exact.diagonal()) / rounds)
     assert (abs(measured - exact) <= 5 * 1.5 * scale).all()
 

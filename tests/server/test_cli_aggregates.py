@@ -21,7 +21,7 @@ from sync_server.aggregates.plan import Plan, plan
 from sync_server.aggregates.release import Release
 from sync_server.api.rooms import REGISTRY
 from sync_server.cli import main
-from sync_server.cli.aggregate_plan import number_text
+from sync_server.cli.aggregate_plan import error_text
 from sync_server.cli.told import NOT_YET, REFUSED, USAGE
 from sync_server.client import Client
 from tests.support.aggregate_ends import metric_catalog
@@ -184,7 +184,7 @@ def test_a_plan_needs_no_server_and_is_that_of_the_planner(
     assert msgspec.convert(said, Plan) == wanted
     text = planned(capsys, *words, "--half-width", "0.05")
     for one in wanted.chosen.at:
-        assert number_text(wanted.kind, one.half_width) in text
+        assert error_text(wanted.kind, one.half_width) in text
     assert f"{wanted.chosen.needed[0].subjects:,}" in text
     assert f"epsilon {wanted.epsilon:g} of the 4" in text
     assert all(other.mechanism in text for other in wanted.alternatives)

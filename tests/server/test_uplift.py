@@ -14,8 +14,7 @@ import pytest
 from bench.experiment_rounds import Population, looks, question_of_arms, tallies
 from edge_runtime.aggregates.mechanisms import Frequencies, frequencies_for
 from edge_runtime.aggregates.mechanisms.choice import frequencies
-from sync_server.aggregates.estimators.shares import covariance
-from sync_server.aggregates.experiments.cells import cell_covariance
+from sync_server.aggregates.estimators.covariance import exact_covariance, population_covariance
 from sync_server.aggregates.experiments.chi_square import upper_tail
 from sync_server.aggregates.experiments.plan import Design, detectable, needed, power_of
 from sync_server.aggregates.experiments.uplift import Uplift, fieller, uplift
@@ -89,10 +88,10 @@ def test_noise_alone_would_be_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     import sync_server.aggregates.experiments.cells as module
 
     def noise_only(shares: module.Vector, n: int, mechanism: Frequencies | None) -> module.Vector:
-        assert mechanism is not None
-        return module._noise(shares, n, mechanism)
+        found: module.Vector = population_covariance(shares, n, mechanism)
+        return found - population_covariance(shares, n, None)
 
-    monkeypatch.setattr(module, "cell_covariance", noise_only)
+    monkeypatch.setattr(module, "population_covariance", noise_only)
     told = looks(Population(0.5, (0.1, 0.1)), "4", 20_000, 1_000, np.random.default_rng(4))
     alarms = sum(one.comparisons[0].verdict != "no_difference_shown" for one in told)
     assert alarms > 100
@@ -102,13 +101,13 @@ def test_noise_alone_would_be_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_covariance_of_the_cells_is_the_one_of_the_estimates(mechanism: str) -> None:
     """The noise part equals the exact one; noise and sampling together equal what tallies show."""
     made = frequencies(mechanism, 5, Fraction(1))
-    exact = covariance([Fraction(float(s)) for s in CELLS], 1_000, made)
-    found = cell_covariance(CELLS, 1_000, made) - cell_covariance(CELLS, 1_000, None)
+    exact = exact_covariance([Fraction(float(s)) for s in CELLS], 1_000, made)
+    found = population_covariance(CELLS, 1_000, made) - population_covariance(CELLS, 1_000, None)
     assert np.allclose(found, [[float(v) for v in row] for row in exact], rtol=1e-9)
     drawn = tallies(made, CELLS, 1_000, 60_000, np.random.default_rng(5)) / 1_000
     p, q = float(made.true_rate), float(made.false_rate)
     seen = np.cov(((drawn - q) / (p - q)).T)
-    assert np.allclose(seen, cell_covariance(CELLS, 1_000, made), atol=0.03 * seen.max())
+    assert np.allclose(seen, population_covariance(CELLS, 1_000, made), atol=0.03 * seen.max())
 
 
 def test_arms_that_are_exposed_otherwise_than_weighed_raise_an_alarm() -> None:

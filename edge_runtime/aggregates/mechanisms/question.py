@@ -23,7 +23,8 @@ from edge_runtime.aggregates.mechanisms.mechanism import Frequencies, Mechanism,
 from edge_runtime.catalog.model import Metric, MetricKind, MetricMode, Where
 from edge_runtime.wire.seal import canonical
 
-BUDGET_CEILING_MICROS: Final = 4_000_000
+MICRO: Final = 1_000_000
+BUDGET_CEILING_MICROS: Final = 4 * MICRO
 """Most epsilon, in millionths, that one subject spends in one window. Built in: no catalog raises it."""
 DAY_US: Final = 86_400_000_000
 WINDOW_LIMIT_DAYS: Final = 3_650
@@ -197,8 +198,12 @@ def epsilon_of(metric: Metric) -> Fraction:
 
 def cost_micros(metric: Metric) -> int:
     """What one report costs, in millionths of epsilon, rounded up."""
-    micros = epsilon_of(metric) * 1_000_000
-    return -(-micros.numerator // micros.denominator)
+    return micros(epsilon_of(metric))
+
+
+def micros(epsilon: Fraction) -> int:
+    """`epsilon` in millionths, rounded up."""
+    return -(-epsilon.numerator * MICRO // epsilon.denominator)
 
 
 def budget_window_days(metrics: Iterable[Metric]) -> int:

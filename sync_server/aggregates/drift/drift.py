@@ -45,7 +45,7 @@ from sync_server.aggregates.drift.divergence import (
     stability,
     tilted,
 )
-from sync_server.aggregates.estimators.shares import pair_rates
+from sync_server.aggregates.estimators.covariance import population_covariance
 
 MOST_DRAWS: Final = 2_000
 FEWEST_DRAWS: Final = 500
@@ -122,22 +122,12 @@ class Released:
         return float(curator_for(self.question).scale) / self.subjects
 
     def covariance(self, truth: Floats) -> Floats:
-        """Of the estimates, by answers of subjects drawn from a population with the shares `truth`.
+        """Of the estimates, of subjects drawn from a population with the shares `truth`.
 
-        An answer names u at the rate q + (p-q) f_u, and u and w at (f_u + f_w) own + (1 - f_u - f_w) other
-        (`pair_rates`); n answers are independent. A kiosk's sums have the subjects alone.
+        Without a kiosk's own noise, which is not normal.
         """
-        if self.question.mode == "curator":
-            found: Floats = (np.diag(truth) - np.outer(truth, truth)) / self.subjects
-            return found
-        mechanism = frequencies_for(self.question)
-        p, q = float(mechanism.true_rate), float(mechanism.false_rate)
-        own, other = (float(rate) for rate in pair_rates(mechanism))
-        named, either = q + (p - q) * truth, truth[:, None] + truth[None, :]
-        both = either * own + (1 - either) * other
-        np.fill_diagonal(both, named)
-        spread: Floats = (both - np.outer(named, named)) / (self.subjects * (p - q) ** 2)
-        return spread
+        local = self.question.mode == "local"
+        return population_covariance(truth, self.subjects, frequencies_for(self.question) if local else None)
 
     def around(self, truth: Floats, rng: np.random.Generator, draws: int) -> Floats:
         """Normal with the covariance; a kiosk's own noise is a difference of two gamma draws."""

@@ -25,9 +25,10 @@ from typing import Final
 import numpy as np
 
 from edge_runtime.aggregates.mechanisms import Frequencies, Hierarchical
+from sync_server.aggregates.estimators.covariance import pair_rates
 from sync_server.aggregates.estimators.interval import Z95, Estimate, clipped
 from sync_server.aggregates.estimators.prefixes import Floats, Prefixes, mean_by_row
-from sync_server.aggregates.estimators.shares import pair_rates, project, unbiased, variance
+from sync_server.aggregates.estimators.shares import project, unbiased, variance
 
 ZERO, ONE = Fraction(0), Fraction(1)
 _SLACK: Final = 1e-9

@@ -10,12 +10,6 @@ number of n answers that name a category, and f the share of the n subjects who 
   variance n (f p(1-p) + (1-f) q(1-q)); both are linear in f, so nothing is plugged in.
 - share: the nearest point (Euclid) to the estimates that is non-negative and sums to one ("norm-sub", Wang
   et al., NDSS 2020). Easier to show, but biased near 0; the interval belongs to the estimate.
-
-Covariance of the estimates of u and w: one answer of a subject in v names both with probability `own` when v
-is u or w, and `other` when it is neither (`pair_rates`); the two indicators have means p, q or q, q. So
-Cov(Z_u, Z_w | v) is own - p q for a part f_u + f_w of the subjects and other - q^2 for the rest, and
-
-    Cov(f_u, f_w) = ((f_u + f_w) (own - p q) + (1 - f_u - f_w) (other - q^2)) / (n (p-q)^2).
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from edge_runtime.aggregates.mechanisms import Frequencies, RandomizedResponse, SubsetSelection
+from edge_runtime.aggregates.mechanisms import Frequencies
 from sync_server.aggregates.estimators.interval import Estimate, clipped, score_interval
 
 ZERO, ONE = Fraction(0), Fraction(1)
@@ -67,39 +61,6 @@ def interval(count: int, n: int, mechanism: Frequencies) -> tuple[Fraction, Frac
     p, q = mechanism.true_rate, mechanism.false_rate
     base, growth = q * (1 - q) / n, (p - q) * (1 - p - q) / n
     return score_interval(Fraction(count, n), q, p - q, base, growth, Fraction(1, n))
-
-
-def covariance(shares: Sequence[Fraction], n: int, mechanism: Frequencies) -> list[list[Fraction]]:
-    """Covariances of the estimates of all categories, where `shares` of n subjects are in them; K x K.
-
-    Exact; the diagonal is `variance`. Rows sum to 0 where every answer names equally many categories.
-    """
-    p, q = mechanism.true_rate, mechanism.false_rate
-    own, other = pair_rates(mechanism)
-    scale = 1 / (n * (p - q) ** 2)
-    near, far = (own - p * q) * scale, (other - q * q) * scale
-    made = [[(f + g) * near + (1 - f - g) * far for g in shares] for f in shares]
-    for category, share in enumerate(shares):
-        made[category][category] = variance(share, n, mechanism)
-    return made
-
-
-def pair_rates(mechanism: Frequencies) -> tuple[Fraction, Fraction]:
-    """Probabilities that an answer names two given categories: one is the subject's own; neither is.
-
-    Subset selection of m in K: p (m-1)/(K-1), for the others in the set are any m-1 of K-1; and, the own one
-    in the set or not, (p (m-1)(m-2) + (1-p) m (m-1)) / ((K-1)(K-2)). Randomized response never names two.
-    Unary encoding names each by itself.
-    """
-    p, q, k = mechanism.true_rate, mechanism.false_rate, mechanism.categories
-    match mechanism:
-        case RandomizedResponse():
-            return ZERO, ZERO
-        case SubsetSelection(size=m):
-            pairs = p * (m - 1) * (m - 2) + (1 - p) * m * (m - 1)
-            return p * Fraction(m - 1, k - 1), pairs / max(1, (k - 1) * (k - 2))
-        case _:
-            return p * q, q * q
 
 
 def project(values: Sequence[Fraction]) -> list[Fraction]:

@@ -1,11 +1,8 @@
 """An experiment's cells as estimates with one covariance, from which the rates of its arms follow. Pure.
 
-What an experiment claims is about the population that its subjects came from, so two sources of chance are
-in the covariance of the n subjects' estimated shares f:
-
-- the noise that the devices added, given the subjects' true cells (`shares.covariance`, exact);
-- which subjects answered: (diag(f) - f f^T) / n, a multinomial sample. A histogram's own interval leaves this
-  out, for it speaks of the subjects who answered.
+What an experiment claims is about the population that its subjects came from, so the covariance counts both
+the noise that the devices added and which subjects answered (`estimators/covariance.py`). A histogram's own
+interval leaves the second out, for it speaks of the subjects who answered.
 
 The rate of an arm is yes / (yes + no), a ratio of two estimates. Its gradient gives the covariance of the
 rates of all arms to first order (the delta method), which holds while what stands below is well away from
@@ -23,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.aggregates.mechanisms import Frequencies
-from sync_server.aggregates.estimators.shares import pair_rates
+from sync_server.aggregates.estimators.covariance import population_covariance
 
 RESOLVED: Final = 4.0
 """How many standard deviations the exposed share of an arm must be above zero. The first order of a ratio by
@@ -52,7 +49,7 @@ def arms_of(shares: Sequence[float] | Vector, n: int, mechanism: Frequencies | N
         mechanism: how the answers were noised; None for answers in the clear.
     """
     found = np.asarray(shares, dtype=np.float64)
-    cells = cell_covariance(_plausible(found), n, mechanism)
+    cells = population_covariance(_plausible(found), n, mechanism)
     count = (len(found) - 1) // 2
     no, yes = found[1::2], found[2::2]
     exposed = no + yes
@@ -68,22 +65,6 @@ def arms_of(shares: Sequence[float] | Vector, n: int, mechanism: Frequencies | N
     resolved = exposed > RESOLVED * np.sqrt(np.diag(of_exposed))
     slopes[~resolved] = 0.0
     return Arms(exposed, of_exposed, rates, slopes @ cells @ slopes.T, resolved)
-
-
-def cell_covariance(shares: Vector, n: int, mechanism: Frequencies | None) -> Vector:
-    """Covariance of the estimated shares where the true ones are `shares`: noise and sampling."""
-    sampling = (np.diag(shares) - np.outer(shares, shares)) / n
-    return sampling if mechanism is None else sampling + _noise(shares, n, mechanism)
-
-
-def _noise(shares: Vector, n: int, mechanism: Frequencies) -> Vector:
-    """`shares.covariance` in floats: see there."""
-    p, q = float(mechanism.true_rate), float(mechanism.false_rate)
-    own, other = map(float, pair_rates(mechanism))
-    pairs = shares[:, None] + shares[None, :]
-    both = pairs * (own - p * q) + (1 - pairs) * (other - q * q)
-    np.fill_diagonal(both, shares * p * (1 - p) + (1 - shares) * q * (1 - q))
-    return both / (n * (p - q) ** 2)
 
 
 def _plausible(shares: Vector) -> Vector:
