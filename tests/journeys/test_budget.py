@@ -17,7 +17,7 @@ from edge_runtime.aggregates.mechanisms import DAY_US, mechanism_for, question_o
 from edge_runtime.catalog import Catalog
 from sync_server.aggregates.tickets import HOME_DAYS
 from tests.support.aggregate_ends import COUNTRIES, HOUR_US, metric_catalog
-from tests.support.budget_fleet import CEILING, Measured
+from tests.support.budget_fleet import CEILING, BudgetFleet
 from tests.support.places import memory_folder
 
 ANN = "user:ann-of-the-budget"
@@ -43,7 +43,7 @@ def asked(catalog: Catalog) -> list[str]:
 
 def test_law_9_a_thousand_rounds_on_eight_kiosks_tell_one_value_once(place: Path) -> None:
     """T22: the subject is on all eight, each round is offered to all, windows pass: one draw in all."""
-    town = Measured(place, kiosks=8)
+    town = BudgetFleet(place, kiosks=8)
     town.add(ANN, "DE")
     for n in range(1000):
         names = list(town.kiosks)
@@ -57,7 +57,7 @@ def test_law_9_a_thousand_rounds_on_eight_kiosks_tell_one_value_once(place: Path
     town.close()
 
 
-def guesses(town: Measured) -> float:
+def guesses(town: BudgetFleet) -> float:
     """Of those who told anything, the share whose value an adversary guesses that saw all their answers."""
     mechanism = mechanism_for(question_of(town.catalog.metrics["countries_0"]))
     found = town.oracle.answers("countries_0")
@@ -80,7 +80,7 @@ def bound(epsilon: float) -> float:
 @pytest.mark.parametrize("remembered", [16, 0])
 def test_law_9_answers_do_not_average_out_over_many_rounds(place: Path, remembered: int) -> None:
     """T22: over many windows the best guess stays that of one answer; without a memory it is certain."""
-    town, subjects, rounds = Measured(place, remembered=remembered, seed=SEED), 100, 40
+    town, subjects, rounds = BudgetFleet(place, remembered=remembered, seed=SEED), 100, 40
     rng = random.Random(SEED)
     for n in range(subjects):
         town.add(f"user:averaged-{n}", rng.choice(COUNTRIES))
@@ -99,7 +99,7 @@ def test_law_9_answers_do_not_average_out_over_many_rounds(place: Path, remember
 
 def test_law_9_a_hundred_metric_names_find_one_ceiling(place: Path) -> None:
     """T23: all of one value, every hour another name, for ten days and eight kiosks."""
-    town = Measured(place, kiosks=8, of=metric_catalog(minimum=2, names=100))
+    town = BudgetFleet(place, kiosks=8, of=metric_catalog(minimum=2, names=100))
     town.add(ANN, "DE")
     names = asked(town.catalog)
     for n in range(240):
@@ -111,7 +111,7 @@ def test_law_9_a_hundred_metric_names_find_one_ceiling(place: Path) -> None:
 
 def test_law_9_withdrawn_and_given_again_finds_what_was_spent(place: Path) -> None:
     """T23: blind, on both sides, however often in a window."""
-    town = Measured(place, kiosks=3)
+    town = BudgetFleet(place, kiosks=3)
     town.add(ANN, "DE")
     for n in range(40):
         town.round()
@@ -125,7 +125,7 @@ def test_law_9_withdrawn_and_given_again_finds_what_was_spent(place: Path) -> No
 
 def test_law_9_a_wiped_device_finds_what_was_spent(place: Path) -> None:
     """T23: enrolled anew after each round, with the same subjects, for metrics that it never answered."""
-    town = Measured(place, of=metric_catalog(minimum=2, names=30))
+    town = BudgetFleet(place, of=metric_catalog(minimum=2, names=30))
     town.add(ANN, "DE")
     for n in range(60):
         town.round(f"countries_{n % 30}")
@@ -138,7 +138,7 @@ def test_law_9_a_wiped_device_finds_what_was_spent(place: Path) -> None:
 
 def test_a_device_that_no_longer_asks_gives_way_to_another(place: Path) -> None:
     """And not before: each other device would be a draw more of the same value."""
-    town = Measured(place, kiosks=2)
+    town = BudgetFleet(place, kiosks=2)
     town.add(ANN, "DE")
     assert town.round() == 1
     first, second = town.kiosks
@@ -157,7 +157,7 @@ def test_a_device_that_no_longer_asks_gives_way_to_another(place: Path) -> None:
 def test_law_9_clocks_that_are_set_open_no_window(place: Path, window: str) -> None:
     """T23: the wall clock leaps by days and back while time passes: what was told follows the time."""
     town, rng = (
-        Measured(place, kiosks=2, of=metric_catalog(minimum=2, names=40, window=window)),
+        BudgetFleet(place, kiosks=2, of=metric_catalog(minimum=2, names=40, window=window)),
         random.Random(7),
     )
     town.add(ANN, "DE")
@@ -179,7 +179,7 @@ def test_law_9_clocks_that_are_set_open_no_window(place: Path, window: str) -> N
 
 def test_law_9_a_shorter_window_in_a_new_catalog_refills_nothing(place: Path) -> None:
     """T23: what was told under a window of a week counts for a week, on both sides."""
-    town = Measured(place, kiosks=2, of=metric_catalog(minimum=2, names=4, window="7d"))
+    town = BudgetFleet(place, kiosks=2, of=metric_catalog(minimum=2, names=4, window="7d"))
     town.add(ANN, "DE")
     for n in range(4):
         assert town.round(f"countries_{n}") == 1

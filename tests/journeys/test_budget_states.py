@@ -22,7 +22,7 @@ from edge_runtime.catalog import Catalog
 from sync_server.aggregates.rounds import Rounds
 from sync_server.store.restores import RestoreRow
 from tests.support.aggregate_ends import COLLECTOR, COUNTRIES, HOUR_US, SIGNING, device, metric_catalog
-from tests.support.budget_fleet import CEILING, Measured, Told
+from tests.support.budget_fleet import CEILING, BudgetFleet, Told
 
 PEOPLE = ("user:ann-of-the-states", "user:bob-of-the-states")
 NAMES = 6
@@ -36,7 +36,7 @@ class Fleet(RuleBasedStateMachine):
         super().__init__()
         self.place = Path(tempfile.mkdtemp())
         self.version, self.window = 1, "1d"
-        self.town = Measured(self.place, kiosks=2, of=self._catalog(), remembered=3)
+        self.town = BudgetFleet(self.place, kiosks=2, of=self._catalog(), remembered=3)
         self.values = dict.fromkeys(PEOPLE, "DE")
         for person, value in self.values.items():
             self.town.add(person, value)

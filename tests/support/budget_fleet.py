@@ -17,11 +17,9 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.wire.messages import Report, RoundOffer, Tickets
 from edge_runtime.wire.sealed_report import report_id
 from sync_server.aggregates.tickets import NEWEST_DAY
-from sync_server.store.records import DeviceRow
 from tests.support.aggregate_ends import (
     HOUR_US,
     REMEMBERED,
-    SIGNING,
     Kiosk,
     Office,
     device,
@@ -84,7 +82,7 @@ class Oracle:
         return dict(found)
 
 
-class Measured:
+class BudgetFleet:
     """An office with kiosks that may be wiped, each subject on all of them."""
 
     def __init__(
@@ -215,4 +213,3 @@ class Measured:
 
 
 CEILING = BUDGET_CEILING_MICROS
-__all__ = ["CEILING", "SIGNING", "DeviceRow", "Measured", "Oracle", "Told"]

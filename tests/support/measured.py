@@ -62,17 +62,15 @@ class Measured:
         self,
         folder: Path,
         *,
-        clock: ManualClock | None = None,
-        spread_us: int = 0,
         step: Callable[[str], None] = no_step,
     ) -> None:
-        self.clock = clock or ManualClock(BASE_US)
+        self.clock = ManualClock(BASE_US)
         self.rt = er.Runtime.open(
             folder / "cache.db",
             catalog=Catalog.from_toml(SHOP + METRICS),
             key=er.KeyFile(folder / "device.key"),
             clock=self.clock,
-            settings=er.Settings(report_spread_us=spread_us),
+            settings=er.Settings(report_spread_us=0),
         )
         self.rt._consents._eraser._step = step
         self.rounds = 0

@@ -7,7 +7,6 @@ from fractions import Fraction
 import msgspec
 
 from edge_runtime.aggregates.mechanisms import STEPS, Question, best_bounded, best_frequencies
-from edge_runtime.catalog.model import MetricMode
 
 
 def histogram(categories: int, epsilon: str, mechanism: str | None = None) -> Question:
@@ -43,13 +42,13 @@ def count(epsilon: str) -> Question:
     return Question(kind="count", mode="local", epsilon=epsilon, mechanism=chosen, categories=("no", "yes"))
 
 
-def quantile(epsilon: str, leaves: int, mode: MetricMode = "local") -> Question:
+def quantile(epsilon: str, leaves: int) -> Question:
     """The first and last decile and the median; a leaf is 1 wide."""
     return Question(
         kind="quantile",
-        mode=mode,
+        mode="local",
         epsilon=epsilon,
-        mechanism="hierarchical" if mode == "local" else "discrete_laplace",
+        mechanism="hierarchical",
         low="0",
         high=str(leaves),
         leaves=leaves,

@@ -180,9 +180,9 @@ def population_stability(now: Released, before: Side, seed: int, draws: int | No
     return measure(now, before, stability, seed, draws)
 
 
-def jensen_shannon_divergence(now: Released, before: Side, seed: int, draws: int | None = None) -> Measured:
+def jensen_shannon_divergence(now: Released, before: Side, seed: int) -> Measured:
     """The Jensen-Shannon divergence of `now` and `before`, 0 … 1; see `measure`."""
-    return measure(now, before, jensen_shannon, seed, draws)
+    return measure(now, before, jensen_shannon, seed)
 
 
 def verdict(stability_index: Measured, alarm_at: float) -> Verdict:
