@@ -32,6 +32,8 @@ CALLS: dict[str, Callable[[er.Runtime], object]] = {
     "track": lambda rt: rt.track("view", user="alice", item="i1"),
     "track_many": lambda rt: rt.track_many([{"type": "view", "user": "alice", "item": "i1"}]),
     "flush": lambda rt: rt.flush(),
+    "assign": lambda rt: rt.assign("new_ranker", user="alice"),
+    "arm": lambda rt: rt.arm("new_ranker", user="alice"),
     "vector": lambda rt: rt.vector("ranker", user="alice", item="i1", request=REQUEST),
     "matrix": lambda rt: rt.matrix("ranker", user="alice", item=["i1"], request=REQUEST),
     "score": lambda rt: rt.score("ranker", user="alice", item="i1", request=REQUEST),
