@@ -105,6 +105,7 @@ def build_app(
             registry.load_file(settings.catalog, clock.now_us())
         registry.check_signed()
         token = load_token(settings.token_file, entropy)
+        sealed_to = load_collector(settings.collector_file, entropy)
         access = open_access(token, store, clock, settings, authority)
         journal = open_journal(settings, clock, store, authority)
     except BaseException:
@@ -112,7 +113,6 @@ def build_app(
         raise
     said = (registry.purposes, registry.leases)
     office = ConsentOffice(store, authority, clock, settings, entropy, *said)
-    sealed_to = load_collector(settings.collector_file, entropy)
     rounds = Rounds(clock, entropy, authority.tag_key, authority.signing, sealed_to.public_key())
     lent = (settings, clock, store, authority, office, rounds, entropy)
     node = open_node(*lent, catalog=lambda: registry.active_or_none, leases=registry.leases)

@@ -25,7 +25,7 @@ SECRET = {
 PERSONAL = {
     *("subject", "entity", "entities", "ids", "event_id", "asked", "candidates", "slots", "moments"),
     *("properties", "values", "payload", "dump", "events", "rows", "readings", "request", "given", "frame"),
-    *("numbers", "cells", "told", "columns"),
+    *("numbers", "cells", "told", "columns", "answer", "answers", "moves"),
 }
 DECLARES = (
     "edge_runtime.catalog",
@@ -41,6 +41,8 @@ OPEN = {
     "restore.manifest.Manifest": {"root"},
     "store.copying.Copied": {"root"},
     "keys.tree.Change": {"root"},  # a `Ref`, which prints where it points to
+    "consent.documents.RevocationTarget": {"answer"},  # a device's, of one word
+    "aggregates.estimators.quantiles.SummedLevel": {"answers"},  # how many, always None
     "cache.plain_tables.PlainTable": {"columns"},  # of tables, as declared
     "recovery.judging.Found": {"rows"},  # numbers of rows, and how long they are
     "serving.candidates._AsIs": {"columns", "numbers"},  # bound columns, and where they stand
