@@ -38,6 +38,8 @@ HOME_DAYS: Final = 7
 """Days without asking after which a device no longer answers for a subject; or the window, if longer."""
 NEWEST_DAY: Final = "aggregates.newest_day"
 """In `meta`: the newest day, as the ledger counts them, on which tickets were asked for; 8 bytes."""
+RESTORED_DAY: Final = "aggregates.restored_day"
+"""In `meta`: up to which day of the ledger tickets may have been lost by the newest restore."""
 WINDOWS: Final = "aggregates.windows"
 """In `meta`: under which windows tickets were issued, and until when."""
 
@@ -132,10 +134,23 @@ class Issuer:
         return hashlib.blake2b(body, digest_size=16, key=self._tag_key, person=person).digest()
 
 
+def note_restore(tx: WriteTx, backup_us: int, at_us: int) -> None:
+    """The store is made from a backup: tickets may be lost up to the day that the ledger had come to since.
+
+    That may be later than the wall clock's, where a server once ran under a clock that was ahead.
+    """
+    newest = int.from_bytes(tx.meta(NEWEST_DAY) or b"", "big")
+    reached = max(at_us // DAY_US, newest + 1 + (at_us - backup_us) // DAY_US if newest else 0)
+    tx.set_meta(RESTORED_DAY, reached.to_bytes(8, "big"))
+
+
 def _lost(tx: ReadTx, first_day: int) -> bool:
     """Whether tickets issued on `first_day` or later may be unknown: the store was made from a backup."""
     restored = tx.restores.latest()
-    return restored is not None and restored.at_us // DAY_US >= first_day
+    if restored is None:
+        return False
+    reached = int.from_bytes(tx.meta(RESTORED_DAY) or b"", "big")
+    return max(reached, restored.at_us // DAY_US) >= first_day
 
 
 def permitted(tx: ReadTx, parameters: Parameters, subject: bytes) -> bool:

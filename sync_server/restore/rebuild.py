@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_runtime.wire.messages import Restore
+from sync_server.aggregates.tickets import note_restore
 from sync_server.catalog.registry import Registry
 from sync_server.devices.authority import Authority, load_authority, write_restored
 from sync_server.devices.entropy import Entropy
@@ -186,6 +187,7 @@ def _build(
                 recorder.bar(tx, bar, kept)
             tx.erase_denied_keys()
             ended = tx.access.revoke_all(at_us)  # the backup does not know which were revoked since
+            note_restore(tx, made.time_us, at_us)
             tx.aggregates.end_rounds("restored")  # nor which tickets were used, or what was released
             lane = tx.lane_head()
         opened.forget_keys_after(kept)

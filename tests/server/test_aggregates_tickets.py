@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US
 from sync_server.aggregates.rounds import Rounds
-from sync_server.aggregates.tickets import HOME_DAYS
+from sync_server.aggregates.tickets import HOME_DAYS, note_restore
 from sync_server.store.records import DeviceRow
 from sync_server.store.restores import RestoreRow
 from tests.support.aggregate_ends import COLLECTOR, HOUR_US, SIGNING, A, B, Office, device, metric_catalog
@@ -193,3 +193,22 @@ def test_law_9_after_a_restore_nothing_is_issued_until_what_was_lost_is_over(
         office.clock.advance(us=DAY_US)
     assert granted(office, known, 20)
     fill(office, new, 21)
+
+
+def test_law_9_a_restore_waits_for_the_ledgers_day_which_a_clock_once_ahead_has_moved(office: Office) -> None:
+    """It is ten days ahead of the wall since: what was lost was issued on its days, not on the wall's."""
+    (known,) = office.subjects(1)
+    office.clock.advance(us=10 * DAY_US)
+    assert granted(office, known, 0)
+    office.clock.set_wall(office.clock.now_us() - 10 * DAY_US)
+    restarted(office)
+    backup_us = office.clock.now_us()
+    office.clock.advance(us=DAY_US)
+    row = RestoreRow(office.clock.now_us(), b"i" * 16, 5, 5, 0, office.clock.now_us(), "operator")
+    with office.store.write("restore") as tx:
+        note_restore(tx, backup_us, row.at_us)
+        tx.restores.begin(row)
+    restarted(office)
+    assert not granted(office, known, 1)
+    office.clock.advance(us=3 * DAY_US)
+    assert granted(office, known, 2)
