@@ -12,6 +12,7 @@ Counted in the transaction in which it happens, so a crash loses no count and ma
 | `bad_signature`, `unknown_metric`, `metric_changed` | offers of another server, or of another question |
 | `bad_key` | offers whose collector's key nothing can be sealed to |
 | `memory_only`, `too_large`, `round_closed` | offers that cannot be answered, or not any more |
+| `no_room` | offers while too many reports wait, or the ledger is full |
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ COUNTS: Final = (
     "memory_only",
     "too_large",
     "round_closed",
+    "no_room",
 )
 
 

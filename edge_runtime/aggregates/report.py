@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Final
 
 from edge_runtime.aggregates.answers import Answers, Ticketed
 from edge_runtime.aggregates.counts import count, counted
@@ -27,6 +28,11 @@ from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import Keyring
 from edge_runtime.wire.messages import Report, ReportAck, RoundOffer, TicketRequest, Tickets
+
+WAITING_LIMIT: Final = 20_000
+"""Most reports that wait; some 10 MB. While there are as many, nobody is asked for."""
+MARKS_LIMIT: Final = 1_000_000
+"""Most rows of the ledger; some 50 MB. A server that opens rounds without end fills no disk."""
 
 
 class Reporter:
@@ -71,11 +77,20 @@ class Reporter:
         An offer that is not believed is no round for us, and is counted once: see `RoundsInHand.take`.
         """
         match self._rounds.take(offer):
-            case Round() as round_:
+            case Round() as round_ if self._has_room():
                 return self._request(round_)
+            case Round():
+                self._disbelieve(offer.round_id, "no_room")
+                return None
             case str(reason):
                 self._disbelieve(offer.round_id, reason)
                 return None
+
+    def _has_room(self) -> bool:
+        """Law 11: a remembered answer is free, so the budget alone does not bound how many are given."""
+        with self._database.read() as tx:
+            waiting = tx.outbox_counts().get("report", 0)
+            return waiting < WAITING_LIMIT and tx.budget_rows() < MARKS_LIMIT
 
     def _disbelieve(self, round_id: bytes, reason: str) -> None:
         if (round_id, reason) in self._disbelieved:
@@ -91,6 +106,8 @@ class Reporter:
 
         Call it when permissions may have come back: a lease was granted, a subject said yes.
         """
+        if not self._has_room():
+            return []
         asked = [self._request(round_) for round_ in self._rounds.open()]
         return [request for request in asked if request is not None]
 
@@ -118,7 +135,7 @@ class Reporter:
         permission ended, whose value is gone, whose budget does not reach, or who has answered.
         """
         round_ = self._rounds.get(tickets.round_id)
-        if round_ is None:
+        if round_ is None or not self._has_room():
             return []
         wanted = [(round_.asked[g.subject], g.ticket) for g in tickets.granted if g.subject in round_.asked]
         ticketed = [Ticketed(s, t, self._respondents.input(round_.metric, s)) for s, t in wanted]

@@ -312,6 +312,10 @@ class ReadTransaction:
         """Micro-epsilon spent under a tag in a budget window."""
         return _int(self._value("SELECT spent FROM budget WHERE tag = ? AND win = ?", tag, window) or 0)
 
+    def budget_rows(self) -> int:
+        """How many debits and marks of rounds are kept."""
+        return _int(self._value("SELECT count(*) FROM budget"))
+
     def meta(self, key: str) -> bytes | None:
         """One fact about this database."""
         return _maybe(self._value("SELECT value FROM meta WHERE key = ?", key))

@@ -115,3 +115,17 @@ def test_law_12_a_key_of_small_order_is_no_collector(key: bytes) -> None:
     assert kiosk.reporter.on_offer(offer) is None
     assert kiosk.reporter.counts["bad_key"] == 1
     assert (kiosk.draws, kiosk.spent()) == (0, 0)
+
+
+@pytest.mark.parametrize(("limit", "most"), [("WAITING_LIMIT", 3), ("MARKS_LIMIT", 4)])
+def test_law_11_a_server_that_opens_rounds_without_end_fills_no_disk(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    """Repeated answers are free: what bounds them is room, for reports that wait and for marks of rounds."""
+    monkeypatch.setattr(f"edge_runtime.aggregates.report.{limit}", most)
+    kiosk = Kiosk(1)
+    given = [kiosk.answer(kiosk.offer(n)) for n in range(1, 30)]
+    assert [bool(reports) for reports in given] == [True] * 3 + [False] * 26
+    assert kiosk.reporter.counts["no_room"] == 26
+    assert kiosk.reporter.on_tickets(grant(kiosk.offer(30), [kiosk.keyring.pseudonym("user:u0")])) == []
+    assert kiosk.reporter.requests() == []
