@@ -39,8 +39,6 @@ CALLS: dict[str, Callable[[er.Runtime], object]] = {
     "score": lambda rt: rt.score("ranker", user="alice", item="i1", request=REQUEST),
     "use_model": lambda rt: rt.use_model("ranker", lambda rows: rows),  # type: ignore[arg-type]
     "read": lambda rt: rt.read("activity:views_5m", user="alice"),
-    "assign": lambda rt: rt.assign("new_ranker", user="alice"),
-    "arm": lambda rt: rt.arm("new_ranker", user="alice"),
     "fetch": lambda rt: rt.fetch("stock", item="i1"),
     "leave": lambda rt: rt.leave("alice"),
     "export": lambda rt: rt.export("alice"),
