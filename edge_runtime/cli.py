@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from edge_runtime.commands import caches, catalogs, doctor, histories, models, receipts
 from edge_runtime.commands.command import Out, Run
 from edge_runtime.errors import EdgeError
+from edge_runtime.wire.plain_text import plain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(text: str) -> None:
     """Print, also into a pipe whose reader has seen enough (`| head`)."""
     try:
-        print(text, flush=True)
+        print(plain(text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

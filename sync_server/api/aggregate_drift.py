@@ -31,6 +31,8 @@ async def read_drift(request: web.Request) -> web.Response:
     metric = request.app[REGISTRY].active.model.metrics.get(request.match_info["metric"])
     if metric is None:
         raise Problem("unknown_metric", "the active catalog declares no such metric")
+    if metric.kind != "histogram":
+        raise Problem("not_found", f"drift is told of histograms; this metric is a {metric.kind}")
     against = asked(request, "against", REFERENCE)
     if against == REFERENCE and metric.reference is None:
         raise Problem("not_found", "the metric declares no reference; compare with `previous` or a round")
@@ -47,7 +49,7 @@ def _pair(tx: ReadTx, metric: Metric, against: str) -> tuple[Release, Release | 
     found = _comparable(tx, metric)
     now = next(found, None)
     if now is None:
-        raise Problem("not_found", "no release of the metric has the shares of the categories it declares")
+        raise Problem("not_found", _none_yet(tx, metric))
     if against == REFERENCE:
         return now, None
     if against == PREVIOUS:
@@ -58,6 +60,12 @@ def _pair(tx: ReadTx, metric: Metric, against: str) -> tuple[Release, Release | 
     if before is None or before.metric != metric.name or not comparable(before, metric):
         raise Problem("not_found", "there is no such earlier release with the same categories")
     return now, before
+
+
+def _none_yet(tx: ReadTx, metric: Metric) -> str:
+    if tx.aggregates.releases(metric.name, 1)[0]:
+        return "no release has the shares of the categories it declares: withheld, or asked otherwise"
+    return "nothing of the metric was released yet: open a round of it, or wait for the one that is open"
 
 
 def _comparable(tx: ReadTx, metric: Metric) -> Iterator[Release]:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import web
 
+from edge_runtime.catalog import Catalog
 from sync_server.aggregates.documents import RoundId
 from sync_server.aggregates.experiments.report import ExperimentReport, report_of
 from sync_server.aggregates.release import Release, read_release
@@ -14,7 +15,7 @@ from sync_server.aggregates.rounds import parameters_of
 from sync_server.api.aggregates import PATH
 from sync_server.api.asked import asked
 from sync_server.api.replies import json_reply
-from sync_server.api.rooms import COLLECTOR, STORE
+from sync_server.api.rooms import COLLECTOR, REGISTRY, STORE
 from sync_server.api.route import Query, Route
 from sync_server.errors import Problem
 from sync_server.store.protocol import ReadTx
@@ -30,12 +31,22 @@ async def read_uplift(request: web.Request) -> web.Response:
         release = _release(tx, name, wanted)
         row = None if release is None else tx.aggregates.round(bytes.fromhex(release.round))
     if release is None or row is None:
-        raise Problem("not_found", "expected a metric with a release, or a round of it that is released")
+        raise Problem("not_found", _none_yet(request.app[REGISTRY].active_or_none, name, wanted))
     parameters = parameters_of(row)
     if not parameters.arms:
         raise Problem("not_found", "expected an experiment: this metric is none")
     alpha, looks = float(asked(request, "alpha", "0.05")), asked(request, "looks", 1)
     return json_reply(report_of(release, parameters, alpha=alpha, looks=looks))
+
+
+def _none_yet(catalog: Catalog | None, name: str, wanted: str | None) -> str:
+    """Why there is no release to tell of; experiments that a catalog left out long ago count as unknown."""
+    if wanted is not None:
+        return "no such round of the experiment was released"
+    declared = {} if catalog is None else catalog.model.metrics
+    if name not in declared or declared[name].experiment is None:
+        return "the active catalog declares no such experiment, and none was released"
+    return "nothing of the experiment was released yet: open a round of it, or wait for the one that is open"
 
 
 def _release(tx: ReadTx, metric: str, round_id: str | None) -> Release | None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from edge_runtime.catalog import CatalogError
+from edge_runtime.wire.plain_text import plain
 from sync_server.api.remedies import REMEDIES
 from sync_server.cli.access import access_commands
 from sync_server.cli.aggregates import aggregate_commands
@@ -94,6 +95,8 @@ def _reason(error: Exception) -> str:
             return f"expected a new file, {error.filename} is there already; nothing was changed"
         case OSError(filename=name, strerror=str() as said) if name is not None:
             return f"{name}: {said}"
+        case Refused(code="not_found"):  # nobody typed a path here
+            return str(error)
         case Refused() if (remedy := REMEDIES.get(error.code, "")) not in str(error):
             return f"{error}\n  {remedy}"
         case _:
@@ -105,12 +108,16 @@ def _say(args: argparse.Namespace, result: object) -> int:
         case None:
             return DONE
         case Told():
-            print(json.dumps(result.document) if args.json else result.text, flush=True)
+            _print(json.dumps(result.document) if args.json else result.text)
             return result.code
         case _:
             indent = None if args.json else 2
-            print(json.dumps(result, indent=indent, ensure_ascii=args.json), flush=True)
+            _print(json.dumps(result, indent=indent, ensure_ascii=args.json))
             return DONE
+
+
+def _print(text: str) -> None:
+    print(plain(text, sys.stdout.encoding), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

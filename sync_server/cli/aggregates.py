@@ -18,6 +18,7 @@ from sync_server.cli.aggregate_health import health_command
 from sync_server.cli.aggregate_plan import plan_command, plan_options
 from sync_server.cli.aggregates_text import (
     metrics_text,
+    never_asked_text,
     opened_text,
     releases_text,
     rounds_text,
@@ -104,7 +105,10 @@ def _show(args: argparse.Namespace) -> Told:
     release, waiting = _release(server, args.metric, args.round)
     if release is None:
         document = {"release": None, "round": msgspec.to_builtins(waiting)}
-        return Told(document, waiting_text(args.metric, waiting), REFUSED if waiting is None else NOT_YET)
+        if waiting is not None:
+            return Told(document, waiting_text(waiting), NOT_YET)
+        declared = any(one.metric == args.metric for one in server.aggregates.metrics().metrics)
+        return Told(document, never_asked_text(args.metric, declared=declared), REFUSED)
     code = REFUSED if release.status == "withheld" else 0
     document = {"release": msgspec.to_builtins(release)}
     if args.png is None:

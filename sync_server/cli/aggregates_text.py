@@ -37,6 +37,7 @@ def opened_text(made: Round, wanted_s: float) -> str:
     name = shown(made.metric)
     lines = [
         f"{made.round}   a round of {name}, open until {time_text(made.closes_at_us)}",
+        f"  opened  {time_text(made.opened_at_us)}",
         f"  noise   {made.mechanism}, epsilon {made.epsilon}, {made.mode}",
         f"  minimum {made.min_subjects:,} subjects; with fewer nothing is released",
     ]
@@ -57,7 +58,9 @@ def rounds_text(found: Sequence[RoundBrief]) -> str:
     if not found:
         return f"No round yet. Next: `{FAMILY} open METRIC --closes-in 1h`."
     titles = ("round", "metric", "state", "opened", "closed")
-    rows = [(one.round, one.metric, one.state, time_text(one.opened_at_us), _closed(one)) for one in found]
+    rows = [
+        (one.round[:8], one.metric, one.state, time_text(one.opened_at_us), _closed(one)) for one in found
+    ]
     return table(titles, rows)
 
 
@@ -74,14 +77,20 @@ def releases_text(found: Sequence[Release]) -> str:
     return "\n".join([table(titles, rows, right=frozenset({3})), said])
 
 
-def waiting_text(metric: str, found: RoundBrief | None) -> str:
-    """That there is nothing to show, and why."""
+def never_asked_text(metric: str, *, declared: bool) -> str:
+    """That there is nothing to show, not even a round; whether one could be opened."""
     name = shown(metric)
-    if found is None:
-        return (
-            f"Nothing was ever asked of {name}. Next: `{FAMILY} open {name} --closes-in 1h`;"
-            f" `{FAMILY} metrics` names what can be asked."
-        )
+    if declared:
+        return f"Nothing was ever asked of {name}. Next: `{FAMILY} open {name} --closes-in 1h`."
+    return (
+        f"Nothing was ever asked of {name}, and the active catalog declares no such metric.\n"
+        f"Next: `{FAMILY} metrics` names what can be asked."
+    )
+
+
+def waiting_text(found: RoundBrief) -> str:
+    """That there is nothing to show yet, and why."""
+    name = shown(found.metric)
     if found.state == "open":
         until = time_text(found.closes_at_us)
         return (

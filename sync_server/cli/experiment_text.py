@@ -53,9 +53,10 @@ def _meaning(result: Uplift) -> Iterator[str]:
     if ratio.alarm:
         yield f"  ALARM: the arms were not exposed as their weights say (p = {ratio.p_value:.2g}): something"
         yield "  is broken, believe no uplift of this round."
-    looks = "1 look" if result.looks == 1 else f"{result.looks} looks"
-    yield f"  intervals of {result.level * 100:.4g} %, so that all hold together in {1 - result.alpha:.0%};"
-    yield f"  {len(result.comparisons)} comparisons, {looks} planned. They count noise and sampling both."
+    looks, pairs = _many(result.looks, "look"), _many(len(result.comparisons), "comparison")
+    together = f"{(1 - result.alpha) * 100:.4g} %"
+    yield f"  intervals of {result.level * 100:.4g} %, so that all hold together in {together};"
+    yield f"  {pairs}, {looks} planned. They count noise and sampling both."
     yield f"  from    {result.n:,} subjects, {_percent(result.unexposed)} of them not exposed"
 
 
@@ -65,12 +66,16 @@ def plan_text(plan: ExperimentPlan) -> str:
     return "\n".join(
         [
             f"{plan.subjects:,} subjects show an uplift of {plan.uplift * 100:+.3g} points over {control}",
-            f"  with power {plan.power:.0%} at alpha {plan.alpha:g}, {plan.looks} planned looks",
+            f"  with power {plan.power:.0%} at alpha {plan.alpha:g}, {_many(plan.looks, 'look')} planned",
             f"  {plan.arms} arms, {plan.exposed * 100:.4g} % of the subjects exposed",
             f"  noise   {plan.mechanism}, epsilon {plan.epsilon}",
             f"  without noise {plan.in_the_clear:,} would do: privacy asks for {plan.price:.3g} times that",
         ]
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def _percent(value: float) -> str:

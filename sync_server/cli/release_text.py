@@ -11,8 +11,10 @@ from edge_runtime.wire.time_text import time_text
 from sync_server.aggregates.release import Release
 from sync_server.cli.printable import columns, fitted, shown
 
-NARROWEST: Final = 64
+NARROWEST: Final = 60
 WIDEST: Final = 120
+SHORTEST: Final = 10
+"""Columns of a bar, and of a name, however narrow the terminal."""
 MOST_LINES: Final = 40
 """Of a histogram with more categories only so many are shown, the largest."""
 
@@ -83,15 +85,26 @@ def _where(release: Release) -> str:
 def _next_of_withheld(release: Release) -> Iterator[str]:
     yield f"Next: `edge-sync aggregates open {shown(release.metric)} --closes-in 7d` asks again, for longer;"
     yield f"`edge-sync aggregates plan {shown(release.metric)}` says how many subjects tell how much."
+    yield "Who was not reached, permits nothing, has no value or has spent the budget does not answer."
     yield ""
 
 
 def _meaning(release: Release) -> Iterator[str]:
-    if release.kind == "histogram":
+    of_subjects = {
+        "histogram": "Shares of the subjects who answered.",
+        "count": "Of the subjects who answered.",
+    }
+    if release.kind in of_subjects:
         below = any(value < 0 for value in (release.estimate or {}).values())
         left = " Below 0 means: as good as nobody." if below else ""
-        yield f"  Shares of the subjects who answered.{left}"
+        yield f"  {of_subjects[release.kind]}{left}"
+        if all(line.low <= 0 and line.high >= _most(release) for line in lines_of(release)):
+            yield "  Nothing was learned: the noise reaches over all that could be. It takes more subjects."
     yield "  ● the estimate   ├──┤ where the truth lies 95 times of 100, for the noise that was added"
+
+
+def _most(release: Release) -> float:
+    return 1.0 if release.kind == "histogram" else float(release.n or 0)
 
 
 def _lines(release: Release, width: int) -> Iterator[str]:
@@ -100,9 +113,10 @@ def _lines(release: Release, width: int) -> Iterator[str]:
     labels = [shown(line.label) for line in kept]
     texts = [number_text(release, line.estimate) for line in kept]
     ranges = [_range(release, line) for line in kept]
-    widest = min(max(map(columns, labels)), width // 3)
     first, second = max(map(len, texts)), max(map(len, ranges))
-    scale = Scale.over(kept, max(width - widest - first - second - 8, 10))
+    room = width - first - second - 8
+    widest = min(max(map(columns, labels)), width // 3, max(room - SHORTEST, SHORTEST))
+    scale = Scale.over(kept, max(room - widest, SHORTEST))
     for line, label, text, range_ in zip(kept, labels, texts, ranges, strict=True):
         yield f"  {fitted(label, widest)}  {text:>{first}}  {range_:<{second}}  {scale.bar(line)}".rstrip()
     if len(kept) < len(found):

@@ -132,6 +132,20 @@ async def test_the_newest_release_with_numbers_is_held_against_the_reference(doo
     assert [(c.category, c.before) for c in found.categories] == [("UK", 0.5), ("DE", 0.3), ("FR", 0.2)]
 
 
+async def test_why_there_is_nothing_to_compare_is_told(door: Door) -> None:
+    """Another kind; nothing released yet; only what was withheld."""
+    for path, why in (
+        ("counted/drift?against=previous", "drift is told of histograms; this metric is a count"),
+        ("countries/drift", "nothing of the metric was released yet"),
+    ):
+        status, said = await door.ask(path)
+        assert (status, said["code"]) == (404, "not_found")
+        assert why in said["detail"]
+    door.release(withheld("histogram", metric="countries"))
+    _, said = await door.ask("countries/drift")
+    assert "withheld, or asked otherwise" in said["detail"]
+
+
 async def test_two_releases_are_compared_by_name_or_round(door: Door) -> None:
     """The one before, or any by its round; both are noised, so the interval is wider than the reference's."""
     first = door.release(countries((0.5, 0.3, 0.2), 5000))

@@ -95,6 +95,9 @@ async def test_people_read_what_happened_and_what_to_do_next(shell: Shell, shop:
     assert "3 subjects; with fewer nothing is released" in text
     assert "Next: wait; then `edge-sync aggregates show countries_0" in text
     assert "It was open already" in await shell.text("open", METRIC, "--closes-in", "2h")
+    shop.clock.advance(seconds=60)
+    text = await shell.text("open", METRIC, "--closes-in", "1h")
+    assert "opened  2026-05-28 20:26:40 UTC" in text
     text = await shell.text("show", METRIC, code=NOT_YET)
     assert "takes answers until 2026-05-28 21:26:40 UTC" in text
     assert "Next: come back then" in text
@@ -158,7 +161,9 @@ async def test_what_is_wrong_is_said_with_what_helps(shell: Shell, shop: ShopSer
     for metric in (METRIC, "countries_1"):
         await shell.text("open", metric, "--closes-in", "1h")
     assert "2 begin so" in await shell.text("close", "", code=USAGE)
-    assert "Nothing was ever asked of nothing" in await shell.text("show", "nothing", code=REFUSED)
+    text = await shell.text("show", "nothing", code=REFUSED)
+    assert "Nothing was ever asked of nothing, and the active catalog declares no such metric" in text
+    assert "open nothing" not in text
 
 
 MEASURED = Path(__file__).resolve().parents[2] / "examples" / "catalogs" / "measured.toml"

@@ -127,6 +127,8 @@ async def test_law_12_what_is_asked_wrongly_has_a_code(
 async def test_a_metric_that_is_no_experiment_has_no_uplift(server: ShopServer) -> None:
     await ended(server, None, metric="buyers")
     assert (await server.call("GET", "/v1/aggregates/buyers/uplift")).status == 404
+    found = await server.call("GET", "/v1/aggregates/buyers/uplift")
+    assert "is none" in found.body["detail"]
     of_another = (await ended(server, UP)).round
     assert (await server.call("GET", f"/v1/aggregates/buyers/uplift?round={of_another}")).status == 404
 
@@ -134,8 +136,13 @@ async def test_a_metric_that_is_no_experiment_has_no_uplift(server: ShopServer) 
 async def test_the_command_says_it_in_words_and_scripts_get_the_document(
     server: ShopServer, shell: Shell
 ) -> None:
+    text = await shell.text("experiment", NAME, code=REFUSED)
+    assert "nothing of the experiment was released yet: open a round" in text
+    assert "Check the path" not in text
+    assert "declares no such experiment" in await shell.text("experiment", "buyers", code=REFUSED)
     first = await ended(server, UP)
     text = await shell.text("experiment", NAME)
+    assert "1 comparison, 1 look planned" in text
     assert "UP: +20.00 points" in text
     assert "against control; relative +100.0 %" in text
     assert "20,000 subjects, 10.00 % of them not exposed" in text

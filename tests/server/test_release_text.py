@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,7 @@ def test_what_is_fitted_takes_exactly_its_columns(text: str, width: int) -> None
     assert columns(fitted(shown(text), width, right=True)) == width
 
 
-@pytest.mark.parametrize("width", [20, 80, 300])
+@pytest.mark.parametrize("width", [20, 60, 80, 300])
 def test_names_neither_break_the_columns_nor_move_the_cursor(width: int) -> None:
     """Every line of numbers has its interval in the same column."""
     found = released("histogram", dict.fromkeys(NAMES, (-0.1, 0.2, 0.4)))
@@ -83,9 +85,28 @@ def test_where_the_numbers_come_from_stands_below_them() -> None:
     assert lines_of(found) == [Line("count", 120.4, 90.0, 150.0)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "numbers", "learned"),
+    [
+        ("count", {"count": (-5_020.0, -1_000.0, 3_020.0)}, False),
+        ("count", {"count": (-20.0, 300.0, 620.0)}, True),
+        ("histogram", {"UK": (-0.1, 0.4, 1.2), "DE": (-0.3, 0.2, 1.0)}, False),
+        ("histogram", {"UK": (0.3, 0.7, 1.2), "DE": (-0.3, 0.2, 1.0)}, True),
+    ],
+)
+def test_noise_that_reaches_over_all_that_could_be_is_called_nothing_learned(
+    kind: Literal["count", "histogram"], numbers: dict[str, tuple[float, float, float]], learned: bool
+) -> None:
+    """1,234 subjects answered."""
+    text = release_text(released(kind, numbers), 80)
+    assert ("Nothing was learned" in text) == (not learned)
+    assert ("Below 0" in text) == any(estimate < 0 for _, estimate, _ in numbers.values())
+
+
 def test_law_9_a_withheld_round_shows_no_number_says_why_and_what_to_do() -> None:
     text = release_text(withheld("mean"), 80)
     assert "No number: fewer than 50 subjects answered." in text
     assert "Next: `edge-sync aggregates open spend" in text
+    assert "has spent the budget does not answer" in text
     assert "●" not in text
     assert "withheld: fewer than 50 subjects answered" in releases_text([withheld("mean")])
