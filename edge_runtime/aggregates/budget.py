@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from edge_runtime.aggregates.facts import NEWEST_DAY, UNSURE_DAY, WINDOWS
+from edge_runtime.aggregates.facts import NEWEST_DAY, UNSURE_DAY, WINDOWS, FactReads, FactWrites
 from edge_runtime.aggregates.mechanisms import BUDGET_CEILING_MICROS, DAY_US
 from edge_runtime.aggregates.mechanisms.windows import decode_windows, encode_windows, longest, noted
 
@@ -22,27 +22,19 @@ ROUND_LIMIT_US: Final = 31 * DAY_US
 _ROUND_MARK_MICROS: Final = 1
 
 
-class BudgetReads(Protocol):
+class BudgetReads(FactReads, Protocol):
     """What judging a charge needs of a transaction of the cache."""
 
     def spent(self, tag: bytes, window: int) -> int:
         """Millionths of epsilon debited to `tag` in `window` (here: a day since 1970)."""
         ...
 
-    def meta(self, key: str) -> bytes | None:
-        """A durable value by name."""
-        ...
 
-
-class BudgetWrites(BudgetReads, Protocol):
+class BudgetWrites(BudgetReads, FactWrites, Protocol):
     """What paying needs of a transaction of the cache."""
 
     def debit(self, tag: bytes, window: int, amount: int) -> None:
         """Add `amount` millionths."""
-        ...
-
-    def set_meta(self, key: str, value: bytes) -> None:
-        """Replace a durable value."""
         ...
 
     def drop_budget_before(self, window: int) -> int:

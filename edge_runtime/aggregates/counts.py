@@ -23,6 +23,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from edge_runtime.aggregates.facts import FactReads, FactWrites
+
 FACT: Final = "aggregates.counts"
 """The fact that holds the counts."""
 COUNTS: Final = (
@@ -44,15 +46,7 @@ COUNTS: Final = (
 )
 
 
-class CountReads(Protocol):
-    """What reading counts needs of a transaction of the cache."""
-
-    def meta(self, key: str) -> bytes | None:
-        """A durable value by name."""
-        ...
-
-
-class WaitingReads(CountReads, Protocol):
+class WaitingReads(FactReads, Protocol):
     """What saying how it stands needs of a transaction of the cache."""
 
     def outbox_counts(self) -> Mapping[str, int]:
@@ -60,15 +54,7 @@ class WaitingReads(CountReads, Protocol):
         ...
 
 
-class CountWrites(CountReads, Protocol):
-    """What counting needs of a transaction of the cache."""
-
-    def set_meta(self, key: str, value: bytes) -> None:
-        """Replace a durable value."""
-        ...
-
-
-def counted(tx: CountReads) -> Counter[str]:
+def counted(tx: FactReads) -> Counter[str]:
     """Every count so far; empty where nothing was counted, or an unreadable fact stands."""
     raw = tx.meta(FACT)
     try:
@@ -77,7 +63,7 @@ def counted(tx: CountReads) -> Counter[str]:
         return Counter()
 
 
-def count(tx: CountWrites, what: str, more: int = 1) -> None:
+def count(tx: FactWrites, what: str, more: int = 1) -> None:
     """Count `more` of one of `COUNTS`."""
     if more:
         tx.set_meta(FACT, msgspec.msgpack.encode(counted(tx) + Counter({what: more})))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from edge_runtime.cache.journal_entry import DAY_US
 
@@ -13,6 +13,22 @@ UNSURE_DAY: Final = "aggregates.unsure_day"
 """Stands after a loss: up to this day more may have been spent than the ledger says."""
 WINDOWS: Final = "aggregates.windows"
 """Under which windows something was debited, and until when."""
+
+
+class FactReads(Protocol):
+    """What reading a fact needs of a transaction of the cache."""
+
+    def meta(self, key: str) -> bytes | None:
+        """A durable value by name."""
+        ...
+
+
+class FactWrites(FactReads, Protocol):
+    """What noting a fact needs of a transaction of the cache."""
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        """Replace a durable value."""
+        ...
 
 
 def unsure_day(fact: Callable[[str], bytes | None], now_us: int) -> bytes:

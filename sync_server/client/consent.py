@@ -6,13 +6,14 @@ Every call is repeated while no answer comes: a change goes under one idempotenc
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
 from edge_runtime.wire.fingerprint import digest_of
+from sync_server.client.asking import Asking, got, pages
 from sync_server.client.connection import path_of
 from sync_server.clock import Waiter
 from sync_server.consent.documents import (
@@ -47,18 +48,6 @@ Term = str | int | None
 """A query parameter; None leaves it out."""
 
 
-class Page(Protocol):
-    """A part of a list."""
-
-    @property
-    def next(self) -> str | int | None:
-        """`after` of the page behind it; None: this is the last."""
-        ...
-
-
-P = TypeVar("P", bound=Page)
-
-
 class NotYet(Exception):
     """A revocation did not come so far in the time that was given; `status` is where it stands."""
 
@@ -67,23 +56,17 @@ class NotYet(Exception):
         super().__init__(f"{status.id} is {status.state}")
 
 
-class Asking(Protocol):
-    """What it asks with; see `Client`."""
+class WaitingAsking(Asking, Protocol):
+    """It waits between two looks as well."""
 
     @property
     def waiter(self) -> Waiter: ...
-
-    def ask(
-        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
-    ) -> bytes: ...
-
-    def patiently(self, attempt: Callable[[], T]) -> T: ...
 
 
 class ConsentClient:
     """Give, revoke, watch, prove. Raises `Refused`, or `Unreachable` when patience ends."""
 
-    def __init__(self, client: Asking) -> None:
+    def __init__(self, client: WaitingAsking) -> None:
         self._client = client
 
     # ---- decisions ---------------------------------------------------------------------------------------
@@ -132,7 +115,7 @@ class ConsentClient:
 
     def subject_data(self, subject: str) -> Iterator[SubjectData]:
         """Everything held on the subject, page by page."""
-        return self._pages(("v1", "subject-data"), SubjectData, subject=subject)
+        return pages(self._client, ("v1", "subject-data"), SubjectData, subject=subject)
 
     def look(
         self,
@@ -152,7 +135,7 @@ class ConsentClient:
 
     def history(self, subject: str, purpose: str | None = None) -> Iterator[ConsentRecord]:
         """Everything that was ever said, oldest first, page by page."""
-        for page in self._pages(CONSENTS, ConsentHistory, after=0, subject=subject, purpose=purpose):
+        for page in pages(self._client, CONSENTS, ConsentHistory, after=0, subject=subject, purpose=purpose):
             yield from page.history
 
     def record(self, consent_id: str) -> ConsentRecord:
@@ -187,7 +170,7 @@ class ConsentClient:
 
     def revocations(self) -> Iterator[RevocationBrief]:
         """All of them, the newest first, page by page."""
-        for page in self._pages(REVOCATIONS, Revocations):
+        for page in pages(self._client, REVOCATIONS, Revocations):
             yield from page.revocations
 
     def status(self, revocation_id: str) -> RevocationStatus:
@@ -211,7 +194,9 @@ class ConsentClient:
 
     def targets(self, revocation_id: str, *, page: int | None = None) -> Iterator[RevocationTarget]:
         """Every device that is waited for, by id; `page` at a time."""
-        for found in self._pages((*REVOCATIONS, revocation_id, "targets"), RevocationTargets, limit=page):
+        for found in pages(
+            self._client, (*REVOCATIONS, revocation_id, "targets"), RevocationTargets, limit=page
+        ):
             yield from found.targets
 
     def receipt(self, revocation_id: str) -> SignedDocument:
@@ -233,23 +218,7 @@ class ConsentClient:
     # ---- within ------------------------------------------------------------------------------------------
 
     def _get(self, path: str, kind: type[T]) -> T:
-        return msgspec.json.decode(self._client.patiently(lambda: self._client.ask("GET", path)), type=kind)
-
-    def _pages(
-        self,
-        where: Sequence[str],
-        kind: type[P],
-        *,
-        after: str | int | None = None,
-        **query: str | int | None,
-    ) -> Iterator[P]:
-        """Page after page, from `after` on, until the last says so."""
-        while True:
-            page = self._get(path_of(*where, after=after, **query), kind)
-            yield page
-            if page.next is None:
-                return
-            after = page.next
+        return got(self._client, path, kind)
 
     def _post(
         self,
