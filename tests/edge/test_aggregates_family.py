@@ -184,3 +184,11 @@ def test_a_mechanism_that_makes_no_sense_cannot_be_built(broken: Callable[[], ob
     """No steps, no odds, no or too wide a window, levels that do not fit the tree, unknown names."""
     with pytest.raises(ValueError):
         broken()
+
+
+def test_law_9_a_devices_chance_is_the_operating_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seeded generator would give the same laws to every other test, and the same noise to whoever seeds it."""
+    asked: list[int] = []
+    monkeypatch.setattr(secrets, "randbelow", lambda n: asked.append(n) or n - 1)
+    assert [system_bits(n) for n in (2, 7, 1 << 90)] == [1, 6, (1 << 90) - 1]
+    assert asked == [2, 7, 1 << 90]
