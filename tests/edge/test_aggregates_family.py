@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.aggregates.chance import system_bits
 from edge_runtime.aggregates.mechanisms import (
     STEPS,
     Duchi,
@@ -187,8 +189,13 @@ def test_a_mechanism_that_makes_no_sense_cannot_be_built(broken: Callable[[], ob
 
 
 def test_law_9_a_devices_chance_is_the_operating_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A seeded generator would give the same laws to every other test, and the same noise to whoever seeds it."""
+    """A seeded one would give the same laws to every other test, and its noise to whoever knows the seed."""
     asked: list[int] = []
-    monkeypatch.setattr(secrets, "randbelow", lambda n: asked.append(n) or n - 1)
+
+    def largest(n: int) -> int:
+        asked.append(n)
+        return n - 1
+
+    monkeypatch.setattr(secrets, "randbelow", largest)
     assert [system_bits(n) for n in (2, 7, 1 << 90)] == [1, 6, (1 << 90) - 1]
     assert asked == [2, 7, 1 << 90]
