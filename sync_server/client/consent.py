@@ -44,8 +44,6 @@ CONSENTS: Final = ("v1", "consents")
 REVOCATIONS: Final = ("v1", "consent-revocations")
 Said = Literal["given", "refused", "objected", "restricted"]
 Reached = Literal["enforced", "erased", "completed"]
-Term = str | int | None
-"""A query parameter; None leaves it out."""
 
 
 class NotYet(Exception):
