@@ -72,9 +72,11 @@ def _metrics(args: argparse.Namespace) -> Told:
 
 
 def _open(args: argparse.Namespace) -> Told:
-    wanted_s = duration_us(args.closes_in) / 1_000_000
-    made = client(args).aggregates.open(args.metric, closes_in_s=wanted_s)
-    return Told(msgspec.to_builtins(made), opened_text(made, wanted_s))
+    server, wanted_s = client(args), duration_us(args.closes_in) / 1_000_000
+    newest = next(server.aggregates.rounds(args.metric, page=1), None)
+    made = server.aggregates.open(args.metric, closes_in_s=wanted_s)
+    fresh = newest is None or newest.round != made.round
+    return Told(msgspec.to_builtins(made), opened_text(made, fresh=fresh))
 
 
 def _rounds(args: argparse.Namespace) -> Told:

@@ -32,18 +32,19 @@ def metrics_text(found: Sequence[DeclaredMetric]) -> str:
     return "\n".join(lines)
 
 
-def opened_text(made: Round, wanted_s: float) -> str:
+def opened_text(made: Round, *, fresh: bool) -> str:
     """A round that takes answers."""
     name = shown(made.metric)
     lines = [
         f"{made.round}   a round of {name}, open until {time_text(made.closes_at_us)}",
-        f"  opened  {time_text(made.opened_at_us)}",
         f"  noise   {made.mechanism}, epsilon {made.epsilon}, {made.mode}",
         f"  minimum {made.min_subjects:,} subjects; with fewer nothing is released",
     ]
-    if made.closes_at_us - made.opened_at_us != round(wanted_s * 1_000_000):
+    if not fresh:
         opened = time_text(made.opened_at_us)
-        lines.append(f"It was open already, since {opened}; when it closes stays as it was.")
+        lines.append(
+            f"It was open already, since {opened}: when it closes, and what it asks, stay as they were."
+        )
     short = made.round[:8]
     lines.append(f"Next: wait; then `{FAMILY} show {name} --round {short}`.")
     lines.append(

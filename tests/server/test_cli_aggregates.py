@@ -92,12 +92,13 @@ async def test_people_read_what_happened_and_what_to_do_next(shell: Shell, shop:
     assert "Next: `edge-sync aggregates plan METRIC`" in text
     text = await shell.text("open", METRIC, "--closes-in", "1h")
     assert "open until 2026-05-28 21:26:40 UTC" in text
+    assert "It was open already" not in text
     assert "3 subjects; with fewer nothing is released" in text
     assert "Next: wait; then `edge-sync aggregates show countries_0" in text
     assert "It was open already" in await shell.text("open", METRIC, "--closes-in", "2h")
     shop.clock.advance(seconds=60)
     text = await shell.text("open", METRIC, "--closes-in", "1h")
-    assert "opened  2026-05-28 20:26:40 UTC" in text
+    assert "It was open already, since 2026-05-28 20:26:40 UTC" in text
     text = await shell.text("show", METRIC, code=NOT_YET)
     assert "takes answers until 2026-05-28 21:26:40 UTC" in text
     assert "Next: come back then" in text
