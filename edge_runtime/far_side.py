@@ -220,6 +220,7 @@ class FarSide:
             fetched_rows_of_subject=self._settings.fetched_rows_of_subject,
             here_until_us=self._presence.here_until_us,
             came=lambda: self._presence.came,
+            shut_out=self.shut_out,
         )
 
     def _reporter(self) -> Reporter:

@@ -53,6 +53,7 @@ class Replica:
         here_until_us: up to when a typed subject, who gave consent at some time, is here unless it is seen
             again; after that its channels close.
         came: counts those who came or left.
+        shut_out: the runtime's, so that its status knows at once; one of its own by default.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Replica:
         fetched_rows_of_subject: int = ROWS_OF_SUBJECT_LIMIT,
         here_until_us: Callable[[str, int], int] = lambda subject, asked_us: NEVER_US,
         came: Callable[[], int] = lambda: 0,
+        shut_out: ShutOut | None = None,
     ) -> None:
         self._catalog, self._database, self._keyring = catalog, database, keyring
         self._consents, self._changed = consents, changed
@@ -77,7 +79,7 @@ class Replica:
         self._fitting = Fitting(catalog.model)
         self._shelves = ChannelShelves(database, keyring, consents, clock)
         self.leases = leases
-        self.shut_out = ShutOut(database, keyring, consents, leases, changed)
+        self.shut_out = shut_out or ShutOut(database, keyring, consents, leases, changed)
         """The end of this enrolment, when the server says so."""
         lent = (catalog, database, keyring, consents, changed, clock, self._room)
         self.fetched = FetchedRows(*lent, rows_limit=fetched_rows, subject_limit=fetched_rows_of_subject)

@@ -379,7 +379,8 @@ async def test_law_6_a_runtime_killed_while_it_wipes_is_empty_when_it_opens(
 
 
 async def test_it_ends_by_long_poll_as_well(server: ShopServer, tmp_path: Path, clock: ManualClock) -> None:
-    """A poll that waits is answered with the end; the receipt goes up with the next."""
+    """A poll that waits is answered with the end; the receipt goes up with the next. Enrolling anew needs no
+    restart."""
     kiosk = RealKiosk(tmp_path / "kiosk", clock)
     await kiosk.enrol(server)
     device = (await server.call("GET", "/v1/devices")).body["devices"][0]["device_id"]
@@ -393,8 +394,11 @@ async def test_it_ends_by_long_poll_as_well(server: ShopServer, tmp_path: Path, 
             await asyncio.wait_for(link.caught_up(), 20)
             assert (await server.call("DELETE", f"/v1/devices/{device}")).status == 200
             assert (await stopped(link)).code == "device_revoked"
-        assert rt.status()["subjects"] == 0
-    assert (await server.call("GET", f"/v1/devices/{device}")).body["wiped_at"] is not None
+        assert (rt.status()["subjects"], rt.status()["revoked"]) == (0, True)
+        assert (await server.call("GET", f"/v1/devices/{device}")).body["wiped_at"] is not None
+        token = (await server.call("POST", "/v1/device-tokens", {})).body["token"]
+        assert await asyncio.to_thread(rt.enrol, str(server.client.make_url("")), token) != device
+        assert rt.status()["revoked"] is False
 
 
 async def test_a_runtime_is_locked_for_good_and_enrolling_anew_ends_that(
@@ -418,6 +422,7 @@ async def test_a_runtime_is_locked_for_good_and_enrolling_anew_ends_that(
         assert told["wiped_at"] is not None
         assert rt.consent.state(SHOPPER, "personalization") == "unknown"
         assert rt.track("view", user=SHOPPER, item="x") is er.NO_CONSENT
+        assert rt.status()["revoked"] is True
     with kiosk.opened() as rt:
         assert rt.status()["revoked"] is True
         assert rt.status()["lease"] == "locked"
