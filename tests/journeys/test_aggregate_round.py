@@ -37,7 +37,7 @@ class Fleet:
         }
         rng = random.Random(20261122)
         for number in range(FLEET):
-            subject = f"user:c{number}"
+            subject = f"user:caller-{number}"
             self.truth[subject] = rng.choices(COUNTRIES, (70, 15, 10, 5))[0]
             self.office.decide(self.pseudonym(subject), "given")
             first = number < FLEET // 2 + SHARED // 2
@@ -128,7 +128,7 @@ def test_law_2_a_withdrawal_in_mid_round_keeps_the_answer_out(fleet: Fleet) -> N
     """One withdraws on the kiosk before sending; one at the server while the report is under way."""
     round_id, offer = fleet.office.open(), fleet.offer()
     kiosk = fleet.kiosks[A]
-    here, there = "user:c0", "user:c1"
+    here, there = "user:caller-0", "user:caller-1"
     drawn = fleet.collect(A, offer)
     assert kiosk.erase(here) == 1
     fleet.office.decide(fleet.pseudonym(there), "revoked", ("personalization",))
