@@ -89,6 +89,11 @@ def test_what_the_product_or_a_catalog_says_by_itself_names_nobody() -> None:
     assert kinds("'user' of 'user:user'", *needles) == {"subject, typed"}
 
 
+def test_an_amount_as_a_question_writes_it_names_nobody() -> None:
+    assert kinds("Question(epsilon='1/2')", subject("user:1/2")) == set()
+    assert kinds("no row of user:1/2", subject("user:1/2")) == {"subject, typed"}
+
+
 def test_pseudonyms_are_allowed_and_their_key_is_not() -> None:
     pseudonym = seal.pseudonym(KEY, "user:alice")
     said = f"{pseudonym!r} {pseudonym.hex()} {seal.subject_token(pseudonym)}"

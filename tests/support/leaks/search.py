@@ -36,6 +36,8 @@ _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([nrt\\'\"]))")
 _ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _HEX: Final = re.compile(r"[0-9a-fA-F]{16,}")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{22,}")
+_RATIO: Final = re.compile(r"-?[0-9]{1,3}/[0-9]{1,3}")
+"""How a question writes an amount (`1/2`): as a word it names nobody, whoever is called so."""
 _WORD: Final = re.compile(r"\w+")
 _WORDY: Final = re.compile(r"[\w-]")
 _WORDS: Final = frozenset({SUBJECT, TOKEN})
@@ -114,6 +116,8 @@ class Search:
             self._typed.setdefault(f"{head}:", set()).update(_dresses(bare))
         else:
             bare = word
+        if _RATIO.fullmatch(bare):
+            return
         if len(bare) < 2 or not _WORD.search(bare) or (bare in self._vocabulary and not _distinctive(bare)):
             return
         for dress in _dresses(bare):
