@@ -377,6 +377,10 @@ class Metric:
     """What a subject without a value answers: a category of a histogram, else a number. None: nothing, and
     then who takes part tells who has a value."""
 
+    def __hash__(self) -> int:
+        """By name: what is worked out once of a metric is found for every report, and may have 256 edges."""
+        return hash(self.name)
+
     @property
     def categories(self) -> tuple[str, ...]:
         """Names of a histogram's categories, in order; that of `absent` last if it is one more."""

@@ -75,22 +75,23 @@ def count(tx: WriteTx, asked: Mapping[bytes, Asked], reports: Iterable[Opened]) 
     Args:
         asked: what each of their rounds asks.
     """
+    rows, tickets = tx.aggregates, tx.tickets
     totals: dict[bytes, _Total] = {}
     for report in reports:
-        if not tx.aggregates.drop_sealed(report.round, report.id):
+        if not rows.drop_sealed(report.round, report.id):
             continue
         code = report.code or _judge(tx, asked[report.round].parameters, report)
         if code is not None:
-            tx.aggregates.refuse(report.round, code)
+            rows.refuse(report.round, code)
             continue
-        tx.tickets.use(report.tickets)
+        tickets.use(report.tickets)
         total = totals.setdefault(report.round, _Total())
         total.subjects += len(report.tickets)
         total.reports += 1
         for cell, amount in report.moves:
             total.moves[cell] += amount
     for round_id, total in totals.items():
-        tx.aggregates.count(round_id, total.moves.items(), total.subjects, total.reports)
+        rows.count(round_id, total.moves.items(), total.subjects, total.reports)
 
 
 class _Total:

@@ -49,30 +49,30 @@ def bring(tx: WriteTx, rounds: Rounds, device_id: str, report: Report) -> Brough
     """
     if len(report.sealed) > MESSAGE_REPORTS:
         raise WireFailure("too_large", f"expected at most {MESSAGE_REPORTS} reports")
-    brought, row = Brought(report.round_id), rounds.live(tx, report.round_id)
+    brought, row, rows = Brought(report.round_id), rounds.live(tx, report.round_id), tx.aggregates
     if row is None:
         brought.closed = True
-        if tx.aggregates.round(report.round_id) is not None:
-            tx.aggregates.refuse(report.round_id, "round_closed", len(report.sealed))
+        if rows.round(report.round_id) is not None:
+            rows.refuse(report.round_id, "round_closed", len(report.sealed))
         return brought
     question = parameters_of(row).question
-    room = tx.aggregates.allowance(row.id, device_id)
+    room = rows.allowance(row.id, device_id)
     used = Allowance(0, 0, 0)
     for sealed in report.sealed:
         name = report_id(sealed)
-        if tx.aggregates.came(row.id, name):
+        if rows.came(row.id, name):
             brought.stored.append(name)
             continue
         code = _refused(question, room, used, len(sealed))
         if code is not None:
             brought.refused[name] = code
-            tx.aggregates.refuse(row.id, code)
+            rows.refuse(row.id, code)
             continue
-        tx.aggregates.take_sealed(row.id, name, sealed)
+        rows.take_sealed(row.id, name, sealed)
         used = Allowance(0, used.reports + 1, used.bytes + len(sealed))
         brought.stored.append(name)
     if used.reports:
-        tx.aggregates.use_allowance(row.id, device_id, used.reports, used.bytes)
+        rows.use_allowance(row.id, device_id, used.reports, used.bytes)
     return brought
 
 

@@ -36,7 +36,7 @@ SCHEME: Final = 1
 """Changes with how a mechanism, its answers or its tally are made: sides that differ never mix answers."""
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, cache_hash=True):
     """One metric's question. Hashable, and the same text in JSON on both sides."""
 
     kind: MetricKind
