@@ -170,6 +170,8 @@ class _Device:
     def answer(self) -> tuple[float, float]:
         """Median microseconds of a report by itself, and of each when thirty subjects have tickets."""
         self.reporter.on_offer(self.offer)
+        while self.reporter.more():
+            pass
         if self.question.mode == "curator":
             took = [self._tickets(self._people[n * SUBJECTS : (n + 1) * SUBJECTS]) for n in range(3)]
             return median(took), median(took) / SUBJECTS

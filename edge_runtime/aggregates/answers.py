@@ -91,14 +91,17 @@ class Answers:
         known = None if keys is None else _said(round_, self._recall(tx, round_, keys), value)
         return known is not None and self.ledger.payable(tx, round_, subject, free=True)
 
-    def store(self, tx: WriteTransaction, round_: Round, ticketed: Sequence[Ticketed]) -> None:
-        """Draw and store the answers of those who may (still) answer and whose budget reaches."""
+    def store(
+        self, tx: WriteTransaction, round_: Round, ticketed: Sequence[Ticketed]
+    ) -> list[tuple[bytes, Delay]]:
+        """Draw and store the answers of those who may (still) answer and whose budget reaches.
+
+        Returns (id, delay) of each report.
+        """
         paying = (payer for one in ticketed if (payer := self._pay(tx, round_, one)) is not None)
         if round_.question.mode == "curator":
-            self._store_sums(tx, round_, list(paying))
-        else:
-            for payer in paying:
-                self._store(tx, round_, [payer], self._answer(tx, round_, payer))
+            return self._store_sums(tx, round_, list(paying))
+        return [self._store(tx, round_, [payer], self._answer(tx, round_, payer)) for payer in paying]
 
     def _recall(self, tx: ReadTransaction, round_: Round, keys: Sequence[DataKey]) -> Remembered:
         if round_.question.mode == "curator":
@@ -118,12 +121,15 @@ class Answers:
             remember(tx, round_.metric.name, payer.keys, known)
         return answer
 
-    def _store_sums(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer]) -> None:
+    def _store_sums(
+        self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer]
+    ) -> list[tuple[bytes, Delay]]:
         curator, most = curator_for(round_.question), most_tickets(round_.question)
-        for at in range(0, len(payers), most):
-            group = payers[at : at + most]
-            answer = curator.noised([payer.value for payer in group], self._bits)
-            self._store(tx, round_, group, answer)
+        groups = [payers[at : at + most] for at in range(0, len(payers), most)]
+        return [
+            self._store(tx, round_, group, curator.noised([payer.value for payer in group], self._bits))
+            for group in groups
+        ]
 
     def _pay(self, tx: WriteTransaction, round_: Round, one: Ticketed) -> _Payer | None:
         keys = self._respondents.keys(round_.metric, one.subject)  # again: it may have ended since
@@ -137,15 +143,19 @@ class Answers:
             return None
         return _Payer(one.ticket, one.value, keys, known)
 
-    def _store(self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer], answer: bytes) -> None:
+    def _store(
+        self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer], answer: bytes
+    ) -> tuple[bytes, Delay]:
         offer = round_.offer
         # in order of the tickets, which are random: the order of subjects stays here
         tickets = sorted(payer.ticket for payer in payers)
         sealed = seal_report(offer.collector, offer.round_id, Answered(offer.definition, tickets, answer))
         unsent = Unsent(offer.round_id, offer.metric, offer.closes_at_us, sealed)
         keys = [key for payer in payers for key in payer.keys]
-        tx.enqueue("report", unsent.id, seal_unsent(unsent, self._delay(unsent), keys, self._keyring))
+        delay = self._delay(unsent)
+        tx.enqueue("report", unsent.id, seal_unsent(unsent, delay, keys, self._keyring))
         count(tx, "stored")
+        return unsent.id, delay
 
     def _delay(self, unsent: Unsent) -> Delay:
         """Uniform over the spread, and never past the middle of what remains of the round."""

@@ -72,12 +72,13 @@ class Reporter:
     # ---- offers and tickets ------------------------------------------------------------------------------
 
     def on_offer(self, offer: RoundOffer) -> TicketRequest | None:
-        """Ask for tickets for the subjects that may and can answer; None when there are none.
+        """Ask for tickets for subjects that may and can answer, the first of many; the others ask by `more`.
 
         An offer that is not believed is no round for us, and is counted once: see `RoundsInHand.take`.
         """
         match self._rounds.take(offer):
             case Round() as round_ if self._has_room():
+                round_.turn()
                 return self._request(round_)
             case Round():
                 self._disbelieve(offer.round_id, "no_room")
@@ -108,8 +109,16 @@ class Reporter:
         """
         if not self._has_room():
             return []
+        for round_ in self._rounds.open():
+            round_.turn()
         asked = [self._request(round_) for round_ in self._rounds.open()]
         return [request for request in asked if request is not None]
+
+    def more(self) -> list[TicketRequest]:
+        """What to ask next on a device with many subjects: in one round, a few at a time, at every tick."""
+        round_ = next((round_ for round_ in self._rounds.open() if round_.asks), None)
+        request = None if round_ is None or not self._has_room() else self._request(round_)
+        return [] if request is None else [request]
 
     def _request(self, round_: Round) -> TicketRequest | None:
         self._note_day()
@@ -140,8 +149,8 @@ class Reporter:
         wanted = [(round_.asked[g.subject], g.ticket) for g in tickets.granted if g.subject in round_.asked]
         ticketed = [Ticketed(s, t, self._respondents.input(round_.metric, s)) for s, t in wanted]
         with self._database.write("report") as tx:  # values were read before
-            self._answers.store(tx, round_, ticketed)
-        self._waiting.came()
+            stored = self._answers.store(tx, round_, ticketed)
+        self._waiting.came(stored)
         return [report for report in self._waiting.due() if report.round_id == tickets.round_id]
 
     # ---- stored reports ----------------------------------------------------------------------------------
@@ -152,7 +161,7 @@ class Reporter:
         Reports are resent as they were drawn. One that no key opens, or whose round is over, is dropped; one
         that is only locked, or not due, waits.
         """
-        self._waiting.came()
+        self._waiting.look_anew()
         self._waiting.unlocked()
         return self._waiting.due()
 

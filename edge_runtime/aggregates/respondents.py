@@ -13,7 +13,11 @@ from edge_runtime.clock import Clock
 from edge_runtime.keys.keyring import DataKey, Keyring
 
 SUBJECTS: Final = 1_000
-"""Most subjects in one ticket request, so that both frames fit; the rest ask at the next offer."""
+"""Most subjects in one ticket request of a kiosk's sum, so that both frames fit: fewer are more noise."""
+AT_ONCE: Final = 48
+"""The same of answers of their own: drawn and stored in one transaction, some milliseconds."""
+LOOKED: Final = 200
+"""After so many subjects others get their turn; the next are looked at a tick later."""
 
 
 class Permission(Protocol):
@@ -52,26 +56,33 @@ class Respondents:
         self._read_value, self._clock = read_value, clock
 
     def asking(self, round_: Round, payable: Callable[[str, int], bool]) -> dict[bytes, str]:
-        """Pseudonym -> subject of the next who may and can answer, in turns of at most `SUBJECTS`.
+        """Pseudonym -> subject of those next who can answer; none while they are too few for a request.
+
+        Looks at few subjects, whoever they are: a device has thousands, and its link waits meanwhile.
 
         Args:
             payable: whether a subject did not answer yet, and its budget reaches for this input.
         """
+        most = SUBJECTS if round_.question.mode == "curator" else AT_ONCE
+        looked = 0
+        while round_.turning and len(round_.found) < most and looked < LOOKED:
+            looked += self._look(round_, payable)
+        if round_.turning and len(round_.found) < most:
+            return {}
+        return {name: round_.found.pop(name) for name in list(round_.found)[:most]}
+
+    def _look(self, round_: Round, payable: Callable[[str, int], bool]) -> int:
+        """Look at the next subjects, a leaf of the keystore; at how many."""
         kind = self._catalog.views[round_.metric.of.view].entity[0]
-        held = self._keyring.every_key()
-        keys = [k for k in held if k.purpose == round_.metric.purpose and k.subject.startswith(f"{kind}:")]
-        keys.sort(key=lambda k: k.handle)
-        turn = [*(k for k in keys if k.handle > round_.after), *(k for k in keys if k.handle <= round_.after)]
-        found: dict[bytes, str] = {}
-        for key in turn:
-            value = self.input(round_.metric, key.subject)
-            if value is None or not payable(key.subject, value):
-                continue
-            found[self._keyring.pseudonym(key.subject)] = key.subject
-            if len(found) == SUBJECTS:
-                round_.after = key.handle
-                break
-        return found
+        keys, round_.after = self._keyring.keys_after(round_.after)
+        round_.turning = round_.after is not None
+        asked = (key.subject for key in keys if key.purpose == round_.metric.purpose)
+        subjects = [subject for subject in asked if subject.startswith(f"{kind}:")]
+        for subject in subjects:
+            value = self.input(round_.metric, subject)
+            if value is not None and payable(subject, value):
+                round_.found[self._keyring.pseudonym(subject)] = subject
+        return len(subjects)
 
     def input(self, metric: Metric, subject: str) -> int | None:
         """The input to answer with, or None: no permission, or nothing to answer with (`reading.py`)."""

@@ -39,8 +39,21 @@ class Round:
     question: Question
     asked: dict[bytes, str] = field(default_factory=dict)
     """pseudonym -> subject, for whom a ticket was asked: no other ticket is taken."""
-    after: bytes = b""
-    """Handle of the last subject asked for, when there were more than one request takes."""
+    turning: bool = False
+    """Whether some subjects of this device were not looked at yet."""
+    after: bytes | None = None
+    """Pseudonym of the last that was; None for none."""
+    found: dict[bytes, str] = field(default_factory=dict)
+    """pseudonym -> subject of those who can answer, and for whom no ticket was asked yet."""
+
+    def turn(self) -> None:
+        """Look at every subject, from the first one."""
+        self.turning, self.after = True, None
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is more to ask."""
+        return self.turning or bool(self.found)
 
 
 class RoundsInHand:

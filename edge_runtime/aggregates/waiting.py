@@ -6,13 +6,13 @@ nothing is due reads no disk.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from edge_runtime.aggregates.counts import count
 from edge_runtime.aggregates.respondents import Consents
 from edge_runtime.aggregates.rounds_in_hand import is_open
-from edge_runtime.aggregates.unsent import Unsent, delay_of, drop_unsent, open_unsent
+from edge_runtime.aggregates.unsent import Delay, Unsent, delay_of, drop_unsent, open_unsent
 from edge_runtime.cache.database import Database
 from edge_runtime.catalog import Catalog
 from edge_runtime.clock import Clock
@@ -42,8 +42,13 @@ class Waiting:
         self._locked_us: dict[bytes, int] = {}
         """Id -> boot time at which to look again at one that was due and locked."""
 
-    def came(self) -> None:
-        """Reports were stored."""
+    def came(self, stored: Iterable[tuple[bytes, Delay]]) -> None:
+        """These reports were stored."""
+        now_us, boot_us = self._clock.now_us(), self._clock.boot_us()
+        self._due_us.update((id_, boot_us + delay.left_us(now_us)) for id_, delay in stored)
+
+    def look_anew(self) -> None:
+        """The outbox may hold other reports than those that we know of."""
         self._stale = True
 
     def unlocked(self) -> None:

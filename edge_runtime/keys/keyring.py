@@ -223,6 +223,19 @@ class Keyring:
             yield from self._objects(entry)
         yield from self._held.of_guests()
 
+    def keys_after(self, place: bytes | None) -> tuple[list[DataKey], bytes | None]:
+        """The live keys of the next subjects, a leaf of them, and the place to go on from; None at the end.
+
+        Not held. Without the keys of what is kept in memory only.
+
+        Args:
+            place: a pseudonym; None for the start.
+        """
+        with self._lock:
+            part = self._vault.after(place)
+        keys = [key for _, entry in part for key in self._objects(entry)]
+        return keys, part[-1][0] if part else None
+
     def _load(self, subject: str) -> dict[str, DataKey]:
         name = self.pseudonym(subject)
         while True:

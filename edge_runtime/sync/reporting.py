@@ -40,6 +40,10 @@ class Reporter(Protocol):
         """What to ask again in the rounds that are open, now that permissions may be back."""
         ...
 
+    def more(self) -> list[m.TicketRequest]:
+        """What to ask next in a round whose subjects were not all looked at yet; cheap when all were."""
+        ...
+
     def on_ack(self, ack: m.ReportAck) -> None:
         """These reports are stored there."""
         ...
@@ -118,7 +122,7 @@ class Reporting:
             return []
         reports = self._reporter.due(room, self._sent.keys() | self._refused.keys())
         self._sent |= {report_id(sealed): r.round_id for r in reports for sealed in r.sealed}
-        return [*together(reports)]
+        return [*together(reports), *self._reporter.more()]
 
 
 def together(reports: Sequence[m.Report]) -> list[m.Report]:

@@ -312,17 +312,46 @@ def test_a_round_the_server_closed_drops_its_reports_only() -> None:
 
 
 def test_more_subjects_than_a_request_takes_ask_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each offer asks for the next slice, so that refused ones do not stand in the way."""
-    monkeypatch.setattr("edge_runtime.aggregates.respondents.SUBJECTS", 2)
+    """One offer is enough: the others ask at the ticks, and refused ones do not stand in the way."""
+    monkeypatch.setattr("edge_runtime.aggregates.respondents.AT_ONCE", 2)
     kiosk = Kiosk(5)
-    offer = kiosk.offer()
-    asked = set()
-    for _ in range(3):
-        request = kiosk.reporter.on_offer(offer)
-        assert request is not None
-        assert len(request.subjects) <= 2
-        asked.update(request.subjects)
-    assert len(asked) == 5
+    first = kiosk.reporter.on_offer(kiosk.offer())
+    assert first is not None
+    others = [request.subjects for _ in range(4) for request in kiosk.reporter.more()]
+    assert [len(first.subjects), *map(len, others)] == [2, 2, 1]
+    assert len({*first.subjects, *(subject for part in others for subject in part)}) == 5
+
+
+@pytest.mark.parametrize("metric", ["countries_0", "kiosk_countries"])
+def test_law_11_a_tick_looks_at_few_subjects_however_many_there_are(metric: str) -> None:
+    """600 people, a fourth of whom can answer: all these are asked for, of a kiosk's sum in one request."""
+    kiosk = Kiosk(600)
+    for number, value in enumerate(kiosk.values.values()):
+        value.status = Status.EXPIRED if number % 4 else Status.PRESENT
+    answering = {kiosk.keyring.pseudonym(s) for s, v in kiosk.values.items() if v.status is Status.PRESENT}
+    kiosk.values = looked = _Looked(kiosk.values)
+    request = kiosk.reporter.on_offer(kiosk.offer(metric=metric))
+    requests = [] if request is None else [request]
+    for _ in range(40):
+        assert len(looked.at) < 300
+        looked.at.clear()
+        requests += kiosk.reporter.more()
+    asked = [subject for request in requests for subject in request.subjects]
+    assert len(asked) == len(answering) == 150
+    assert set(asked) == answering
+    assert (len(requests) == 1) == (metric == "kiosk_countries")
+
+
+class _Looked(dict[str, Value]):
+    """Values, and at whose somebody looked."""
+
+    def __init__(self, values: dict[str, Value]) -> None:
+        super().__init__(values)
+        self.at: list[str] = []
+
+    def __getitem__(self, subject: str) -> Value:
+        self.at.append(subject)
+        return super().__getitem__(subject)
 
 
 def _granted(kiosk: Kiosk, offer: RoundOffer) -> list[TicketGrant]:

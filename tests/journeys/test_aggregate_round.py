@@ -11,7 +11,7 @@ import pytest
 from edge_runtime.wire import codec
 from edge_runtime.wire import messages as m
 from sync_server.store.records import DeviceRow
-from tests.support.aggregate_ends import COUNTRIES, A, B, Kiosk, Office, metric_catalog
+from tests.support.aggregate_ends import COUNTRIES, A, B, Kiosk, Office, metric_catalog, requests
 
 Said = TypeVar("Said", bound=m.Message)
 FLEET, SHARED = 400, 60
@@ -55,13 +55,13 @@ class Fleet:
         return over_the_wire(offer)
 
     def collect(self, who: DeviceRow, offer: m.RoundOffer) -> list[m.Report]:
-        """Offer, ticket request, tickets: the reports that the kiosk would now send."""
-        request = self.kiosks[who].reporter.on_offer(offer)
-        if request is None:
-            return []
-        with self.office.store.write("tickets") as tx:
-            tickets = self.office.rounds.issue_tickets(tx, who, over_the_wire(request))
-        return self.kiosks[who].reporter.on_tickets(over_the_wire(tickets))
+        """Offer, ticket requests, tickets: the reports that the kiosk would now send."""
+        due = list[m.Report]()
+        for request in requests(self.kiosks[who].reporter, offer):
+            with self.office.store.write("tickets") as tx:
+                tickets = self.office.rounds.issue_tickets(tx, who, over_the_wire(request))
+            due = self.kiosks[who].reporter.on_tickets(over_the_wire(tickets))
+        return due
 
     def send(self, who: DeviceRow, report: m.Report, *, ack_lost: bool = False) -> None:
         brought = self.office.bring(report.round_id, over_the_wire(report).sealed, who)

@@ -211,15 +211,23 @@ class Kiosk:
         return signed_offer(bare)
 
     def answer(self, offer: RoundOffer) -> list[Report]:
-        """Offer, request, and a ticket for whoever asked."""
-        request = self.reporter.on_offer(offer)
-        return [] if request is None else self.reporter.on_tickets(grant(offer, request.subjects))
+        """Offer, requests, and a ticket for whoever asked."""
+        due = list[Report]()
+        for request in requests(self.reporter, offer):
+            due = self.reporter.on_tickets(grant(offer, request.subjects))
+        return due
 
     def spent(self) -> int:
         """Everything debited under any tag on any day, round marks left out."""
         with self.database.read() as tx:
             rows = tx._connection.execute("SELECT spent FROM budget WHERE spent > 1")
             return sum(int(str(row[0])) for row in rows)
+
+
+def requests(reporter: Reporter, offer: RoundOffer) -> list[TicketRequest]:
+    """Everything that is asked in a round, as the ticks ask it; of at most 2,000 subjects."""
+    first = reporter.on_offer(offer)
+    return [*([] if first is None else [first]), *(more for _ in range(50) for more in reporter.more())]
 
 
 def signed_offer(offer: RoundOffer) -> RoundOffer:

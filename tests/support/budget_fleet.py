@@ -25,6 +25,7 @@ from tests.support.aggregate_ends import (
     device,
     metric_catalog,
     opened,
+    requests,
 )
 
 
@@ -178,12 +179,12 @@ class BudgetFleet:
     def collect(self, name: str, round_id: bytes) -> int:
         """One device asks, answers and sends; how many reports it sent."""
         kiosk, offer = self.kiosks[name], self.offer(round_id)
-        request = kiosk.reporter.on_offer(offer)
-        if request is None:
-            return 0
-        tickets = self.office.tickets(round_id, request.subjects, device(name))
-        self.oracle.issued(tickets)
-        return self.send(name, offer, kiosk.reporter.on_tickets(tickets))
+        sent = 0
+        for request in requests(kiosk.reporter, offer):
+            tickets = self.office.tickets(round_id, request.subjects, device(name))
+            self.oracle.issued(tickets)
+            sent += self.send(name, offer, kiosk.reporter.on_tickets(tickets))
+        return sent
 
     def send(self, name: str, offer: RoundOffer, reports: Iterable[Report]) -> int:
         """What a device sends, heard by the oracle first."""

@@ -20,7 +20,7 @@ from edge_runtime.keys.identity import Identity
 from edge_runtime.keys.vault import no_step
 from edge_runtime.wire import seal
 from edge_runtime.wire.messages import Lease, Report, RoundOffer
-from tests.support.aggregate_ends import COLLECTOR, HOUR_US, grant
+from tests.support.aggregate_ends import COLLECTOR, HOUR_US, grant, requests
 from tests.support.clock import ManualClock
 from tests.support.consent_room import DAY_US, SERVER_KEY, TENANT_KEY
 from tests.support.ledgers import INCARNATION, MadeUp
@@ -137,8 +137,10 @@ class Measured:
     def answer(self, metric: str = "views_band") -> list[Report]:
         """A new round, answered by everybody who may: what may be sent at once."""
         offer = self.offer(metric)
-        request = self.reporter.on_offer(offer)
-        return [] if request is None else self.reporter.on_tickets(grant(offer, request.subjects))
+        due = list[Report]()
+        for request in requests(self.reporter, offer):
+            due = self.reporter.on_tickets(grant(offer, request.subjects))
+        return due
 
     def stored(self) -> list[OutboxItem]:
         """Reports that rest in the outbox."""
