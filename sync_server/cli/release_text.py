@@ -85,7 +85,8 @@ def _where(release: Release) -> str:
 def _next_of_withheld(release: Release) -> Iterator[str]:
     yield f"Next: `edge-sync aggregates open {shown(release.metric)} --closes-in 7d` asks again, for longer;"
     yield f"`edge-sync aggregates plan {shown(release.metric)}` says how many subjects tell how much."
-    yield "Who was not reached, permits nothing, has no value or has spent the budget does not answer."
+    yield "Who was not reached, permits nothing, has no value or has spent the budget does not answer;"
+    yield "after a restore of the server nobody does until the budget's window is over."
     yield ""
 
 

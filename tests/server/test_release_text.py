@@ -108,5 +108,6 @@ def test_law_9_a_withheld_round_shows_no_number_says_why_and_what_to_do() -> Non
     assert "No number: fewer than 50 subjects answered." in text
     assert "Next: `edge-sync aggregates open spend" in text
     assert "has spent the budget does not answer" in text
+    assert "after a restore" in text
     assert "●" not in text
     assert "withheld: fewer than 50 subjects answered" in releases_text([withheld("mean")])
