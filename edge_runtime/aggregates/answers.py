@@ -83,14 +83,6 @@ class Answers:
         self._keyring, self._respondents, self._clock, self._bits = keyring, respondents, clock, bits
         self._spread_us = spread_us
 
-    def payable(self, tx: ReadTransaction, round_: Round, subject: str, value: int) -> bool:
-        """Whether the subject did not answer in this round, and its budget reaches, or was spent on this."""
-        if self.ledger.payable(tx, round_, subject):
-            return True
-        keys = self._respondents.keys(round_.metric, subject)
-        known = None if keys is None else _said(round_, self._recall(tx, round_, keys), value)
-        return known is not None and self.ledger.payable(tx, round_, subject, free=True)
-
     def store(
         self, tx: WriteTransaction, round_: Round, ticketed: Sequence[Ticketed]
     ) -> list[tuple[bytes, Delay]]:
@@ -135,13 +127,12 @@ class Answers:
         keys = self._respondents.keys(round_.metric, one.subject)  # again: it may have ended since
         if one.value is None or keys is None:
             return None
-        known = self._recall(tx, round_, keys)
-        free = _said(round_, known, one.value) is not None
-        verdict = self.ledger.pay(tx, round_, one.subject, free=free)
+        # in full, also for an answer that was given before: that it is the old one tells something too
+        verdict = self.ledger.pay(tx, round_, one.subject)
         if verdict is not Verdict.PAID:
             count(tx, verdict.name.lower())
             return None
-        return _Payer(one.ticket, one.value, keys, known)
+        return _Payer(one.ticket, one.value, keys, self._recall(tx, round_, keys))
 
     def _store(
         self, tx: WriteTransaction, round_: Round, payers: Sequence[_Payer], answer: bytes

@@ -29,17 +29,13 @@ class Ledger:
         self._keyring, self._clock, self._time = keyring, clock, LedgerTime()
         self._window_days = budget_window_days(catalog.metrics.values())
 
-    def payable(self, tx: ReadTransaction, round_: Round, subject: str, *, free: bool = False) -> bool:
-        """Whether the subject did not answer in this round, and its budget reaches.
+    def payable(self, tx: ReadTransaction, round_: Round, subject: str) -> bool:
+        """Whether the subject did not answer in this round, and its budget reaches; no value is looked at."""
+        return judge(tx, self._charge(round_, subject), self._day(tx)) is Verdict.PAID
 
-        Args:
-            free: the answer was paid for in an earlier round.
-        """
-        return judge(tx, self._charge(round_, subject, free), self._day(tx)) is Verdict.PAID
-
-    def pay(self, tx: WriteTransaction, round_: Round, subject: str, *, free: bool = False) -> Verdict:
+    def pay(self, tx: WriteTransaction, round_: Round, subject: str) -> Verdict:
         """Debit the subject's report and mark the round, or change nothing and say why."""
-        return pay(tx, self._charge(round_, subject, free), self._day(tx))
+        return pay(tx, self._charge(round_, subject), self._day(tx))
 
     def behind(self, tx: ReadTransaction) -> bool:
         """Whether something was debited here, and the ledger has not seen today."""
@@ -52,12 +48,12 @@ class Ledger:
     def _day(self, tx: ReadTransaction) -> int:
         return self._time.day(newest_day(tx), self._clock.now_us(), self._clock.boot_us())
 
-    def _charge(self, round_: Round, subject: str, free: bool) -> Charge:
+    def _charge(self, round_: Round, subject: str) -> Charge:
         controller = self._keyring.identity.pseudonym_key
         return Charge(
             subject=subject_tag(controller, subject),
             round=round_tag(controller, round_.offer.round_id, subject),
             closes_day=round_.offer.closes_at_us // DAY_US,
             window_days=self._window_days,
-            micros=0 if free else cost_micros(round_.metric),
+            micros=cost_micros(round_.metric),
         )

@@ -88,7 +88,7 @@ class Reporter:
                 return None
 
     def _has_room(self) -> bool:
-        """Law 11: a remembered answer is free, so the budget alone does not bound how many are given."""
+        """Law 11: rounds that nobody closes may be many, and an epsilon may be small."""
         with self._database.read() as tx:
             waiting = tx.outbox_counts().get("report", 0)
             return waiting < WAITING_LIMIT and tx.budget_rows() < MARKS_LIMIT
@@ -133,9 +133,9 @@ class Reporter:
         with self._database.write("ledger_day") as tx:
             self._answers.ledger.note_day(tx)
 
-    def _payable(self, round_: Round, subject: str, value: int) -> bool:
+    def _payable(self, round_: Round, subject: str) -> bool:
         with self._database.read() as tx:
-            return self._answers.payable(tx, round_, subject, value)
+            return self._answers.ledger.payable(tx, round_, subject)
 
     def on_tickets(self, tickets: Tickets) -> list[Report]:
         """Draw, pay for and store an answer for each ticket that we asked for; return what may go at once.

@@ -55,13 +55,13 @@ class Respondents:
         self._catalog, self._keyring, self._consents = catalog, keyring, consents
         self._read_value, self._clock = read_value, clock
 
-    def asking(self, round_: Round, payable: Callable[[str, int], bool]) -> dict[bytes, str]:
+    def asking(self, round_: Round, payable: Callable[[str], bool]) -> dict[bytes, str]:
         """Pseudonym -> subject of those next who can answer; none while they are too few for a request.
 
         Looks at few subjects, whoever they are: a device has thousands, and its link waits meanwhile.
 
         Args:
-            payable: whether a subject did not answer yet, and its budget reaches for this input.
+            payable: whether a subject did not answer yet, and its budget reaches.
         """
         most = SUBJECTS if round_.question.mode == "curator" else AT_ONCE
         looked = 0
@@ -71,7 +71,7 @@ class Respondents:
             return {}
         return {name: round_.found.pop(name) for name in list(round_.found)[:most]}
 
-    def _look(self, round_: Round, payable: Callable[[str, int], bool]) -> int:
+    def _look(self, round_: Round, payable: Callable[[str], bool]) -> int:
         """Look at the next subjects, a leaf of the keystore; at how many."""
         kind = self._catalog.views[round_.metric.of.view].entity[0]
         keys, round_.after = self._keyring.keys_after(round_.after)
@@ -79,8 +79,7 @@ class Respondents:
         asked = (key.subject for key in keys if key.purpose == round_.metric.purpose)
         subjects = [subject for subject in asked if subject.startswith(f"{kind}:")]
         for subject in subjects:
-            value = self.input(round_.metric, subject)
-            if value is not None and payable(subject, value):
+            if payable(subject) and self.input(round_.metric, subject) is not None:
                 round_.found[self._keyring.pseudonym(subject)] = subject
         return len(subjects)
 
