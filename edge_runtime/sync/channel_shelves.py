@@ -6,10 +6,11 @@ no key, no place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
 
 from edge_runtime.cache.database import Database
+from edge_runtime.cache.reading import ReadTransaction
 from edge_runtime.cache.records import ChannelState
 from edge_runtime.cache.writing import WriteTransaction
 from edge_runtime.clock import Clock
@@ -22,6 +23,8 @@ from edge_runtime.sync.subranges import Member
 from edge_runtime.wire.failure import WireFailure
 
 T = TypeVar("T")
+AT_ONCE: Final = 256
+"""Most channels that are looked at, or doubted, in one transaction."""
 
 
 class ChannelShelves:
@@ -71,6 +74,22 @@ class ChannelShelves:
                 raise WireFailure("no_permission", "no data key for this channel")
             return question(subranges.personal_members(tx, key))
 
+    def doubt(self, keys: Sequence[DataKey]) -> list[DataKey]:
+        """Forget whether subjects' channels are whole; returns the keys of those where it was known."""
+        doubted: list[DataKey] = []
+        for start in range(0, len(keys), AT_ONCE):
+            part = keys[start : start + AT_ONCE]
+            with self._database.read() as tx:
+                judged = _judged(tx, part)
+            if not judged:
+                continue
+            with self._database.write("whole") as tx:
+                judged = _judged(tx, judged)  # of one that was erased meanwhile nothing may be written
+                for key in judged:
+                    PersonalShelf(tx, key).judge(None)
+            doubted += judged
+        return doubted
+
     def drop(self, channel: Channel) -> None:
         """Delete a channel's rows and cursor."""
         with self._database.write("drop_channel") as tx:
@@ -89,3 +108,9 @@ class ChannelShelves:
         key = self.key(channel)
         if isinstance(channel, Personal) and (key is None or not self.may_follow(key)):
             raise WireFailure("no_permission", "no live permission for this channel")
+
+
+def _judged(tx: ReadTransaction, keys: Iterable[DataKey]) -> list[DataKey]:
+    """Those of whose channels it is known whether they are whole."""
+    states = ((key, personal_state(tx, key)) for key in keys)
+    return [key for key, state in states if state is not None and state.whole is not None]

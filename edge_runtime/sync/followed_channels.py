@@ -53,6 +53,9 @@ class FollowedChannels:
         for channel in memory.unwanted.intersection(held):
             replica.drop_channel(channel)
         self._shared = dict.fromkeys(c for c in held if c not in memory.unwanted)
+        if memory.lean:  # an earlier session may have followed them
+            for channel in (*held, *replica.open_channels.personal(self._settings.personal_channels)):
+                replica.left(channel)
         self._told = {} if memory.lean else {c: held[c] for c in self._shared}
         self.matches = dict.fromkeys(self._told, False)
         return self._told
@@ -64,6 +67,8 @@ class FollowedChannels:
 
     def due(self, subjects: Collection[str]) -> list[m.Message]:
         """Follow what opened or is wished for, leave what closed; read from what is stored, now.
+
+        What is left is whole no more as far as is known here, so a row that is not there reads NOT_SYNCED.
 
         Args:
             subjects: whose channels are open although they may not be here.
@@ -92,6 +97,7 @@ class FollowedChannels:
 
     def _leave(self, channel: str) -> m.Message:
         self._forget(channel)
+        self._replica.left(channel)
         return m.Unfollow(channel=channel)
 
     def _forget(self, channel: str) -> None:
@@ -132,6 +138,7 @@ class FollowedChannels:
             self._drop(channel)  # its cursor told nobody that we hold it
         else:
             self._forget(channel)
+            self._replica.left(channel)
             self.refused[channel] = refusal.code
         if refusal.code == "not_now":
             self._again_us[channel] = boot_us + refusal.retry_after_us

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from edge_runtime.cache.database import Database
@@ -23,6 +23,8 @@ class OpenChannels:
             again; after that its channels close.
         moved: tells what differs once keys, permissions or who came and left may have.
         now_us: the clock by which that is told.
+        closed: called with the data keys of channels that are open no more, before this is told of; at the
+            first look, with those of all that are not open, for an earlier run may have followed them.
     """
 
     def __init__(
@@ -33,15 +35,17 @@ class OpenChannels:
         here_until_us: Callable[[str, int], int],
         moved: Callable[[], object],
         now_us: Callable[[], int],
+        closed: Callable[[Sequence[DataKey]], None],
     ) -> None:
         self._database, self._keyring, self._may_follow = database, keyring, may_follow
         self._here_until_us, self._moved, self._now_us = here_until_us, moved, now_us
+        self._closed = closed
         self._seen: object = None
         """What `moved` said at the last look at all keys, which reads the whole keystore."""
         self._holds_us = range(0)
         """The times at which that look still holds."""
-        self._open: tuple[tuple[str, str], ...] = ()
-        """(typed subject, purpose) of the channels that were open then."""
+        self._open: tuple[tuple[str, str], ...] | None = None
+        """(typed subject, purpose) of the channels that were open then; None before the first look."""
 
     def allowed(self) -> tuple[str, ...]:
         """The shared channels that enrolment names outright; of a pattern, the app says what it wants."""
@@ -65,7 +69,7 @@ class OpenChannels:
         if seen != self._seen or now_us not in self._holds_us:
             self._look(limit, wanted, now_us)
             self._seen = seen
-        keys = [key for pair in self._open if (key := self._keyring.key(*pair)) is not None]
+        keys = [key for pair in self._open or () if (key := self._keyring.key(*pair)) is not None]
         with self._database.read() as tx:
             return {self._channel_of(key): personal_stand(tx, key)[0] for key in keys}
 
@@ -75,8 +79,19 @@ class OpenChannels:
         until = [(self._until_us(key, wanted), key) for key in numbered]
         here = [(us, key) for us, key in until if us >= now_us]
         here.sort(key=lambda one: one[1].grant, reverse=True)
-        self._open = tuple((key.subject, key.purpose) for _, key in here[:limit])
+        now_open = tuple((key.subject, key.purpose) for _, key in here[:limit])
+        self._close(every, now_open)
+        self._open = now_open
         self._holds_us = range(now_us, min((us for us, _ in here), default=NEVER_US) + 1)
+
+    def _close(self, every: Iterable[DataKey], now_open: Collection[tuple[str, str]]) -> None:
+        still = frozenset(now_open)
+        was_open = None if self._open is None else frozenset(self._open)
+        pairs = ((key, (key.subject, key.purpose)) for key in every if key.grant != 0)
+        shut = [(key, pair) for key, pair in pairs if pair not in still]
+        gone = [key for key, pair in shut if was_open is None or pair in was_open]
+        if gone:
+            self._closed(gone)
 
     def _until_us(self, key: DataKey, wanted: Collection[str]) -> int:
         return NEVER_US if key.subject in wanted else self._here_until_us(key.subject, key.facts.at_us)

@@ -30,7 +30,7 @@ from edge_runtime.sync.gate import Match, Personal
 from edge_runtime.sync.open_channels import NEVER_US, OpenChannels
 from edge_runtime.sync.shelf import Shelf
 from edge_runtime.sync.subranges import Member
-from edge_runtime.wire import digest
+from edge_runtime.wire import digest, seal
 from edge_runtime.wire import messages as m
 from edge_runtime.wire.digest import RowHasher
 from edge_runtime.wire.failure import WireFailure
@@ -92,6 +92,7 @@ class Replica:
             here_until_us,
             moved=lambda: (consents.permits.changes, [*map(leases.live, purposes)], came()),
             now_us=clock.now_us,
+            closed=self._doubt,
         )
         """The channels that may be followed now."""
         self.continuity = Continuity(catalog, database, keyring, consents, self.fetched, changed)
@@ -272,6 +273,20 @@ class Replica:
                 return
             shelf.judge(whole)
         self._changed([(GAPS, channel.name)])
+
+    def left(self, channel: str) -> None:
+        """`channel` is not followed any more: what is not in it may be at the server by now (law 7)."""
+        parsed = gate.channel_of(channel)
+        state = self._shelves.state(parsed)
+        if state is not None:
+            self._judge(parsed, state, None)
+
+    def _doubt(self, keys: Sequence[DataKey]) -> None:
+        """`left`, of subjects' channels that closed, whether a session followed them or not."""
+        doubted = self._shelves.doubt(keys)
+        names = [seal.personal_channel(self.pseudonym(key.subject), key.purpose) for key in doubted]
+        if names:
+            self._changed([(GAPS, name) for name in names])
 
     # ---- decisions ---------------------------------------------------------------------------------------
 
