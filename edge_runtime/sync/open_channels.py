@@ -25,6 +25,7 @@ class OpenChannels:
         now_us: the clock by which that is told.
         closed: called with the data keys of channels that are open no more, before this is told of; at the
             first look, with those of all that are not open, for an earlier run may have followed them.
+        fed: purposes of which the server has rows to send; channels of others are open while there is room.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class OpenChannels:
         moved: Callable[[], object],
         now_us: Callable[[], int],
         closed: Callable[[Sequence[DataKey]], None],
+        fed: Collection[str],
     ) -> None:
         self._database, self._keyring, self._may_follow = database, keyring, may_follow
         self._here_until_us, self._moved, self._now_us = here_until_us, moved, now_us
-        self._closed = closed
+        self._closed, self._fed = closed, fed
         self._seen: object = None
         """What `moved` said at the last look at all keys, which reads the whole keystore."""
         self._holds_us = range(0)
@@ -58,7 +60,9 @@ class OpenChannels:
         return {**dict.fromkeys(wanted, 0), **held}
 
     def personal(self, limit: int, wanted: Collection[str] = ()) -> dict[str, int]:
-        """Cursors of the personal channels open now: numbered grants with live permission, newest first.
+        """Cursors of the personal channels open now: numbered grants with live permission.
+
+        Of too many, those under purposes that bring rows come first, and of these the newest grants.
 
         Only of subjects who are here: the channel of one who is not closes, and nothing of it is erased.
 
@@ -78,7 +82,7 @@ class OpenChannels:
         numbered = [key for key in every if key.grant != 0 and self._may_follow(key)]
         until = [(self._until_us(key, wanted), key) for key in numbered]
         here = [(us, key) for us, key in until if us >= now_us]
-        here.sort(key=lambda one: one[1].grant, reverse=True)
+        here.sort(key=lambda one: (one[1].purpose in self._fed, one[1].grant), reverse=True)
         now_open = tuple((key.subject, key.purpose) for _, key in here[:limit])
         self._close(every, now_open)
         self._open = now_open

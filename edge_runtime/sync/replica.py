@@ -93,6 +93,7 @@ class Replica:
             moved=lambda: (consents.permits.changes, [*map(leases.live, purposes)], came()),
             now_us=clock.now_us,
             closed=self._doubt,
+            fed={v.purpose for v in catalog.views.values() if v.source == "server" and v.purpose is not None},
         )
         """The channels that may be followed now."""
         self.continuity = Continuity(catalog, database, keyring, consents, self.fetched, changed)

@@ -80,4 +80,4 @@ class SyncSettings:
     fetch_answer_us: int = 60 * SECOND_US
     """A request of which nothing came for so long is given up, and whoever waits for it is told."""
     personal_channels: int = 64
-    """Most personal channels followed at once; the newest grants win."""
+    """Most personal channels followed at once; those that can bring rows win, of these the newest grants."""

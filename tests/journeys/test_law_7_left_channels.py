@@ -48,6 +48,21 @@ def said(session: Session) -> list[type[m.Message]]:
     return [type(one) for one in session.said if isinstance(one, m.Follow | m.Unfollow)]
 
 
+def channel(town: Town, visitor: str, purpose: str = P) -> str:
+    return personal_channel(town.pseudonym(f"user:{visitor}"), purpose)
+
+
+def followed(session: Session) -> set[str]:
+    """The subjects' channels that are followed now, by what was said in order."""
+    now: set[str] = set()
+    for one in session.said:
+        if isinstance(one, m.Follow):
+            now.add(one.channel)
+        elif isinstance(one, m.Unfollow):
+            now.discard(one.channel)
+    return {name for name in now if name[0] == "~"}
+
+
 def test_law_7_a_channel_that_the_cap_closed_does_not_say_not_found(town: Town, tmp_path: Path) -> None:
     """Of more subjects than a kiosk may follow, each has a row at the server: none of them is not there."""
     device = kiosk(town, tmp_path)
@@ -118,8 +133,8 @@ def test_law_7_a_channel_that_the_server_serves_no_more_does_not_either(town: To
     device = kiosk(town, tmp_path)
     give(device, "anouk")
     session = live(device)
-    for channel in ("all", personal_channel(town.pseudonym("user:anouk"), P)):
-        session.hand_over(codec.encode(m.Refusal(code="not_now", about=channel, retry_after_us=10**9)))
+    for name in ("all", channel(town, "anouk")):
+        session.hand_over(codec.encode(m.Refusal(code="not_now", about=name, retry_after_us=10**9)))
     assert country(device, "anouk") == reason(device, "none") == ON_ITS_WAY
     session.close()
     device.close()
@@ -140,6 +155,23 @@ def test_law_7_nor_does_one_that_the_byte_budget_ends(town: Town, tmp_path: Path
     device.memory.lean = False
     session.settle()
     assert country(device, "anouk") == reason(device, "none") == NOT_FOUND
+    session.close()
+    device.close()
+
+
+def test_law_11_a_channel_that_brings_nothing_takes_no_others_place(town: Town, tmp_path: Path) -> None:
+    """Under `measurement` the server has no rows: it has what room is left, however new the consent to it."""
+    device = kiosk(town, tmp_path)
+    session = live(device)
+    device.rt.consent.give("anouk", [P, "measurement"], notice="2026-11")
+    session.settle()
+    assert followed(session) == {channel(town, "anouk"), channel(town, "anouk", "measurement")}
+    device.rt.consent.give("bela", [P, "measurement"], notice="2026-11")
+    session.settle()
+    assert followed(session) == {channel(town, "anouk"), channel(town, "bela")}
+    device.rt.consent.withdraw("anouk")
+    session.settle()
+    assert followed(session) == {channel(town, "bela"), channel(town, "bela", "measurement")}
     session.close()
     device.close()
 
