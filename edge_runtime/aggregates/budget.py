@@ -92,8 +92,6 @@ def judge(tx: BudgetReads, charge: Charge, day: int) -> Verdict:
     """What `pay` would say on the ledger's `day`; changes nothing."""
     if tx.spent(charge.round, charge.closes_day):
         return Verdict.ANSWERED
-    if not charge.micros:
-        return Verdict.PAID
     window = _window(tx, charge, day)
     if _unsure(tx, charge, day, window):
         return Verdict.UNSURE
@@ -105,14 +103,17 @@ def pay(tx: BudgetWrites, charge: Charge, day: int) -> Verdict:
     """Debit one report and mark its round, or change nothing and say why."""
     verdict = judge(tx, charge, day)
     if verdict is Verdict.PAID:
-        if charge.micros:
-            tx.debit(charge.subject, day, charge.micros)
-            known = decode_windows(tx.meta(WINDOWS))
-            tx.set_meta(WINDOWS, encode_windows(noted(known, charge.window_days, day)))
+        tx.debit(charge.subject, day, charge.micros)
+        known = decode_windows(tx.meta(WINDOWS))
+        tx.set_meta(WINDOWS, encode_windows(noted(known, charge.window_days, day)))
         tx.debit(charge.round, charge.closes_day, _ROUND_MARK_MICROS)
         note_day(tx, day)
-        tx.drop_budget_before(day - _window(tx, charge, day))
     return verdict
+
+
+def forget_before(tx: BudgetWrites, charge: Charge, day: int) -> None:
+    """Drop what no window of now reaches back to. It walks the whole ledger: once a day is enough."""
+    tx.drop_budget_before(day - _window(tx, charge, day))
 
 
 def spent_in_window(tx: BudgetReads, subject: bytes, day: int, window_days: int) -> int:

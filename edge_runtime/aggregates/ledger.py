@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_runtime.aggregates.budget import (
     Charge,
     Verdict,
+    forget_before,
     judge,
     newest_day,
     note_day,
@@ -28,6 +29,8 @@ class Ledger:
     def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock) -> None:
         self._keyring, self._clock, self._time = keyring, clock, LedgerTime()
         self._window_days = budget_window_days(catalog.metrics.values())
+        self._swept_day = 0
+        """When old windows were forgotten last, in this process."""
 
     def payable(self, tx: ReadTransaction, round_: Round, subject: str) -> bool:
         """Whether the subject did not answer in this round, and its budget reaches; no value is looked at."""
@@ -35,7 +38,12 @@ class Ledger:
 
     def pay(self, tx: WriteTransaction, round_: Round, subject: str) -> Verdict:
         """Debit the subject's report and mark the round, or change nothing and say why."""
-        return pay(tx, self._charge(round_, subject), self._day(tx))
+        charge, day = self._charge(round_, subject), self._day(tx)
+        verdict = pay(tx, charge, day)
+        if verdict is Verdict.PAID and day != self._swept_day:
+            self._swept_day = day
+            forget_before(tx, charge, day)
+        return verdict
 
     def behind(self, tx: ReadTransaction) -> bool:
         """Whether something was debited here, and the ledger has not seen today."""

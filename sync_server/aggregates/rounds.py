@@ -197,6 +197,11 @@ class Rounds:
             raise WireFailure("round_closed", "the round takes no more answers")
         return self._issuer.issue(tx, row.metric, parameters_of(row), device, request)
 
+    @property
+    def withheld(self) -> Mapping[str, int]:
+        """Reason -> subjects who were asked for and got no ticket, since the start; see `Issuer`."""
+        return self._issuer.withheld
+
 
 def parameters_of(row: RoundRow) -> Parameters:
     """What a round asks."""

@@ -12,6 +12,7 @@ backup: until that is over, no ticket is.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -67,6 +68,9 @@ class Issuer:
     def __init__(self, clock: Clock, entropy: Callable[[int], bytes], tag_key: bytes) -> None:
         self._clock, self._entropy, self._tag_key = clock, entropy, tag_key
         self._time = LedgerTime()
+        self.withheld: Counter[str] = Counter()
+        """Reason -> subjects asked for who got no ticket, since the start: `no_permission`, `another_device`
+        (it answers for them, or did), `over_budget`, `unsure` (after a restore)."""
 
     def issue(
         self, tx: WriteTx, metric: str, parameters: Parameters, device: DeviceRow, request: TicketRequest
@@ -86,8 +90,9 @@ class Issuer:
         asking = _Asking(metric, request.round_id, parameters, device, today, window)
         granted = []
         for subject in dict.fromkeys(request.subjects):
-            ticket = self._ticket(tx, asking, subject) if permitted(tx, parameters, subject) else None
-            if ticket is not None:
+            if not permitted(tx, parameters, subject):
+                self.withheld["no_permission"] += 1
+            elif (ticket := self._ticket(tx, asking, subject)) is not None:
                 granted.append(TicketGrant(subject, ticket))
         return Tickets(round_id=request.round_id, granted=granted)
 
@@ -109,7 +114,10 @@ class Issuer:
         known = tx.tickets.of(asking.round, tag)
         if known is not None:
             return known.ticket if known.device_id == asking.device.device_id else None
-        if home not in (None, device) or not self._paid(tx, asking, subject):
+        if home not in (None, device):
+            self.withheld["another_device"] += 1
+            return None
+        if not self._paid(tx, asking, subject):
             return None
         tx.tickets.set_home(place, device, asking.today)
         ticket = self._entropy(16)
@@ -121,7 +129,11 @@ class Issuer:
         """Debit a ticket; False, and nothing changed, where the ceiling would be passed or is not known."""
         payer, micros = self._blind(b"edge-budget", subject), asking.parameters.cost_micros
         first_day = asking.today - asking.window + 1
-        if _lost(tx, first_day) or tx.tickets.spent(payer, first_day) + micros > BUDGET_CEILING_MICROS:
+        if _lost(tx, first_day):
+            self.withheld["unsure"] += 1
+            return False
+        if tx.tickets.spent(payer, first_day) + micros > BUDGET_CEILING_MICROS:
+            self.withheld["over_budget"] += 1
             return False
         tx.tickets.spend(payer, asking.today, micros)
         known = decode_windows(tx.meta(WINDOWS))

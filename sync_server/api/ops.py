@@ -18,6 +18,7 @@ from sync_server.api.rooms import (
     JOURNAL,
     NODE,
     REGISTRY,
+    ROUNDS,
     SETTINGS,
     STORE,
     SYNC_DOOR,
@@ -109,6 +110,7 @@ async def metrics(request: web.Request) -> web.Response:
             "undelivered": ("gauge", "what", tx.events.count()),
             "recipients": ("gauge", "what", tx.recipients.count(now_us)),
             "refused_reports_total": ("counter", "code", tx.aggregates.refused_in_all()),
+            "withheld_tickets_total": ("counter", "reason", request.app[ROUNDS].withheld),
             "lane_position": ("gauge", "", {"": tx.lane_head()}),
         }
     journal = request.app[JOURNAL]

@@ -47,6 +47,18 @@ def spent(office: Office) -> int:
         return int(tx.execute("SELECT coalesce(sum(micros), 0) FROM aggregate_spends").fetchone()[0])
 
 
+def test_who_gets_no_ticket_is_counted_by_its_reason(office: Office) -> None:
+    """So that an operator can tell a spent budget from a device that does not ask."""
+    subject, other, denied = office.subjects(3)
+    fill(office, subject)
+    assert office.rounds.withheld == {"over_budget": 1}
+    assert granted(office, other, 20, A)
+    assert not granted(office, other, 20, B)
+    office.decide(denied, "withdrawn")
+    assert not granted(office, denied, 21)
+    assert office.rounds.withheld == {"over_budget": 1, "another_device": 1, "no_permission": 1}
+
+
 # ---- one device -----------------------------------------------------------------------------------------
 
 
