@@ -221,7 +221,7 @@ async def test_naughty_strings_are_ids_like_any_other(shop: ShopServer) -> None:
 async def test_naughty_strings_are_subjects_like_any_other(shop: ShopServer) -> None:
     """Consent, a row, and a withdrawal for some of the worst names."""
     odd = [t for t in NAUGHTY if 0 < len(t.encode()) < 500 and not t.isascii()]
-    worst = [*odd[:40], "\x01", "a:b", "user", "~x", "%s", "'; --"]
+    worst = [*odd[:40], "\x01", "a:b", "user", "~tilde-ann", "%s", "'; --"]
     for name in worst:
         assert (await shop.give(f"user:{name}")).status == 201, name
         row = {"entity": {"user": name}, "event_time": AT, "values": {"country": "UK"}}
