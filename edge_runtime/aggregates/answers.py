@@ -4,8 +4,8 @@ A local mechanism makes one report of each subject's answer. In curator mode the
 subjects' inputs exactly, draws noise once, and makes one report that names the tickets of all; every subject
 in it pays the whole price, for the claim is about each.
 
-A subject's own answer is remembered (`remembered.py`) and given again for the same input in later rounds, at
-no new charge. Sums are not: with other subjects or values the sum is another, so each is drawn and paid for.
+A subject's own answer is remembered (`remembered.py`) and given again for the same input in later rounds; it
+is charged all the same. Sums are not remembered: with other subjects or values the sum is another.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Counted in the transaction in which it happens, so a crash loses no count and ma
 | `stored` | reports drawn, paid for and stored |
 | `sent` | reports that the server acknowledged |
 | `dropped` | reports that ended before they were acknowledged: a permission, the round, or a key ended |
-| `remembered` | answers that were given again, at no new charge |
+| `remembered` | answers that were given again; charged like any other |
 | `over_budget`, `unsure`, `answered` | subjects who did not answer: see `budget.Verdict` |
 | `bad_signature`, `unknown_metric`, `metric_changed` | offers of another server, or of another question |
 | `bad_key` | offers whose collector's key nothing can be sealed to |

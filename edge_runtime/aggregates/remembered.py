@@ -1,8 +1,9 @@
-"""Remembered answers: the same question of the same value gets the same answer, and costs nothing again.
+"""Remembered answers: the same question of the same value gets the same answer.
 
-An answer that is repeated says nothing that it did not say before, so a value that stays the same is told
-once however many rounds ask; a thousand fresh draws would average out to it. Remembered are the newest inputs
-of each metric and subject. An input that fell out is drawn anew, and paid for, when it comes back.
+An answer that is repeated says of the value nothing that it did not say before, so a value that stays the
+same is told once however many rounds ask; a thousand fresh draws would average out to it. That it *is* the
+same is told, so a repeated answer is charged like any other. Remembered are the newest inputs of each metric
+and subject; an input that fell out is drawn anew when it comes back.
 
 The answers rest under the keys of the value's purpose, the metric's and (of an experiment) the outcome's, one
 inside the other: the end of any makes them unreadable, and the erasure deletes them in its transaction.
