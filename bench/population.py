@@ -27,7 +27,7 @@ from edge_runtime.catalog import Catalog
 from sync_server.aggregates.estimate import Estimate, estimates
 
 SEED: Final = 20261
-ROUNDS: Final = {100: 1_000, 1_000: 300, 10_000: 60}
+ROUNDS: Final = {100: 1_000, 1_000: 300, 10_000: 150}
 """Fleet size -> rounds from which the coverage is counted."""
 DRIFT_ROUNDS: Final = {100: 200, 1_000: 200, 10_000: 48}
 SPEND_LIMIT: Final = 2_000
